@@ -1,0 +1,1 @@
+"""Builds, audits, publishes and serves the wheels of `vllm`: ``python -m ci --help``."""

@@ -1,0 +1,50 @@
+"""Entry point of ``python -m ci``: finds the commands, runs one, prints errors for people."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from typing import Optional, Sequence, cast
+
+from rich.console import Console
+
+import ci.commands
+from ci.commands import Command
+from ci.errors import CiError
+
+# What a shell reports for a program ended by SIGINT.
+INTERRUPTED = 130
+
+
+def find_commands() -> dict[str, Command]:
+    """Every module of `ci.commands`, by the name a person types (`_` becomes `-`)."""
+    names = sorted(module.name for module in pkgutil.iter_modules(ci.commands.__path__))
+    return {
+        name.replace("_", "-"): cast(Command, importlib.import_module(f"ci.commands.{name}"))
+        for name in names
+    }
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ci", description=ci.__doc__)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = find_commands()
+    for name, command in commands.items():
+        command.configure(subparsers.add_parser(name, help=command.HELP, description=command.HELP))
+    args = parser.parse_args(argv)
+    try:
+        return commands[args.command].run(args)
+    except CiError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"error: {error}", style="red", markup=False, highlight=False
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command again goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Names of wheels and where they lie in the bucket: DESIGN §2 as functions of strings."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from ci.matrix import Cuda, Matrix
+
+PROJECT = "vllm"
+NIGHTLY = "nightly"
+
+
+def wheel_name(version: str, python: str, abi: str, platform: str) -> str:
+    """The file name of a wheel; `version` is already normalized and may have a local part."""
+    return f"{PROJECT}-{version}-{python}-{abi}-{platform}.whl"
+
+
+def abi3_wheel_name(matrix: Matrix, version: str) -> str:
+    """``vllm-V-cp38-abi3-manylinux1_x86_64.whl``: the wheel for every Python."""
+    return wheel_name(version, python_tag(matrix.abi3), "abi3", matrix.platform_tag)
+
+
+def python_tag(version: str) -> str:
+    """``cp38`` for ``3.8``."""
+    return "cp" + version.replace(".", "")
+
+
+def commit_key(commit: str, name: str) -> str:
+    return f"{commit}/{name}"
+
+
+def nightly_key(name: str) -> str:
+    return f"{NIGHTLY}/{name}"
+
+
+def release_key(version: str, name: str) -> str:
+    return f"releases/download/v{version}/{name}"
+
+
+def index_keys(cuda: Cuda, commit: str) -> dict[str, str]:
+    """The folders of the simple indexes that one variant has, by the name of the index."""
+    return {
+        "releases": f"whl/{cuda.variant}/{PROJECT}/",
+        "nightlies": f"whl/nightly/{cuda.variant}/{PROJECT}/",
+        "nightly": f"nightly/{cuda.variant}/{PROJECT}/",
+        "commit": f"{commit}/{cuda.variant}/{PROJECT}/",
+    }
+
+
+def url(base: str, key: str) -> str:
+    """The address of `key`, with `+` as `%2B`: S3 reads a raw `+` in a path as a space."""
+    return f"{base.rstrip('/')}/{quote(key, safe='/-._~')}"

@@ -1,0 +1,36 @@
+// The CPU kernels, compiled once per instruction set and chosen at run time. Callers have
+// checked shapes, dtypes and bounds: nothing in here fails.
+#pragma once
+
+#include "kernels/params.h"
+#include "runtime/tensor.h"
+
+namespace vllm::cpu {
+
+// One row-range kernel per dtype of `FloatIndex`; each handles items [begin, end) of its op
+// (rows for the norms and the activation, tokens for the rotary embedding).
+template <typename Params>
+using Kernel = void (*)(const Params& params, i64 begin, i64 end);
+
+struct Kernels {
+  const char* isa;  // "baseline", "avx2" or "avx512"
+  Kernel<RmsNormParams> rms_norm[kFloatTypes];
+  Kernel<SiluAndMulParams> silu_and_mul[kFloatTypes];
+  Kernel<RotaryEmbeddingParams> rotary_embedding[kFloatTypes];
+};
+
+// The best table this processor and its operating system can run; VLLM_CPU_ISA may ask for a
+// lesser one. Throws vllm::Error for a name that is unknown or that this machine cannot run.
+const Kernels& kernels();
+
+// Runs kernel(params, begin, end) over [0, items) on the threads of this process. `bytes` is
+// what the whole op moves: small work stays on the calling thread.
+template <typename Params>
+void run(Kernel<Params> kernel, const Params& params, i64 items, i64 bytes);
+
+// Threads that `run` may use: VLLM_CPU_THREADS, or the processors this process may run on.
+int num_threads();
+
+}  // namespace vllm::cpu
+
+#include "cpu/run.h"
