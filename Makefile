@@ -1,0 +1,63 @@
+# Two commands do everything: `make nightly` (a commit to installable wheels) and `make test`.
+#
+#   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
+#   ALLOW_DIRTY=1      build a tree with uncommitted changes, under a version that says so;
+#                      such wheels are audited but never published
+#   PYTHON=python3.X   the interpreter that builds (3.9 or newer)
+
+PYTHON ?= python3
+BUCKET ?= wheelhouse/bucket
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+TOUCH  := $(RUN) -c 'import pathlib, sys; pathlib.Path(sys.argv[1]).touch()'
+NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow-dirty)
+
+# The one torch that the tests are written against.
+TORCH := torch==2.13.0
+
+.PHONY: nightly test gates format lock clean
+
+nightly: $(VENV)/ci.stamp
+	$(NIGHTLY)
+
+test: $(VENV)/test.stamp gates
+	$(NIGHTLY)
+	$(RUN) -m ci install-built
+	$(RUN) -m pytest
+
+gates: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(VENV)/bin/clang-format --dry-run -Werror
+
+format: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(VENV)/bin/clang-format -i
+
+# Pins the newest versions that the .in files allow, for every Python from 3.9 on.
+lock: $(VENV)/ci.stamp
+	for name in ci test; do \
+	  $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.9 --generate-hashes \
+	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
+	    requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	done
+
+clean:
+	rm -rf build $(VENV)
+
+$(VENV)/ci.stamp: requirements/ci.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || \
+	  { echo 'error: $(PYTHON) is older than 3.9; name a newer one: make PYTHON=python3.11 …' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo 'error: $(PYTHON) cannot make virtual environments: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ci.txt
+	@$(TOUCH) $@
+
+$(VENV)/test.stamp: $(VENV)/ci.stamp requirements/test.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(TOUCH) $@

@@ -1,0 +1,69 @@
+"""What a trial installs, and where: a pure function of the matrix and the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from packaging.specifiers import SpecifierSet
+
+from ci import names, versions
+from ci.matrix import Cuda, Matrix
+from ci.wheel.reader import WheelFile
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A documented URL, and what it has to install."""
+
+    title: str  # "nightly +cu118"
+    url: str
+    commit: str
+    wheel: WheelFile
+    torch: bool  # whether METADATA's torch range takes the torch that trials use
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One installation to try; without an interpreter it can only be listed as not tested."""
+
+    python: str  # "3.8"
+    interpreter: Optional[Path]
+    offer: Offer
+    with_dependencies: bool
+
+
+def offers(
+    matrix: Matrix, base: str, commit: str, wheels: Iterable[WheelFile]
+) -> tuple[Offer, ...]:
+    """The documented URLs of a commit: the nightly alias and the commit's own, per variant."""
+    by_name = {wheel.name: wheel for wheel in wheels}
+    found = []
+    for cuda in sorted(matrix.cudas, key=lambda cuda: not cuda.default):
+        name = names.abi3_wheel_name(matrix, versions.public(matrix.version, cuda.local))
+        for channel, key in (
+            ("nightly", names.nightly_key(name)),
+            ("commit", names.commit_key(commit, name)),
+        ):
+            title = f"{channel} {cuda.variant}"
+            url = names.url(base, key)
+            found.append(Offer(title, url, commit, by_name[name], _takes_torch(matrix, cuda)))
+    return tuple(found)
+
+
+def cells(
+    matrix: Matrix, interpreters: Mapping[str, Optional[Path]], offered: Iterable[Offer]
+) -> tuple[Cell, ...]:
+    """Every interpreter with every URL. One interpreter has torch, where its range allows."""
+    offered = tuple(offered)
+    return tuple(
+        Cell(python, interpreters[python], offer, python == matrix.torch_python and offer.torch)
+        for python in matrix.trial_pythons
+        for offer in offered
+    )
+
+
+def _takes_torch(matrix: Matrix, cuda: Cuda) -> bool:
+    return matrix.torch_version in SpecifierSet(cuda.torch)
