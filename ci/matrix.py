@@ -62,8 +62,10 @@ class Cuda:
 
 @dataclass(frozen=True)
 class Matrix:
-    version: str
-    tag: str
+    """All of `matrix.toml`."""
+
+    version: str  # of the newest release, which main carries too
+    tag: str  # commits are numbered from here
     abi3: str
     pythons: tuple[str, ...]
     trial_pythons: tuple[str, ...]
@@ -97,7 +99,9 @@ def load(path: Path = DEFAULT_PATH) -> Matrix:
     try:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise MatrixError(f"{path}: {error}", do="restore the file: git checkout ci/matrix.toml") from error
+        raise MatrixError(
+            f"{path}: {error}", do="restore the file: git checkout ci/matrix.toml"
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise MatrixError(f"{path}: missing or misplaced key: {error}") from error
 

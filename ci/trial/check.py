@@ -38,7 +38,9 @@ def check_identity(expected: Dict[str, str]) -> None:
 
     expect("vllm.__version__", expected["version"], vllm.__version__)
     expect("vllm.__commit__", expected["commit"], vllm.__commit__)
-    origin = json.loads(importlib.metadata.distribution("vllm").read_text("direct_url.json") or "{}")
+    origin = json.loads(
+        importlib.metadata.distribution("vllm").read_text("direct_url.json") or "{}"
+    )
     expect("direct_url.json: url", expected["url"], origin.get("url"))
     found = origin.get("archive_info", {}).get("hash")
     expect("direct_url.json: hash", "sha256=" + expected["sha256"], found)

@@ -33,6 +33,8 @@ class TrialError(CiError):
 
 
 class Status(Enum):
+    """How an installation ended, in the words of the report."""
+
     PASSED = "passed"
     FAILED = "failed"
     NOT_TESTED = "not tested"
@@ -40,6 +42,8 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
+    """What became of one cell of the trial."""
+
     cell: Cell
     status: Status
     detail: str  # what was checked, why it failed, or why it was not tried
