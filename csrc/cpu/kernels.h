@@ -1,5 +1,5 @@
 // The CPU kernels, compiled once per instruction set and chosen at run time. Callers have
-// checked shapes, dtypes and bounds: nothing in here fails.
+// checked shapes, dtypes and bounds: nothing in here fails, but for the two environment variables.
 #pragma once
 
 #include "kernels/params.h"
@@ -7,11 +7,12 @@
 
 namespace vllm::cpu {
 
-// One row-range kernel per dtype of `FloatIndex`; each handles items [begin, end) of its op
-// (rows for the norms and the activation, tokens for the rotary embedding).
+// Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
+// embedding.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
+// One set of kernels per instruction set; each array is indexed by `float_index(dtype)`.
 struct Kernels {
   const char* isa;  // "baseline", "avx2" or "avx512"
   Kernel<RmsNormParams> rms_norm[kFloatTypes];
@@ -19,7 +20,7 @@ struct Kernels {
   Kernel<RotaryEmbeddingParams> rotary_embedding[kFloatTypes];
 };
 
-// The best table this processor and its operating system can run; VLLM_CPU_ISA may ask for a
+// The best set that this processor and its operating system can run; VLLM_CPU_ISA may ask for a
 // lesser one. Throws vllm::Error for a name that is unknown or that this machine cannot run.
 const Kernels& kernels();
 
@@ -29,6 +30,7 @@ template <typename Params>
 void run(Kernel<Params> kernel, const Params& params, i64 items, i64 bytes);
 
 // Threads that `run` may use: VLLM_CPU_THREADS, or the processors this process may run on.
+// Throws vllm::Error for a value that is not a number of threads.
 int num_threads();
 
 }  // namespace vllm::cpu

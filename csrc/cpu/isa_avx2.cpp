@@ -1,0 +1,8 @@
+// Compiled with -mavx2 -mfma -mf16c. See cpu/table.h.
+#include "cpu/table.h"
+
+namespace vllm::cpu {
+
+constexpr Kernels avx2_kernels = kernels_named("avx2");
+
+}  // namespace vllm::cpu

@@ -1,0 +1,42 @@
+// The norms. Internal to the isa_*.cpp files: see cpu/table.h.
+#pragma once
+
+#include "cpu/vec.h"
+
+namespace vllm::cpu {
+namespace {
+
+template <typename T>
+inline void rms_norm(const RmsNormParams& p, i64 begin, i64 end) {
+  const T* weight = static_cast<const T*>(p.weight);
+  for (i64 row = begin; row < end; ++row) {
+    const T* input = static_cast<const T*>(p.input) + row * p.input_stride;
+    T* out = static_cast<T*>(p.out) + row * p.out_stride;
+
+    Floats squares[kUnroll] = {};
+    const T* normed = input;
+    if (p.residual) {
+      T* residual = static_cast<T*>(p.residual) + row * p.residual_stride;
+      for_lanes(p.width, [&](i64 i, auto n, int slot) {
+        const Floats x = round_to<T>(load(input + i, n) + load(residual + i, n));
+        store(residual + i, x, n);
+        squares[slot] += x * x;
+      });
+      normed = residual;
+    } else {
+      for_lanes(p.width, [&](i64 i, auto n, int slot) {
+        const Floats x = load(input + i, n);
+        squares[slot] += x * x;
+      });
+    }
+
+    const float total = sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
+    const float scale = 1.0f / square_root(total / static_cast<float>(p.width) + p.epsilon);
+    for_lanes(p.width, [&](i64 i, auto n, int) {
+      store(out + i, load(normed + i, n) * scale * load(weight + i, n), n);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace vllm::cpu

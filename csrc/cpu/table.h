@@ -1,0 +1,28 @@
+// The kernels of the instruction set that this file is compiled for, as one constant.
+//
+// isa_baseline.cpp, isa_avx2.cpp and isa_avx512.cpp compile the same headers with different -m
+// flags. Were any function of theirs visible outside (an inline or template function of a named
+// namespace, one of std's included), the linker would keep one copy of it for all three, and the
+// baseline might run AVX-512 code. So everything these headers define is in an anonymous
+// namespace, they use no inline function of the standard library, and each object defines exactly
+// one global symbol, which tests/ops/test_cpu_objects.py checks.
+#pragma once
+
+#include "cpu/activation.h"
+#include "cpu/isa.h"
+#include "cpu/norm.h"
+#include "cpu/rotary.h"
+
+namespace vllm::cpu {
+namespace {
+
+// A constant: code that ran at load time would use instructions that the processor may not have.
+constexpr Kernels kernels_named(const char* isa) {
+  return {isa,
+          {rms_norm<float>, rms_norm<Half>, rms_norm<BFloat16>},
+          {silu_and_mul<float>, silu_and_mul<Half>, silu_and_mul<BFloat16>},
+          {rotary_embedding<float>, rotary_embedding<Half>, rotary_embedding<BFloat16>}};
+}
+
+}  // namespace
+}  // namespace vllm::cpu
