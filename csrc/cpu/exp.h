@@ -6,6 +6,19 @@
 namespace vllm::cpu {
 namespace {
 
+// x * 2^n for an integral n: its result may be subnormal, and 2^n out of float's range.
+inline Floats times_power_of_2(Floats x, Floats n) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(
+      _mm512_maskz_scalef_ps(0xffff, reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(n)));
+#else
+  const Ints exponent = __builtin_convertvector(n, Ints);
+  const Ints half = exponent >> 1;
+  return x * reinterpret_cast<Floats>((half + 127) << 23) *
+         reinterpret_cast<Floats>((exponent - half + 127) << 23);
+#endif
+}
+
 // Within 1 unit in the last place of e^x for every float; 0 below -104, infinity above 88.73, NaN
 // for NaN.
 inline Floats exp(Floats x) {
@@ -13,12 +26,10 @@ inline Floats exp(Floats x) {
   x = x > 89.0f ? broadcast(89.0f) : x;
   x = x < -105.0f ? broadcast(-105.0f) : x;
 
-  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer, and leaves that
-  // integer in the low bits. ln 2 is taken in two parts, the first of 15 bits: n times it is exact.
+  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer. ln 2 is
+  // taken in two parts, the first of 15 bits, so that n times it is exact.
   const Floats shift = broadcast(0x1.8p23f);
-  const Floats shifted = x * 0x1.715476p0f + shift;
-  const Floats n = shifted - shift;
-  const Ints exponent = reinterpret_cast<Ints>(shifted) - reinterpret_cast<Ints>(shift);
+  const Floats n = (x * 0x1.715476p0f + shift) - shift;
   const Floats r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
 
   // e^r = 1 + r + r^2 p(r), p fitted to the least relative error of the whole (2^-28).
@@ -28,11 +39,7 @@ inline Floats exp(Floats x) {
   p = p * r + 0x1.fffffcp-2f;
   const Floats fraction = p * (r * r) + r + 1.0f;
 
-  // Times 2^n in two steps, so that 2^128 and the subnormal results are reached.
-  const Ints half = exponent >> 1;
-  const Floats low = reinterpret_cast<Floats>((half + 127) << 23);
-  const Floats high = reinterpret_cast<Floats>((exponent - half + 127) << 23);
-  return fraction * low * high;
+  return times_power_of_2(fraction, n);
 }
 
 }  // namespace

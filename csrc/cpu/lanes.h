@@ -1,0 +1,49 @@
+// Vectors as wide as the instruction set this file is compiled for, over the compilers' vector
+// extensions: arithmetic is written with operators. Everything is computed in float32.
+//
+// Internal to the isa_*.cpp files: see cpu/table.h for why this is an anonymous namespace.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/params.h"
+
+namespace vllm::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int Ints __attribute__((vector_size(kLanes * 4)));
+typedef unsigned Words __attribute__((vector_size(kLanes * 4)));
+typedef unsigned long long Pairs __attribute__((vector_size(kLanes * 4)));
+typedef unsigned short Shorts __attribute__((vector_size(kLanes * 2)));
+
+// The storage of the 16-bit dtypes.
+struct Half {
+  unsigned short bits;
+};
+struct BFloat16 {
+  unsigned short bits;
+};
+
+inline Floats broadcast(float x) { return Floats{} + x; }
+
+inline float sum(Floats x) {
+  float total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += x[lane];
+  return total;
+}
+
+inline float square_root(float x) {  // not libm's: that would be one more thing to link
+  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
+}  // namespace
+}  // namespace vllm::cpu
