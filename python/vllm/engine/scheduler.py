@@ -1,0 +1,183 @@
+"""Which tokens the model computes in the next step.
+
+Every step has a budget of tokens. Running sequences come first, in the order they were admitted:
+one token each where they generate, the next chunk where a prompt is not finished. What is left of
+the budget admits waiting sequences, in the order they arrived. If the cache is full, the running
+sequence that was admitted last gives up its blocks, and waits, first in the queue, to be computed
+again. The oldest sequence can therefore always run: nothing starves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Deque, List, NamedTuple, Tuple
+from typing import Sequence as SequenceOf
+
+from vllm.engine.block_manager import BlockManager
+from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
+
+
+class Chunk(NamedTuple):
+    """Tokens [start, end) of a sequence, to be computed in one step.
+
+    samples: the chunk reaches the last token, so its logits give the next one.
+    """
+
+    seq: Sequence
+    start: int
+    end: int
+    samples: bool
+
+
+class Scheduler:
+    """Continuous batching with chunked prefill, preemption by recomputation and cancellation.
+
+    max_num_seqs: sequences that run at the same time.
+    max_num_batched_tokens: tokens computed in a step; at least `max_num_seqs`.
+    enable_chunked_prefill: without it a prompt is computed in a single step, and never starts
+        unless the whole of it fits in the budget.
+    """
+
+    def __init__(
+        self,
+        block_manager: BlockManager,
+        *,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        enable_chunked_prefill: bool = True,
+    ) -> None:
+        if not 1 <= max_num_seqs <= max_num_batched_tokens:
+            raise ValueError(
+                f"max_num_seqs must be in [1, max_num_batched_tokens = {max_num_batched_tokens}], "
+                f"got {max_num_seqs}"
+            )
+        self.block_manager = block_manager
+        self.max_num_seqs = max_num_seqs
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.enable_chunked_prefill = enable_chunked_prefill
+        self.waiting: Deque[Sequence] = deque()
+        self.running: List[Sequence] = []
+        self.num_preemptions = 0
+        # Blocks kept free when one more sequence is admitted, so that those which run can grow
+        # for a while before they take its blocks away again.
+        self._reserve = block_manager.num_blocks // 100
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    @property
+    def max_seq_tokens(self) -> int:
+        """Tokens of the longest sequence that can ever run."""
+        room = self.block_manager.num_blocks * self.block_manager.block_size
+        return room if self.enable_chunked_prefill else min(room, self.max_num_batched_tokens)
+
+    def add(self, seq: Sequence) -> None:
+        """Queues a sequence. Raises ValueError if it could never run to its end."""
+        # The last token is never computed: nothing comes after it.
+        longest = seq.num_prompt_tokens + seq.max_tokens - 1
+        if not seq.num_prompt_tokens or longest > self.max_seq_tokens:
+            raise ValueError(
+                f"a sequence of up to {longest} tokens ({seq.num_prompt_tokens} of prompt) "
+                f"can never run: this engine takes 1 to {self.max_seq_tokens}"
+            )
+        self.waiting.append(seq)
+
+    def schedule(self) -> List[Chunk]:
+        """The chunks of the next step, with cache room for each; empty if nothing is left to do.
+
+        Each must then be computed and given to `update` before the next call.
+        """
+        chunks: List[Chunk] = []
+        budget, preempted = self._schedule_running(chunks)
+        if not preempted:
+            self._schedule_waiting(chunks, budget)
+        return chunks
+
+    def update(self, chunks: SequenceOf[Chunk], token_ids: SequenceOf[int]) -> List[Sequence]:
+        """Takes in what the step computed; returns the sequences that it finished.
+
+        token_ids: the sampled token of each chunk that `samples`, in order.
+        """
+        finished = []
+        tokens = iter(token_ids)
+        for seq, _, end, samples in chunks:
+            seq.num_computed_tokens = end
+            if samples:
+                seq.append(next(tokens))
+                if seq.finish_reason is not None:
+                    finished.append(seq)
+        for seq in finished:
+            self._release(seq)
+        if finished:
+            self.running = [seq for seq in self.running if not seq.is_finished]
+        return finished
+
+    def finish(self, seq: Sequence, reason: FinishReason) -> None:
+        """Ends a sequence from outside, between steps; does nothing to one that has ended."""
+        if seq.is_finished:
+            return
+        if seq.status is SequenceStatus.RUNNING:
+            self.running.remove(seq)
+        else:
+            self.waiting.remove(seq)
+        seq.finish_reason = reason
+        self._release(seq)
+
+    def _schedule_running(self, chunks: List[Chunk]) -> Tuple[int, bool]:
+        budget = self.max_num_batched_tokens
+        block_manager = self.block_manager
+        block_size = block_manager.block_size
+        running = self.running
+        preempted = False
+        index = 0
+        while index < len(running) and budget:
+            seq = running[index]
+            while len(seq.token_ids) > len(seq.block_table) * block_size:
+                if block_manager.grow(seq):
+                    continue
+                # The victim is last, so it has no chunk in this step: its turn has not come.
+                self._preempt_last()
+                preempted = True
+                if seq.status is SequenceStatus.WAITING:
+                    return budget, preempted
+            budget -= self._add_chunk(chunks, seq, budget)
+            index += 1
+        return budget, preempted
+
+    def _schedule_waiting(self, chunks: List[Chunk], budget: int) -> None:
+        while self.waiting and budget and len(self.running) < self.max_num_seqs:
+            seq = self.waiting[0]
+            # Alone, a sequence may fill the whole cache.
+            reserve = self._reserve if self.running else 0
+            if not self.block_manager.allocate(seq, keep_free=reserve):
+                return
+            num_uncomputed = seq.num_tokens - seq.num_computed_tokens
+            if num_uncomputed > budget and not self.enable_chunked_prefill:
+                self.block_manager.free(seq)
+                return
+            self.waiting.popleft()
+            seq.status = SequenceStatus.RUNNING
+            seq.num_cached_tokens += seq.num_computed_tokens
+            self.running.append(seq)
+            budget -= self._add_chunk(chunks, seq, budget)
+
+    def _add_chunk(self, chunks: List[Chunk], seq: Sequence, budget: int) -> int:
+        start = seq.num_computed_tokens
+        num_tokens = len(seq.token_ids)
+        end = min(num_tokens, start + budget)
+        chunks.append(Chunk(seq, start, end, end == num_tokens))
+        self.block_manager.publish(seq, end)
+        return end - start
+
+    def _preempt_last(self) -> None:
+        seq = self.running.pop()
+        self.block_manager.free(seq)
+        seq.status = SequenceStatus.WAITING
+        seq.num_preemptions += 1
+        self.num_preemptions += 1
+        self.waiting.appendleft(seq)
+
+    def _release(self, seq: Sequence) -> None:
+        self.block_manager.free(seq)
+        seq.status = SequenceStatus.FINISHED

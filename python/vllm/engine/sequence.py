@@ -1,0 +1,134 @@
+"""A sequence: one continuation of one prompt, and how far the model has computed it."""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from typing import FrozenSet, List, Optional, Union
+from typing import Sequence as SequenceOf
+
+from vllm.sampling_params import SamplingParams
+
+
+class SequenceStatus(enum.Enum):
+    """Where a sequence is in its life; a preempted one is waiting again."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class FinishReason(str, enum.Enum):
+    """Why a sequence ended; the values are what `CompletionOutput.finish_reason` shows."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+class Sequence:
+    """Tokens so far, and the cache blocks that hold the keys and values of the first of them.
+
+    Nothing here distinguishes prefill from decode: the model has computed the first
+    ``num_computed_tokens`` tokens, and whenever it reaches the last one a new token is sampled.
+    A preempted sequence goes back to zero computed tokens and is otherwise unchanged.
+
+    block_table: entry i is the cache block of tokens [i * block_size, (i + 1) * block_size).
+    block_hashes: chained hashes of the full blocks, kept by the block manager.
+    num_published_blocks: leading blocks that other sequences may already share.
+    max_tokens: output tokens after which the sequence ends, whatever is sampled.
+    """
+
+    __slots__ = (
+        "block_hashes",
+        "block_table",
+        "eos_token_ids",
+        "finish_reason",
+        "max_tokens",
+        "num_cached_tokens",
+        "num_computed_tokens",
+        "num_preemptions",
+        "num_prompt_tokens",
+        "num_published_blocks",
+        "params",
+        "prompt_logprobs_wanted",
+        "seed",
+        "seq_id",
+        "status",
+        "stop_reason",
+        "token_ids",
+    )
+
+    def __init__(
+        self,
+        seq_id: int,
+        prompt_token_ids: SequenceOf[int],
+        params: SamplingParams,
+        *,
+        max_tokens: int,
+        seed: int = 0,
+        eos_token_ids: FrozenSet[int] = frozenset(),
+    ) -> None:
+        self.seq_id = seq_id
+        self.token_ids: List[int] = list(prompt_token_ids)
+        self.num_prompt_tokens = len(self.token_ids)
+        self.params = params
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.eos_token_ids = eos_token_ids
+        self.status = SequenceStatus.WAITING
+        self.finish_reason: Optional[FinishReason] = None
+        self.stop_reason: Union[int, str, None] = None
+        self.block_table = array("i")
+        self.block_hashes: List[bytes] = []
+        self.num_published_blocks = 0
+        self.num_computed_tokens = 0
+        self.num_cached_tokens = 0
+        self.num_preemptions = 0
+        # A position's prompt log-probabilities come from computing it: until they are all there,
+        # the prefix cache may spare nothing.
+        self.prompt_logprobs_wanted = params.prompt_logprobs is not None
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def output_token_ids(self) -> List[int]:
+        return self.token_ids[self.num_prompt_tokens :]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status is SequenceStatus.FINISHED
+
+    def ending_token_ids(self) -> FrozenSet[int]:
+        """Tokens that end this sequence when they are sampled."""
+        if self.params.ignore_eos:
+            return frozenset(self.params.stop_ids)
+        return self.eos_token_ids.union(self.params.stop_ids)
+
+    def append(self, token_id: int) -> None:
+        """Adds a sampled token, and sets `finish_reason` if the sequence ends with it."""
+        self.token_ids.append(token_id)
+        num_output = len(self.token_ids) - self.num_prompt_tokens
+        params = self.params
+        if num_output > params.min_tokens:  # up to there, the sampler masks these tokens
+            if token_id in self.eos_token_ids and not params.ignore_eos:
+                self.finish_reason = FinishReason.STOP
+                return
+            if token_id in params.stop_ids:
+                self.finish_reason = FinishReason.STOP
+                self.stop_reason = token_id
+                return
+        if num_output >= self.max_tokens:
+            self.finish_reason = FinishReason.LENGTH
+
+    def __repr__(self) -> str:
+        return (
+            f"Sequence({self.seq_id}, {self.status.value}, prompt={self.num_prompt_tokens}, "
+            f"output={self.num_output_tokens}, computed={self.num_computed_tokens})"
+        )

@@ -1,0 +1,81 @@
+"""What a request gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Union
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """One token's log-probability under the model, before penalties and temperature.
+
+    rank: 1 for the most likely token of its position.
+    decoded_token: the token's own text; None where outputs are not detokenized.
+    """
+
+    logprob: float
+    rank: int
+    decoded_token: Optional[str] = None
+
+
+# For one position: the token that is there, and the most likely ones, by token id.
+TokenLogprobs = Dict[int, Logprob]
+
+
+@dataclass(frozen=True)
+class CompletionOutput:
+    """One continuation of a prompt.
+
+    index: which of the request's `n` continuations this is.
+    finish_reason: "stop" (end of sequence, a stop token or a stop string), "length" (`max_tokens`
+        or the end of the model's context), "abort" (cancelled), or None while it runs.
+    stop_reason: the stop string or stop token id that ended it; None for end of sequence.
+    cumulative_logprob: sum over the output tokens; None unless `logprobs` was asked for.
+    """
+
+    index: int
+    text: str
+    token_ids: List[int]
+    cumulative_logprob: Optional[float] = None
+    logprobs: Optional[List[TokenLogprobs]] = None
+    finish_reason: Optional[str] = None
+    stop_reason: Union[int, str, None] = None
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+
+@dataclass(frozen=True)
+class RequestMetrics:
+    """When things happened to a request, in seconds of `time.monotonic`; None: not yet.
+
+    num_preemptions: how often its cache was taken away and computed again.
+    """
+
+    arrival_time: float
+    first_scheduled_time: Optional[float] = None
+    first_token_time: Optional[float] = None
+    finished_time: Optional[float] = None
+    num_preemptions: int = 0
+
+
+@dataclass(frozen=True)
+class RequestOutput:
+    """News of a request, or its result.
+
+    prompt: the text, where the request gave text.
+    prompt_logprobs: one entry per prompt token, the first None (nothing comes before it); only
+        where asked for, and once the whole prompt is computed.
+    num_cached_tokens: prompt tokens that the prefix cache spared, over all continuations.
+    """
+
+    request_id: str
+    prompt: Optional[str]
+    prompt_token_ids: List[int]
+    outputs: List[CompletionOutput]
+    finished: bool
+    metrics: RequestMetrics
+    prompt_logprobs: Optional[List[Optional[TokenLogprobs]]] = None
+    num_cached_tokens: int = field(default=0)

@@ -1,0 +1,179 @@
+"""Reference counts, sharing and eviction of cache blocks, at their edges."""
+
+from __future__ import annotations
+
+import pytest
+
+from vllm.engine.block_manager import BlockManager, hash_block
+
+BLOCK = 4
+
+
+def compute(manager, seq):
+    """What the scheduler and the model do to a sequence that runs to its last token."""
+    manager.publish(seq, seq.num_tokens)
+    seq.num_computed_tokens = seq.num_tokens
+
+
+@pytest.mark.parametrize("num_tokens", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_allocation_covers_the_tokens_and_no_more(make_sequence, num_tokens):
+    manager = BlockManager(8, BLOCK)
+    seq = make_sequence(range(num_tokens))
+    assert manager.allocate(seq)
+    assert len(seq.block_table) == -(-num_tokens // BLOCK)
+    assert len(set(seq.block_table)) == len(seq.block_table)
+    assert manager.num_free_blocks == 8 - len(seq.block_table)
+    manager.free(seq)
+    assert manager.num_free_blocks == 8
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "num_shared"),
+    [
+        (BLOCK - 1, 0),
+        (BLOCK, 0),  # a full hit would leave nothing to sample from
+        (BLOCK + 1, BLOCK),
+        (2 * BLOCK, BLOCK),
+        (2 * BLOCK + 1, 2 * BLOCK),
+    ],
+)
+def test_equal_prompts_share_full_blocks_but_leave_a_token(make_sequence, num_tokens, num_shared):
+    manager = BlockManager(8, BLOCK)
+    first, second = make_sequence(range(num_tokens)), make_sequence(range(num_tokens))
+    manager.allocate(first)
+    compute(manager, first)
+    manager.allocate(second)
+    assert second.num_computed_tokens == num_shared
+    shared = num_shared // BLOCK
+    assert second.block_table[:shared] == first.block_table[:shared]
+    assert not set(second.block_table[shared:]) & set(first.block_table)
+
+
+def test_a_prefix_outlives_its_sequence(make_sequence):
+    manager = BlockManager(4, BLOCK)
+    first = make_sequence(range(10))
+    manager.allocate(first)
+    compute(manager, first)
+    table = list(first.block_table)
+    manager.free(first)
+    second = make_sequence(range(10))
+    manager.allocate(second)
+    assert list(second.block_table[:2]) == table[:2]
+    assert second.num_computed_tokens == 8
+
+
+def test_a_block_is_named_by_all_tokens_before_it(make_sequence):
+    manager = BlockManager(8, BLOCK)
+    first = make_sequence([1, 1, 1, 1, 2, 2, 2, 2, 0])
+    manager.allocate(first)
+    compute(manager, first)
+    other = make_sequence([9, 9, 9, 9, 2, 2, 2, 2, 0])
+    manager.allocate(other)
+    assert other.num_computed_tokens == 0
+    assert hash_block(b"", [1, 2]) != hash_block(b"", [2, 1])
+    assert hash_block(b"a", [1, 2]) != hash_block(b"b", [1, 2])
+
+
+def test_unnamed_blocks_are_taken_before_cached_ones(make_sequence):
+    manager = BlockManager(4, BLOCK)
+    cached = make_sequence(range(BLOCK + 1))  # one full block, one of a single token
+    manager.allocate(cached)
+    compute(manager, cached)
+    manager.free(cached)
+    manager.allocate(make_sequence([50] * (3 * BLOCK)))
+    again = make_sequence(range(BLOCK))
+    again.append(BLOCK)
+    assert manager.num_free_blocks == 1
+    assert not manager.allocate(again)  # the hit revives the last free block: none is left to grow
+    assert manager.num_free_blocks == 1
+
+
+def test_the_least_recently_used_prefix_is_overwritten_first(make_sequence):
+    manager = BlockManager(4, BLOCK)
+    for start in (0, 100):
+        seq = make_sequence(range(start, start + 2 * BLOCK))
+        manager.allocate(seq)
+        compute(manager, seq)
+        manager.free(seq)
+    taker = make_sequence([7] * (2 * BLOCK))
+    manager.allocate(taker)
+    manager.free(taker)
+    newer = make_sequence(range(100, 100 + 2 * BLOCK + 1))
+    manager.allocate(newer)
+    assert newer.num_computed_tokens == 2 * BLOCK
+    manager.free(newer)
+    older = make_sequence(range(2 * BLOCK + 1))
+    manager.allocate(older)
+    assert older.num_computed_tokens == 0
+
+
+def test_refused_allocation_and_growth_change_nothing(make_sequence):
+    manager = BlockManager(2, BLOCK)
+    seq = make_sequence(range(2 * BLOCK))
+    assert not manager.allocate(seq, keep_free=1)
+    assert not seq.block_table
+    assert manager.allocate(seq)
+    seq.append(1)
+    assert not manager.grow(seq)
+    assert len(seq.block_table) == 2
+    other = make_sequence([1])
+    assert not manager.allocate(other)
+    assert manager.num_free_blocks == 0
+
+
+def test_growth_happens_at_the_block_edge(make_sequence):
+    manager = BlockManager(4, BLOCK)
+    seq = make_sequence(range(BLOCK))
+    manager.allocate(seq)
+    seq.append(1)
+    assert manager.grow(seq)
+    assert len(seq.block_table) == 2
+    for _ in range(BLOCK - 1):
+        seq.append(1)
+        assert manager.grow(seq)
+        assert len(seq.block_table) == 2
+
+
+def test_prompt_logprobs_and_the_off_switch_share_nothing(make_sequence):
+    manager = BlockManager(8, BLOCK)
+    first = make_sequence(range(9))
+    manager.allocate(first)
+    compute(manager, first)
+    wanting = make_sequence(range(9), prompt_logprobs=0)
+    manager.allocate(wanting)
+    assert wanting.num_computed_tokens == 0
+    off = BlockManager(8, BLOCK, enable_prefix_caching=False)
+    for _ in range(2):
+        seq = make_sequence(range(9))
+        off.allocate(seq)
+        assert seq.num_computed_tokens == 0
+        compute(off, seq)
+
+
+def test_forgotten_prefixes_are_not_shared(make_sequence):
+    manager = BlockManager(8, BLOCK)
+    first = make_sequence(range(9))
+    manager.allocate(first)
+    compute(manager, first)
+    manager.forget_prefixes()
+    second = make_sequence(range(9))
+    manager.allocate(second)
+    assert second.num_computed_tokens == 0
+    manager.free(first)
+    manager.free(second)
+    assert manager.num_free_blocks == 8
+
+
+def test_misuse_is_refused(make_sequence):
+    manager = BlockManager(4, BLOCK)
+    seq = make_sequence(range(5))
+    manager.allocate(seq)
+    with pytest.raises(RuntimeError, match="already has blocks"):
+        manager.allocate(seq)
+    table = seq.block_table[:]
+    manager.free(seq)
+    seq.block_table.extend(table)
+    with pytest.raises(RuntimeError, match="given back twice"):
+        manager.free(seq)
+    with pytest.raises(ValueError, match="0 blocks of 16"):
+        BlockManager(0, 16)

@@ -1,0 +1,243 @@
+"""The scheduler against a model that is a function of the prefix.
+
+The "model" of these tests writes, for every token, the whole prefix that its key and value would
+depend on, and samples a token that is a function of that prefix. Whatever is shared, chunked,
+preempted or cancelled, a sequence must read back its own prefixes and give the same tokens as
+computed alone.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from vllm.engine.block_manager import BlockManager
+from vllm.engine.scheduler import Scheduler
+from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
+from vllm.sampling_params import SamplingParams
+
+VOCAB = 3  # few tokens, so that prefixes often meet
+
+
+def next_token(prefix):
+    return hash(prefix) % VOCAB
+
+
+class PrefixModel:
+    """Stands where the model runner does: a cache of prefixes, and tokens that depend on them."""
+
+    def __init__(self, block_size):
+        self.block_size = block_size
+        self.cache = {}
+
+    def run(self, chunks):
+        for seq, start, end, _ in chunks:
+            for position in range(start, end):
+                slot = self._slot(seq, position)
+                self.cache[slot] = tuple(seq.token_ids[: position + 1])
+        for seq, _, end, _ in chunks:
+            for position in range(end):
+                assert self.cache[self._slot(seq, position)] == tuple(seq.token_ids[: position + 1])
+        return [next_token(tuple(seq.token_ids)) for seq, _, _, samples in chunks if samples]
+
+    def _slot(self, seq, position):
+        return seq.block_table[position // self.block_size], position % self.block_size
+
+
+def expected_output(prompt, max_tokens):
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        tokens.append(next_token(tuple(tokens)))
+    return tokens[len(prompt) :]
+
+
+def run_to_end(scheduler, model, limit=10_000):
+    steps = 0
+    while scheduler.has_unfinished:
+        chunks = scheduler.schedule()
+        assert chunks, "sequences are left but nothing is scheduled"
+        scheduler.update(chunks, model.run(chunks))
+        steps += 1
+        assert steps < limit
+    return steps
+
+
+def make_scheduler(num_blocks=8, block_size=4, *, prefix=True, **kwargs):
+    kwargs = {"max_num_seqs": 4, "max_num_batched_tokens": 16, **kwargs}
+    manager = BlockManager(num_blocks, block_size, enable_prefix_caching=prefix)
+    return Scheduler(manager, **kwargs), PrefixModel(block_size)
+
+
+def test_prefill_chunks_and_decode_share_the_budget(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=16, max_num_batched_tokens=6)
+    short, long = make_sequence([1, 2]), make_sequence(list(range(10, 22)))
+    scheduler.add(short)
+    scheduler.add(long)
+    spans = []
+    for _ in range(4):
+        chunks = scheduler.schedule()
+        spans.append([(c.seq.seq_id - short.seq_id, c.start, c.end, c.samples) for c in chunks])
+        scheduler.update(chunks, model.run(chunks))
+    assert spans == [
+        [(0, 0, 2, True), (1, 0, 4, False)],
+        [(0, 2, 3, True), (1, 4, 9, False)],
+        [(0, 3, 4, True), (1, 9, 12, True)],
+        [(0, 4, 5, True), (1, 12, 13, True)],
+    ]
+
+
+def test_equal_prompts_of_one_step_are_computed_once(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=32, max_num_batched_tokens=64)
+    seqs = [make_sequence(range(13), max_tokens=2) for _ in range(4)]
+    for seq in seqs:
+        scheduler.add(seq)
+    chunks = scheduler.schedule()
+    assert [c.end - c.start for c in chunks] == [13, 1, 1, 1]
+    scheduler.update(chunks, model.run(chunks))
+    run_to_end(scheduler, model)
+    assert {tuple(s.output_token_ids) for s in seqs} == {tuple(expected_output(range(13), 2))}
+
+
+def test_the_last_admitted_is_preempted_and_comes_back_first(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=5, block_size=2, prefix=False)
+    first, second = make_sequence([1, 2, 0, 1], 6), make_sequence([2, 2, 2, 2], 6)
+    third = make_sequence([0], 1)
+    for seq in (first, second, third):
+        scheduler.add(seq)
+    while not second.num_preemptions:
+        chunks = scheduler.schedule()
+        scheduler.update(chunks, model.run(chunks))
+    assert first.status is SequenceStatus.RUNNING
+    assert scheduler.waiting[0] is second
+    run_to_end(scheduler, model)
+    assert second.output_token_ids == expected_output([2, 2, 2, 2], 6)
+    assert first.output_token_ids == expected_output([1, 2, 0, 1], 6)
+    assert first.num_preemptions == 0
+
+
+def test_without_chunks_a_prompt_is_computed_whole(make_sequence):
+    scheduler, model = make_scheduler(
+        num_blocks=32, max_num_batched_tokens=12, enable_chunked_prefill=False
+    )
+    seqs = [make_sequence([i] * 9, 3) for i in range(3)]
+    for seq in seqs:
+        scheduler.add(seq)
+    while scheduler.has_unfinished:
+        chunks = scheduler.schedule()
+        assert all(c.samples for c in chunks)
+        assert sum(c.end - c.start for c in chunks) <= 12
+        scheduler.update(chunks, model.run(chunks))
+
+
+def test_what_can_never_run_is_refused(make_sequence):
+    scheduler, _ = make_scheduler(num_blocks=2, block_size=4)
+    scheduler.add(make_sequence([1] * 5, 4))  # the ninth token is sampled, never computed
+    with pytest.raises(ValueError, match=r"up to 9 tokens \(5 of prompt\) can never run.*1 to 8"):
+        scheduler.add(make_sequence([1] * 5, 5))
+    with pytest.raises(ValueError, match="can never run"):
+        scheduler.add(make_sequence([], 1))
+    whole, _ = make_scheduler(num_blocks=32, enable_chunked_prefill=False)
+    with pytest.raises(ValueError, match="1 to 16"):
+        whole.add(make_sequence([1] * 16, 2))
+    with pytest.raises(
+        ValueError, match=r"max_num_seqs must be in \[1, max_num_batched_tokens = 2"
+    ):
+        Scheduler(BlockManager(1, 1), max_num_seqs=3, max_num_batched_tokens=2)
+
+
+def test_a_finished_sequence_can_be_finished_again(make_sequence):
+    scheduler, model = make_scheduler()
+    seq = make_sequence([1], 1)
+    scheduler.add(seq)
+    run_to_end(scheduler, model)
+    scheduler.finish(seq, FinishReason.ABORT)
+    assert seq.finish_reason is FinishReason.LENGTH
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Requests arrive, are cancelled and are stepped in any order, in a cache that is too small."""
+
+    @initialize(
+        block_size=st.integers(1, 5),
+        num_blocks=st.integers(3, 12),
+        max_num_seqs=st.integers(1, 5),
+        extra_budget=st.integers(0, 12),
+        prefix=st.booleans(),
+    )
+    def start(self, block_size, num_blocks, max_num_seqs, extra_budget, prefix):
+        self.manager = BlockManager(num_blocks, block_size, enable_prefix_caching=prefix)
+        self.scheduler = Scheduler(
+            self.manager,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_seqs + extra_budget,
+        )
+        self.model = PrefixModel(block_size)
+        self.live = []
+        self.next_id = 0
+
+    @rule(data=st.data())
+    def add(self, data):
+        room = self.scheduler.max_seq_tokens
+        prompt = data.draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=room))
+        max_tokens = data.draw(st.integers(1, room - len(prompt) + 1))
+        params = SamplingParams(prompt_logprobs=data.draw(st.sampled_from([None, None, 0])))
+        seq = Sequence(self.next_id, prompt, params, max_tokens=max_tokens)
+        self.next_id += 1
+        self.scheduler.add(seq)
+        self.live.append((seq, prompt))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def cancel(self, data):
+        seq, _ = self.live.pop(data.draw(st.integers(0, len(self.live) - 1)))
+        self.scheduler.finish(seq, FinishReason.ABORT)
+
+    @rule(times=st.integers(1, 6))
+    def step(self, times):
+        for _ in range(times):
+            chunks = self.scheduler.schedule()
+            assert bool(chunks) == self.scheduler.has_unfinished
+            assert sum(c.end - c.start for c in chunks) <= self.scheduler.max_num_batched_tokens
+            assert len(chunks) <= self.scheduler.max_num_seqs
+            assert all(c.start < c.end <= c.seq.num_tokens for c in chunks)
+            if (
+                chunks
+            ):  # no starvation: whoever has waited longest among those running makes progress
+                assert chunks[0].seq is self.scheduler.running[0]
+            self.scheduler.update(chunks, self.model.run(chunks))
+            for seq, prompt in [pair for pair in self.live if pair[0].is_finished]:
+                assert seq.output_token_ids == expected_output(prompt, seq.max_tokens)
+            self.live = [pair for pair in self.live if not pair[0].is_finished]
+
+    @invariant()
+    def blocks_are_neither_lost_nor_doubly_owned(self):
+        if not hasattr(self, "manager"):
+            return
+        references = {}
+        for seq in self.scheduler.running:
+            assert len(set(seq.block_table)) == len(seq.block_table)
+            for block in seq.block_table:
+                references[block] = references.get(block, 0) + 1
+        for seq in self.scheduler.waiting:
+            assert not seq.block_table
+        counts = self.manager._ref_counts
+        assert {b: n for b, n in enumerate(counts) if n} == references
+        assert set(self.manager._free) == {b for b, n in enumerate(counts) if not n}
+        named = {block: name for name, block in self.manager._named.items()}
+        assert named == {b: n for b, n in enumerate(self.manager._names) if n is not None}
+
+    def teardown(self):
+        if not hasattr(self, "scheduler"):
+            return
+        run_to_end(self.scheduler, self.model)
+        for seq, prompt in self.live:
+            assert seq.output_token_ids == expected_output(prompt, seq.max_tokens)
+        assert self.manager.num_free_blocks == self.manager.num_blocks
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=30, deadline=None
+)
+TestScheduler = SchedulerMachine.TestCase
