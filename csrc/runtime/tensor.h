@@ -3,7 +3,11 @@
 
 #include <cstdint>
 
+struct _object;  // PyObject
+
 namespace vllm {
+
+class TensorSource;
 
 enum class DType : uint8_t { float32, float16, bfloat16, int32, int64, other };
 
@@ -24,7 +28,9 @@ struct Tensor {
   int device_index;  // 0 on the CPU
   int ndim;
   int64_t shape[kMaxDims];
-  int64_t strides[kMaxDims];  // in elements
+  int64_t strides[kMaxDims];   // in elements
+  _object* object;             // borrowed from the caller's arguments
+  const TensorSource* source;  // how `object` is read, and whose current stream is meant
 };
 
 }  // namespace vllm

@@ -1,0 +1,218 @@
+// The Python module `vllm._C`, and nothing else: arguments in, exceptions out.
+#include <array>
+
+#include "cpu/kernels.h"
+#include "ops/ops.h"
+#include "runtime/code_folder.h"
+#include "runtime/kernel.h"
+#include "runtime/python_values.h"
+#include "runtime/tensor_source.h"
+#include "runtime/text.h"
+
+namespace vllm {
+namespace {
+
+// The arguments of a call to `function`, which takes them by position.
+class Arguments {
+ public:
+  Arguments(const char* function, PyObject* tuple, Py_ssize_t count, const char* names)
+      : function_(function), tuple_(tuple) {
+    const Py_ssize_t got = PyTuple_Size(tuple);
+    if (got != count) {
+      throw Error(ErrorKind::type, concat(function, " takes ", count, " arguments (", names,
+                                          "), by position; got ", got));
+    }
+  }
+
+  PyObject* object(Py_ssize_t index) const { return PyTuple_GetItem(tuple_, index); }
+  Tensor tensor(Py_ssize_t index, const char* name) const {
+    return read_tensor(function_, name, object(index));
+  }
+  double number(Py_ssize_t index) const { return to_number(object(index)); }
+  int64_t integer(Py_ssize_t index) const { return to_integer(object(index)); }
+  bool boolean(Py_ssize_t index) const { return to_bool(object(index)); }
+
+ private:
+  const char* function_;
+  PyObject* tuple_;
+};
+
+PyObject* none() {
+  Py_IncRef(py_none);
+  return py_none;
+}
+
+PyObject* text(const std::string& value) {
+  return checked(PyUnicode_FromString(value.c_str())).release();
+}
+
+PyObject* integer(long long value) { return checked(PyLong_FromLongLong(value)).release(); }
+
+template <typename... Items>
+PyObject* tuple(Items... new_references) {
+  PyObject* items[] = {new_references...};
+  Ref result = checked(PyTuple_New(sizeof...(Items)));
+  for (size_t i = 0; i < sizeof...(Items); ++i) {
+    PyTuple_SetItem(result.get(), static_cast<Py_ssize_t>(i), items[i]);
+  }
+  return result.release();
+}
+
+// A method of the module: calls body(args), and turns its exceptions into Python's.
+template <PyObject* (*body)(PyObject* args)>
+PyObject* method(PyObject*, PyObject* args) {
+  try {
+    return body(args);
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+PyObject* rms_norm(PyObject* tuple) {
+  const Arguments args("rms_norm", tuple, 4, "out, input, weight, epsilon");
+  const Tensor out = args.tensor(0, "out");
+  const Tensor input = args.tensor(1, "input");
+  const Tensor weight = args.tensor(2, "weight");
+  ops::rms_norm(out, input, weight, args.number(3));
+  return none();
+}
+
+PyObject* fused_add_rms_norm(PyObject* tuple) {
+  const Arguments args("fused_add_rms_norm", tuple, 4, "input, residual, weight, epsilon");
+  const Tensor input = args.tensor(0, "input");
+  const Tensor residual = args.tensor(1, "residual");
+  const Tensor weight = args.tensor(2, "weight");
+  ops::fused_add_rms_norm(input, residual, weight, args.number(3));
+  return none();
+}
+
+PyObject* silu_and_mul(PyObject* tuple) {
+  const Arguments args("silu_and_mul", tuple, 2, "out, input");
+  const Tensor out = args.tensor(0, "out");
+  const Tensor input = args.tensor(1, "input");
+  ops::silu_and_mul(out, input);
+  return none();
+}
+
+PyObject* rotary_embedding(PyObject* tuple) {
+  const Arguments args("rotary_embedding", tuple, 6,
+                       "positions, query, key, head_size, cos_sin_cache, is_neox");
+  const Tensor positions = args.tensor(0, "positions");
+  const Tensor query = args.tensor(1, "query");
+  const bool has_key = args.object(2) != py_none;
+  const Tensor key = has_key ? args.tensor(2, "key") : Tensor{};
+  const Tensor cos_sin_cache = args.tensor(4, "cos_sin_cache");
+  ops::rotary_embedding(positions, query, has_key ? &key : nullptr, args.integer(3), cos_sin_cache,
+                        args.boolean(5));
+  return none();
+}
+
+PyObject* cpu_isa(PyObject* tuple) {
+  const Arguments args("cpu_isa", tuple, 0, "");
+  return text(cpu::kernels().isa);
+}
+
+PyObject* cpu_threads(PyObject* tuple) {
+  const Arguments args("cpu_threads", tuple, 0, "");
+  return integer(cpu::num_threads());
+}
+
+PyObject* driver_version(PyObject* tuple) {
+  const Arguments args("driver_version", tuple, 0, "");
+  return integer(cuda::driver_version());
+}
+
+PyObject* devices(PyObject* args_tuple) {
+  const Arguments args("devices", args_tuple, 0, "");
+  Ref list = checked(PyList_New(0));
+  for (const cuda::Device& device : cuda::devices()) {
+    const Ref entry(tuple(text(device.name), integer(device.major), integer(device.minor)));
+    if (PyList_Append(list.get(), entry.get()) != 0) throw PythonErrorSet{};
+  }
+  return list.release();
+}
+
+PyObject* code_folder(PyObject* tuple) {
+  const Arguments args("code_folder", tuple, 0, "");
+  return text(cuda::code_folder());
+}
+
+PyObject* select_code(PyObject* tuple) {
+  const Arguments args("select_code", tuple, 2, "major, minor");
+  const int major = static_cast<int>(args.integer(0));
+  const int minor = static_cast<int>(args.integer(1));
+  const std::string folder = cuda::code_folder();
+  const std::vector<cuda::Arch> archs = cuda::archs_in(folder);
+  const std::string gpu = concat("compute capability ", major, ".", minor);
+  return text(cuda::select_arch(archs, major, minor, gpu, folder).name);
+}
+
+PyObject* loaded_kernels(PyObject* args_tuple) {
+  const Arguments args("loaded_kernels", args_tuple, 0, "");
+  Ref list = checked(PyList_New(0));
+  for (const cuda::LoadedFile& file : cuda::loaded_files()) {
+    const Ref entry(tuple(integer(file.device), text(file.path)));
+    if (PyList_Append(list.get(), entry.get()) != 0) throw PythonErrorSet{};
+  }
+  return list.release();
+}
+
+PyObject* use_torch_attributes(PyObject* tuple) {
+  const Arguments args("use_torch_attributes", tuple, 1, "only");
+  vllm::use_torch_attributes(args.boolean(0));
+  return none();
+}
+
+PyMethodDef methods[] = {
+    {"rms_norm", method<rms_norm>, METH_VARARGS,
+     "rms_norm(out, input, weight, epsilon)\n\nSee vllm.ops.rms_norm."},
+    {"fused_add_rms_norm", method<fused_add_rms_norm>, METH_VARARGS,
+     "fused_add_rms_norm(input, residual, weight, epsilon)\n\nSee vllm.ops.fused_add_rms_norm."},
+    {"silu_and_mul", method<silu_and_mul>, METH_VARARGS,
+     "silu_and_mul(out, input)\n\nSee vllm.ops.silu_and_mul."},
+    {"rotary_embedding", method<rotary_embedding>, METH_VARARGS,
+     "rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox)\n\n"
+     "See vllm.ops.rotary_embedding."},
+    {"cpu_isa", method<cpu_isa>, METH_VARARGS,
+     "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'."},
+    {"cpu_threads", method<cpu_threads>, METH_VARARGS, "Threads that a CPU op may use."},
+    {"driver_version", method<driver_version>, METH_VARARGS,
+     "The newest CUDA that the NVIDIA driver supports, as 12040 for 12.4. RuntimeError where there "
+     "is no driver."},
+    {"devices", method<devices>, METH_VARARGS,
+     "[(name, major, minor)] of the GPUs that this process may use. Initializes the driver, makes "
+     "no context. RuntimeError where there is no driver, or no GPU."},
+    {"code_folder", method<code_folder>, METH_VARARGS,
+     "The folder of this build's GPU code: VLLM_KERNEL_DIR, or the one under vllm/kernels/. "
+     "RuntimeError for a build that has none."},
+    {"select_code", method<select_code>, METH_VARARGS,
+     "select_code(major, minor)\n\nThe architecture, such as 'sm_90a' or 'compute_90', whose code "
+     "a "
+     "GPU of that compute capability would run. Needs no GPU. RuntimeError where none fits."},
+    {"loaded_kernels", method<loaded_kernels>, METH_VARARGS,
+     "[(device index, path)] of the files of GPU code that were really loaded, in that order."},
+    {"use_torch_attributes", method<use_torch_attributes>, METH_VARARGS,
+     "use_torch_attributes(only)\n\nRead torch tensors by their attributes even where torch has a "
+     "DLPack exchange table. For tests and measurements."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef definition = {
+    {1, nullptr, nullptr, 0, nullptr},
+    "vllm._C",
+    "The native part of vllm: CPU kernels, and launchers of the CUDA kernels beside it.",
+    -1,  // state is global: not for several interpreters
+    methods,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+};
+
+}  // namespace
+}  // namespace vllm
+
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C() {
+  return PyModule_Create2(&vllm::definition, PYTHON_ABI_VERSION);
+}

@@ -1,0 +1,47 @@
+// silu(x) * y over rows that hold x and y side by side: blocks along x take rows, along y parts of
+// a row.
+#include "float_types.cuh"
+#include "params.h"
+
+namespace vllm {
+
+__device__ inline float silu(float x) { return x / (1.0f + expf(-x)); }
+
+// N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
+template <typename T, int N>
+__device__ void silu_and_mul(const SiluAndMulParams& params) {
+  const unsigned first = (blockIdx.y * blockDim.x + threadIdx.x) * N;
+  const unsigned step = gridDim.y * blockDim.x * N;
+  const unsigned width = static_cast<unsigned>(params.width);
+
+  for (i64 row = blockIdx.x; row < params.rows; row += gridDim.x) {
+    T* out = static_cast<T*>(params.out) + row * params.out_stride;
+    const T* gate = static_cast<const T*>(params.input) + row * params.input_stride;
+    const T* up = gate + params.width;
+    for (unsigned index = first; index < width; index += step) {
+      const Pack<T, N> x = load<T, N>(gate + index);
+      const Pack<T, N> y = load<T, N>(up + index);
+      Pack<T, N> result;
+      for (int i = 0; i < N; ++i) {
+        result.values[i] = from_float<T>(silu(to_float(x.values[i])) * to_float(y.values[i]));
+      }
+      store(out + index, result);
+    }
+  }
+}
+
+}  // namespace vllm
+
+#define VLLM_SILU_AND_MUL(name, T)                          \
+  extern "C" __global__ void __launch_bounds__(1024)        \
+      silu_and_mul_##name(vllm::SiluAndMulParams p) {       \
+    vllm::silu_and_mul<T, 1>(p);                            \
+  }                                                         \
+  extern "C" __global__ void __launch_bounds__(1024)        \
+      silu_and_mul_##name##_vec(vllm::SiluAndMulParams p) { \
+    vllm::silu_and_mul<T, vllm::kVector<T>>(p);             \
+  }
+
+VLLM_SILU_AND_MUL(f32, float)
+VLLM_SILU_AND_MUL(f16, vllm::Half)
+VLLM_SILU_AND_MUL(bf16, vllm::BFloat16)

@@ -1,0 +1,79 @@
+// float32, float16 and bfloat16 in memory, and conversions to the float32 that every op computes
+// in. By PTX instruction or by bits, so that one source serves compute capability 7.0 to 9.0 and a
+// compiler without host headers (NVRTC).
+#pragma once
+
+namespace vllm {
+
+struct Half {
+  unsigned short bits;
+};
+struct BFloat16 {
+  unsigned short bits;
+};
+
+__device__ inline float to_float(float value) { return value; }
+
+__device__ inline float to_float(Half value) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+}
+
+__device__ inline float to_float(BFloat16 value) {
+  return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
+}
+
+// Rounds to nearest, ties to even.
+template <typename T>
+__device__ T from_float(float value);
+
+template <>
+__device__ inline float from_float<float>(float value) {
+  return value;
+}
+
+template <>
+__device__ inline Half from_float<Half>(float value) {
+  Half result;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+  return result;
+}
+
+template <>
+__device__ inline BFloat16 from_float<BFloat16>(float value) {
+  BFloat16 result;
+#if __CUDA_ARCH__ >= 800
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+#else
+  const unsigned bits = __float_as_uint(value);
+  const unsigned rounded = bits + 0x7fff + (bits >> 16 & 1);
+  const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+  result.bits = is_nan ? 0x7fff : static_cast<unsigned short>(rounded >> 16);
+#endif
+  return result;
+}
+
+__device__ inline float quiet_nan() { return __uint_as_float(0x7fffffff); }
+
+// N neighbours that one instruction loads or stores: 16 bytes, or one element.
+template <typename T, int N>
+struct alignas(N * sizeof(T)) Pack {
+  T values[N];
+};
+
+template <typename T, int N>
+__device__ Pack<T, N> load(const T* from) {
+  return *reinterpret_cast<const Pack<T, N>*>(from);
+}
+
+template <typename T, int N>
+__device__ void store(T* to, const Pack<T, N>& pack) {
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+}
+
+// Elements in 16 bytes.
+template <typename T>
+constexpr int kVector = 16 / sizeof(T);
+
+}  // namespace vllm

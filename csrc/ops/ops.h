@@ -1,0 +1,22 @@
+// The ops, on tensors that Python handed over. Each lives in a file of its own name: check, fill
+// the parameters, choose a kernel, launch. All of them throw Error; what they compute is said in
+// kernels/params.h.
+#pragma once
+
+#include "runtime/tensor.h"
+
+namespace vllm::ops {
+
+void rms_norm(const Tensor& out, const Tensor& input, const Tensor& weight, double epsilon);
+
+// In place: residual += input, then input = norm(residual) * weight.
+void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tensor& weight,
+                        double epsilon);
+
+void silu_and_mul(const Tensor& out, const Tensor& input);
+
+// In place on query and key; key may be null.
+void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor* key,
+                      int64_t head_size, const Tensor& cos_sin_cache, bool is_neox);
+
+}  // namespace vllm::ops

@@ -1,0 +1,71 @@
+#include "ops/launch.h"
+#include "ops/ops.h"
+#include "runtime/text.h"
+
+namespace vllm::ops {
+namespace {
+
+constexpr const char* kOp = "silu_and_mul";
+constexpr i64 kThreads = 256;
+constexpr i64 kMaxGridY = 65535;
+
+cuda::Kernel cuda_kernels[kFloatTypes][2] = {
+    {{"activation", "silu_and_mul_f32"}, {"activation", "silu_and_mul_f32_vec"}},
+    {{"activation", "silu_and_mul_f16"}, {"activation", "silu_and_mul_f16_vec"}},
+    {{"activation", "silu_and_mul_bf16"}, {"activation", "silu_and_mul_bf16_vec"}},
+};
+
+// The shape of out, but for a last dimension twice as long.
+void require_twice_as_wide(const Tensor& input, const Tensor& out) {
+  const int last = out.ndim - 1;
+  bool fits = input.ndim == out.ndim && input.shape[last] == 2 * out.shape[last];
+  for (int i = 0; fits && i < last; ++i) fits = input.shape[i] == out.shape[i];
+  if (fits) return;
+  Tensor wanted = out;
+  wanted.shape[last] *= 2;
+  refuse(ErrorKind::value, kOp, input, concat("has shape ", shape_text(input)),
+         concat(shape_text(wanted), ", twice the last dimension of 'out'"));
+}
+
+void run_silu_on_cuda(const SiluAndMulParams& params, const Tensor& input) {
+  const i64 size = element_size(input.dtype);
+  const bool vectors =
+      packs_16_bytes(params.out, params.rows, params.out_stride, params.width, size) &&
+      packs_16_bytes(params.input, params.rows, params.input_stride, params.width, size);
+  const i64 loads = vectors ? params.width * size / 16 : params.width;
+  const unsigned threads = block_threads(loads, kThreads);
+  const i64 parts = std::min((loads + threads - 1) / threads, kMaxGridY);
+  run_on_cuda(cuda_kernels[float_index(input.dtype)][vectors ? 1 : 0],
+              {grid_x(params.rows), static_cast<unsigned>(parts), threads}, params, input);
+}
+
+}  // namespace
+
+void silu_and_mul(const Tensor& out, const Tensor& input) {
+  require_float(kOp, input);
+  require_same_dtype(kOp, out, input);
+  require_same_device(kOp, out, input);
+  const Rows out_rows = require_rows(kOp, out);
+  require_twice_as_wide(input, out);
+  const Rows in_rows = require_rows(kOp, input);
+  require_writable(kOp, out);
+  require_disjoint(kOp, out, input, Sharing::none);
+
+  SiluAndMulParams params{};
+  params.out = out.data;
+  params.input = input.data;
+  params.rows = out_rows.rows;
+  params.width = out_rows.width;
+  params.out_stride = out_rows.stride;
+  params.input_stride = in_rows.stride;
+  if (params.rows == 0 || params.width == 0) return;
+
+  if (input.device_type == DeviceType::cuda) {
+    run_silu_on_cuda(params, input);
+  } else {
+    run_on_cpu(cpu::kernels().silu_and_mul[float_index(input.dtype)], params, params.rows,
+               3 * params.rows * params.width * element_size(input.dtype));
+  }
+}
+
+}  // namespace vllm::ops

@@ -1,0 +1,39 @@
+// Which compiled device code there is beside this library, and which of it a GPU can run. Touches
+// no GPU.
+//
+//   <package>/kernels/<variant>/sm_80/layernorm.cubin        machine code of one architecture
+//   <package>/kernels/<variant>/compute_90/layernorm.ptx     for the driver to compile
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace vllm::cuda {
+
+// One architecture's folder.
+struct Arch {
+  std::string name;  // "sm_90a", "compute_90"
+  int major;
+  int minor;
+  bool ptx;       // compiled by the driver when it is loaded
+  bool specific;  // such as sm_90a: runs on exactly this compute capability
+};
+
+// Reads a folder's name; false for one that names no architecture.
+bool parse_arch(const std::string& name, Arch& arch);
+
+// The folder of this build's variant: VLLM_KERNEL_DIR, or the one folder in `kernels/` beside the
+// library. Throws Error(runtime) where there is none (a CPU build) or more than one.
+std::string code_folder();
+
+// The architectures in `folder`, by name.
+std::vector<Arch> archs_in(const std::string& folder);
+
+// The best of `archs` for a GPU of compute capability major.minor: its own specific code, else the
+// highest sm_XY of its major with Y <= minor, else the highest PTX that is not above it. Throws
+// Error(runtime) that lists what there is and what it takes; `gpu` and `folder` are for the
+// message.
+const Arch& select_arch(const std::vector<Arch>& archs, int major, int minor,
+                        const std::string& gpu, const std::string& folder);
+
+}  // namespace vllm::cuda

@@ -1,0 +1,159 @@
+#include "runtime/driver.h"
+
+#include <dlfcn.h>
+
+#include <mutex>
+
+#include "runtime/error.h"
+#include "runtime/text.h"
+
+namespace vllm::cuda {
+namespace {
+
+constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+constexpr int kComputeCapabilityMinor = 76;
+
+template <typename Signature>
+void find(void* library, const char* name, Signature& function) {
+  void* symbol = dlsym(library, name);
+  if (symbol == nullptr) {
+    throw Error(ErrorKind::runtime,
+                concat("the NVIDIA driver has no ", name,
+                       ": it is older than CUDA 11; install a newer one (R450 or later)"));
+  }
+  function = reinterpret_cast<Signature>(symbol);
+}
+
+Driver open_driver() {
+  void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    throw Error(ErrorKind::runtime, concat("no NVIDIA driver on this machine: ", dlerror()));
+  }
+  Driver driver;
+#define VLLM_FIND(name) find(library, #name, driver.name)
+  VLLM_FIND(cuInit);
+  VLLM_FIND(cuDriverGetVersion);
+  VLLM_FIND(cuDeviceGetCount);
+  VLLM_FIND(cuDeviceGet);
+  VLLM_FIND(cuDeviceGetName);
+  VLLM_FIND(cuDeviceGetAttribute);
+  VLLM_FIND(cuDevicePrimaryCtxRetain);
+  VLLM_FIND(cuCtxGetCurrent);
+  VLLM_FIND(cuCtxPushCurrent_v2);
+  VLLM_FIND(cuCtxPopCurrent_v2);
+  VLLM_FIND(cuModuleLoadDataEx);
+  VLLM_FIND(cuModuleGetFunction);
+  VLLM_FIND(cuLaunchKernel);
+  VLLM_FIND(cuThreadExchangeStreamCaptureMode);
+  VLLM_FIND(cuGetErrorName);
+  VLLM_FIND(cuGetErrorString);
+#undef VLLM_FIND
+  return driver;
+}
+
+// Opened, not initialized: enough to ask for its version. A failure is tried again next time.
+const Driver& opened() {
+  static const Driver driver = open_driver();
+  return driver;
+}
+
+std::vector<Device> find_devices() {
+  const Driver& cu = driver();
+  int count = 0;
+  check(cu.cuDeviceGetCount(&count), "cuDeviceGetCount");
+  std::vector<Device> found;
+  for (int index = 0; index < count; ++index) {
+    Device device{index, "", 0, 0, 0};
+    char name[256] = "";
+    check(cu.cuDeviceGet(&device.handle, index), "cuDeviceGet");
+    check(cu.cuDeviceGetName(name, sizeof name, device.handle), "cuDeviceGetName");
+    check(cu.cuDeviceGetAttribute(&device.major, kComputeCapabilityMajor, device.handle),
+          "cuDeviceGetAttribute");
+    check(cu.cuDeviceGetAttribute(&device.minor, kComputeCapabilityMinor, device.handle),
+          "cuDeviceGetAttribute");
+    device.name = name;
+    found.push_back(device);
+  }
+  return found;
+}
+
+// Retained once and never released: the functions that we cache belong to it.
+Context primary_context(int index) {
+  static std::mutex mutex;
+  static auto& contexts = *new std::vector<Context>(devices().size());
+  std::lock_guard<std::mutex> lock(mutex);
+  Context& context = contexts[static_cast<size_t>(device(index).index)];
+  if (context == nullptr) {
+    check(driver().cuDevicePrimaryCtxRetain(&context, device(index).handle),
+          "cuDevicePrimaryCtxRetain");
+  }
+  return context;
+}
+
+}  // namespace
+
+const Driver& driver() {
+  static const Driver& initialized = [&]() -> const Driver& {
+    const Driver& cu = opened();
+    check(cu.cuInit(0), "cuInit");
+    return cu;
+  }();
+  return initialized;
+}
+
+int driver_version() {
+  int version = 0;
+  check(opened().cuDriverGetVersion(&version), "cuDriverGetVersion");
+  return version;
+}
+
+void fail(Result result, const char* call, const std::string& where) {
+  const char* name = nullptr;
+  const char* text = nullptr;
+  opened().cuGetErrorName(result, &name);
+  opened().cuGetErrorString(result, &text);
+  throw Error(ErrorKind::runtime,
+              concat(call, " failed: ", name != nullptr ? name : "an unknown error", " (",
+                     text != nullptr ? text : std::to_string(result).c_str(), ")", where));
+}
+
+std::string describe(const Device& device) {
+  return concat("cuda:", device.index, " (", device.name, ", compute capability ", device.major,
+                ".", device.minor, ")");
+}
+
+const std::vector<Device>& devices() {
+  static const auto& found = *new std::vector<Device>(find_devices());
+  return found;
+}
+
+const Device& device(int index) {
+  const size_t count = devices().size();
+  if (index < 0 || static_cast<size_t>(index) >= count) {
+    throw Error(ErrorKind::runtime,
+                concat("there is no device cuda:", index, ": this process sees ", count, " GPUs"));
+  }
+  return devices()[static_cast<size_t>(index)];
+}
+
+ContextGuard::ContextGuard(int device) {
+  const Context wanted = primary_context(device);
+  Context current = nullptr;
+  check(driver().cuCtxGetCurrent(&current), "cuCtxGetCurrent");
+  if (current == wanted) return;
+  check(driver().cuCtxPushCurrent_v2(wanted), "cuCtxPushCurrent");
+  pushed_ = true;
+}
+
+ContextGuard::~ContextGuard() {
+  Context popped;
+  if (pushed_) driver().cuCtxPopCurrent_v2(&popped);
+}
+
+RelaxedCapture::RelaxedCapture() {
+  check(driver().cuThreadExchangeStreamCaptureMode(&mode_), "cuThreadExchangeStreamCaptureMode");
+}
+
+RelaxedCapture::~RelaxedCapture() { driver().cuThreadExchangeStreamCaptureMode(&mode_); }
+
+}  // namespace vllm::cuda

@@ -1,0 +1,95 @@
+// The CUDA driver, opened when the first CUDA tensor or question comes: one library serves
+// machines with and without it. Every call that fails becomes an Error(runtime).
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace vllm::cuda {
+
+// The driver's own types, as cuda.h has them.
+using Result = int;
+using DeviceHandle = int;
+using Context = struct CUctx_st*;
+using Module = struct CUmod_st*;
+using Function = struct CUfunc_st*;
+using Stream = struct CUstream_st*;
+
+// The functions that we call, by the names that libcuda.so.1 exports. Signatures: cuda.h, 11.8.
+struct Driver {
+  Result (*cuInit)(unsigned flags);
+  Result (*cuDriverGetVersion)(int* version);
+  Result (*cuDeviceGetCount)(int* count);
+  Result (*cuDeviceGet)(DeviceHandle* device, int index);
+  Result (*cuDeviceGetName)(char* name, int size, DeviceHandle device);
+  Result (*cuDeviceGetAttribute)(int* value, int attribute, DeviceHandle device);
+  Result (*cuDevicePrimaryCtxRetain)(Context* context, DeviceHandle device);
+  Result (*cuCtxGetCurrent)(Context* context);
+  Result (*cuCtxPushCurrent_v2)(Context context);
+  Result (*cuCtxPopCurrent_v2)(Context* context);
+  Result (*cuModuleLoadDataEx)(Module* module, const void* image, unsigned options, int* keys,
+                               void** values);
+  Result (*cuModuleGetFunction)(Function* function, Module module, const char* name);
+  Result (*cuLaunchKernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                           unsigned block_x, unsigned block_y, unsigned block_z,
+                           unsigned shared_bytes, Stream stream, void** params, void** extra);
+  Result (*cuThreadExchangeStreamCaptureMode)(int* mode);
+  Result (*cuGetErrorName)(Result result, const char** name);
+  Result (*cuGetErrorString)(Result result, const char** text);
+};
+
+// Opens and initializes the driver. Throws where there is none, or no GPU: an Error that says why.
+const Driver& driver();
+
+// What the installed driver supports, as in 12040 for CUDA 12.4. Touches no GPU.
+int driver_version();
+
+// Throws "<call> failed: <name> (<text>)<where>" unless `result` is success.
+[[noreturn]] void fail(Result result, const char* call, const std::string& where);
+inline void check(Result result, const char* call) {
+  if (result != 0) fail(result, call, "");
+}
+
+struct Device {
+  int index;  // as in "cuda:0"; driver and torch number alike, by CUDA_VISIBLE_DEVICES
+  std::string name;
+  int major;  // compute capability
+  int minor;
+  DeviceHandle handle;
+};
+
+// "cuda:0 (NVIDIA H200, compute capability 9.0)"
+std::string describe(const Device& device);
+
+// The GPUs that this process may use. Makes no context.
+const std::vector<Device>& devices();
+const Device& device(int index);
+
+// Makes the primary context of a device current, and restores what was current before. Costs one
+// call when it is current already, as it mostly is beside torch.
+class ContextGuard {
+ public:
+  explicit ContextGuard(int device);
+  ~ContextGuard();
+  ContextGuard(const ContextGuard&) = delete;
+  ContextGuard& operator=(const ContextGuard&) = delete;
+
+ private:
+  bool pushed_ = false;
+};
+
+// Allows this thread the calls that are forbidden during a graph capture (loading a module is one)
+// as long as it lives. They are not captured.
+class RelaxedCapture {
+ public:
+  RelaxedCapture();
+  ~RelaxedCapture();
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  int mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED; then what was before
+};
+
+}  // namespace vllm::cuda

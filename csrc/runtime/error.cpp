@@ -1,0 +1,39 @@
+#include "runtime/error.h"
+
+#include <new>
+
+#include "runtime/python_abi.h"
+
+namespace vllm {
+namespace {
+
+PyObject* python_type(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::value:
+      return PyExc_ValueError;
+    case ErrorKind::type:
+      return PyExc_TypeError;
+    case ErrorKind::index:
+      return PyExc_IndexError;
+    case ErrorKind::runtime:
+      break;
+  }
+  return PyExc_RuntimeError;
+}
+
+}  // namespace
+
+void set_python_error() noexcept {
+  try {
+    throw;
+  } catch (const PythonErrorSet&) {
+  } catch (const Error& error) {
+    PyErr_SetString(python_type(error.kind()), error.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError, "vllm: out of memory");
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+}
+
+}  // namespace vllm

@@ -1,0 +1,118 @@
+#include "runtime/kernel.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <mutex>
+
+#include "runtime/code_folder.h"
+#include "runtime/error.h"
+#include "runtime/text.h"
+
+namespace vllm::cuda {
+namespace {
+
+constexpr int kJitErrorLog = 5;      // CU_JIT_ERROR_LOG_BUFFER
+constexpr int kJitErrorLogSize = 6;  // CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+
+struct LoadedModule {
+  int device;
+  std::string file;
+  std::string path;
+  Module module;
+};
+
+// Guards what follows. It is never held while Python code runs.
+std::mutex mutex;
+
+std::vector<LoadedModule>& modules() {
+  static auto& loaded = *new std::vector<LoadedModule>;
+  return loaded;
+}
+
+std::string read_file(const std::string& path) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (!file) {
+    throw Error(ErrorKind::runtime,
+                concat(path,
+                       " is missing or cannot be read: this installation of vllm is "
+                       "incomplete. Install it again: pip install --force-reinstall "
+                       "--no-deps URL"));
+  }
+  std::string bytes;
+  char part[65536];
+  while (const size_t size = std::fread(part, 1, sizeof part, file.get())) bytes.append(part, size);
+  return bytes;
+}
+
+// `image` ends with a NUL, as PTX must.
+Module load_image(const std::string& image, const std::string& where) {
+  char log[4096] = "";
+  int keys[] = {kJitErrorLog, kJitErrorLogSize};
+  void* values[] = {log, reinterpret_cast<void*>(uintptr_t{sizeof log})};
+  Module module = nullptr;
+  const Result result = driver().cuModuleLoadDataEx(&module, image.c_str(), 2, keys, values);
+  if (result != 0) {
+    fail(result, "cuModuleLoadDataEx", log[0] == '\0' ? where : concat(where, ": ", log));
+  }
+  return module;
+}
+
+// The context of `device` is current and `mutex` is held.
+const LoadedModule& load_file(int index, const std::string& file) {
+  for (const LoadedModule& loaded : modules()) {
+    if (loaded.device == index && loaded.file == file) return loaded;
+  }
+  const Device& gpu = device(index);
+  const std::string folder = code_folder();
+  const std::vector<Arch> archs = archs_in(folder);
+  const Arch& arch = select_arch(archs, gpu.major, gpu.minor, describe(gpu), folder);
+  const std::string path = concat(folder, "/", arch.name, "/", file, arch.ptx ? ".ptx" : ".cubin");
+  const Module module = load_image(read_file(path), concat(": ", path, " on ", describe(gpu)));
+  modules().push_back({index, file, path, module});
+  return modules().back();
+}
+
+}  // namespace
+
+Function Kernel::load(int device_index) {
+  std::lock_guard<std::mutex> lock(mutex);
+  // The first call of an op may well be inside a CUDA graph capture.
+  RelaxedCapture relaxed;
+  const LoadedModule& loaded = load_file(device_index, file_);
+  Function function = nullptr;
+  const Result result = driver().cuModuleGetFunction(&function, loaded.module, name_);
+  if (result != 0) {
+    fail(result, "cuModuleGetFunction", concat(": kernel ", name_, " of ", loaded.path));
+  }
+  return function;
+}
+
+void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void** arguments) {
+  if (device_index >= kMaxDevices) {
+    throw Error(ErrorKind::runtime,
+                concat("cuda:", device_index, ": vllm knows cuda:0 to cuda:", kMaxDevices - 1));
+  }
+  std::atomic<Function>& cached = functions_[device_index];
+  Function function = cached.load(std::memory_order_acquire);
+  if (function == nullptr) {
+    function = load(device_index);
+    cached.store(function, std::memory_order_release);
+  }
+  const Result result = driver().cuLaunchKernel(function, grid.x, grid.y, 1, grid.threads, 1, 1, 0,
+                                                stream, arguments, nullptr);
+  if (result != 0) {
+    fail(result, "cuLaunchKernel",
+         concat(": kernel ", name_, " of ", file_, ", grid ", grid.x, " x ", grid.y, ", ",
+                grid.threads, " threads, on ", describe(device(device_index))));
+  }
+}
+
+std::vector<LoadedFile> loaded_files() {
+  std::lock_guard<std::mutex> lock(mutex);
+  std::vector<LoadedFile> files;
+  for (const LoadedModule& loaded : modules()) files.push_back({loaded.device, loaded.path});
+  return files;
+}
+
+}  // namespace vllm::cuda

@@ -1,0 +1,51 @@
+// Kernels by name: found in the code folder, loaded at first use on each device, launched.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "runtime/driver.h"
+
+namespace vllm::cuda {
+
+constexpr int kMaxDevices = 64;
+
+struct Grid {
+  unsigned x;
+  unsigned y;
+  unsigned threads;  // in a block
+};
+
+// One __global__ function of one file of csrc/kernels, on every device. A static object: it keeps
+// the loaded functions.
+class Kernel {
+ public:
+  // file: the stem of the .cu file. name: the function's extern "C" name.
+  constexpr Kernel(const char* file, const char* name) : file_(file), name_(name) {}
+
+  // Launches with one parameter, by value. The device's context must be current.
+  template <typename Params>
+  void launch(int device, void* stream, const Grid& grid, const Params& params) {
+    void* arguments[] = {const_cast<Params*>(&params)};
+    launch_with(device, static_cast<Stream>(stream), grid, arguments);
+  }
+
+ private:
+  void launch_with(int device, Stream stream, const Grid& grid, void** arguments);
+  Function load(int device);
+
+  const char* file_;
+  const char* name_;
+  std::atomic<Function> functions_[kMaxDevices] = {};
+};
+
+struct LoadedFile {
+  int device;
+  std::string path;
+};
+
+// Every file of device code that was loaded, in that order.
+std::vector<LoadedFile> loaded_files();
+
+}  // namespace vllm::cuda

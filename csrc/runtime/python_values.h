@@ -1,0 +1,27 @@
+// Small conversions from Python objects; every failure throws PythonErrorSet.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/error.h"
+#include "runtime/python_abi.h"
+
+namespace vllm {
+
+// Takes a new reference, or throws for a null one.
+inline Ref checked(PyObject* owned) {
+  if (owned == nullptr) throw PythonErrorSet{};
+  return Ref(owned);
+}
+
+int64_t to_integer(PyObject* object);
+double to_number(PyObject* object);
+bool to_bool(PyObject* object);
+void* to_pointer(PyObject* object);
+std::string to_string(PyObject* text);
+
+// The integers of a tuple into `out`, which has room for kMaxDims; returns how many there are.
+int to_dims(PyObject* tuple, int64_t* out);
+
+}  // namespace vllm
