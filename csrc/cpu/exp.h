@@ -26,19 +26,20 @@ inline Floats exp(Floats x) {
   x = x > 89.0f ? broadcast(89.0f) : x;
   x = x < -105.0f ? broadcast(-105.0f) : x;
 
-  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer. ln 2 is
-  // taken in two parts, the first of 15 bits, so that n times it is exact.
+  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer. ln 2 is taken in
+  // two parts, the first of 15 bits, so that n times it is exact.
   const Floats shift = broadcast(0x1.8p23f);
-  const Floats n = (x * 0x1.715476p0f + shift) - shift;
-  const Floats r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
+  const Floats n = multiply_add(x, broadcast(0x1.715476p0f), shift) - shift;
+  const Floats r =
+      multiply_add(n, broadcast(-0x1.7f7d1cp-20f), multiply_add(n, broadcast(-0x1.62e4p-1f), x));
 
   // e^r = 1 + r + r^2 p(r), p fitted to the least relative error of the whole (2^-28).
-  Floats p = r * 0x1.6a23cep-10f + 0x1.123a2p-7f;
-  p = p * r + 0x1.5558f2p-5f;
-  p = p * r + 0x1.555492p-3f;
-  p = p * r + 0x1.fffffcp-2f;
-  const Floats fraction = p * (r * r) + r + 1.0f;
-
+  Floats p = broadcast(0x1.6a23cep-10f);
+  p = multiply_add(p, r, broadcast(0x1.123a2p-7f));
+  p = multiply_add(p, r, broadcast(0x1.5558f2p-5f));
+  p = multiply_add(p, r, broadcast(0x1.555492p-3f));
+  p = multiply_add(p, r, broadcast(0x1.fffffcp-2f));
+  const Floats fraction = multiply_add(p, r * r, r) + 1.0f;
   return times_power_of_2(fraction, n);
 }
 

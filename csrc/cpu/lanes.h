@@ -35,6 +35,20 @@ struct BFloat16 {
 
 inline Floats broadcast(float x) { return Floats{} + x; }
 
+// x * y + z, rounded once where the processor can. Said and not left to the compilers: each has its
+// own rules for fusing `x * y + z`, and the build turns them off.
+inline Floats multiply_add(Floats x, Floats y, Floats z) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(_mm512_fmadd_ps(
+      reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(y), reinterpret_cast<__m512>(z)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Floats>(_mm256_fmadd_ps(
+      reinterpret_cast<__m256>(x), reinterpret_cast<__m256>(y), reinterpret_cast<__m256>(z)));
+#else
+  return x * y + z;
+#endif
+}
+
 inline float sum(Floats x) {
   float total = 0;
   for (int lane = 0; lane < kLanes; ++lane) total += x[lane];

@@ -20,13 +20,13 @@ inline void rms_norm(const RmsNormParams& p, i64 begin, i64 end) {
       for_lanes(p.width, [&](i64 i, auto n, int slot) {
         const Floats x = round_to<T>(load(input + i, n) + load(residual + i, n));
         store(residual + i, x, n);
-        squares[slot] += x * x;
+        squares[slot] = multiply_add(x, x, squares[slot]);
       });
       normed = residual;
     } else {
       for_lanes(p.width, [&](i64 i, auto n, int slot) {
         const Floats x = load(input + i, n);
-        squares[slot] += x * x;
+        squares[slot] = multiply_add(x, x, squares[slot]);
       });
     }
 

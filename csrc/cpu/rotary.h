@@ -15,8 +15,8 @@ inline void rotate_halves(T* low, T* high, const float* cosines, const float* si
   for_lanes(angles, [&](i64 i, auto n, int) {
     const Floats cosine = load(cosines + i, n), sine = load(sines + i, n);
     const Floats x = load(low + i, n), y = load(high + i, n);
-    store(low + i, x * cosine - y * sine, n);
-    store(high + i, y * cosine + x * sine, n);
+    store(low + i, multiply_add(x, cosine, -y * sine), n);
+    store(high + i, multiply_add(y, cosine, x * sine), n);
   });
 }
 
@@ -28,7 +28,7 @@ inline void rotate_pairs(T* head, const float* cosines, const float* sines, i64 
     const Floats x = load(head + i, n);
     const Pairs pairs = reinterpret_cast<Pairs>(x);
     const Floats partner = reinterpret_cast<Floats>((pairs << 32) | (pairs >> 32));
-    store(head + i, x * load(cosines + i, n) + partner * load(sines + i, n), n);
+    store(head + i, multiply_add(x, load(cosines + i, n), partner * load(sines + i, n)), n);
   });
 }
 
