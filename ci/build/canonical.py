@@ -1,0 +1,162 @@
+"""The canonical wheel of each variant, as scikit-build-core makes it with the release's compilers.
+
+All variants share one build folder and one configuration, so that the host library is compiled
+once; each wheel installs it with its own device code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+from build import BuildBackendException, ProjectBuilder
+from rich.console import Console
+
+from ci import digest, native
+from ci.build.progress import Failed, run_with_progress
+from ci.errors import CiError
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.wheel.build_info import BuildInfo
+
+# Variables that compilers, CMake or scikit-build-core would read and that no pin covers.
+FOREIGN = ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CPATH", "CPLUS_INCLUDE_PATH")
+FOREIGN_PREFIXES = ("CMAKE_", "SKBUILD_", "VLLM_", "NINJA_")
+
+
+class BuildError(CiError):
+    """Compiling or assembling a wheel failed."""
+
+
+def source_date_epoch(commit: Commit, environ: Mapping[str, str] = os.environ) -> int:
+    """The time that files in a wheel carry: ``SOURCE_DATE_EPOCH`` if set, else the commit's."""
+    value = environ.get("SOURCE_DATE_EPOCH") or str(commit.time)
+    if not value.isdecimal():
+        raise BuildError(
+            f"SOURCE_DATE_EPOCH is {value!r}",
+            means="it is a number of seconds since 1970, the time that files in a wheel carry",
+            do="unset it to use the time of the commit",
+        )
+    return int(value)
+
+
+def job_count(environ: Mapping[str, str] = os.environ) -> Optional[int]:
+    """``MAX_JOBS``: how many compilers may run at once; None where it is not set."""
+    value = environ.get("MAX_JOBS")
+    if not value:
+        return None
+    if not value.isdecimal() or int(value) == 0:
+        raise BuildError(
+            f"MAX_JOBS is {value!r}",
+            means="it bounds how many compilers run at once, of host and device code together",
+            do="set it to a whole number from 1 up, or unset it for one per processor",
+        )
+    return int(value)
+
+
+def build(
+    repo: Path,
+    folder: Path,
+    known: Matrix,
+    toolkits: Mapping[str, Path],
+    commit: Commit,
+    console: Console,
+) -> dict[str, Path]:
+    """The canonical wheel of every variant in `toolkits`, in ``folder/canonical``."""
+    cudas = [known.variant(name) for name in toolkits]
+    compilers = [native.DeviceCompiler.nvrtc(cuda, toolkits[cuda.variant]) for cuda in cudas]
+    defines = {
+        "VLLM_TARGET_DEVICE": "cuda",
+        **native.device_defines(compilers),
+        **native.release_defines(known, repo, _zig()),
+    }
+    environ = _environment(folder, commit)
+    wheels: dict[str, Path] = {}
+    for cuda in cudas:
+        info = BuildInfo(
+            commit=commit.sha,
+            cuda=cuda.version,
+            dirty=commit.dirty,
+            native_digest=digest.native_digest(repo, known, cuda),
+            variant=cuda.variant,
+        )
+        record = folder / f"release-{cuda.variant}.json"
+        record.write_bytes(info.render())
+        settings = {
+            "build-dir": str(folder / "release"),
+            "install.components": f"host;{cuda.variant};info",
+            **{f"cmake.define.{name}": value for name, value in defines.items()},
+            "cmake.define.VLLM_BUILD_INFO": str(record),
+        }
+        environ["VLLM_CUDA_VERSION"] = cuda.version
+        wheels[cuda.variant] = _run_backend(
+            repo, folder / "canonical", settings, environ, cuda.variant, console
+        )
+    return wheels
+
+
+def _run_backend(
+    repo: Path,
+    out: Path,
+    settings: Mapping[str, str],
+    environ: Mapping[str, str],
+    title: str,
+    console: Console,
+) -> Path:
+    def runner(
+        cmd: Sequence[str],
+        cwd: Optional[str] = None,
+        extra_environ: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        run_with_progress(cmd, cwd, {**environ, **(extra_environ or {})}, title, console)
+
+    out.mkdir(parents=True, exist_ok=True)
+    builder = ProjectBuilder(repo, python_executable=sys.executable, runner=runner)
+    # A fresh folder: a wheel appears under its name complete or not at all.
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out) as temporary:
+        try:
+            made = Path(builder.build("wheel", temporary, dict(settings)))
+        except Failed as error:
+            raise BuildError(
+                f"building the {title} wheel failed:\n{error.output}",
+                means="the compiler's or CMake's own words are above",
+                do="correct the sources; the same command goes on from what is compiled",
+            ) from error
+        except BuildBackendException as error:
+            raise BuildError(f"building the {title} wheel failed: {error}") from error
+        return made.replace(out / made.name)
+
+
+def _environment(folder: Path, commit: Commit) -> dict[str, str]:
+    """The environment of the compilers: what a person set, less what would change the bits."""
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
+    }
+    environ["SOURCE_DATE_EPOCH"] = str(source_date_epoch(commit))
+    environ["VLLM_TARGET_DEVICE"] = "cuda"
+    # zig compiles its libc++ once per machine that shares a cache; by default that is the clone.
+    environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
+    environ["ZIG_LOCAL_CACHE_DIR"] = str(folder / "zig-local")
+    environ["NINJA_STATUS"] = "[%f/%t] "
+    jobs = job_count()
+    if jobs is not None:
+        environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(jobs)
+    return environ
+
+
+def _zig() -> Path:
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        raise BuildError(
+            "the ziglang wheel is not installed",
+            means="it is the compiler of a release",
+            do="install the pinned requirements: pip install -r requirements/ci.txt",
+        )
+    return Path(spec.origin).with_name("zig")

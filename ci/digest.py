@@ -1,0 +1,100 @@
+"""The native digest: a name for everything that a wheel's native files are made from (DESIGN D5).
+
+Two trees of the same digest compile to the same bits, so a wheel of the one may lend its native
+files to the other. A digest that missed an input would lend wrong ones: it takes whole folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ci.errors import CiError
+from ci.matrix import Cuda, Matrix
+
+# Sources, the build's own code, and what computes its options.
+TREES = ("csrc", "cmake", "backend")
+FILES = ("CMakeLists.txt", "ci/native.py", "ci/build/canonical.py")
+# Programs that decide on bits, as pinned in requirements/ci.txt: zig is the compiler, CMake and
+# scikit-build-core choose flags.
+PROGRAMS = ("ziglang", "cmake", "scikit-build-core")
+REQUIREMENTS = "requirements/ci.txt"
+
+
+class DigestError(CiError):
+    """An input of the native code cannot be found."""
+
+
+def native_digest(root: Path, matrix: Matrix, cuda: Cuda) -> str:
+    """``sha256:…`` of the native inputs of one variant, in the source tree at `root`."""
+    return combine(inputs(root, matrix, cuda))
+
+
+def inputs(root: Path, matrix: Matrix, cuda: Cuda) -> dict[str, str]:
+    """Every input by name, with what identifies its content; two trees differ where these do."""
+    found = {
+        f"file {path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in _files(root)
+    }
+    found["build settings"] = _canonical(_settings(root))
+    found["target"] = matrix.zig_target
+    # Not its budget or its torch requirement, which change no native file.
+    found["cuda"] = _canonical(
+        {
+            "version": cuda.version,
+            "archs": cuda.archs,
+            "ptx": cuda.ptx,
+            "toolkit": [asdict(pin) for pin in cuda.toolkit],
+        }
+    )
+    found.update(_programs(root))
+    return found
+
+
+def combine(found: dict[str, str]) -> str:
+    """The digest of named inputs."""
+    return "sha256:" + hashlib.sha256(_canonical(found).encode()).hexdigest()
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for name in FILES:
+        if not (root / name).is_file():
+            raise DigestError(f"{root / name} is not there", means="it decides on native code")
+        yield root / name
+    for tree in TREES:
+        yield from (
+            path
+            for path in sorted((root / tree).rglob("*"))
+            if path.is_file() and path.suffix != ".pyc"
+        )
+
+
+def _settings(root: Path) -> Any:
+    """[tool.scikit-build] of pyproject.toml; the rest of that file decides on no native code."""
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["tool"]["scikit-build"]
+
+
+def _programs(root: Path) -> Iterator[tuple[str, str]]:
+    text = (root / REQUIREMENTS).read_text(encoding="utf-8")
+    for program in PROGRAMS:
+        # A pin may be split by Python version: all of them count, with their hashes.
+        pins = re.findall(rf"^{program}==(?:.*\\\n)*.*$", text, re.MULTILINE)
+        if not pins:
+            raise DigestError(f"{REQUIREMENTS} does not pin {program}")
+        yield f"program {program}", "\n".join(pins)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,122 @@
+"""A zip writer whose output depends on the members and the time alone.
+
+`zipfile` leaves the compressor to the zlib of the interpreter, and zlib and zlib-ng differ, so
+members are compressed by libdeflate, from a wheel that is pinned. Order, time and modes are fixed.
+Format: PKWARE's APPNOTE 6.3.3, without ZIP64, encryption, comments or extra fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import deflate
+
+from ci.errors import CiError
+
+LEVEL = 12  # libdeflate's best: a wheel is compressed once and downloaded often
+
+# The span of a zip timestamp, 1980-01-01 to 2107-12-31 23:59:58, in seconds since 1970.
+FIRST_TIME, LAST_TIME = 315532800, 4354819198
+# Sizes, offsets and counts that need no ZIP64; our wheels are a hundredth of it.
+MAX_SIZE, MAX_MEMBERS = 0xFFFFFFFE, 0xFFFE
+
+STORED, DEFLATED = 0, 8
+UTF8_NAME = 1 << 11
+MADE_BY_UNIX, VERSION = 3 << 8, 20
+
+
+class ArchiveError(CiError):
+    """The members do not make an archive that this writer can write."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive: its name, with `/` between folders, and what it holds."""
+
+    name: str
+    data: bytes
+    executable: bool = False
+
+    @property
+    def mode(self) -> int:
+        return 0o755 if self.executable else 0o644
+
+
+class Compressor:
+    """Compresses each content once: wheels packed from one another share nearly every member."""
+
+    def __init__(self) -> None:
+        self._done: dict[bytes, bytes] = {}
+
+    def __call__(self, data: bytes) -> bytes:
+        key = hashlib.sha256(data).digest()
+        if key not in self._done:
+            self._done[key] = bytes(deflate.deflate_compress(data, LEVEL))
+        return self._done[key]
+
+
+def pack(members: Iterable[Member], timestamp: int, compress: Compressor) -> bytes:
+    """The bytes of an archive that holds `members` in the order given.
+
+    timestamp: of every member, in seconds since 1970 (UTC), clamped to what a zip can hold.
+    Raises ArchiveError for a name that occurs twice and for what needs ZIP64.
+    """
+    date_time = _dos_date_time(timestamp)
+    body, directory = bytearray(), bytearray()
+    names: set[str] = set()
+    for member in members:
+        if member.name in names:
+            raise ArchiveError(f"two members are called {member.name}")
+        names.add(member.name)
+        packed, method = compress(member.data), DEFLATED
+        if len(packed) >= len(member.data):
+            packed, method = member.data, STORED
+        name = member.name.encode()
+        common = struct.pack(
+            "<HHHIIIIHH",
+            VERSION,
+            0 if member.name.isascii() else UTF8_NAME,
+            method,
+            date_time,
+            deflate.crc32(member.data),
+            len(packed),
+            len(member.data),
+            len(name),
+            0,
+        )
+        attributes = (stat.S_IFREG | member.mode) << 16
+        directory += struct.pack("<4sH", b"PK\x01\x02", MADE_BY_UNIX | VERSION) + common
+        directory += struct.pack("<HHHII", 0, 0, 0, attributes, len(body)) + name
+        body += b"PK\x03\x04" + common + name + packed
+    if len(body) + len(directory) > MAX_SIZE or len(names) > MAX_MEMBERS:
+        raise ArchiveError(
+            f"{len(names)} members, {len(body)} bytes: more than a zip holds without ZIP64"
+        )
+    end = struct.pack(
+        "<4sHHHHIIH", b"PK\x05\x06", 0, 0, len(names), len(names), len(directory), len(body), 0
+    )
+    return bytes(body + directory + end)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Leaves at `path` the old file or the whole new one, whenever it is interrupted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _dos_date_time(timestamp: int) -> int:
+    moment = time.gmtime(min(max(timestamp, FIRST_TIME), LAST_TIME))
+    date = (moment.tm_year - 1980) << 9 | moment.tm_mon << 5 | moment.tm_mday
+    return date << 16 | moment.tm_hour << 11 | moment.tm_min << 5 | moment.tm_sec // 2

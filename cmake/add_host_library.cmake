@@ -1,0 +1,52 @@
+# The one host library, vllm/_C.abi3.so: CPU kernels, CUDA launchers and the Python module.
+#
+# Which sources: every .cpp of csrc/bindings.cpp, csrc/runtime, csrc/ops and csrc/cpu.
+# csrc/cpu/isa_NAME.cpp is compiled for the instruction set NAME and chosen at run time; no other
+# file may use more than baseline x86-64.
+
+function(vllm_add_host_library)
+  file(GLOB sources CONFIGURE_DEPENDS
+    ${CMAKE_SOURCE_DIR}/csrc/bindings.cpp
+    ${CMAKE_SOURCE_DIR}/csrc/runtime/*.cpp
+    ${CMAKE_SOURCE_DIR}/csrc/ops/*.cpp
+    ${CMAKE_SOURCE_DIR}/csrc/cpu/*.cpp)
+
+  add_library(_C MODULE ${sources})
+  target_include_directories(_C PRIVATE ${CMAKE_SOURCE_DIR}/csrc)
+  set_target_properties(_C PROPERTIES
+    PREFIX "" SUFFIX ".abi3.so"    # how Python finds an extension for every version
+    CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden   # PyInit__C is the only symbol that anyone may find here:
+    VISIBILITY_INLINES_HIDDEN ON)  # torch beside it brings a C++ library of its own
+  target_compile_options(_C PRIVATE
+    -Wall -Wextra $<$<BOOL:${VLLM_WARNINGS_AS_ERRORS}>:-Werror>
+    -pthread
+    # gcc fuses a*b+c by default and clang only within an expression: with neither, every compiler
+    # and every instruction set rounds alike, and a kernel says std::fma or an intrinsic if it
+    # wants one rounding.
+    -ffp-contract=off
+    # No path of the building machine in __FILE__: two checkouts give the same bits.
+    -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=
+    # With the linker's --gc-sections: only what is used of a static C++ library.
+    -ffunction-sections -fdata-sections)
+  # dl and pthread are libraries of their own before glibc 2.34.
+  target_link_libraries(_C PRIVATE dl pthread)
+  target_link_options(_C PRIVATE
+    -Wl,--gc-sections
+    -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/exports.map
+    # Symbols that pip's users never need; not left to `strip`, whose version would change the bits.
+    $<$<CONFIG:Release>:-s>)
+
+  set_target_properties(_C PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)
+
+  set(avx2 -mavx2 -mfma -mf16c)
+  vllm_compile_for_isa(avx2 ${avx2})
+  vllm_compile_for_isa(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+
+  install(TARGETS _C LIBRARY DESTINATION vllm COMPONENT host)
+endfunction()
+
+function(vllm_compile_for_isa name)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/cpu/isa_${name}.cpp
+                              PROPERTIES COMPILE_OPTIONS "${ARGN}")
+endfunction()

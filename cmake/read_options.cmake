@@ -1,0 +1,26 @@
+# What a configuration can be told. `python -m ci build` and backend/ pass these; ci/native.py
+# computes those that depend on ci/matrix.toml.
+#
+# File names in this folder: a file is named by the verb of the one function that it defines;
+# zig-toolchain.cmake is the release's toolchain file and nvrtcc.py a compiler.
+
+function(vllm_read_options)
+  set(VLLM_TARGET_DEVICE "cuda" CACHE STRING "cuda, cpu or empty (no native code)")
+  set(VLLM_VARIANTS "" CACHE STRING "CUDA variants to build device code for: cu118;cu121")
+  # For each of them: VLLM_<variant>_ARCHS ("80;90a", a cubin each), VLLM_<variant>_PTX ("90"), and
+  # VLLM_<variant>_TOOLKIT, a folder of NVIDIA's wheels with NVRTC, or VLLM_<variant>_NVCC.
+  set(VLLM_BUILD_INFO "" CACHE FILEPATH "JSON that becomes dist-info/build.json")
+  set(VLLM_PREBUILT "" CACHE PATH "folder with native files to install instead of compiling")
+  option(VLLM_WARNINGS_AS_ERRORS "on in a release, whose compilers are pinned" OFF)
+
+  set(devices cuda cpu empty)
+  if(NOT VLLM_TARGET_DEVICE IN_LIST devices)
+    message(FATAL_ERROR
+      "VLLM_TARGET_DEVICE is \"${VLLM_TARGET_DEVICE}\"; use one of: cuda, cpu, empty")
+  endif()
+  if(VLLM_TARGET_DEVICE STREQUAL "cuda" AND NOT VLLM_VARIANTS AND NOT VLLM_PREBUILT)
+    message(FATAL_ERROR
+      "VLLM_TARGET_DEVICE is cuda, but VLLM_VARIANTS names no CUDA to build for.\n"
+      "Build through Python, which finds one: pip install . (or python -m ci build for a release)")
+  endif()
+endfunction()
