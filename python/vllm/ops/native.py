@@ -1,0 +1,37 @@
+"""The compiled part of vllm, or what stands in for it where a build has none."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import NoReturn, Union
+
+from vllm.errors import NativeCodeError
+
+
+class Missing:
+    """Says why there is no compiled code, when something of it is first used."""
+
+    def __init__(self, reason: ImportError) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if isinstance(self._reason, ModuleNotFoundError):
+            raise NativeCodeError(
+                f"vllm.{name} needs compiled code, and this build of vllm has none "
+                "(VLLM_TARGET_DEVICE=empty, or a source tree that was not installed). "
+                "Install a wheel for Linux x86-64, or build with VLLM_TARGET_DEVICE=cpu or cuda"
+            ) from self._reason
+        raise NativeCodeError(
+            f"vllm.{name} needs compiled code that cannot be loaded: {self._reason}"
+        ) from self._reason
+
+
+def _load() -> Union[ModuleType, Missing]:
+    try:
+        return importlib.import_module("vllm._C")
+    except ImportError as error:
+        return Missing(error)
+
+
+_C = _load()

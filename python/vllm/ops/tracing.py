@@ -1,0 +1,75 @@
+"""The ops under ``torch.compile``, which cannot look into compiled code.
+
+While Dynamo traces, a call goes through ``torch.ops.vllm.<name>``: an operator that torch knows,
+with a schema that says what it writes to. Calling those outside of a trace would cost 10 to 25 µs
+a call, so nobody does. torch is not imported from here before somebody else has.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from vllm.ops.native import _C
+
+if TYPE_CHECKING:
+    import torch
+
+_SCHEMAS = {
+    "rms_norm": "(Tensor(a!) out, Tensor input, Tensor weight, float epsilon) -> ()",
+    "fused_add_rms_norm": (
+        "(Tensor(a!) input, Tensor(b!) residual, Tensor weight, float epsilon) -> ()"
+    ),
+    "silu_and_mul": "(Tensor(a!) out, Tensor input) -> ()",
+    "rotary_embedding": (
+        "(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, "
+        "Tensor cos_sin_cache, bool is_neox) -> ()"
+    ),
+}
+
+_library: Optional[torch.library.Library] = None  # its operators live as long as it does
+
+
+def register() -> bool:
+    """Registers ``torch.ops.vllm.*`` with torch, once. True, as Dynamo wants a constant."""
+    global _library
+    if _library is None:
+        import torch
+
+        untyped: Any = torch.library  # in some versions of torch
+        library = untyped.Library("vllm", "FRAGMENT")
+        for name, schema in _SCHEMAS.items():
+            library.define(name + schema)
+            for key in ("CPU", "CUDA"):
+                library.impl(name, getattr(_C, name), key)
+            library.impl(name, _shape_only, "Meta")
+        _library = library
+    return True
+
+
+# Dynamo calls it for real, once per trace, instead of tracing into it.
+register._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def call(op: str, *args: object) -> None:
+    """The op `op` as a node of the graph that Dynamo is tracing."""
+    import torch
+
+    register()
+    getattr(torch.ops.vllm, op)(*args)
+
+
+def _shape_only(*args: object) -> None:
+    """What an op does to tensors without data: they keep their shapes, and it returns nothing."""
+
+
+def find_is_tracing() -> Optional[Callable[[], bool]]:
+    """torch's own answer to "is Dynamo tracing this?", or None while torch is not imported."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    try:
+        return torch.compiler.is_dynamo_compiling
+    except AttributeError:  # torch 2.1 and 2.2; the other name takes a second to import
+        return torch._dynamo.is_compiling

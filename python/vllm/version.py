@@ -1,0 +1,54 @@
+"""Which build of vllm this is, as its metadata says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the builder wrote into dist-info's ``build.json``, and the version beside it.
+
+    commit: 40 hex digits, or None when it was not built from a commit.
+    cuda: the CUDA that the GPU code was compiled with, such as "12.1"; None without GPU code.
+    dirty: the tree had changes that are not in `commit`.
+    native_digest: of the sources and flags of the compiled code; None without compiled code.
+    variant: "cu121", "cu118", "cpu" or "empty".
+    """
+
+    version: str
+    commit: Optional[str]
+    cuda: Optional[str]
+    dirty: bool
+    native_digest: Optional[str]
+    variant: Optional[str]
+
+
+# What a source tree that was never installed has: a version that no release has.
+NOT_INSTALLED = Build("0+unknown", None, None, False, None, None)
+
+
+@lru_cache(maxsize=None)
+def build() -> Build:
+    """The installed build; `NOT_INSTALLED` for a source tree on ``sys.path``."""
+    try:
+        distribution = metadata.distribution("vllm")
+    except metadata.PackageNotFoundError:
+        return NOT_INSTALLED
+    info = json.loads(distribution.read_text("build.json") or "{}")
+    return Build(
+        version=distribution.version,
+        commit=info.get("commit"),
+        cuda=info.get("cuda"),
+        dirty=info.get("dirty", False),
+        native_digest=info.get("native_digest"),
+        variant=info.get("variant"),
+    )
+
+
+__version__ = build().version
+__commit__ = build().commit
