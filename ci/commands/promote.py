@@ -1,0 +1,23 @@
+"""``python -m ci promote``: makes a known commit the nightly; a rollback is the same command."""
+
+from __future__ import annotations
+
+import argparse
+
+from ci.publish import cli
+from ci.publish.care import promote
+
+HELP = "make a published commit the nightly, until a newer one is published"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    cli.add_json(parser)
+    parser.add_argument("commit", metavar="COMMIT", help="40 hex digits")
+
+
+def run(args: argparse.Namespace) -> int:
+    result = promote(cli.bucket(args), args.commit)
+    text = f"the nightly is {result.nightly}; {len(result.pages)} pages and wheels changed"
+    cli.show(args, result, text)
+    return 0

@@ -1,0 +1,46 @@
+"""``python -m ci prune``: removes old commits; without --yes it only says which."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timedelta, timezone
+from functools import partial
+
+from ci import matrix
+from ci.publish import cli, prune
+
+HELP = "remove old nightlies; a dry run unless --yes is given"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    cli.add_json(parser)
+    parser.add_argument(
+        "--keep",
+        type=int,
+        default=matrix.load().nightlies,
+        metavar="N",
+        help="the newest N commits stay (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--days",
+        type=int,
+        default=90,
+        help="what was published in the last so many days stays (default: %(default)s)",
+    )
+    parser.add_argument("--yes", action="store_true", help="remove them")
+
+
+def run(args: argparse.Namespace) -> int:
+    store = cli.bucket(args)
+    now = datetime.now(timezone.utc)
+    candidates = prune.plan(store, keep=args.keep, older_than=timedelta(days=args.days), now=now)
+    going = [candidate for candidate in candidates if candidate.removed]
+    if args.yes:
+        prune.prune(store, candidates, now=now, report=partial(cli.progress, args))
+    size = sum(candidate.size for candidate in going) / 1e6
+    done = "removed" if args.yes else "would be removed; --yes does it"
+    lines = [f"{'-' if c.removed else ' '} {c.unit}  {c.why}" for c in candidates]
+    lines.append(f"{len(going)} of {len(candidates)} commits, {size:.1f} MB, {done}")
+    cli.show(args, candidates, "\n".join(lines))
+    return 0

@@ -1,0 +1,58 @@
+"""``python -m ci publish``: puts the wheels of a commit, or of a release, into a bucket."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from ci import git, matrix
+from ci.publish import cli, plan, publish
+from ci.wheel.reader import read
+
+HELP = "publish the wheels of the current commit, completely or not at all"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    cli.add_json(parser)
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        default=Path("wheelhouse"),
+        metavar="FOLDER",
+        help="where the wheels lie; others there are passed over (default: %(default)s)",
+    )
+    parser.add_argument("--release", action="store_true", help="publish the release, not a nightly")
+    parser.add_argument(
+        "--attach",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file to lie beside the wheels, such as SHA256SUMS; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    the_matrix = matrix.load()
+    commit = git.read(Path.cwd())
+    names = (
+        plan.release_wheels(the_matrix) if args.release else plan.commit_wheels(the_matrix, commit)
+    )
+    paths = [args.wheels / name for name in names]
+    result = publish(
+        cli.bucket(args),
+        [read(path) for path in paths if path.exists()],
+        commit,
+        the_matrix,
+        release=args.release,
+        attachments=args.attach,
+        report=partial(cli.progress, args),
+    )
+    state = "and it is the nightly" if result.is_nightly else "nightly/ stays where it was"
+    if args.release:
+        state = "as a release"
+    new = f"{len(result.created)} new files, {len(result.pages)} pages changed"
+    cli.show(args, result, f"{result.unit.name} is published, {state}: {new}")
+    return 0

@@ -1,0 +1,33 @@
+"""``python -m ci serve``: the bucket over HTTP, for pip, uv and browsers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ci import serve
+from ci.publish import cli
+
+HELP = "serve a bucket over HTTP until interrupted"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0 takes any free port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--upstream",
+        default=os.environ.get("UPSTREAM_INDEX"),
+        metavar="URL",
+        help="the simple index that other projects are redirected to (default: $UPSTREAM_INDEX)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    store = cli.bucket(args)
+    listener = serve.listen(args.host, args.port)
+    print(serve.base_url(listener), flush=True)
+    serve.serve(store, listener, args.upstream)
+    return 0

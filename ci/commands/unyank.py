@@ -1,0 +1,26 @@
+"""``python -m ci unyank``: takes a yank back."""
+
+from __future__ import annotations
+
+import argparse
+
+from ci.publish import cli
+from ci.publish.care import yank
+
+HELP = "take a yank back"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    cli.add_json(parser)
+    parser.add_argument("unit", metavar="COMMIT", help="40 hex digits, or a release: v0.5.4")
+
+
+def run(args: argparse.Namespace) -> int:
+    result = yank(cli.bucket(args), args.unit, None)
+    cli.show(
+        args,
+        result,
+        f"{args.unit} is not yanked; the nightly is {result.nightly}, and promote can change it",
+    )
+    return 0

@@ -1,0 +1,35 @@
+"""``python -m ci yank``: tells resolvers to avoid a commit or a release."""
+
+from __future__ import annotations
+
+import argparse
+
+from ci.index.fields import LINE
+from ci.publish import cli
+from ci.publish.care import yank
+from ci.publish.errors import PublishError
+
+HELP = "tell resolvers to avoid a commit or a release (its files stay)"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    cli.add_json(parser)
+    parser.add_argument("unit", metavar="COMMIT", help="40 hex digits, or a release: v0.5.4")
+    parser.add_argument("--reason", required=True, help="what is wrong with it, in one line")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not LINE.fullmatch(args.reason):
+        raise PublishError(
+            "the reason is not one line of at most 500 characters",
+            means="installers show it in a warning, and pages in a table",
+        )
+    result = yank(cli.bucket(args), args.unit, args.reason)
+    cli.show(
+        args,
+        result,
+        f"{args.unit} is yanked: {args.reason}\n"
+        f"the nightly is {result.nightly}; {len(result.pages)} pages changed",
+    )
+    return 0

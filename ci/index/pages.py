@@ -1,0 +1,95 @@
+"""Which pages there are, and the bytes of each: the whole index as a function of its records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+from ci import names
+from ci.index import listing, simple_html, simple_json
+from ci.index.manifest import Manifest
+from ci.index.records import Commits, Ledger, Nightly, Yanked
+from ci.index.simple import project_page
+
+
+@dataclass(frozen=True)
+class Records:
+    """Every record that the shared pages are made of, as read at one time."""
+
+    releases: Ledger
+    nightlies: Ledger
+    nightly: Nightly
+    commits: Commits
+    yanked: Yanked
+
+
+def shared(state: Records) -> dict[str, bytes]:
+    """The pages that are not one unit's own, by key."""
+    return {**of_releases(state), **of_nightlies(state), **home(state)}
+
+
+def after_commit(state: Records) -> dict[str, bytes]:
+    """The shared pages that a new commit can change."""
+    return {**of_nightlies(state), **home(state)}
+
+
+def after_release(state: Records) -> dict[str, bytes]:
+    """The shared pages that a new release can change."""
+    return {**of_releases(state), **home(state)}
+
+
+def of_releases(state: Records) -> dict[str, bytes]:
+    return _indexes("whl/", state.releases, state.yanked)
+
+
+def of_nightlies(state: Records) -> dict[str, bytes]:
+    pages = {
+        **_indexes("whl/nightly/", state.nightlies, state.yanked, development_only=True),
+        **_indexes(f"{names.NIGHTLY}/", state.nightly.ledger, state.yanked),
+    }
+    if state.nightly.unit:
+        key = f"{names.NIGHTLY}/index.html"
+        pages[key] = listing.nightly(state.nightly, state.nightly.unit, state.yanked)
+    return pages
+
+
+def home(state: Records) -> dict[str, bytes]:
+    return {"index.html": listing.home(state)}
+
+
+def of_unit(manifest: Manifest, yanked: Yanked) -> dict[str, bytes]:
+    """The pages in a commit's or a release's own folder."""
+    unit = manifest.unit
+    pages = {f"{unit.prefix}index.html": listing.unit(unit, yanked)}
+    if not unit.release:  # an index of one release is the index of releases, with an exact pin
+        ledger = Ledger(0, (unit,), manifest.defaults)
+        pages.update(_indexes(unit.prefix, ledger, yanked))
+    return pages
+
+
+def _indexes(
+    folder: str, ledger: Ledger, yanked: Yanked, *, development_only: bool = False
+) -> dict[str, bytes]:
+    """One simple index for each variant, below `folder`: its root and its one project."""
+    pages = {}
+    default = _default(ledger.variants)
+    for variant in ledger.variants:
+        root = f"{folder}{variant}/"
+        page = project_page(
+            f"{root}{names.PROJECT}/",
+            variant,
+            default,
+            ledger.units,
+            yanked,
+            ledger.serial,
+            development_only=development_only,
+        )
+        pages[f"{root}{names.PROJECT}/index.html"] = simple_html.project(page)
+        pages[f"{root}{names.PROJECT}/index.json"] = simple_json.project(page)
+        pages[f"{root}index.html"] = simple_html.root(names.PROJECT)
+        pages[f"{root}index.json"] = simple_json.root(names.PROJECT)
+    return pages
+
+
+def _default(variants: Mapping[str, bool]) -> str:
+    return next((name for name, default in variants.items() if default), "")

@@ -1,0 +1,14 @@
+"""Publishing as a transaction (DESIGN D6): write-once files, one commit point, then the pages."""
+
+from ci.publish.errors import Conflict, IncompleteSet, PublishError
+from ci.publish.transaction import PublishResult, begin, fail, publish
+
+__all__ = [
+    "Conflict",
+    "IncompleteSet",
+    "PublishError",
+    "PublishResult",
+    "begin",
+    "fail",
+    "publish",
+]

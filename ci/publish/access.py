@@ -1,0 +1,115 @@
+"""Reading and writing records, so that a repetition converges and no publisher undoes another."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Callable, Optional, TypeVar
+
+from ci.index.records import Record
+from ci.publish.errors import Conflict
+from ci.store import AlreadyExists, Body, Changed, Entry, NotFound, Store, StoreUnavailable
+
+T = TypeVar("T")
+
+# Whoever loses a conditional write lost it to somebody who got on; so many in a row is no race.
+ATTEMPTS = 100
+
+
+def read(store: Store, record: Record[T]) -> T:
+    """The record as it is now. Raises BadRecord for one that was edited by hand."""
+    return _read(store, record)[0]
+
+
+def update(store: Store, record: Record[T], change: Callable[[T], T]) -> T:
+    """Applies `change` to the newest version of the record, again until nobody came between.
+
+    `change` returns its very argument where there is nothing to do, and then nothing is written:
+    so the same update again, after an answer was lost, finds its own work and is done.
+    """
+    for _ in range(ATTEMPTS):
+        current, etag = _read(store, record)
+        changed = change(current)
+        if changed is current:
+            return current
+        body = Body.of(record.dump(changed))
+        try:
+            if etag is None:
+                store.create(record.key, body)
+            else:
+                store.replace(record.key, body, etag)
+        except (AlreadyExists, Changed):
+            continue
+        return changed
+    raise too_many_changes(store, record.key)
+
+
+def ensure(store: Store, key: str, body: Body) -> bool:
+    """Creates a write-once file at all its addresses; False if it was there, the same.
+
+    Raises Conflict if it is there with other content; then this file was not changed.
+    """
+    for address in store.aliases(key):
+        _ensure(store, address, body)
+    # The key itself comes last: where it is, the other addresses are.
+    return _ensure(store, key, body)
+
+
+def check_same(store: Store, key: str, sha256: str) -> None:
+    """Raises Conflict unless the object at `key` has that content; NotFound if there is none."""
+    found = digest(store, store.head(key))
+    if found != sha256:
+        raise Conflict(
+            f"{key} exists in {store.name} with other content:\n"
+            f"  there: sha256 {found}\n"
+            f"  here:  sha256 {sha256}",
+            means="files of a commit or a release are written once; the one there was not changed",
+            do="if the build is not reproducible, find out why; a changed tree is another commit",
+        )
+
+
+def digest(store: Store, entry: Entry) -> str:
+    """The sha256 of an object, by downloading it where the bucket does not know."""
+    if entry.sha256 is not None:
+        return entry.sha256
+    found = hashlib.sha256()
+    for chunk in store.read(entry):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def look(store: Store, key: str) -> Optional[Entry]:
+    """What is known of the object, or None if there is none."""
+    try:
+        return store.head(key)
+    except NotFound:
+        return None
+
+
+def too_many_changes(store: Store, key: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{key} in {store.name} changed under each of {ATTEMPTS} attempts to write it",
+        means="many publishers are at work, or the bucket does not honour conditional writes",
+        do="wait for the others; if there are none, this storage cannot be used as a bucket",
+    )
+
+
+def _ensure(store: Store, address: str, body: Body) -> bool:
+    for _ in range(ATTEMPTS):
+        try:
+            store.create(address, body)
+        except AlreadyExists:
+            try:
+                check_same(store, address, body.sha256)
+            except NotFound:
+                continue  # another publisher's unfinished write, which then failed: ours again
+            return False
+        return True
+    raise too_many_changes(store, address)
+
+
+def _read(store: Store, record: Record[T]) -> tuple[T, Optional[str]]:
+    try:
+        found = store.get(record.key)
+    except NotFound:
+        return record.empty, None
+    return record.parse(found.body, f"{record.key} in {store.name}"), found.etag

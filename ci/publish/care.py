@@ -1,0 +1,111 @@
+"""What is done to published commits by hand: yank, unyank, promote, pin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from ci.index import manifest as manifests
+from ci.index import pages, records
+from ci.index.manifest import Manifest, manifest_key
+from ci.index.records import Status
+from ci.publish import access
+from ci.publish.errors import PublishError
+from ci.publish.ledgers import leave_yanked, move_nightly
+from ci.publish.refresh import alias_nightly, read_records, refresh
+from ci.store import NotFound, Store
+
+
+class NotPublished(PublishError):
+    """There is no complete commit or release of that name in the bucket."""
+
+
+@dataclass(frozen=True)
+class CareResult:
+    """What a command changed. `nightly` is the commit that ``nightly/`` is now."""
+
+    unit: str
+    changed: bool
+    nightly: Optional[str]
+    pages: tuple[str, ...]
+
+
+def find(store: Store, unit: str) -> Manifest:
+    """The manifest of a published unit; raises NotPublished that says what became of it."""
+    key = manifest_key(unit)
+    try:
+        return manifests.parse(store.get(key).body, f"{key} in {store.name}")
+    except NotFound:
+        pass
+    status = access.read(store, records.status(unit))
+    said = f"; its state is {status.state.value} {status.reason}".rstrip() if status else ""
+    raise NotPublished(
+        f"{unit} is not published in {store.name}{said}",
+        means="only a complete set of wheels has a manifest, and only that can be listed",
+        do="python -m ci status lists what is there",
+    )
+
+
+def yank(store: Store, unit: str, reason: Optional[str]) -> CareResult:
+    """Tells resolvers to avoid a unit unless it is pinned (PEP 592); None takes that back.
+
+    A yanked commit is not the nightly: the newest one that is not yanked takes its place.
+    """
+    manifest = find(store, unit)
+    before = access.read(store, records.YANKED)
+    after = access.update(store, records.YANKED, lambda yanked: yanked.saying(unit, reason))
+    leave_yanked(store)
+    written = refresh(
+        store,
+        pages.of_unit(manifest, after),
+        lambda: pages.of_unit(manifest, access.read(store, records.YANKED)),
+    )
+    return _finish(store, unit, before != after, written)
+
+
+def promote(store: Store, unit: str) -> CareResult:
+    """Makes a published commit the nightly, be it newer or older than the one that is.
+
+    It stays until a commit is published that is newer than every nightly before.
+    """
+    manifest = find(store, unit)
+    if manifest.unit.release:
+        raise PublishError(
+            f"{unit} is a release; nightly/ is always a commit",
+            do=f"promote its commit: {manifest.unit.commit}",
+        )
+    if (reason := access.read(store, records.YANKED).reason(unit)) is not None:
+        raise PublishError(
+            f"{unit} was yanked: {reason}",
+            means="a yanked commit is not offered to people who did not ask for it",
+            do=f"python -m ci unyank {unit}",
+        )
+    before = access.read(store, records.NIGHTLY)
+
+    after = move_nightly(store, manifest, back=True)
+    return _finish(store, unit, before != after, [])
+
+
+def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
+    """Protects a commit from `prune`, and says why; None takes that back."""
+    find(store, unit)
+
+    def change(status: Optional[Status]) -> Optional[Status]:
+        if status is None or status.pinned == reason:
+            return status
+        return replace(status, pinned=reason)
+
+    before = access.read(store, records.status(unit))
+    after = access.update(store, records.status(unit), change)
+    nightly = access.read(store, records.NIGHTLY).unit
+    return CareResult(unit, before != after, nightly.name if nightly else None, ())
+
+
+def _finish(store: Store, unit: str, changed: bool, written: list[str]) -> CareResult:
+    shared = refresh(
+        store, pages.shared(read_records(store)), lambda: pages.shared(read_records(store))
+    )
+    aliases = alias_nightly(store)
+    nightly = access.read(store, records.NIGHTLY).unit
+    name = nightly.name if nightly else None
+    return CareResult(unit, changed, name, (*written, *shared, *aliases))

@@ -1,0 +1,57 @@
+"""What the commands that work on a bucket share: --bucket, --json, and how results are shown."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from enum import Enum
+from typing import Any
+
+from rich.console import Console
+
+from ci.store import Store, open_store
+
+BUCKET = "wheelhouse/bucket"
+
+
+def add_bucket(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bucket",
+        default=BUCKET,
+        help="a folder, or s3://name; AWS_ENDPOINT_URL is honoured (default: %(default)s)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def bucket(args: argparse.Namespace) -> Store:
+    return open_store(args.bucket)
+
+
+def show(args: argparse.Namespace, result: Any, text: str) -> None:
+    """Prints a result: the record as JSON if that was asked for, else the text for people."""
+    if args.json:
+        print(json.dumps(_plain(result), indent=1, sort_keys=True))
+    else:
+        print(text)
+
+
+def progress(args: argparse.Namespace, step: str) -> None:
+    """Says on stderr what a long command is at, so that stdout holds the result only."""
+    if not args.json:
+        Console(stderr=True, soft_wrap=True).print(step, markup=False, highlight=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

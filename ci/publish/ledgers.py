@@ -1,0 +1,81 @@
+"""What each event writes into the mutable records; every function can be repeated at will."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from ci.index import records
+from ci.index.manifest import Manifest
+from ci.index.records import Commits, Ledger, Nightly, State, Status
+from ci.publish import access
+from ci.store import Store
+
+
+def set_status(store: Store, new: Status, *, pruned: bool = False) -> Commits:
+    """Writes what became of a commit: its own record, then the ledger of the listing.
+
+    A complete commit stays complete, whoever begins or fails it again; only `pruned` ends that.
+    """
+
+    def change(old: Optional[Status]) -> Optional[Status]:
+        if old is None:
+            return new
+        if old.state is State.COMPLETE and not pruned:
+            return old
+        if (old.state, old.reason) == (new.state, new.reason):
+            return old
+        return replace(new, pinned=old.pinned)
+
+    status = access.update(store, records.status(new.unit), change) or new
+    return access.update(store, records.COMMITS, lambda commits: commits.with_status(status))
+
+
+def list_release(store: Store, manifest: Manifest) -> Ledger:
+    return access.update(
+        store,
+        records.RELEASES,
+        lambda old: old.with_unit(manifest.unit, manifest.defaults, None),
+    )
+
+
+def list_nightly(store: Store, manifest: Manifest, limit: int) -> Ledger:
+    """Lists a commit among the newest `limit`; one that is older than all of them is not listed."""
+    return access.update(
+        store,
+        records.NIGHTLIES,
+        lambda old: old.with_unit(manifest.unit, manifest.defaults, limit),
+    )
+
+
+def move_nightly(store: Store, manifest: Manifest, *, back: bool = False) -> Nightly:
+    """Makes a commit the nightly if it is the newest ever and not yanked; with `back`, anyway."""
+    unit = manifest.unit
+    yanked = access.read(store, records.YANKED)
+
+    def move(old: Nightly) -> Nightly:
+        overtakes = old.is_overtaken_by(unit) and yanked.reason(unit.name) is None
+        return old.moved_to(unit, manifest.defaults) if overtakes or back else old
+
+    access.update(store, records.NIGHTLY, move)
+    return leave_yanked(store)
+
+
+def leave_yanked(store: Store) -> Nightly:
+    """Moves the nightly off a yanked commit to the newest that is not, if there is one.
+
+    Called after every write of either record, so whoever writes second sees both.
+    """
+    nightly = access.read(store, records.NIGHTLY)
+    yanked = access.read(store, records.YANKED)
+    if nightly.unit is None or yanked.reason(nightly.unit.name) is None:
+        return nightly
+    nightlies = access.read(store, records.NIGHTLIES)
+    fine = [unit for unit in nightlies.units if yanked.reason(unit.name) is None]
+
+    def move(old: Nightly) -> Nightly:
+        if old.unit is None or yanked.reason(old.unit.name) is None or not fine:
+            return old
+        return old.moved_to(fine[0], nightlies.variants)
+
+    return access.update(store, records.NIGHTLY, move)

@@ -1,0 +1,135 @@
+"""From wheels to the unit that they make up, complete or refused; pure."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Mapping, Optional, Sequence
+
+from ci import names, versions
+from ci.git import Commit
+from ci.index.manifest import Attachment, File, Unit
+from ci.matrix import Matrix
+from ci.publish.errors import IncompleteSet, PublishError
+
+if TYPE_CHECKING:
+    from ci.wheel.reader import WheelFile
+
+
+def commit_wheels(matrix: Matrix, commit: Commit) -> dict[str, str]:
+    """The wheels that a complete commit has: file name → variant."""
+    expected = {}
+    for cuda in matrix.cudas:
+        for version in (
+            versions.public(matrix.version, cuda.local),
+            versions.development(matrix.version, commit.number, commit.sha, cuda.local),
+        ):
+            expected[names.abi3_wheel_name(matrix, version)] = cuda.variant
+    return expected
+
+
+def release_wheels(matrix: Matrix) -> dict[str, str]:
+    """The wheels that a complete release has: file name → variant."""
+    expected = {}
+    for cuda in matrix.cudas:
+        version = versions.public(matrix.version, cuda.local)
+        expected[names.abi3_wheel_name(matrix, version)] = cuda.variant
+        for python in map(names.python_tag, matrix.pythons):
+            expected[names.wheel_name(version, python, python, matrix.platform_tag)] = cuda.variant
+    return expected
+
+
+def unit(
+    wheels: Sequence[WheelFile],
+    commit: Commit,
+    matrix: Matrix,
+    published: str,
+    *,
+    release: bool = False,
+    reused_from: Optional[Mapping[str, str]] = None,
+    sdists: Sequence[File] = (),
+    attachments: Sequence[Attachment] = (),
+) -> Unit:
+    """The complete unit of these wheels.
+
+    reused_from: the commit that a variant's native code was taken from, by variant.
+    Raises IncompleteSet, and PublishError for a wheel that is not what its name says.
+    """
+    expected = release_wheels(matrix) if release else commit_wheels(matrix, commit)
+    if commit.dirty:
+        raise PublishError(
+            f"the tree was not commit {commit.sha}: it had changes",
+            means="what is published under a commit has to be that commit",
+            do="commit the changes, build again, publish again",
+        )
+    _check_complete(expected, [wheel.path.name for wheel in wheels])
+    for wheel in wheels:
+        _check_build(wheel, commit, expected[wheel.path.name])
+    files = [_file(wheel, expected[wheel.path.name], reused_from or {}) for wheel in wheels]
+    return Unit(
+        commit=commit.sha,
+        number=commit.number,
+        time=commit_time(commit),
+        version=matrix.version,
+        release=release,
+        published=published,
+        files=tuple(sorted([*files, *sdists], key=lambda file: file.name)),
+        attachments=tuple(sorted(attachments, key=lambda attachment: attachment.name)),
+    )
+
+
+def instant(time: datetime) -> str:
+    """A time as records have it, to the second: ``2026-11-05T12:00:00Z``."""
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def commit_time(commit: Commit) -> str:
+    return instant(datetime.fromtimestamp(commit.time, timezone.utc))
+
+
+def _check_complete(expected: Mapping[str, str], given: Sequence[str]) -> None:
+    missing = sorted(set(expected) - set(given))
+    foreign = sorted(set(given) - set(expected))
+    twice = sorted({name for name in given if given.count(name) > 1})
+    problems = [
+        f"{problem}: {', '.join(found)}"
+        for problem, found in (
+            ("missing", missing),
+            ("not of this set", foreign),
+            ("given twice", twice),
+        )
+        if found
+    ]
+    if problems:
+        raise IncompleteSet(
+            "the set of wheels is not complete; " + "; ".join(problems),
+            means="a set with a variant missing is never listed; the last complete one stays",
+            do="build every variant of ci/matrix.toml from this commit, then publish again",
+        )
+
+
+def _check_build(wheel: WheelFile, commit: Commit, variant: str) -> None:
+    found = (wheel.build.commit, wheel.build.variant, wheel.build.dirty)
+    if found != (commit.sha, variant, False):
+        raise PublishError(
+            f"{wheel.path.name} was built from commit {found[0]}, variant {found[1]}"
+            f"{', with changes' if found[2] else ''}; it is to be published as commit "
+            f"{commit.sha}, variant {variant}",
+            means="its build.json, which `vllm.__commit__` shows, would contradict its address",
+            do="remove old wheels from the folder and build this commit again",
+        )
+
+
+def _file(wheel: WheelFile, variant: str, reused_from: Mapping[str, str]) -> File:
+    return File(
+        name=wheel.path.name,
+        version=wheel.version,
+        variant=variant,
+        tags=tuple(sorted(wheel.tags)),
+        requires_python=wheel.requires_python or "",
+        sha256=wheel.sha256,
+        size=wheel.size,
+        metadata_sha256=hashlib.sha256(wheel.metadata).hexdigest(),
+        native_digest=wheel.build.native_digest,
+        reused_from=reused_from.get(variant),
+    )

@@ -1,0 +1,142 @@
+"""Removing old commits: planned first, then done; links go before the files that they lead to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Callable, Optional, Sequence
+
+from ci.index import pages, records
+from ci.index.manifest import Unit, prefix_of
+from ci.index.records import State, Status
+from ci.publish import access
+from ci.publish.care import find
+from ci.publish.ledgers import set_status
+from ci.publish.plan import instant
+from ci.publish.refresh import read_records, refresh
+from ci.publish.reindex import commits_in
+from ci.store import Store
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A commit folder, and why it goes or stays."""
+
+    unit: str
+    removed: bool
+    why: str
+    objects: int
+    size: int  # bytes
+    number: int
+    time: str
+
+
+def plan(store: Store, *, keep: int, older_than: timedelta, now: datetime) -> tuple[Candidate, ...]:
+    """Which commits `prune` would remove: those beyond the newest `keep` that are old enough.
+
+    Never the nightly, a commit that a release was made from, or a pinned one. Uploads that were
+    never completed go once nothing happened to them for `older_than`. Changes nothing.
+    """
+    state = read_records(store)
+    protected = {
+        unit.commit: f"release {unit.name} was made from it" for unit in state.releases.units
+    }
+    if state.nightly.unit:
+        protected[state.nightly.unit.name] = "it is the nightly"
+    units: list[Unit] = []
+    unfinished: list[str] = []
+    for name in commits_in(store):
+        if access.look(store, f"{name}/manifest.json"):
+            units.append(find(store, name).unit)
+        else:
+            unfinished.append(name)
+    units.sort(key=lambda unit: (*unit.order, unit.time, unit.commit), reverse=True)
+    before = instant(now - older_than)
+    decided = [
+        _of_unit(store, unit, place, keep, before, protected.get(unit.name))
+        for place, unit in enumerate(units)
+    ]
+    return tuple(decided) + tuple(_of_unfinished(store, name, before) for name in unfinished)
+
+
+def prune(
+    store: Store,
+    candidates: Sequence[Candidate],
+    *,
+    now: datetime,
+    report: Callable[[str], None],
+) -> None:
+    """Removes what a plan says; stopped anywhere, the same again finishes it."""
+    going = [candidate for candidate in candidates if candidate.removed]
+
+    def change(ledger: records.Ledger) -> records.Ledger:
+        for candidate in going:
+            ledger = ledger.without(candidate.unit)
+        return ledger
+
+    access.update(store, records.NIGHTLIES, change)
+    _refresh(store)
+    for candidate in going:
+        report(candidate.unit)
+        _remove(store, candidate, now)
+    _refresh(store)
+
+
+def _of_unit(
+    store: Store, unit: Unit, place: int, keep: int, before: str, protected: Optional[str]
+) -> Candidate:
+    status = access.read(store, records.status(unit.name))
+    reasons = [
+        protected,
+        f"it is pinned: {status.pinned}" if status and status.pinned is not None else None,
+        f"it is among the newest {keep}" if place < keep else None,
+        f"it was published at {unit.published}" if unit.published >= before else None,
+    ]
+    stays = next((reason for reason in reasons if reason), None)
+    why = stays or f"older than {before}, and not among the newest {keep}"
+    return _candidate(store, unit.name, stays is None, why, unit.number, unit.time)
+
+
+def _of_unfinished(store: Store, name: str, before: str) -> Candidate:
+    status = access.read(store, records.status(name))
+    if status is None:
+        return _candidate(store, name, False, "it has no status: somebody else's?", 0, "")
+    if status.state is State.PRUNED:
+        left = sum(1 for _ in store.list(prefix_of(name)))
+        why = "its removal was interrupted" if left > 1 else "it is removed already"
+        return _candidate(store, name, left > 1, why, status.number, status.time)
+    old = status.updated < before and status.pinned is None
+    why = f"{status.state.value} since {status.updated}, never completed"
+    return _candidate(store, name, old, why, status.number, status.time)
+
+
+def _candidate(
+    store: Store, name: str, removed: bool, why: str, number: int, time: str
+) -> Candidate:
+    entries = list(store.list(prefix_of(name))) if removed else []
+    return Candidate(
+        name, removed, why, len(entries), sum(entry.size for entry in entries), number, time
+    )
+
+
+def _remove(store: Store, candidate: Candidate, now: datetime) -> None:
+    prefix = prefix_of(candidate.unit)
+    status = Status(
+        candidate.unit, candidate.number, candidate.time, State.PRUNED, candidate.why, instant(now)
+    )
+    set_status(store, status, pruned=True)
+    keys = [entry.key for entry in store.list(prefix) if entry.key != f"{prefix}status.json"]
+    # Pages first, then the manifest, then what they led to.
+    for key in sorted(keys, key=lambda key: (_rank(key), key)):
+        for address in (key, *store.aliases(key)):
+            store.delete(address)
+
+
+def _rank(key: str) -> int:
+    name = key.rpartition("/")[2]
+    return 0 if name.startswith("index.") else 1 if name == "manifest.json" else 2
+
+
+def _refresh(store: Store) -> None:
+    known = pages.after_commit(read_records(store))
+    refresh(store, known, lambda: pages.after_commit(read_records(store)))

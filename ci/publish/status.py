@@ -1,0 +1,137 @@
+"""What is in a bucket, what is missing from it, and why; reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ci.index import manifest as manifests
+from ci.index import pages, records
+from ci.index.manifest import File, Manifest, manifest_key
+from ci.index.records import State, Status
+from ci.publish import access
+from ci.publish.care import NotPublished, find
+from ci.publish.refresh import documented, read_records
+from ci.store import NotFound, Store
+
+
+@dataclass(frozen=True)
+class BucketStatus:
+    """A bucket at a glance."""
+
+    nightly: Optional[str]
+    nightlies: int
+    releases: tuple[str, ...]
+    yanked: dict[str, str]  # unit → why
+    recent: tuple[Status, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnitStatus:
+    """One commit or release."""
+
+    unit: str
+    state: str
+    reason: str
+    updated: str
+    published: Optional[str]
+    number: Optional[int]
+    nightly: bool
+    listed: bool  # in the index of nightlies, or of releases
+    yanked: Optional[str]
+    pinned: Optional[str]
+    files: tuple[File, ...]
+    problems: tuple[str, ...]  # what is missing or not as it should be
+
+
+def of_bucket(store: Store) -> BucketStatus:
+    state = read_records(store)
+    nightly = state.nightly.unit
+    problems = _page_problems(store, pages.shared(state))
+    if nightly:
+        files = {file.name: file for file in nightly.files}
+        for name in documented(nightly):
+            problems += _file_problems(store, f"nightly/{name}", files[name].sha256)
+    return BucketStatus(
+        nightly.name if nightly else None,
+        len(state.nightlies.units),
+        tuple(unit.name for unit in state.releases.units),
+        {name: y.reason for name, y in state.yanked.units.items() if y.reason is not None},
+        state.commits.entries,
+        tuple(problems),
+    )
+
+
+def of_unit(store: Store, unit: str) -> UnitStatus:
+    """Everything about one unit, each file looked at. Raises NotPublished for an unknown one."""
+    status = access.read(store, records.status(unit))
+    manifest = _manifest(store, unit)
+    if status is None and manifest is None:
+        find(store, unit)
+    state = read_records(store)
+    ledger = state.releases if manifest and manifest.unit.release else state.nightlies
+    nightly = state.nightly.unit
+    found = manifest.unit if manifest else None
+    return UnitStatus(
+        unit=unit,
+        state=State.COMPLETE.value if found else status.state.value if status else "",
+        reason=status.reason if status else "",
+        updated=status.updated if status else "",
+        published=found.published if found else None,
+        number=found.number if found else status.number if status else None,
+        nightly=nightly is not None and nightly.name == unit,
+        listed=any(other.name == unit for other in ledger.units),
+        yanked=state.yanked.reason(unit),
+        pinned=status.pinned if status else None,
+        files=found.files if found else (),
+        problems=tuple(_unit_problems(store, manifest) if manifest else ()),
+    )
+
+
+def _manifest(store: Store, unit: str) -> Optional[Manifest]:
+    key = manifest_key(unit)
+    try:
+        return manifests.parse(store.get(key).body, f"{key} in {store.name}")
+    except NotFound:
+        return None
+
+
+def _unit_problems(store: Store, manifest: Manifest) -> list[str]:
+    unit = manifest.unit
+    problems = []
+    for file in unit.files:
+        problems += _file_problems(store, unit.prefix + file.name, file.sha256)
+        if file.metadata_sha256:
+            key = f"{unit.prefix}{file.name}.metadata"
+            problems += _file_problems(store, key, file.metadata_sha256)
+    for other in unit.attachments:
+        problems += _file_problems(store, unit.prefix + other.name, other.sha256)
+    yanked = access.read(store, records.YANKED)
+    return problems + _page_problems(store, pages.of_unit(manifest, yanked))
+
+
+def _file_problems(store: Store, key: str, sha256: str) -> list[str]:
+    problems = []
+    for address in (key, *store.aliases(key)):
+        entry = access.look(store, address)
+        if entry is None:
+            problems.append(f"{address} is missing")
+        elif (found := access.digest(store, entry)) != sha256:
+            problems.append(f"{address} has sha256 {found}, not {sha256}")
+    return problems
+
+
+def _page_problems(store: Store, expected: dict[str, bytes]) -> list[str]:
+    problems = []
+    for key, body in expected.items():
+        for address in (key, *store.aliases(key)):
+            try:
+                if store.get(address).body != body:
+                    problems.append(f"{address} is not what the records say: run reindex")
+            except NotFound:
+                problems.append(f"{address} is missing: run reindex")
+    return problems
+
+
+__all__ = ["BucketStatus", "NotPublished", "UnitStatus", "of_bucket", "of_unit"]

@@ -1,0 +1,194 @@
+"""The publication of one commit or release, step by step.
+
+1. Files and sidecars, create-only. Nothing links to them yet.
+2. The manifest, create-only and complete: the commit point.
+3. The ledgers, by conditional write; then the pages, which are functions of the ledgers.
+4. The bare ``nightly/`` wheels, copied inside the bucket, last.
+
+Wherever it stops, what is listed is complete, and the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence
+
+from ci.git import Commit
+from ci.index import manifest as manifests
+from ci.index import pages, records
+from ci.index.manifest import Attachment, Manifest, Unit, manifest_key
+from ci.index.records import State, Status, Yanked
+from ci.matrix import Matrix
+from ci.publish import access, plan
+from ci.publish.errors import Conflict, IncompleteSet
+from ci.publish.ledgers import list_nightly, list_release, move_nightly, set_status
+from ci.publish.refresh import alias_nightly, read_records, refresh
+from ci.store import Body, Store
+
+if TYPE_CHECKING:
+    from ci.wheel.reader import WheelFile
+
+Clock = Callable[[], datetime]
+Report = Callable[[str], None]
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def silent(step: str) -> None:
+    """A `Report` that tells nobody."""
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What one publication did."""
+
+    unit: Unit
+    created: tuple[str, ...]  # write-once keys that were not there before
+    pages: tuple[str, ...]  # pages and aliases that changed
+    is_nightly: bool  # whether `nightly/` is this commit now
+
+
+def publish(
+    store: Store,
+    wheels: Sequence[WheelFile],
+    commit: Commit,
+    matrix: Matrix,
+    *,
+    release: bool = False,
+    reused_from: Optional[Mapping[str, str]] = None,
+    attachments: Sequence[Path] = (),
+    clock: Clock = utc_now,
+    report: Report = silent,
+) -> PublishResult:
+    """Publishes the complete set of wheels of a commit, or with `release` those of a release.
+
+    reused_from: the commit that a variant's native code was taken from, by variant.
+    attachments: files that lie beside the wheels and install nothing.
+    report: is told each step.
+    Raises IncompleteSet (and writes down why), Conflict, PublishError and StoreError. After any
+    of them the same call, once the cause is gone, goes on from where it stopped.
+    """
+    now = plan.instant(clock())
+    beside = {path.name: Body.file(path) for path in attachments}
+    try:
+        unit = plan.unit(
+            wheels,
+            commit,
+            matrix,
+            now,
+            release=release,
+            reused_from=reused_from,
+            attachments=[Attachment(n, body.sha256, body.size) for n, body in beside.items()],
+        )
+    except IncompleteSet as error:
+        if not release:
+            fail(store, commit, error.what, clock=clock)
+        raise
+    manifest = manifests.of_matrix(unit, matrix)
+    files = {unit.prefix + name: body for name, body in beside.items()}
+    for wheel in wheels:
+        key = unit.prefix + wheel.path.name
+        files[key] = Body(wheel.path, wheel.sha256, wheel.size)
+        files[f"{key}.metadata"] = Body.of(wheel.metadata)
+
+    report("compare with what is there")
+    there = {entry.key for entry in store.list(unit.prefix)}
+    manifest = _check_against(store, manifest, files, there)
+    if manifest_key(unit.name) not in there:
+        if not release:
+            begin(store, commit, clock=clock)
+        report("upload")
+    created = [key for key, body in files.items() if access.ensure(store, key, body)]
+    report("commit")
+    manifest = _commit(store, manifest, created)
+    return _list(store, manifest, matrix.nightlies, created, clock, report)
+
+
+def begin(store: Store, commit: Commit, *, clock: Clock = utc_now) -> None:
+    """Says in the bucket that this commit is being built; a complete one stays complete."""
+    _announce(store, commit, State.PENDING, "", clock)
+
+
+def fail(store: Store, commit: Commit, reason: str, *, clock: Clock = utc_now) -> None:
+    """Says in the bucket why this commit has no wheels; a complete one stays complete."""
+    _announce(store, commit, State.FAILED, " ".join(reason.split())[:500], clock)
+
+
+def _announce(store: Store, commit: Commit, state: State, reason: str, clock: Clock) -> None:
+    time = plan.commit_time(commit)
+    status = Status(commit.sha, commit.number, time, state, reason, plan.instant(clock()))
+    set_status(store, status)
+    refresh(store, ["index.html"], lambda: pages.home(read_records(store)))
+
+
+def _check_against(
+    store: Store, manifest: Manifest, files: Mapping[str, Body], there: set[str]
+) -> Manifest:
+    """The manifest to publish; raises Conflict before anything is written."""
+    for key, body in files.items():
+        if key in there:
+            access.check_same(store, key, body.sha256)
+    if manifest_key(manifest.unit.name) in there:
+        return _published_already(store, manifest)
+    return manifest
+
+
+def _published_already(store: Store, manifest: Manifest) -> Manifest:
+    key = manifest_key(manifest.unit.name)
+    found = manifests.parse(store.get(key).body, f"{key} in {store.name}")
+    if not manifests.same_but_for_time(manifest, found):
+        raise Conflict(
+            f"{key} exists in {store.name} and describes another set of files",
+            means="this commit was published before, with other files or from another matrix",
+            do="compare: python -m ci status " + manifest.unit.name,
+        )
+    return found
+
+
+def _commit(store: Store, manifest: Manifest, created: list[str]) -> Manifest:
+    """Writes the manifest, or takes the one that was there first: it has the time of then."""
+    key = manifest_key(manifest.unit.name)
+    try:
+        if access.ensure(store, key, Body.of(manifests.dump(manifest))):
+            created.append(key)
+        return manifest
+    except Conflict:
+        return _published_already(store, manifest)
+
+
+def _list(
+    store: Store,
+    manifest: Manifest,
+    limit: int,
+    created: Sequence[str],
+    clock: Clock,
+    report: Report,
+) -> PublishResult:
+    """Puts a complete unit into ledgers and pages; every step sees for itself if it is done."""
+    unit = manifest.unit
+    own = refresh(
+        store,
+        pages.of_unit(manifest, Yanked()),
+        lambda: pages.of_unit(manifest, access.read(store, records.YANKED)),
+        new=bool(created),
+    )
+    report("write the ledgers and pages")
+    if unit.release:
+        list_release(store, manifest)
+        render = pages.after_release
+    else:
+        list_nightly(store, manifest, limit)
+        move_nightly(store, manifest)
+        now = plan.instant(clock())
+        set_status(store, Status(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
+        render = pages.after_commit
+    known = read_records(store)
+    shared = refresh(store, render(known), lambda: render(read_records(store)))
+    report("copy the newest commit's wheels to nightly/")
+    aliases = [] if unit.release else alias_nightly(store)
+    is_nightly = known.nightly.unit is not None and known.nightly.unit.name == unit.name
+    return PublishResult(unit, tuple(created), (*own, *shared, *aliases), is_nightly)

@@ -1,0 +1,107 @@
+"""The application: which answer a path gets. It reads the bucket and writes nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+from urllib.parse import unquote_to_bytes
+
+from packaging.utils import canonicalize_name
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ci import names
+from ci.serve import missing, negotiation
+from ci.serve.content import answer
+from ci.store import AccessDenied, BadKey, NotFound, Store, StoreUnavailable
+from ci.store.keys import INDEX, canonical, check, is_simple_index
+
+# The folder of a simple index, and the project asked of it: `whl/cu118/` + `torch`.
+_PROJECT = re.compile(
+    r"(?P<index>(?:whl/|whl/nightly/|nightly/|[0-9a-f]{40}/)cu\d+/)"
+    r"(?P<project>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)/?"
+)
+
+
+class Application:
+    """Serves one bucket; an ASGI application.
+
+    upstream: the simple index that projects which the bucket does not hold are redirected to.
+    """
+
+    def __init__(self, store: Store, upstream: Optional[str]) -> None:
+        self._store = store
+        self._upstream = upstream.rstrip("/") if upstream else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await run_in_threadpool(self.respond, Request(scope))
+        await response(scope, receive, send)
+
+    def respond(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return missing.plain(405, "this bucket is read-only here", {"Allow": "GET, HEAD"})
+        try:
+            return self._respond(request, path_of(request))
+        except (AccessDenied, StoreUnavailable) as error:
+            return missing.plain(502, f"the bucket does not answer: {error.what}")
+
+    def _respond(self, request: Request, path: str) -> Response:
+        project = _PROJECT.fullmatch(path)
+        if project and path.rpartition("/")[2] not in (INDEX, "index.json"):
+            redirect = self._redirect(project["index"], project["project"], path)
+            if redirect is not None:
+                return redirect
+        try:
+            key = check(canonical(path) if path else INDEX)
+            if path.endswith("/") and is_simple_index(key):
+                return self._negotiate(request, key)
+            return answer(self._store, request, key)
+        except BadKey:
+            return missing.page(self._store, request, path)
+        except NotFound:
+            if not path.endswith("/") and self._is_folder(key):
+                return RedirectResponse(f"/{key}/", 308)
+            return missing.page(self._store, request, path)
+
+    def _negotiate(self, request: Request, key: str) -> Response:
+        form = negotiation.choose(request.headers.get("accept"))
+        if form is None:
+            return missing.plain(406, "this page is HTML or JSON; see PEP 691 for their types")
+        extra = {"Content-Type": form.content_type, "Vary": "Accept"}
+        return answer(self._store, request, key[: -len(INDEX)] + form.name, extra)
+
+    def _redirect(self, index: str, project: str, path: str) -> Optional[Response]:
+        """Where a project of an index really is: under its normal name, or upstream."""
+        normal = canonicalize_name(project)
+        if normal == names.PROJECT:
+            right = f"{index}{normal}/"
+            return None if path == right else RedirectResponse(f"/{right}", 308)
+        if self._upstream is None:
+            return missing.plain(
+                404,
+                f"this index holds {names.PROJECT} only, and knows no other one to ask for "
+                f"{normal}; whoever serves it can name one in UPSTREAM_INDEX",
+            )
+        return RedirectResponse(f"{self._upstream}/{normal}/", 302)
+
+    def _is_folder(self, key: str) -> bool:
+        try:
+            self._store.head(f"{key}/{INDEX}")
+        except NotFound:
+            return False
+        return True
+
+
+def path_of(request: Request) -> str:
+    """The path that was asked for, decoded once, without the leading slash.
+
+    Taken from the bytes of the request: an encoded slash (`%2f`) is no separator, and is left as
+    it is, so that it matches no key.
+    """
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    parts = [unquote_to_bytes(part) for part in raw.split(b"?")[0].split(b"/")]
+    if any(b"/" in part or b"\\" in part for part in parts):
+        return raw.decode("latin-1").lstrip("/")
+    return b"/".join(parts).decode("utf-8", "backslashreplace")[1:]

@@ -1,0 +1,66 @@
+"""What is said where there is nothing: for a commit, what became of it."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Mapping, Optional
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from ci.index import records
+from ci.index.fields import BadRecord
+from ci.index.records import State, Status
+from ci.publish import access
+from ci.store import Store
+
+_COMMIT = re.compile(r"([0-9a-f]{40})(?:/.*)?", re.DOTALL)
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def plain(status: int, text: str, headers: Optional[Mapping[str, str]] = None) -> Response:
+    return PlainTextResponse(text + "\n", status, {**_NO_STORE, **(headers or {})})
+
+
+def page(store: Store, request: Request, path: str) -> Response:
+    """404, and why: what the status of the commit says, if the path is one's."""
+    found = _COMMIT.fullmatch(path)
+    why = _of_commit(store, found[1]) if found else "There is nothing here."
+    if "text/html" not in request.headers.get("accept", ""):
+        return plain(404, why)
+    body = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width">\n<title>404: not found</title>\n'
+        f"</head>\n<body>\n<h1>Not found</h1>\n<p>{escape(why)}</p>\n"
+        '<p><a href="/">All wheels</a></p>\n</body>\n</html>\n'
+    )
+    return Response(body, 404, _NO_STORE, "text/html")
+
+
+def _of_commit(store: Store, commit: str) -> str:
+    try:
+        status = access.read(store, records.status(commit))
+    except BadRecord as error:
+        return error.what
+    if status is None:
+        return (
+            f"No build of commit {commit} was ever begun here. Either it is no commit of the main "
+            "branch, or its build was not started yet."
+        )
+    return explain(status)
+
+
+def explain(status: Status) -> str:
+    """What became of a commit, in a sentence or two."""
+    when = status.updated
+    if status.state is State.PENDING:
+        return (
+            f"Commit {status.unit} is being built or uploaded since {when}. Its wheels appear "
+            "together when all are there; if this is long ago, the publication was interrupted."
+        )
+    if status.state is State.FAILED:
+        return f"Commit {status.unit} has no wheels: {status.reason} ({when})"
+    if status.state is State.PRUNED:
+        return f"The wheels of commit {status.unit} were removed at {when}: {status.reason}"
+    return f"Commit {status.unit} is complete, but has no file of this name."

@@ -1,0 +1,65 @@
+"""Which form of a simple page a client gets, by its Accept header (PEP 691)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ci.store.keys import SIMPLE_HTML, SIMPLE_JSON
+
+HTML = "text/html"
+_LATEST_JSON = "application/vnd.pypi.simple.latest+json"
+_LATEST_HTML = "application/vnd.pypi.simple.latest+html"
+
+# In the order of preference, for a client that takes several equally well. A browser, which
+# sends `*/*` too, gets the page it can show.
+_FORMS = (
+    (HTML, "index.html", HTML + "; charset=utf-8"),
+    (SIMPLE_JSON, "index.json", SIMPLE_JSON),
+    (_LATEST_JSON, "index.json", SIMPLE_JSON),
+    (SIMPLE_HTML, "index.html", SIMPLE_HTML),
+    (_LATEST_HTML, "index.html", SIMPLE_HTML),
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of a simple page: the file it lies in, and the type it is sent as."""
+
+    name: str
+    content_type: str
+
+
+def choose(accept: Optional[str]) -> Optional[Form]:
+    """The form that a client prefers; None if it takes none of ours (406)."""
+    ranges = _ranges(accept or "*/*")
+    scored = [(_quality(ranges, media), -place) for place, (media, _, _) in enumerate(_FORMS)]
+    quality, place = max(scored)
+    if quality == 0:
+        return None
+    _, name, content_type = _FORMS[-place]
+    return Form(name, content_type)
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    """The media ranges of an Accept header with their weights; a malformed weight is 0."""
+    found = {}
+    for item in accept.split(","):
+        media, *parameters = (part.strip() for part in item.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "q":
+                weight = float(value) if _is_weight(value.strip()) else 0.0
+        found[media.lower()] = weight
+    return found
+
+
+def _is_weight(value: str) -> bool:
+    return value.replace(".", "", 1).isdigit() and value.isascii() and 0 <= float(value) <= 1
+
+
+def _quality(ranges: dict[str, float], media: str) -> float:
+    """The weight of the most exact range that covers `media`."""
+    family = media.split("/")[0] + "/*"
+    return next((ranges[name] for name in (media, family, "*/*") if name in ranges), 0.0)

@@ -1,0 +1,34 @@
+"""The Range header (RFC 9110, section 14), for one range; several at once are answered in full."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes [start, stop) of an object; `partial` if that is what was asked for."""
+
+    start: int
+    stop: int
+    partial: bool
+
+
+def part(header: Optional[str], size: int) -> Optional[Part]:
+    """The part of `size` bytes that a Range header asks for; None if there are no such bytes."""
+    whole = Part(0, size, False)
+    found = _RANGE.fullmatch(header or "")
+    if not found or not any(found.groups()):
+        return whole
+    first, last = found.groups()
+    if not first:  # the last so many bytes
+        start, stop = max(size - int(last), 0), size
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < int(first):
+            return whole  # malformed, so to be ignored
+    return Part(start, stop, True) if start < stop else None

@@ -1,0 +1,58 @@
+"""Buckets: one protocol, on S3 and on a folder. Nothing but this package knows which it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ci.store.base import (
+    AccessDenied,
+    AlreadyExists,
+    BadDigest,
+    BadKey,
+    Body,
+    Changed,
+    Entry,
+    NotFound,
+    Object,
+    Store,
+    StoreError,
+    StoreUnavailable,
+)
+from ci.store.folder import FolderStore
+
+__all__ = [
+    "AccessDenied",
+    "AlreadyExists",
+    "BadDigest",
+    "BadKey",
+    "Body",
+    "Changed",
+    "Entry",
+    "FolderStore",
+    "NotFound",
+    "Object",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "open_store",
+]
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def open_store(where: str) -> Store:
+    """The bucket that a person names: ``s3://name`` or a folder. Raises StoreError."""
+    scheme, separator, rest = where.partition("://")
+    if not separator:
+        return FolderStore(Path(where))
+    if scheme != "s3" or not _BUCKET.fullmatch(rest.rstrip("/")):
+        raise StoreError(
+            f"{where!r} names no bucket",
+            means="a bucket is a folder, or s3:// and the name of an S3 bucket, without a prefix",
+            do="for example --bucket wheelhouse/bucket or --bucket s3://vllm-wheels",
+        )
+    # Only here: whoever publishes to a folder should not wait for boto3 to be imported.
+    from ci.store.s3 import S3Store
+
+    return S3Store(rest.rstrip("/"))

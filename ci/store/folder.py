@@ -1,0 +1,308 @@
+"""A bucket in a folder, with the semantics of S3: the embedded default.
+
+What lies in the folder is what is served, so the lock and unfinished files lie in a sibling
+(``.NAME.work``, on the same file system: a file is written there, then linked or renamed in).
+An object is created by `os.link`, which fails if the name is taken, and replaced by `os.replace`
+while a `flock` is held, after its ETag was compared. No symbolic link is followed or served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import BinaryIO, Iterator, Optional, cast
+
+from ci.store.base import (
+    CHUNK,
+    AccessDenied,
+    AlreadyExists,
+    BadDigest,
+    BadKey,
+    Body,
+    Changed,
+    Entry,
+    NotFound,
+    Object,
+    StoreUnavailable,
+    sha256_of,
+)
+from ci.store.keys import canonical, check
+
+# Digests of larger files are kept by (inode, time, size). Smaller ones are always computed: two
+# versions of a record may share all three, if they are written within one tick of the clock.
+_REMEMBERED_FROM = 1 << 20
+
+
+class FolderStore:
+    """A folder as a bucket.
+
+    root: created at the first write.
+    durable: wait for the disk after each write (off only where losing all of it is no loss).
+    """
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        self.root = root.resolve()
+        self.work = self.root.parent / f".{self.root.name}.work"
+        self._durable = durable
+        self._digests: dict[tuple[int, int, int, int], str] = {}
+
+    @property
+    def name(self) -> str:
+        return str(self.root)
+
+    def aliases(self, key: str) -> tuple[str, ...]:
+        return ()  # `_parts` answers for the other addresses
+
+    def get(self, key: str) -> Object:
+        with self._open(key) as stream:
+            body = stream.read()
+        return Object(body, hashlib.sha256(body).hexdigest())
+
+    def head(self, key: str) -> Entry:
+        with self._open(key) as stream:
+            return self._describe(key, stream)
+
+    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Iterator[bytes]:
+        stream = self._open(entry.key)
+        if self._describe(entry.key, stream).etag != entry.etag:
+            stream.close()
+            raise _changed(entry.key)
+        return _chunks(stream, start, entry.size if stop is None else stop)
+
+    def create(self, key: str, body: Body) -> str:
+        doing = f"create {key}"
+        with self._written(body) as temporary, self._lock(), _errors(doing, self.name):
+            try:
+                with self._folder_of(key, create=True) as (folder, name):
+                    os.link(temporary, name, dst_dir_fd=folder)
+                    self._settle(folder)
+            except FileExistsError:
+                raise AlreadyExists(f"{key} exists already in {self.name}") from None
+        return body.sha256
+
+    def replace(self, key: str, body: Body, etag: str) -> str:
+        with self._written(body) as temporary, self._lock(), _errors(f"replace {key}", self.name):
+            self._require(key, etag)
+            self._move(temporary, key)
+        return body.sha256
+
+    def copy(self, source: str, target: str, etag: Optional[str]) -> None:
+        with self._open(source) as stream:
+            path = self._temporary(iter(lambda: stream.read(CHUNK), b""))
+        try:
+            with self._lock(), _errors(f"copy {source} to {target}", self.name):
+                self._require(target, etag)
+                self._move(path, target)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        folder, _, _ = prefix.rpartition("/")
+        for path in self._walk(self.root / folder):
+            key = path.relative_to(self.root).as_posix()
+            if key.startswith(prefix):
+                # A file may go while the walk comes by: then it is no longer part of the answer.
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    yield Entry(key, status.st_size, "", _modified(status))
+
+    def folders(self) -> Iterator[str]:
+        return iter(sorted(entry.name for entry in self._scan(self.root) if _is_folder(entry)))
+
+    def delete(self, key: str) -> None:
+        with self._lock(), _errors(f"delete {key}", self.name):
+            try:
+                with self._folder_of(key) as (folder, name):
+                    os.unlink(name, dir_fd=folder)
+                    self._settle(folder)
+            except FileNotFoundError:
+                return
+            for parent in self.root.joinpath(*_parts(key)).parents:
+                if parent == self.root:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break  # not empty: neither are those above it
+
+    def _describe(self, key: str, stream: BinaryIO) -> Entry:
+        status = os.fstat(stream.fileno())
+        version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        digest = self._digests.get(version)
+        if digest is None:
+            digest = sha256_of(stream)
+            if status.st_size >= _REMEMBERED_FROM:
+                self._digests[version] = digest
+        return Entry(canonical(key), status.st_size, digest, _modified(status), digest)
+
+    def _require(self, key: str, etag: Optional[str]) -> None:
+        """Raises Changed unless `key` is at version `etag` (None: not there). Call it locked."""
+        try:
+            found: Optional[str] = self.head(key).etag
+        except NotFound:
+            found = None
+        if found != etag:
+            raise _changed(key)
+
+    def _open(self, key: str) -> BinaryIO:
+        with _errors(f"read {key}", self.name):
+            try:
+                with self._folder_of(key) as (folder, name):
+                    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFound(f"no {key} in {self.name}") from None
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise NotFound(f"no {key} in {self.name}")
+            return cast(BinaryIO, os.fdopen(descriptor, "rb"))
+
+    @contextlib.contextmanager
+    def _folder_of(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that `key` lies in, reached through no symbolic link."""
+        *folders, name = _parts(key)
+        if create:
+            self.root.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        current = os.open(self.root, flags)
+        try:
+            for folder in folders:
+                if create:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(folder, dir_fd=current)
+                deeper = os.open(folder, flags, dir_fd=current)
+                os.close(current)
+                current = deeper
+            yield current, name
+        finally:
+            os.close(current)
+
+    def _move(self, temporary: Path, key: str) -> None:
+        with self._folder_of(key, create=True) as (folder, name):
+            os.replace(temporary, name, dst_dir_fd=folder)
+            self._settle(folder)
+
+    @contextlib.contextmanager
+    def _written(self, body: Body) -> Iterator[Path]:
+        """The body as an unfinished file, verified; gone afterwards, whatever happens."""
+        if isinstance(body.source, bytes):
+            path = self._temporary(iter((body.source,)), body.sha256)
+        else:
+            with body.source.open("rb") as stream:
+                path = self._temporary(iter(lambda: stream.read(CHUNK), b""), body.sha256)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _temporary(self, chunks: Iterator[bytes], sha256: Optional[str] = None) -> Path:
+        with _errors("write", self.name):
+            self.work.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self.work)
+            path = Path(name)
+            try:
+                digest = hashlib.sha256()
+                with os.fdopen(descriptor, "wb") as stream:
+                    for chunk in chunks:
+                        digest.update(chunk)
+                        stream.write(chunk)
+                    stream.flush()
+                    os.fchmod(stream.fileno(), 0o644)
+                    if self._durable:
+                        os.fsync(stream.fileno())
+                if sha256 not in (None, digest.hexdigest()):
+                    raise BadDigest(
+                        f"the bytes to be stored have sha256 {digest.hexdigest()}, not {sha256}",
+                        means="the file changed after it was read and hashed",
+                        do="build again, then publish again",
+                    )
+            except BaseException:
+                path.unlink()
+                raise
+            return path
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with _errors("lock", self.name):
+            self.work.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(descriptor)  # which gives the lock back
+
+    def _settle(self, folder: int) -> None:
+        if self._durable:
+            os.fsync(folder)
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        # In the order of keys, as S3 lists: `a+b` before `a/b`.
+        entries = self._scan(folder)
+        for entry in sorted(entries, key=lambda entry: entry.name + "/" * _is_folder(entry)):
+            if _is_folder(entry):
+                yield from self._walk(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+    def _scan(self, folder: Path) -> tuple[os.DirEntry[str], ...]:
+        with _errors("list", self.name):
+            try:
+                return tuple(os.scandir(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                return ()
+
+
+def _parts(key: str) -> list[str]:
+    return check(canonical(key)).split("/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(int(status.st_mtime), timezone.utc)
+
+
+def _chunks(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    with stream:
+        stream.seek(start)
+        while start < stop and (chunk := stream.read(min(CHUNK, stop - start))):
+            start += len(chunk)
+            yield chunk
+
+
+def _changed(key: str) -> Changed:
+    return Changed(f"{key} was changed by somebody else in the meantime")
+
+
+@contextlib.contextmanager
+def _errors(doing: str, bucket: str) -> Iterator[None]:
+    """The system's refusals, in the words of the store."""
+    try:
+        yield
+    except PermissionError as error:
+        raise AccessDenied(
+            f"cannot {doing} in {bucket}: {error.strerror}",
+            means="this user may not write or read there",
+            do="choose another --bucket, or give this user the rights to that folder",
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise BadKey(
+                f"cannot {doing} in {bucket}: a link or a file is in the way",
+                means="a bucket holds files and folders only; a link could lead out of it",
+                do="remove it",
+            ) from error
+        raise StoreUnavailable(
+            f"cannot {doing} in {bucket}: {error.strerror}",
+            means="the file system failed or does not do what a bucket needs (hard links, flock)",
+            do="use a folder on a local file system with room in it",
+        ) from error

@@ -1,0 +1,94 @@
+"""Keys of the bucket: which ones can be, their other addresses, and the headers they answer with.
+
+Pure: the S3 store sends these headers with each object, and `ci serve` answers with the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ci.store.base import BadKey
+
+INDEX = "index.html"
+
+# One path segment. No leading dot, so neither `..` nor a hidden file; nothing that has to be
+# decoded, so a key is the same text in a URL, on disk and in S3 (but for `+`, see `aliases`).
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_LONGEST = 900  # bytes; S3 takes 1024, and a file name 255
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".metadata": "text/plain; charset=utf-8",
+    ".jsonl": "application/jsonl",
+    ".txt": "text/plain; charset=utf-8",
+}
+SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+SIMPLE_HTML = "application/vnd.pypi.simple.v1+html"
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What an object answers with, beside its content."""
+
+    content_type: str
+    cache_control: str
+
+
+def check(key: str) -> str:
+    """`key`, if it can name an object; raises BadKey for anything that could name another place."""
+    segments = key.split("/")
+    if (
+        len(key) <= _LONGEST
+        and all(len(segment) <= 255 for segment in segments)
+        and all(_SEGMENT.fullmatch(segment) for segment in segments)
+    ):
+        return key
+    raise BadKey(
+        f"{key!r} is no key of this bucket",
+        means="keys are made of letters, digits and . _ + - / with no empty or hidden segment",
+    )
+
+
+def canonical(key: str) -> str:
+    """The key behind an address as S3 decodes it: a space was a `+`, a folder is its index page."""
+    key = key.replace(" ", "+")
+    return key + INDEX if key.endswith("/") else key
+
+
+def s3_aliases(key: str) -> tuple[str, ...]:
+    """Where S3's REST endpoint looks for `key` when a client sends `+`, or a folder, as it is.
+
+    It reads a raw `+` as a space, and has no index documents.
+    """
+    if key.endswith("/" + INDEX):
+        return (key[: -len(INDEX)],)
+    return (key.replace("+", " "),) if "+" in key else ()
+
+
+def is_simple_index(key: str) -> bool:
+    """Whether `key` is a page of a simple index (``…/cu118/index.json``, ``…/cu118/vllm/…``)."""
+    return bool(re.search(r"(?:^|/)cu\d+/(?:[a-z0-9-]+/)?index\.(?:html|json)$", key))
+
+
+def headers(key: str) -> Headers:
+    suffix = key[key.rfind(".") :] if "." in key else ""
+    content_type = _TYPES.get(suffix, "application/octet-stream")
+    if suffix == ".json" and is_simple_index(key):
+        content_type = SIMPLE_JSON
+    return Headers(content_type, IMMUTABLE if _is_immutable(key) else REVALIDATE)
+
+
+def _is_immutable(key: str) -> bool:
+    """Files and manifests of commits and releases are created once; pages and records change."""
+    folder, _, name = key.rpartition("/")
+    write_once = _COMMIT.fullmatch(folder) or folder.startswith("releases/download/")
+    return bool(write_once) and name not in (INDEX, "status.json")
