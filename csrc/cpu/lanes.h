@@ -50,9 +50,12 @@ inline Floats multiply_add(Floats x, Floats y, Floats z) {
 }
 
 inline float sum(Floats x) {
-  float total = 0;
-  for (int lane = 0; lane < kLanes; ++lane) total += x[lane];
-  return total;
+  __m128 parts[kLanes / 4];
+  __builtin_memcpy(parts, &x, sizeof x);
+  __m128 total = parts[0];
+  for (int part = 1; part < kLanes / 4; ++part) total += parts[part];
+  total += _mm_movehl_ps(total, total);
+  return total[0] + total[1];
 }
 
 inline float square_root(float x) {  // not libm's: that would be one more thing to link

@@ -9,6 +9,8 @@
 #pragma once
 
 #include "cpu/activation.h"
+#include "cpu/attention.h"
+#include "cpu/cache.h"
 #include "cpu/isa.h"
 #include "cpu/norm.h"
 #include "cpu/rotary.h"
@@ -21,7 +23,9 @@ constexpr Kernels kernels_named(const char* isa) {
   return {isa,
           {rms_norm<float>, rms_norm<Half>, rms_norm<BFloat16>},
           {silu_and_mul<float>, silu_and_mul<Half>, silu_and_mul<BFloat16>},
-          {rotary_embedding<float>, rotary_embedding<Half>, rotary_embedding<BFloat16>}};
+          {rotary_embedding<float>, rotary_embedding<Half>, rotary_embedding<BFloat16>},
+          {reshape_and_cache<float>, reshape_and_cache<Half>, reshape_and_cache<BFloat16>},
+          {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>}};
 }
 
 }  // namespace

@@ -57,4 +57,66 @@ struct RotaryEmbeddingParams {
   int is_neox;
 };
 
+// Slot s of a paged cache is token s % block_size of block s / block_size.
+// key_cache[slot of slots[t]] = key[t], and the same for the values; slot -1 skips a token.
+struct ReshapeAndCacheParams {
+  const void* key;    // [tokens, kv_heads, head_size]
+  const void* value;  // [tokens, kv_heads, head_size]
+  void* key_cache;    // [blocks, block_size, kv_heads, head_size]
+  void* value_cache;  // [blocks, block_size, kv_heads, head_size]
+  const i64* slots;   // [tokens], each -1 or in [0, blocks * block_size)
+  i64 tokens;
+  i64 kv_heads;
+  i64 head_size;
+  i64 block_size;
+  i64 key_token_stride;
+  i64 key_head_stride;
+  i64 value_token_stride;
+  i64 value_head_stride;
+  i64 key_block_stride;
+  i64 key_slot_stride;
+  i64 key_cache_head_stride;
+  i64 value_block_stride;
+  i64 value_slot_stride;
+  i64 value_cache_head_stride;
+};
+
+// Causal attention of new tokens over a paged cache that holds them and everything before them.
+// Query rows query_starts[i] .. query_starts[i + 1] are the last tokens of sequence i, whose
+// context_lens[i] tokens are in blocks block_tables[i, :], block_size to a block. Query head h
+// reads KV head h / (heads / kv_heads). With q the query and k a key that it may see:
+//   score = scale * (q . k), then soft_cap * tanh(score / soft_cap) where soft_cap > 0;
+//   out = the values' mean, weighted by exp(score).
+// A token sees itself and what is before it; with sliding_window w > 0, the last w of these.
+// Neither tables nor blocks are read where no query may see.
+struct PagedAttentionParams {
+  void* out;                // [tokens, heads, head_size]
+  const void* query;        // [tokens, heads, head_size]
+  const void* key_cache;    // [blocks, block_size, kv_heads, head_size]
+  const void* value_cache;  // [blocks, block_size, kv_heads, head_size]
+  const int* block_tables;  // [sequences, max_blocks]
+  const int* context_lens;  // [sequences]
+  const int* query_starts;  // [sequences + 1], rising from 0 to tokens
+  i64 tokens;
+  i64 sequences;
+  i64 heads;
+  i64 kv_heads;
+  i64 head_size;
+  i64 block_size;
+  i64 out_token_stride;
+  i64 out_head_stride;
+  i64 query_token_stride;
+  i64 query_head_stride;
+  i64 key_block_stride;
+  i64 key_slot_stride;
+  i64 key_head_stride;
+  i64 value_block_stride;
+  i64 value_slot_stride;
+  i64 value_head_stride;
+  i64 block_tables_stride;
+  i64 sliding_window;
+  float scale;
+  float soft_cap;
+};
+
 }  // namespace vllm

@@ -19,4 +19,14 @@ void silu_and_mul(const Tensor& out, const Tensor& input);
 void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor* key,
                       int64_t head_size, const Tensor& cos_sin_cache, bool is_neox);
 
+// Writes new keys and values into the slots of a paged cache; slot -1 skips a token.
+void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key_cache,
+                       const Tensor& value_cache, const Tensor& slot_mapping);
+
+// Causal attention of the last tokens of each sequence over all of its tokens in the cache.
+void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
+                     const Tensor& value_cache, const Tensor& block_tables,
+                     const Tensor& context_lens, const Tensor& query_starts, double scale,
+                     int64_t sliding_window, double soft_cap);
+
 }  // namespace vllm::ops

@@ -1,0 +1,36 @@
+// Writing new tokens into a paged cache. Internal to the isa_*.cpp files: see cpu/table.h.
+#pragma once
+
+#include "kernels/params.h"
+
+namespace vllm::cpu {
+namespace {
+
+template <typename T>
+inline void copy_heads(const void* from, i64 from_offset, i64 from_head_stride, void* to,
+                       i64 to_offset, i64 to_head_stride, i64 heads, i64 head_size) {
+  const T* source = static_cast<const T*>(from) + from_offset;
+  T* target = static_cast<T*>(to) + to_offset;
+  for (i64 h = 0; h < heads; ++h) {
+    __builtin_memcpy(target + h * to_head_stride, source + h * from_head_stride,
+                     static_cast<unsigned long>(head_size) * sizeof(T));
+  }
+}
+
+template <typename T>
+inline void reshape_and_cache(const ReshapeAndCacheParams& p, i64 begin, i64 end) {
+  for (i64 token = begin; token < end; ++token) {
+    if (p.slots[token] < 0) continue;
+    const i64 block = p.slots[token] / p.block_size;
+    const i64 slot = p.slots[token] % p.block_size;
+    copy_heads<T>(p.key, token * p.key_token_stride, p.key_head_stride, p.key_cache,
+                  block * p.key_block_stride + slot * p.key_slot_stride, p.key_cache_head_stride,
+                  p.kv_heads, p.head_size);
+    copy_heads<T>(p.value, token * p.value_token_stride, p.value_head_stride, p.value_cache,
+                  block * p.value_block_stride + slot * p.value_slot_stride,
+                  p.value_cache_head_stride, p.kv_heads, p.head_size);
+  }
+}
+
+}  // namespace
+}  // namespace vllm::cpu
