@@ -36,6 +36,22 @@ std::string to_string(PyObject* text) {
   return chars;
 }
 
+std::string text_of(PyObject* object) {
+  const Ref text(PyObject_Str(object));
+  const Ref bytes(text ? PyUnicode_AsUTF8String(text.get()) : nullptr);
+  const char* chars = bytes ? PyBytes_AsString(bytes.get()) : nullptr;
+  if (chars != nullptr) return chars;
+  PyErr_Clear();
+  return "?";
+}
+
+std::string take_python_error() {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  const Ref owned_type(type), owned_value(value), owned_traceback(traceback);
+  return text_of(value != nullptr ? value : type);
+}
+
 int to_dims(PyObject* tuple, int64_t* out) {
   const Py_ssize_t size = PyTuple_Size(tuple);
   if (size < 0) throw PythonErrorSet{};

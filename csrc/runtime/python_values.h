@@ -21,6 +21,12 @@ bool to_bool(PyObject* object);
 void* to_pointer(PyObject* object);
 std::string to_string(PyObject* text);
 
+// str(object), or "?" where that fails. For messages.
+std::string text_of(PyObject* object);
+
+// Clears the Python exception that is set, and returns its message.
+std::string take_python_error();
+
 // The integers of a tuple into `out`, which has room for kMaxDims; returns how many there are.
 int to_dims(PyObject* tuple, int64_t* out);
 

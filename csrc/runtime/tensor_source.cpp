@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "runtime/error.h"
+#include "runtime/python_values.h"
 #include "runtime/text.h"
 
 namespace vllm {
@@ -40,28 +40,11 @@ const TensorSource* source_of(PyObject* object) {
   return source;
 }
 
-std::string utf8(PyObject* object) {
-  Ref text(PyObject_Str(object));
-  Ref bytes(text ? PyUnicode_AsUTF8String(text.get()) : nullptr);
-  const char* chars = bytes ? PyBytes_AsString(bytes.get()) : nullptr;
-  if (chars != nullptr) return chars;
-  PyErr_Clear();
-  return "?";
-}
-
 std::string attribute_text(PyObject* object, const char* attribute) {
   Ref value(PyObject_GetAttrString(object, attribute));
-  if (value) return utf8(value.get());
+  if (value) return text_of(value.get());
   PyErr_Clear();
   return "?";
-}
-
-// Takes the Python exception that is set, as text.
-std::string take_python_error() {
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  Ref owned_type(type), owned_value(value), owned_traceback(traceback);
-  return value != nullptr ? utf8(value) : utf8(type);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Building messages without iostreams, which would be half of the library's size.
 #pragma once
 
+#include <cstdio>
 #include <string>
 #include <type_traits>
 
@@ -8,7 +9,11 @@ namespace vllm {
 
 template <typename Part>
 void append(std::string& text, const Part& part) {
-  if constexpr (std::is_arithmetic_v<Part>) {
+  if constexpr (std::is_floating_point_v<Part>) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%g", static_cast<double>(part));
+    text += digits;
+  } else if constexpr (std::is_arithmetic_v<Part>) {
     text += std::to_string(part);
   } else {
     text += part;
