@@ -18,6 +18,22 @@ def rotary_embedding(
     is_neox: bool,
     /,
 ) -> None: ...
+def reshape_and_cache(
+    key: Any, value: Any, key_cache: Any, value_cache: Any, slot_mapping: Any, /
+) -> None: ...
+def paged_attention(
+    out: Any,
+    query: Any,
+    key_cache: Any,
+    value_cache: Any,
+    block_tables: Any,
+    context_lens: Any,
+    query_starts: Any,
+    scale: float,
+    sliding_window: int,
+    soft_cap: float,
+    /,
+) -> None: ...
 def cpu_isa() -> str: ...
 def cpu_threads() -> int: ...
 def driver_version() -> int: ...

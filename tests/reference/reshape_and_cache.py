@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def reshape_and_cache(tokens: np.ndarray, cache: np.ndarray, slot_mapping: np.ndarray) -> np.ndarray:
+def reshape_and_cache(
+    tokens: np.ndarray, cache: np.ndarray, slot_mapping: np.ndarray
+) -> np.ndarray:
     """A copy of the cache with token t in slot slot_mapping[t]; -1 leaves a token out.
 
     tokens: [tokens, kv_heads, head_size], keys or values;

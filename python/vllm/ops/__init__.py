@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
     Tensor = Union[torch.Tensor, np.ndarray[Any, Any]]
 
-__all__ = ["fused_add_rms_norm", "rms_norm", "rotary_embedding", "silu_and_mul"]
+__all__ = [
+    "fused_add_rms_norm",
+    "paged_attention",
+    "reshape_and_cache",
+    "rms_norm",
+    "rotary_embedding",
+    "silu_and_mul",
+]
 
 
 def _look_for_torch() -> bool:
@@ -107,3 +114,85 @@ def rotary_embedding(
         tracing.call("rotary_embedding", positions, query, key, head_size, cos_sin_cache, is_neox)
     else:
         _C.rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox)
+
+
+def reshape_and_cache(
+    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
+) -> None:
+    """Writes the keys and values of new tokens into the slots of a paged cache.
+
+    Slot s is token s % block_size of block s // block_size. On the CPU so far.
+
+    key, value: [tokens, kv_heads, head_size], any strides but the last.
+    key_cache, value_cache: [blocks, block_size, kv_heads, head_size], written; likewise.
+    slot_mapping: int64 [tokens], each in [0, blocks * block_size), or -1 for a token that is left
+        out. Out of range: IndexError, before anything is written. Which of two tokens with one
+        slot stays there is not defined.
+    """
+    if _is_tracing():
+        tracing.call("reshape_and_cache", key, value, key_cache, value_cache, slot_mapping)
+    else:
+        _C.reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)
+
+
+def paged_attention(
+    out: Tensor,
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_tables: Tensor,
+    context_lens: Tensor,
+    query_starts: Tensor,
+    scale: float,
+    sliding_window: int = 0,
+    soft_cap: float = 0.0,
+) -> None:
+    """Causal attention of new tokens over a paged cache (Kwon et al. 2023, arXiv:2309.06180).
+
+    The query tokens of a sequence are the last of those that its cache holds: one for decoding,
+    all of them for a prefill, something between for a chunk or behind a shared prefix. A token
+    sees itself and what is before it. On the CPU so far.
+
+    out: [tokens, heads, head_size], written; may be `query` itself.
+    query: [tokens, heads, head_size], any strides but the last; head_size is a multiple of 8, up
+        to 256. heads is a multiple of kv_heads: query head h reads KV head h // (heads / kv_heads).
+    key_cache, value_cache: [blocks, block_size, kv_heads, head_size], any strides but the last.
+    block_tables: int32 [sequences, max_blocks], the blocks of each sequence in order. Entries that
+        no query sees, before a sliding window or past the last token, are not read.
+    context_lens: int32 [sequences], the tokens of each sequence, its query tokens included.
+    query_starts: int32 [sequences + 1], rising from 0 to tokens: sequence i has the query tokens
+        from query_starts[i] up to query_starts[i + 1].
+    scale: multiplies query · key, commonly head_size ** -0.5.
+    sliding_window: a token sees the last `sliding_window` tokens, itself included; 0 for all.
+    soft_cap: where positive, a score s becomes soft_cap * tanh(s / soft_cap), as in Gemma 2.
+
+    Raises IndexError for a block that the cache does not have and ValueError for lengths that do
+    not fit together, before anything is written.
+    """
+    if _is_tracing():
+        tracing.call(
+            "paged_attention",
+            out,
+            query,
+            key_cache,
+            value_cache,
+            block_tables,
+            context_lens,
+            query_starts,
+            scale,
+            sliding_window,
+            soft_cap,
+        )
+    else:
+        _C.paged_attention(
+            out,
+            query,
+            key_cache,
+            value_cache,
+            block_tables,
+            context_lens,
+            query_starts,
+            scale,
+            sliding_window,
+            soft_cap,
+        )

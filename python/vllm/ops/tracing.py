@@ -25,6 +25,15 @@ _SCHEMAS = {
         "(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, "
         "Tensor cos_sin_cache, bool is_neox) -> ()"
     ),
+    "reshape_and_cache": (
+        "(Tensor key, Tensor value, Tensor(a!) key_cache, Tensor(b!) value_cache, "
+        "Tensor slot_mapping) -> ()"
+    ),
+    "paged_attention": (
+        "(Tensor(a!) out, Tensor query, Tensor key_cache, Tensor value_cache, "
+        "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
+        "int sliding_window, float soft_cap) -> ()"
+    ),
 }
 
 _library: Optional[torch.library.Library] = None  # its operators live as long as it does
