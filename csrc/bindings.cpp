@@ -1,6 +1,4 @@
 // The Python module `vllm._C`, and nothing else: arguments in, exceptions out.
-#include <array>
-
 #include "cpu/kernels.h"
 #include "ops/ops.h"
 #include "runtime/code_folder.h"
@@ -28,11 +26,28 @@ class Arguments {
   Tensor tensor(Py_ssize_t index, const char* name) const {
     return read_tensor(function_, name, object(index));
   }
-  double number(Py_ssize_t index) const { return to_number(object(index)); }
-  int64_t integer(Py_ssize_t index) const { return to_integer(object(index)); }
-  bool boolean(Py_ssize_t index) const { return to_bool(object(index)); }
+  double number(Py_ssize_t index, const char* name) const {
+    return converted(index, name, to_number, "a number");
+  }
+  int64_t integer(Py_ssize_t index, const char* name) const {
+    return converted(index, name, to_integer, "an integer");
+  }
+  bool boolean(Py_ssize_t index, const char* name) const {
+    return converted(index, name, to_bool, "true or false");
+  }
 
  private:
+  template <typename Value>
+  Value converted(Py_ssize_t index, const char* name, Value (*convert)(PyObject*),
+                  const char* takes) const {
+    try {
+      return convert(object(index));
+    } catch (const PythonErrorSet&) {
+      throw Error(ErrorKind::type, concat(function_, ": argument '", name, "' takes ", takes, ": ",
+                                          take_python_error()));
+    }
+  }
+
   const char* function_;
   PyObject* tuple_;
 };
@@ -74,7 +89,7 @@ PyObject* rms_norm(PyObject* tuple) {
   const Tensor out = args.tensor(0, "out");
   const Tensor input = args.tensor(1, "input");
   const Tensor weight = args.tensor(2, "weight");
-  ops::rms_norm(out, input, weight, args.number(3));
+  ops::rms_norm(out, input, weight, args.number(3, "epsilon"));
   return none();
 }
 
@@ -83,7 +98,7 @@ PyObject* fused_add_rms_norm(PyObject* tuple) {
   const Tensor input = args.tensor(0, "input");
   const Tensor residual = args.tensor(1, "residual");
   const Tensor weight = args.tensor(2, "weight");
-  ops::fused_add_rms_norm(input, residual, weight, args.number(3));
+  ops::fused_add_rms_norm(input, residual, weight, args.number(3, "epsilon"));
   return none();
 }
 
@@ -103,8 +118,37 @@ PyObject* rotary_embedding(PyObject* tuple) {
   const bool has_key = args.object(2) != py_none;
   const Tensor key = has_key ? args.tensor(2, "key") : Tensor{};
   const Tensor cos_sin_cache = args.tensor(4, "cos_sin_cache");
-  ops::rotary_embedding(positions, query, has_key ? &key : nullptr, args.integer(3), cos_sin_cache,
-                        args.boolean(5));
+  ops::rotary_embedding(positions, query, has_key ? &key : nullptr, args.integer(3, "head_size"),
+                        cos_sin_cache, args.boolean(5, "is_neox"));
+  return none();
+}
+
+PyObject* reshape_and_cache(PyObject* tuple) {
+  const Arguments args("reshape_and_cache", tuple, 5,
+                       "key, value, key_cache, value_cache, slot_mapping");
+  const Tensor key = args.tensor(0, "key");
+  const Tensor value = args.tensor(1, "value");
+  const Tensor key_cache = args.tensor(2, "key_cache");
+  const Tensor value_cache = args.tensor(3, "value_cache");
+  const Tensor slot_mapping = args.tensor(4, "slot_mapping");
+  ops::reshape_and_cache(key, value, key_cache, value_cache, slot_mapping);
+  return none();
+}
+
+PyObject* paged_attention(PyObject* tuple) {
+  const Arguments args("paged_attention", tuple, 10,
+                       "out, query, key_cache, value_cache, block_tables, context_lens, "
+                       "query_starts, scale, sliding_window, soft_cap");
+  const Tensor out = args.tensor(0, "out");
+  const Tensor query = args.tensor(1, "query");
+  const Tensor key_cache = args.tensor(2, "key_cache");
+  const Tensor value_cache = args.tensor(3, "value_cache");
+  const Tensor block_tables = args.tensor(4, "block_tables");
+  const Tensor context_lens = args.tensor(5, "context_lens");
+  const Tensor query_starts = args.tensor(6, "query_starts");
+  ops::paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, query_starts,
+                       args.number(7, "scale"), args.integer(8, "sliding_window"),
+                       args.number(9, "soft_cap"));
   return none();
 }
 
@@ -140,8 +184,8 @@ PyObject* code_folder(PyObject* tuple) {
 
 PyObject* select_code(PyObject* tuple) {
   const Arguments args("select_code", tuple, 2, "major, minor");
-  const int major = static_cast<int>(args.integer(0));
-  const int minor = static_cast<int>(args.integer(1));
+  const int major = static_cast<int>(args.integer(0, "major"));
+  const int minor = static_cast<int>(args.integer(1, "minor"));
   const std::string folder = cuda::code_folder();
   const std::vector<cuda::Arch> archs = cuda::archs_in(folder);
   const std::string gpu = concat("compute capability ", major, ".", minor);
@@ -160,7 +204,7 @@ PyObject* loaded_kernels(PyObject* args_tuple) {
 
 PyObject* use_torch_attributes(PyObject* tuple) {
   const Arguments args("use_torch_attributes", tuple, 1, "only");
-  vllm::use_torch_attributes(args.boolean(0));
+  vllm::use_torch_attributes(args.boolean(0, "only"));
   return none();
 }
 
@@ -174,6 +218,12 @@ PyMethodDef methods[] = {
     {"rotary_embedding", method<rotary_embedding>, METH_VARARGS,
      "rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox)\n\n"
      "See vllm.ops.rotary_embedding."},
+    {"reshape_and_cache", method<reshape_and_cache>, METH_VARARGS,
+     "reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)\n\n"
+     "See vllm.ops.reshape_and_cache."},
+    {"paged_attention", method<paged_attention>, METH_VARARGS,
+     "paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, "
+     "query_starts, scale, sliding_window, soft_cap)\n\nSee vllm.ops.paged_attention."},
     {"cpu_isa", method<cpu_isa>, METH_VARARGS,
      "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'."},
     {"cpu_threads", method<cpu_threads>, METH_VARARGS, "Threads that a CPU op may use."},
