@@ -32,6 +32,9 @@ class Nvrtc:
             found = ", ".join(map(str, libraries)) or "nothing"
             raise Failure(f"expected one nvidia/*/lib/libnvrtc.so.* under {toolkit}, found {found}")
         try:
+            # NVRTC of CUDA 13 looks for its other half by name alone, where no loader finds it.
+            for builtins in toolkit.glob("nvidia/*/lib/libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins))
             self._library = ctypes.CDLL(str(libraries[0]))
         except OSError as error:
             raise Failure(f"cannot load NVRTC: {error}") from error

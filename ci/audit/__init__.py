@@ -1,0 +1,45 @@
+"""Audits a finished wheel: is it what its name says, and all that it should be?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ci.audit import contents, device_code, host_library, metadata, tree
+from ci.audit.findings import AuditError, Finding
+from ci.audit.report import AuditReport
+from ci.matrix import Matrix
+from ci.wheel import reader
+
+__all__ = ["AuditError", "AuditReport", "audit"]
+
+
+def audit(path: Path, matrix: Matrix, repo: Path) -> AuditReport:
+    """What the wheel at `path` holds, if it is right in every respect.
+
+    repo: a checkout that has the commit the wheel says it is of; what belongs into the wheel is
+    read from there.
+    Raises BadWheel if the file is damaged or disagrees with itself, and AuditError with every
+    other thing that is wrong, each with the member, what was expected and what was found.
+    """
+    wheel, members = reader.open_wheel(path)
+    cuda = matrix.variant(wheel.build.variant)
+    by_name = {member.name: member.data for member in members}
+    policy, auditwheel = host_library.check_policy(wheel, matrix)
+    extension, abi3 = host_library.check_abi3(wheel, matrix)
+    findings: list[Finding] = [
+        *contents.check(wheel, by_name, cuda, tree.read(repo, wheel.build)),
+        *metadata.check(wheel, matrix, cuda),
+        *device_code.check(wheel, by_name),
+        *auditwheel,
+        *abi3,
+        *_check_size(wheel.size, cuda.wheel_budget),
+    ]
+    if findings:
+        raise AuditError(path, findings)
+    return AuditReport.of(wheel, policy=policy, extension=extension, budget=cuda.wheel_budget)
+
+
+def _check_size(size: int, budget: int) -> list[Finding]:
+    if size <= budget:
+        return []
+    return [Finding("", f"at most {budget} bytes (ci/matrix.toml)", f"{size} bytes")]

@@ -1,0 +1,55 @@
+"""Is every file in the wheel that belongs there, unchanged, and nothing else?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ci.audit.findings import Finding
+from ci.audit.tree import Tree, blob_id
+from ci.matrix import Cuda
+from ci.native import arch_digits
+from ci.wheel.reader import WheelFile
+
+LIBRARY = "vllm/_C.abi3.so"
+# Files of the package that are no modules. Anything else that turns up under python/ is noticed
+# here before it is published.
+DATA_FILES = ("py.typed",)
+
+
+def check(
+    wheel: WheelFile, members: Mapping[str, bytes], cuda: Cuda, tree: Tree
+) -> Iterator[Finding]:
+    """Compares the members with the tree that the wheel was built from."""
+    allowed = expected_members(wheel, cuda, tree)
+    for name in sorted(allowed - members.keys()):
+        yield Finding(name, "the file", "none")
+    for name in sorted(members.keys() - allowed):
+        yield Finding(name, "no such file", f"{len(members[name])} bytes")
+    for name, blob in sorted(tree.python.items()):
+        if name in members and blob_id(members[name]) != blob:
+            yield Finding(
+                name, f"git blob {blob}, as in the sources", f"blob {blob_id(members[name])}"
+            )
+
+
+def expected_members(wheel: WheelFile, cuda: Cuda, tree: Tree) -> set[str]:
+    """The name of every member that the wheel must have."""
+    dist_info = f"{wheel.name}-{wheel.version}.dist-info"
+    about = ["METADATA", "WHEEL", "RECORD", "build.json"]
+    about += [f"licenses/{name}" for name in tree.licenses]
+    about += ["entry_points.txt"] if tree.has_scripts else []
+    modules = {name for name in tree.python if name.endswith((".py", *DATA_FILES))}
+    return {
+        LIBRARY,
+        *modules,
+        *(name for kernel in tree.kernels for name in device_members(cuda, kernel)),
+        *(f"{dist_info}/{name}" for name in about),
+    }
+
+
+def device_members(cuda: Cuda, kernel: str) -> Iterator[str]:
+    """Where the device code of one kernel lies, for every arch of a variant."""
+    for arch in cuda.archs:
+        yield f"vllm/kernels/{cuda.variant}/sm_{arch_digits(arch)}/{kernel}.cubin"
+    for arch in cuda.ptx:
+        yield f"vllm/kernels/{cuda.variant}/compute_{arch_digits(arch)}/{kernel}.ptx"

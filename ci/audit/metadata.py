@@ -1,0 +1,55 @@
+"""Does METADATA promise what the matrix says? (That it equals the file name, the reader checks.)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.parser import BytesParser
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from ci.audit.findings import Finding
+from ci.matrix import Cuda, Matrix
+from ci.names import python_tag
+from ci.wheel.reader import WheelFile
+
+
+def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda) -> Iterator[Finding]:
+    """Compares version, Python range, torch range, tags and build record with the matrix."""
+    member = f"{wheel.name}-{wheel.version}.dist-info/METADATA"
+    headers = BytesParser().parsebytes(wheel.metadata)
+    requirements = map(Requirement, headers.get_all("Requires-Dist", []))
+    torch = [requirement for requirement in requirements if requirement.name == "torch"]
+    if [requirement.specifier for requirement in torch] != [SpecifierSet(cuda.torch)]:
+        found = ", ".join(map(str, torch)) or "none"
+        yield Finding(member, f"one requirement torch{cuda.torch}", found)
+
+    python = f">={matrix.abi3}"
+    if wheel.requires_python != python:
+        found = str(wheel.requires_python)
+        yield Finding(member, f"Requires-Python: {python}", f"Requires-Python: {found}")
+
+    local = (Version(wheel.version).local or "").split(".")
+    others = {other.variant for other in matrix.cudas} - {cuda.local}
+    if (cuda.local is not None and cuda.local not in local) or others & set(local):
+        expected = f"a local version with {cuda.local}" if cuda.local else "no variant in it"
+        yield Finding(member, f"{expected}, for build.json says {cuda.variant}", wheel.version)
+    if wheel.build.dirty != ("dirty" in local):
+        yield Finding(
+            member, "a version with `dirty` just for a tree that was", f"Version: {wheel.version}"
+        )
+
+    member = f"{wheel.name}-{wheel.version}.dist-info/build.json"
+    if wheel.build.cuda != cuda.version:
+        yield Finding(member, f"cuda {cuda.version}", f"cuda {wheel.build.cuda}")
+    for key in ("commit", "native_digest"):
+        if getattr(wheel.build, key) is None:
+            yield Finding(member, f"a {key}", "null")
+
+    tags = {f"{python_tag(matrix.abi3)}-abi3-{matrix.platform_tag}"}
+    for version in matrix.pythons:
+        python = python_tag(version)
+        tags.add(f"{python}-{python}-{matrix.platform_tag}")
+    if len(wheel.tags) != 1 or wheel.tags[0] not in tags:
+        yield Finding("", f"one tag of {', '.join(sorted(tags))}", ", ".join(wheel.tags))

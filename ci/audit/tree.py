@@ -1,0 +1,94 @@
+"""What the sources of a wheel's commit say it must hold, read from git."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ci.errors import CiError
+from ci.wheel.build_info import BuildInfo
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PACKAGE = "python/"
+KERNELS = "csrc/kernels/"
+
+
+class UnknownCommit(CiError):
+    """The checkout cannot tell what the wheel should hold."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The part of a source tree that ends up in a wheel."""
+
+    python: dict[str, str]  # member of the wheel → git's blob id of its content
+    kernels: tuple[str, ...]  # stems of csrc/kernels/*.cu
+    licenses: tuple[str, ...]
+    has_scripts: bool
+
+
+def blob_id(data: bytes) -> str:
+    """git's name for a file of this content."""
+    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()
+
+
+def read(repo: Path, build: BuildInfo) -> Tree:
+    """The tree of the wheel's commit; for a wheel of a dirty tree, the files as they are now.
+
+    Raises UnknownCommit where `repo` does not have that commit.
+    """
+    files = _working_files(repo) if build.dirty else _committed_files(repo, build.commit)
+    if build.dirty:
+        pyproject = (repo / "pyproject.toml").read_text(encoding="utf-8")
+    else:
+        pyproject = _git(repo, "show", f"{build.commit}:pyproject.toml")
+    project: dict[str, Any] = tomllib.loads(pyproject)["project"]
+    return Tree(
+        python={
+            name[len(PACKAGE) :]: blob for name, blob in files.items() if name.startswith(PACKAGE)
+        },
+        kernels=tuple(
+            PurePosixPath(name).stem
+            for name in sorted(files)
+            if name.startswith(KERNELS) and name.endswith(".cu")
+        ),
+        # The patterns that scikit-build-core takes licenses by.
+        licenses=tuple(
+            name
+            for name in sorted(files)
+            if "/" not in name and name.startswith(("LICENSE", "LICENCE", "COPYING", "NOTICE"))
+        ),
+        has_scripts=bool(project.get("scripts")),
+    )
+
+
+def _committed_files(repo: Path, commit: object) -> dict[str, str]:
+    listing = _git(repo, "ls-tree", "-r", "-z", f"{commit}^{{tree}}")
+    rows = (entry.split("\t", 1) for entry in listing.split("\0") if entry)
+    return {name: about.split()[2] for about, name in rows}
+
+
+def _working_files(repo: Path) -> dict[str, str]:
+    listing = _git(repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    paths = ((name, repo / name) for name in listing.split("\0") if name)
+    return {name: blob_id(path.read_bytes()) for name, path in paths if path.is_file()}
+
+
+def _git(repo: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repo), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UnknownCommit(
+            f"`{' '.join(command)}` failed: {done.stderr.strip()}",
+            means="what a wheel must hold is read from the commit that it says it is of",
+            do=f"fetch that commit: git -C {repo} fetch --all",
+        )
+    return done.stdout
