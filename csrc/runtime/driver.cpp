@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-#include <mutex>
+#include <atomic>
 
 #include "runtime/error.h"
 #include "runtime/text.h"
@@ -79,13 +79,16 @@ std::vector<Device> find_devices() {
 
 // Retained once and never released: the functions that we cache belong to it.
 Context primary_context(int index) {
-  static std::mutex mutex;
-  static auto& contexts = *new std::vector<Context>(devices().size());
-  std::lock_guard<std::mutex> lock(mutex);
-  Context& context = contexts[static_cast<size_t>(device(index).index)];
-  if (context == nullptr) {
+  static std::atomic<Context> contexts[kMaxDevices];
+  if (index < 0 || index >= kMaxDevices) {
+    throw Error(ErrorKind::runtime,
+                concat("cuda:", index, ": vllm knows cuda:0 to cuda:", kMaxDevices - 1));
+  }
+  Context context = contexts[index].load(std::memory_order_acquire);
+  if (context == nullptr) {  // two threads may both retain it: they get the same one
     check(driver().cuDevicePrimaryCtxRetain(&context, device(index).handle),
           "cuDevicePrimaryCtxRetain");
+    contexts[index].store(context, std::memory_order_release);
   }
   return context;
 }

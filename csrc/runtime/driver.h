@@ -51,6 +51,8 @@ inline void check(Result result, const char* call) {
   if (result != 0) fail(result, call, "");
 }
 
+constexpr int kMaxDevices = 64;
+
 struct Device {
   int index;  // as in "cuda:0"; driver and torch number alike, by CUDA_VISIBLE_DEVICES
   std::string name;

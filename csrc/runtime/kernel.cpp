@@ -89,10 +89,6 @@ Function Kernel::load(int device_index) {
 }
 
 void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void** arguments) {
-  if (device_index >= kMaxDevices) {
-    throw Error(ErrorKind::runtime,
-                concat("cuda:", device_index, ": vllm knows cuda:0 to cuda:", kMaxDevices - 1));
-  }
   std::atomic<Function>& cached = functions_[device_index];
   Function function = cached.load(std::memory_order_acquire);
   if (function == nullptr) {

@@ -9,8 +9,6 @@
 
 namespace vllm::cuda {
 
-constexpr int kMaxDevices = 64;
-
 struct Grid {
   unsigned x;
   unsigned y;
@@ -24,7 +22,8 @@ class Kernel {
   // file: the stem of the .cu file. name: the function's extern "C" name.
   constexpr Kernel(const char* file, const char* name) : file_(file), name_(name) {}
 
-  // Launches with one parameter, by value. The device's context must be current.
+  // Launches with one parameter, by value. The device's context must be
+  // current (ContextGuard).
   template <typename Params>
   void launch(int device, void* stream, const Grid& grid, const Params& params) {
     void* arguments[] = {const_cast<Params*>(&params)};
