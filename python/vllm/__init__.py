@@ -10,34 +10,34 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Dict, List
 
-if TYPE_CHECKING:
-    from vllm.version import __commit__, __version__
-
 __all__ = ["__commit__", "__version__"]
 
-# name -> the module that defines it
+# name -> the module that defines it; what type checkers see is imported below
 _LAZY: Dict[str, str] = {
     "__commit__": "vllm.version",
     "__version__": "vllm.version",
 }
 
+if TYPE_CHECKING:
+    from vllm.version import __commit__, __version__
+else:
 
-def __getattr__(name: str) -> object:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'vllm' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(module), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        module = _LAZY.get(name)
+        if module is None:
+            raise AttributeError(f"module 'vllm' has no attribute {name!r}")
+        value = getattr(importlib.import_module(module), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> List[str]:
     return sorted({*globals(), *_LAZY})
 
 
-# With an NVIDIA driver in the kernel: a torch that has no code for this GPU fails late, and with a
-# message that names neither. Costs nothing on other machines.
-if os.path.exists("/proc/driver/nvidia/version"):  # noqa: PTH110 (pathlib would be half the import)
+# On a machine with an NVIDIA driver: a torch that has no code for the GPU would fail late, and
+# with a message that does not say what to install.
+if os.path.exists("/proc/driver/nvidia/version"):  # noqa: PTH110 (importing pathlib takes longer)
     from vllm.platform import warn_of_unfit_torch
 
     warn_of_unfit_torch()
