@@ -39,7 +39,7 @@ def offers(
     matrix: Matrix, base: str, commit: str, wheels: Iterable[WheelFile]
 ) -> tuple[Offer, ...]:
     """The documented URLs of a commit: the nightly alias and the commit's own, per variant."""
-    by_name = {wheel.name: wheel for wheel in wheels}
+    by_name = {wheel.path.name: wheel for wheel in wheels}
     found = []
     for cuda in sorted(matrix.cudas, key=lambda cuda: not cuda.default):
         name = names.abi3_wheel_name(matrix, versions.public(matrix.version, cuda.local))

@@ -1,0 +1,143 @@
+"""The main job: from the current commit to wheels that install by the documented URLs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ci import git, interpreters, serve, trial
+from ci.audit import AuditReport, audit
+from ci.build import build
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.publish import publish
+from ci.store import open_store
+from ci.trial import Cell, Offer, Outcome, Status
+from ci.versions import SHA_DIGITS
+from ci.wheel.reader import WheelFile, read
+
+WHEELHOUSE = "wheelhouse"
+
+
+@dataclass
+class Stages:
+    """Times the stages of a run and announces each."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.console.rule(f"[bold]{name}", align="left")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+
+    def summary(self) -> str:
+        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+
+
+def run(
+    repo: Path, matrix: Matrix, bucket: str, *, allow_dirty: bool, console: Console
+) -> tuple[Outcome, ...]:
+    """Builds, audits, publishes, serves and installs the current commit of `repo`.
+
+    bucket: a folder, or ``s3://name``.
+
+    Returns the outcome of every installation that was planned. Raises the CiError of the first
+    stage that fails; what was published by then is complete or invisible, and the same call goes
+    on from there.
+    """
+    stages = Stages(console)
+    commit = git.read(repo, allow_dirty=allow_dirty)
+    store = open_store(bucket)
+    with stages.stage("build"):
+        wheels = [
+            read(path) for path in build(repo, repo / WHEELHOUSE, commit=commit, console=console)
+        ]
+    with stages.stage("audit"):
+        for wheel in wheels:
+            show(audit(wheel.path, matrix, repo), commit, console)
+    if commit.dirty:
+        console.print("not published: these wheels hold changes that no commit has")
+        return ()
+    with stages.stage("publish"):
+        publish(store, wheels, commit, matrix, report=console.print)
+    with stages.stage("install"), serve.running(store) as base:
+        outcomes = try_installs(matrix, base, commit.sha, wheels, console)
+    console.print(results(outcomes))
+    console.print(f"[bold]time[/]: {stages.summary()}")
+    console.print(commands(bucket, [outcome.cell.offer for outcome in outcomes]), markup=False)
+    return outcomes
+
+
+def show(report: AuditReport, commit: Commit, console: Console) -> None:
+    """The whole report of a documented wheel; a line for one that packs the same members."""
+    if commit.sha[:SHA_DIGITS] in report.wheel.version:
+        console.print(f"{report.wheel.path.name}: the same, {report.wheel.size:,} bytes")
+    else:
+        console.print(report.table())
+
+
+def try_installs(
+    matrix: Matrix, base: str, commit: str, wheels: Sequence[WheelFile], console: Console
+) -> tuple[Outcome, ...]:
+    """Types the documented commands in a fresh environment per URL and interpreter."""
+    offered = trial.offers(matrix, base, commit, wheels)
+    cells = trial.cells(matrix, interpreters.find(matrix.trial_pythons), offered)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("installing", total=len(cells))
+
+        def report(outcome: Outcome) -> None:
+            progress.advance(task)
+            if not console.is_terminal or outcome.status is Status.FAILED:
+                console.print(_line(outcome), markup=False, highlight=False)
+
+        return trial.run(cells, matrix, report)
+
+
+def _line(outcome: Outcome) -> str:
+    cell = outcome.cell
+    return f"python {cell.python}, {cell.offer.title}: {outcome.status.value}: {outcome.detail}"
+
+
+def results(outcomes: Sequence[Outcome]) -> Table:
+    """One row per interpreter and URL."""
+    table = Table("Python", "URL", "dependencies", "size", "pip install", "result", "checked")
+    for outcome in outcomes:
+        cell = outcome.cell
+        table.add_row(
+            cell.python,
+            cell.offer.title,
+            _dependencies(cell),
+            f"{cell.offer.wheel.size / 1e6:.2f} MB",
+            f"{outcome.seconds:.1f} s" if outcome.seconds else "–",
+            outcome.status.value,
+            outcome.detail.splitlines()[0],
+        )
+    return table
+
+
+def _dependencies(cell: Cell) -> str:
+    return "with torch" if cell.with_dependencies else "--no-deps"
+
+
+def commands(bucket: str, offered: Sequence[Offer]) -> str:
+    """What a person types next: serve the bucket, install from it."""
+    serve_at = "http://127.0.0.1:8000"
+    paths = dict.fromkeys(offer.url.split("/", 3)[3] for offer in offered)
+    return "\n".join(
+        [
+            "To install by hand, serve the bucket and type any of these:",
+            f"  .venv/bin/python -m ci serve --bucket {bucket} --port 8000",
+            *(f"  pip install {serve_at}/{path}" for path in paths),
+        ]
+    )
