@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from array import array
-from typing import FrozenSet, List, Optional, Union
+from typing import Dict, FrozenSet, List, Optional, Union
 from typing import Sequence as SequenceOf
 
 from vllm.sampling_params import SamplingParams
@@ -36,6 +36,7 @@ class Sequence:
     block_table: entry i is the cache block of tokens [i * block_size, (i + 1) * block_size).
     block_hashes: chained hashes of the full blocks, kept by the block manager.
     num_published_blocks: leading blocks that other sequences may already share.
+    token_counts: for penalties, how often the output has each token that prompt or output has.
     max_tokens: output tokens after which the sequence ends, whatever is sampled.
     """
 
@@ -56,6 +57,7 @@ class Sequence:
         "seq_id",
         "status",
         "stop_reason",
+        "token_counts",
         "token_ids",
     )
 
@@ -85,6 +87,9 @@ class Sequence:
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
         self.num_preemptions = 0
+        self.token_counts: Optional[Dict[int, int]] = (
+            dict.fromkeys(self.token_ids, 0) if params.has_penalties else None
+        )
         # A position's prompt log-probabilities come from computing it: until they are all there,
         # the prefix cache may spare nothing.
         self.prompt_logprobs_wanted = params.prompt_logprobs is not None
@@ -105,6 +110,11 @@ class Sequence:
     def is_finished(self) -> bool:
         return self.status is SequenceStatus.FINISHED
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the next token may be one of `ending_token_ids`."""
+        return self.num_output_tokens >= self.params.min_tokens
+
     def ending_token_ids(self) -> FrozenSet[int]:
         """Tokens that end this sequence when they are sampled."""
         if self.params.ignore_eos:
@@ -114,9 +124,11 @@ class Sequence:
     def append(self, token_id: int) -> None:
         """Adds a sampled token, and sets `finish_reason` if the sequence ends with it."""
         self.token_ids.append(token_id)
+        if self.token_counts is not None:
+            self.token_counts[token_id] = self.token_counts.get(token_id, 0) + 1
         num_output = len(self.token_ids) - self.num_prompt_tokens
         params = self.params
-        if num_output > params.min_tokens:  # up to there, the sampler masks these tokens
+        if num_output > params.min_tokens:  # until then the sampler gives no such token
             if token_id in self.eos_token_ids and not params.ignore_eos:
                 self.finish_reason = FinishReason.STOP
                 return

@@ -1,0 +1,301 @@
+"""What a model's `config.json` says, and what its user asks of the engine. No torch in here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple, Type, Union
+
+from vllm.sampling_params import SamplingParams
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class ModelError(ValueError):
+    """A model that cannot be run as it is; says which file, field, tensor or shard is at fault."""
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary position embedding: its base, and how its frequencies are scaled.
+
+    scaling: the parameters of `type`, as config.json has them.
+    """
+
+    theta: float = 10000.0
+    type: str = "default"
+    scaling: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A decoder-only model, in the terms of Hugging Face's `config.json`.
+
+    Fields that only some architectures read keep None where config.json has nothing: what that
+    means is the architecture's business.
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope: RopeConfig
+    tie_word_embeddings: bool
+    dtype: str
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    sliding_window: Optional[int] = None
+    use_sliding_window: Optional[bool] = None
+    max_window_layers: Optional[int] = None
+    layer_types: Optional[Tuple[str, ...]] = None
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelConfig:
+        """Reads `config.json` of a model folder. Raises ModelError naming the field at fault."""
+        path = folder / "config.json"
+        raw = _Fields(path, read_json(path))
+        architectures = raw.take("architectures", list)
+        if len(architectures) != 1:
+            raise ModelError(f"{path}: architectures must name one, got {architectures}")
+        for unsupported in ("quantization_config", "auto_map"):
+            if raw.take(unsupported, dict, None):
+                raise ModelError(
+                    f"{path}: {unsupported} is set; quantized models and models with code of "
+                    f"their own are not supported"
+                )
+        activation = raw.take("hidden_act", str, "silu")
+        if activation != "silu":
+            raise ModelError(f"{path}: hidden_act must be silu, got {activation!r}")
+        hidden_size, num_heads = raw.positive("hidden_size"), raw.positive("num_attention_heads")
+        num_kv_heads = raw.positive("num_key_value_heads", num_heads)
+        if num_heads % num_kv_heads:
+            raise ModelError(
+                f"{path}: num_attention_heads ({num_heads}) must be a multiple of "
+                f"num_key_value_heads ({num_kv_heads})"
+            )
+        layer_types = raw.take("layer_types", list, None)
+        dtype = raw.take("dtype", str, None) or raw.take("torch_dtype", str, None) or "float32"
+        return cls(
+            architecture=architectures[0],
+            vocab_size=raw.positive("vocab_size"),
+            hidden_size=hidden_size,
+            intermediate_size=raw.positive("intermediate_size"),
+            num_hidden_layers=raw.positive("num_hidden_layers"),
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_kv_heads,
+            head_dim=raw.positive("head_dim", hidden_size // num_heads),
+            max_position_embeddings=raw.positive("max_position_embeddings"),
+            rms_norm_eps=raw.number("rms_norm_eps", 1e-6),
+            rope=_read_rope(raw),
+            tie_word_embeddings=raw.take("tie_word_embeddings", bool, False),
+            dtype=_known_dtype(str(path), dtype),
+            attention_bias=raw.take("attention_bias", bool, False),
+            mlp_bias=raw.take("mlp_bias", bool, False),
+            sliding_window=raw.take("sliding_window", int, None),
+            use_sliding_window=raw.take("use_sliding_window", bool, None),
+            max_window_layers=raw.take("max_window_layers", int, None),
+            layer_types=None if layer_types is None else tuple(layer_types),
+        )
+
+    @property
+    def max_model_len(self) -> int:
+        """Positions that the rotary embedding was made for, its scaling included."""
+        if self.rope.type in ("linear", "yarn"):
+            scaling = self.rope.scaling
+            scaled = scaling["original_max_position_embeddings"] * scaling["factor"]
+            return max(int(scaled), self.max_position_embeddings)
+        return self.max_position_embeddings
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What `generation_config.json` says: where the model's text ends, and how to sample it."""
+
+    eos_token_ids: FrozenSet[int] = frozenset()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> GenerationDefaults:
+        """Reads a model folder; end-of-sequence tokens may be in `config.json` instead."""
+        path = folder / "generation_config.json"
+        raw = read_json(path) if path.exists() else {}
+        eos = raw.get("eos_token_id")
+        if eos is None:
+            eos = read_json(folder / "config.json").get("eos_token_id")
+        ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        sampling = {name: raw[name] for name in names if raw.get(name) is not None}
+        if raw.get("do_sample") is False:
+            sampling = {"temperature": 0.0}
+        return cls(frozenset(ids), sampling)
+
+    def params(self, **overrides: Any) -> SamplingParams:
+        """Sampling parameters as the model's makers advise them, with changes."""
+        return SamplingParams(**{**self.sampling, **overrides})
+
+
+@dataclass(frozen=True)
+class EngineArgs:
+    """What a user may ask of the engine. Raises ValueError naming the field and its range.
+
+    model: a folder in Hugging Face's layout, or a hub id (`organisation/name`), with `revision`.
+    tokenizer: a folder or hub id for the tokenizer, where it is not the model's own.
+    skip_tokenizer_init: no tokenizer; prompts are token ids, and so are outputs.
+    dtype: "auto" is the model's own.
+    device: "auto" is "cuda" where torch has one, else "cpu".
+    max_model_len: tokens of prompt and output together; None is what the model was made for, or
+        what the cache can hold if that is less.
+    max_num_seqs: sequences that run at the same time; the others wait.
+    max_num_batched_tokens: tokens that a step computes; None is 2048, or as many as
+        `max_num_seqs` or, without chunked prefill, `max_model_len` make necessary.
+    block_size: tokens of a block of the cache.
+    kv_cache_memory_bytes: size of the cache; None is what `gpu_memory_utilization` leaves.
+    num_kv_blocks: size of the cache in blocks, before `kv_cache_memory_bytes`.
+    gpu_memory_utilization: on CUDA, the fraction of the device's memory that this engine may
+        use; on the CPU, the fraction of what is free now that the cache may grow to.
+    enable_prefix_caching: share the cache of equal beginnings.
+    enable_chunked_prefill: split long prompts over steps, beside sequences that generate.
+    seed: where requests without a seed of their own get theirs from.
+    """
+
+    model: str
+    tokenizer: Optional[str] = None
+    revision: Optional[str] = None
+    skip_tokenizer_init: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+    max_model_len: Optional[int] = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: Optional[int] = None
+    block_size: int = 16
+    kv_cache_memory_bytes: Optional[int] = None
+    num_kv_blocks: Optional[int] = None
+    gpu_memory_utilization: float = 0.9
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "block_size"):
+            _check_positive(name, getattr(self, name))
+        for name in (
+            "max_model_len",
+            "max_num_batched_tokens",
+            "kv_cache_memory_bytes",
+            "num_kv_blocks",
+        ):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"gpu_memory_utilization must be in (0, 1], got {self.gpu_memory_utilization!r}"
+            )
+        if self.dtype != "auto":
+            _known_dtype("EngineArgs", self.dtype)
+        budget = self.max_num_batched_tokens
+        if budget is not None and budget < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens must be at least max_num_seqs ({self.max_num_seqs}), "
+                f"got {budget}: every running sequence computes a token in each step"
+            )
+
+    def token_budget(self, max_model_len: int) -> int:
+        """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run."""
+        if self.max_num_batched_tokens is None:
+            needed = 0 if self.enable_chunked_prefill else max_model_len
+            return max(2048, self.max_num_seqs, needed)
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
+            raise ValueError(
+                f"max_num_batched_tokens must be at least max_model_len ({max_model_len}) without "
+                f"chunked prefill, got {self.max_num_batched_tokens}"
+            )
+        return self.max_num_batched_tokens
+
+
+def read_json(path: Path) -> Dict[str, Any]:
+    """A JSON object from a file of the model. Raises ModelError naming the file."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # also a file that is not UTF-8
+        raise ModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"{path} must hold an object, got {type(raw).__name__}")
+    return raw
+
+
+class _Fields:
+    """Typed access to a JSON object, with errors that name the file and the field."""
+
+    _REQUIRED = object()
+
+    def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
+        self.path = path
+        self._raw = raw
+
+    def take(self, name: str, kind: Type[Any], default: Any = _REQUIRED) -> Any:
+        """The field if it is there (null counts as not there) and of this type."""
+        value = self._raw.get(name)
+        if value is None:
+            if default is self._REQUIRED:
+                raise ModelError(f"{self.path}: {name} is missing")
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ModelError(f"{self.path}: {name} must be {kind.__name__}, got {value!r}")
+        return value
+
+    def positive(self, name: str, default: Any = _REQUIRED) -> int:
+        value: int = self.take(name, int, default)
+        if value < 1:
+            raise ModelError(f"{self.path}: {name} must be at least 1, got {value}")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        value = self._raw.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        return float(self.take(name, float, default))
+
+
+def _read_rope(raw: _Fields) -> RopeConfig:
+    # transformers 5 writes one object; before, the base stood beside the scaling.
+    both = raw.take("rope_parameters", dict, None)
+    scaling = dict(both or raw.take("rope_scaling", dict, None) or {})
+    partial = scaling.pop("partial_rotary_factor", raw.number("partial_rotary_factor", 1.0))
+    if partial != 1.0 or any(isinstance(value, dict) for value in scaling.values()):
+        raise ModelError(
+            f"{raw.path}: one rotary embedding for whole heads of all layers is supported, "
+            f"got partial_rotary_factor {partial} and parameters {scaling}"
+        )
+    theta = scaling.pop("rope_theta", None) or raw.number("rope_theta", 10000.0)
+    old_name = scaling.pop("type", "default")
+    kind = scaling.pop("rope_type", old_name)
+    if kind in ("linear", "yarn", "llama3"):
+        factor = scaling.get("factor")
+        if not isinstance(factor, (int, float)) or factor < 1:
+            raise ModelError(
+                f"{raw.path}: the {kind} rope scaling needs a factor of at least 1, got {factor!r}"
+            )
+        scaling.setdefault(
+            "original_max_position_embeddings", raw.positive("max_position_embeddings")
+        )
+    return RopeConfig(float(theta), str(kind), scaling)
+
+
+def _known_dtype(where: str, dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise ModelError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    return dtype
+
+
+def _check_positive(name: str, value: Union[int, Any]) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer, at least 1, got {value!r}")

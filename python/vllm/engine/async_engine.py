@@ -1,0 +1,238 @@
+"""The engine for many tasks at once: a thread computes, coroutines wait.
+
+Two things keep a flood of requests from using up memory. No more than `max_requests` are in the
+engine; the others wait in `generate`. And a request whose reader is slow does not pile up outputs:
+those that nobody has read yet are merged into one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import queue
+import threading
+from typing import Any, AsyncIterator, Callable, Dict, Optional, Union
+
+from vllm.config import EngineArgs
+from vllm.engine.llm_engine import LLMEngine
+from vllm.engine.prompts import Prompt
+from vllm.engine.request import Request
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+
+class EngineClosedError(RuntimeError):
+    """The engine was shut down before the request had finished."""
+
+
+class AsyncLLMEngine:
+    """Serves the requests of one event loop. Use as ``async with``, or call `shutdown` in the end.
+
+    max_requests: requests inside the engine, running or queued, before others wait outside; None
+        is four times `max_num_seqs`.
+    Raises what `LLMEngine` raises.
+    """
+
+    def __init__(self, args: EngineArgs, *, max_requests: Optional[int] = None) -> None:
+        if max_requests is not None and max_requests < 1:
+            raise ValueError(f"max_requests must be at least 1, or None, got {max_requests}")
+        self.engine = LLMEngine(args)
+        self.max_requests = max_requests or 4 * args.max_num_seqs
+        self._ids = itertools.count()
+        self._mailboxes: Dict[str, _Mailbox] = {}
+        self._room: Optional[asyncio.Semaphore] = None  # made in the loop that it belongs to
+        self._worker = _Worker(self.engine)
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        params: Optional[SamplingParams] = None,
+        request_id: Optional[str] = None,
+    ) -> AsyncIterator[RequestOutput]:
+        """Outputs of a request as they come, the last one `finished`.
+
+        Leaving the iteration, or cancelling its task, cancels the request. Raises ValueError for
+        a request that could not be served, EngineClosedError after `shutdown`, and whatever error
+        a step that this request was part of has raised.
+        """
+        loop = asyncio.get_running_loop()
+        request_id = f"request-{next(self._ids)}" if request_id is None else request_id
+        # Tokenizing a long prompt takes milliseconds, which are not the event loop's.
+        request = await loop.run_in_executor(
+            None, self.engine.make_request, request_id, prompt, params
+        )
+        if request_id in self._mailboxes:
+            raise ValueError(f"request id {request_id!r} is in use")
+        if self._room is None:
+            self._room = asyncio.Semaphore(self.max_requests)
+        mailbox = self._mailboxes[request_id] = _Mailbox(loop, request.params.output_kind)
+        try:
+            async with self._room:
+                self._worker.add(request, mailbox.deliver)
+                try:
+                    if mailbox.cancelled:
+                        self._worker.abort(request_id)
+                    while not mailbox.finished:
+                        yield await mailbox.get()
+                finally:
+                    if not mailbox.finished:
+                        self._worker.abort(request_id)
+        finally:
+            del self._mailboxes[request_id]
+
+    async def abort(self, request_id: str) -> None:
+        """Cancels a request; its iteration ends with an output whose finish reason is "abort"."""
+        mailbox = self._mailboxes.get(request_id)
+        if mailbox is not None:
+            mailbox.cancelled = True  # for a request that still waits outside
+            self._worker.abort(request_id)
+
+    async def shutdown(self) -> None:
+        """Ends the thread; requests that have not finished raise EngineClosedError."""
+        await asyncio.get_running_loop().run_in_executor(None, self._worker.close)
+
+    async def __aenter__(self) -> AsyncLLMEngine:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.shutdown()
+
+
+_News = Union[RequestOutput, Exception]
+
+
+class _Mailbox:
+    """Holds what a request's reader has not read yet, as at most one output."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, kind: RequestOutputKind) -> None:
+        self.finished = False
+        self.cancelled = False
+        self._loop = loop
+        self._kind = kind
+        self._unread: Optional[RequestOutput] = None
+        self._error: Optional[Exception] = None
+        self._has_news = asyncio.Event()
+
+    def deliver(self, news: _News) -> bool:
+        """Called by the worker; False if nobody can read it any more."""
+        try:
+            self._loop.call_soon_threadsafe(self._put, news)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    async def get(self) -> RequestOutput:
+        """The next output, once there is one; raises the error that came instead."""
+        await self._has_news.wait()
+        if self._unread is None:
+            assert self._error is not None
+            self.finished = True
+            raise self._error
+        output, self._unread = self._unread, None
+        self.finished = output.finished
+        if self._error is None:
+            self._has_news.clear()
+        return output
+
+    def _put(self, news: _News) -> None:
+        if isinstance(news, Exception):
+            self._error = news
+        elif self._unread is None or self._kind is not RequestOutputKind.DELTA:
+            self._unread = news
+        else:
+            self._unread = join_deltas(self._unread, news)
+        self._has_news.set()
+
+
+class _Worker:
+    """The thread that owns the engine. Its other methods only leave it messages."""
+
+    def __init__(self, engine: LLMEngine) -> None:
+        self._engine = engine
+        self._readers: Dict[str, Callable[[_News], bool]] = {}
+        self._messages: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._closing = False
+        self._lock = threading.Lock()  # so that no message comes after the one to close
+        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+        self._thread.start()
+
+    def add(self, request: Request, deliver: Callable[[_News], bool]) -> None:
+        """Queues a request. Raises EngineClosedError."""
+
+        def do() -> None:
+            self._engine.add(request)
+            self._readers[request.request_id] = deliver
+
+        self._post(do)
+
+    def abort(self, request_id: str) -> None:
+        """Cancels a request; does nothing if it has finished, or if the engine has closed."""
+
+        def do() -> None:
+            output = self._engine.abort_request(request_id)
+            if output is not None:
+                self._deliver(output)
+
+        if not self._closing:
+            self._post(do)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closing:
+                self._closing = True
+                self._messages.put(lambda: None)  # wakes the thread
+        self._thread.join()
+
+    def _post(self, message: Callable[[], None]) -> None:
+        with self._lock:
+            if self._closing:
+                raise EngineClosedError("the engine has been shut down")
+            self._messages.put(message)
+
+    def _run(self) -> None:
+        while True:
+            while not self._messages.empty() or not self._engine.has_unfinished_requests:
+                self._messages.get()()
+                if self._closing:
+                    self._fail_all(EngineClosedError("the engine was shut down"))
+                    return
+            try:
+                outputs = self._engine.step()
+            except Exception as error:  # noqa: BLE001 (each request raises it, to its own reader)
+                self._fail_all(error)
+                continue
+            for output in outputs:
+                self._deliver(output)
+
+    def _deliver(self, output: RequestOutput) -> None:
+        readable = self._readers[output.request_id](output)
+        if output.finished:
+            del self._readers[output.request_id]
+        elif not readable:
+            del self._readers[output.request_id]
+            self._engine.abort_request(output.request_id)
+
+    def _fail_all(self, error: Exception) -> None:
+        for request_id, deliver in self._readers.items():
+            deliver(error)
+            self._engine.abort_request(request_id)
+        self._readers.clear()
+
+
+def join_deltas(old: RequestOutput, new: RequestOutput) -> RequestOutput:
+    """One output that tells what two of kind DELTA tell, one after the other."""
+    by_index = {output.index: output for output in old.outputs}
+    for output in new.outputs:
+        before = by_index.get(output.index)
+        by_index[output.index] = output if before is None else _join(before, output)
+    return dataclasses.replace(new, outputs=[by_index[index] for index in sorted(by_index)])
+
+
+def _join(old: CompletionOutput, new: CompletionOutput) -> CompletionOutput:
+    logprobs: Any = new.logprobs
+    if old.logprobs is not None and new.logprobs is not None:
+        logprobs = old.logprobs + new.logprobs
+    return dataclasses.replace(
+        new, text=old.text + new.text, token_ids=old.token_ids + new.token_ids, logprobs=logprobs
+    )

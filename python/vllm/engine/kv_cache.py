@@ -1,0 +1,129 @@
+"""How large the cache of keys and values is, and its memory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import List
+
+import torch
+
+from vllm.config import EngineArgs, ModelConfig
+from vllm.layers.attention import KVCache
+
+logger = logging.getLogger(__name__)
+
+_GIB = 1 << 30
+# On a machine that does other things too, a cache that nobody asked for stays this small.
+_CPU_DEFAULT_BYTES = 4 * _GIB
+
+
+def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
+    """Memory of one block: keys and values of `block_size` tokens in every layer."""
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    return per_token * block_size * dtype.itemsize
+
+
+def choose_num_blocks(
+    args: EngineArgs,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    max_model_len: int,
+) -> int:
+    """Blocks of the cache, after the model is loaded: as told, or from the memory that is free.
+
+    Raises ValueError if not even one block fits.
+    """
+    if args.num_kv_blocks is not None:
+        return args.num_kv_blocks
+    size = block_bytes(config, args.block_size, dtype)
+    if args.kv_cache_memory_bytes is not None:
+        available = args.kv_cache_memory_bytes
+    elif device.type == "cuda":
+        available = _free_on_cuda(args, config, dtype, device, max_model_len)
+    else:
+        free = int(_free_on_cpu() * args.gpu_memory_utilization)
+        available = min(free, _CPU_DEFAULT_BYTES)
+    useful = args.max_num_seqs * -(-max_model_len // args.block_size)
+    num_blocks = min(available // size, useful)
+    if num_blocks < 1:
+        raise ValueError(
+            f"no room for the cache: a block of {args.block_size} tokens takes {size:,} bytes, "
+            f"{available:,} are available; raise gpu_memory_utilization or "
+            f"kv_cache_memory_bytes, or choose a smaller model"
+        )
+    return num_blocks
+
+
+def fit_max_model_len(args: EngineArgs, config: ModelConfig, num_blocks: int) -> int:
+    """Tokens of the longest sequence: as told, else what the model and the cache allow.
+
+    Raises ValueError if what was told exceeds either.
+    """
+    room = num_blocks * args.block_size
+    if args.max_model_len is not None:
+        if args.max_model_len > room:
+            raise ValueError(
+                f"max_model_len ({args.max_model_len}) does not fit in the cache of {room} tokens; "
+                f"lower it, or raise kv_cache_memory_bytes or num_kv_blocks"
+            )
+        return args.max_model_len
+    if config.max_model_len > room:
+        logger.warning(
+            "sequences are limited to the %d tokens that the cache holds; the model was made "
+            "for %d",
+            room,
+            config.max_model_len,
+        )
+    return min(config.max_model_len, room)
+
+
+def allocate(
+    config: ModelConfig,
+    num_blocks: int,
+    block_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> List[KVCache]:
+    """Uninitialised keys and values for every layer: slots are read only once written."""
+    shape = (num_blocks, block_size, config.num_key_value_heads, config.head_dim)
+    return [
+        (
+            torch.empty(shape, dtype=dtype, device=device),
+            torch.empty(shape, dtype=dtype, device=device),
+        )
+        for _ in range(config.num_hidden_layers)
+    ]
+
+
+def _free_on_cuda(
+    args: EngineArgs,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    max_model_len: int,
+) -> int:
+    free, total = torch.cuda.mem_get_info(device)
+    # What a step needs beside weights and cache: a few activations per token, the widest of them
+    # in the MLP, and the logits, in float32, with as much again for the sampler.
+    tokens = args.token_budget(max_model_len)
+    per_token = 4 * config.hidden_size + 3 * config.intermediate_size
+    logits = 4 * args.max_num_seqs * config.vocab_size * torch.float32.itemsize
+    step = tokens * per_token * dtype.itemsize + logits
+    return int(total * args.gpu_memory_utilization) - (total - free) - step
+
+
+def _free_on_cpu() -> int:
+    """Bytes that can be had without swapping, within the limit of the control group if any."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            free = int(value.split()[0]) * 1024
+            break
+    else:
+        return _CPU_DEFAULT_BYTES
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free

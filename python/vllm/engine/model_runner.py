@@ -1,0 +1,155 @@
+"""One step on the device: from the scheduler's chunks to sampled tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple
+from typing import Sequence as SequenceOf
+
+import torch
+
+from vllm.engine.sampling import SamplingTensorBuilder
+from vllm.engine.scheduler import Chunk
+from vllm.engine.sequence import Sequence
+from vllm.layers.attention import AttentionMetadata, KVCache
+from vllm.layers.sampler import sample, token_logprobs
+from vllm.models.decoder import DecoderLM
+from vllm.outputs import Logprob, TokenLogprobs
+
+# Prompt log-probabilities take a row of logits per token; this many rows at a time bounds that.
+_LOGPROB_ROWS = 256
+
+
+@dataclass
+class StepResult:
+    """What a step gave, as plain Python values.
+
+    token_ids: of each chunk that samples, in order.
+    logprobs: of the same chunks, None where not asked for.
+    prompt_logprobs: by sequence id, (position in the prompt, its log-probabilities).
+    """
+
+    token_ids: List[int] = field(default_factory=list)
+    logprobs: List[Optional[TokenLogprobs]] = field(default_factory=list)
+    prompt_logprobs: Dict[int, List[Tuple[int, TokenLogprobs]]] = field(default_factory=dict)
+
+
+class ModelRunner:
+    """Runs a model over paged caches.
+
+    caches: keys and values of each layer, in blocks of `block_size` tokens.
+    """
+
+    def __init__(
+        self,
+        model: DecoderLM,
+        caches: List[KVCache],
+        *,
+        block_size: int,
+        device: torch.device,
+    ) -> None:
+        self.model = model
+        self.caches = caches
+        self.block_size = block_size
+        self.device = device
+        self._sampling = SamplingTensorBuilder(model.config.vocab_size, device)
+
+    @torch.inference_mode()
+    def run(self, chunks: SequenceOf[Chunk]) -> StepResult:
+        """Computes the chunks together, and samples where they reach the end of a sequence."""
+        token_ids, positions, metadata = self._prepare(chunks)
+        hidden = self.model(token_ids, positions, self.caches, metadata)
+        result = StepResult()
+        self._collect_prompt_logprobs(result, hidden, chunks)
+        sampling = [chunk.seq for chunk in chunks if chunk.samples]
+        if sampling:
+            ends = metadata.query_starts[1:]
+            if len(sampling) < len(chunks):
+                ends = ends[self._tensor([chunk.samples for chunk in chunks], torch.bool)]
+            self._sample(result, self.model.logits(hidden[ends - 1]), sampling)
+        return result
+
+    def _prepare(
+        self, chunks: SequenceOf[Chunk]
+    ) -> Tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
+        token_ids: List[int] = []
+        positions: List[int] = []
+        query_starts = [0]
+        for seq, start, end, _ in chunks:
+            if end - start == 1:  # most chunks: a sequence that generates
+                token_ids.append(seq.token_ids[start])
+                positions.append(start)
+            else:
+                token_ids += seq.token_ids[start:end]
+                positions += range(start, end)
+            query_starts.append(len(token_ids))
+        device_positions = self._tensor(positions, torch.int64)
+        device_starts = self._tensor(query_starts, torch.int32)
+        block_tables = self._block_tables([chunk.seq for chunk in chunks])
+        rows = torch.repeat_interleave(device_starts.diff(), output_size=len(token_ids))
+        blocks = block_tables[rows, device_positions // self.block_size].to(torch.int64)
+        metadata = AttentionMetadata(
+            slot_mapping=blocks * self.block_size + device_positions % self.block_size,
+            block_tables=block_tables,
+            context_lens=self._tensor([chunk.end for chunk in chunks], torch.int32),
+            query_starts=device_starts,
+        )
+        return self._tensor(token_ids, torch.int64), device_positions, metadata
+
+    def _block_tables(self, seqs: SequenceOf[Sequence]) -> torch.Tensor:
+        """int32 [sequences, blocks of the longest], padded with block 0."""
+        tables = [seq.block_table for seq in seqs]
+        width = max(map(len, tables))
+        row_bytes = width * tables[0].itemsize
+        rows = b"".join([table.tobytes().ljust(row_bytes, b"\0") for table in tables])
+        flat = torch.frombuffer(bytearray(rows), dtype=torch.int32)
+        return flat.view(len(tables), width).to(self.device)
+
+    def _sample(self, result: StepResult, logits: torch.Tensor, seqs: SequenceOf[Sequence]) -> None:
+        wanted = [seq.params.logprobs for seq in seqs]
+        rows = [row for row, num_best in enumerate(wanted) if num_best is not None]
+        raw = logits[rows] if rows else None  # a copy: sampling changes the logits in place
+        tokens = sample(logits, self._sampling.build(seqs))
+        result.token_ids = tokens.tolist()
+        result.logprobs = [None] * len(seqs)
+        if raw is not None:
+            num_best = [seqs[row].params.logprobs or 0 for row in rows]
+            for row, entry in zip(rows, _logprobs(raw, tokens[rows], num_best)):
+                result.logprobs[row] = entry
+
+    def _collect_prompt_logprobs(
+        self, result: StepResult, hidden: torch.Tensor, chunks: SequenceOf[Chunk]
+    ) -> None:
+        first_row = 0
+        for seq, start, end, _ in chunks:
+            # The token at a position is predicted by the hidden state before it.
+            last = min(end, seq.num_prompt_tokens - 1)
+            if seq.prompt_logprobs_wanted and start < last:
+                entries = result.prompt_logprobs.setdefault(seq.seq_id, [])
+                num_best = seq.params.prompt_logprobs or 0
+                for begin in range(start, last, _LOGPROB_ROWS):
+                    stop = min(last, begin + _LOGPROB_ROWS)
+                    row = first_row + begin - start
+                    logits = self.model.logits(hidden[row : row + stop - begin])
+                    tokens = self._tensor(seq.token_ids[begin + 1 : stop + 1], torch.int64)
+                    found = _logprobs(logits, tokens, [num_best] * (stop - begin))
+                    entries += zip(range(begin + 1, stop + 1), found)
+            first_row += end - start
+
+    def _tensor(self, values: list[int] | list[bool], dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor(values, dtype=dtype, device=self.device)
+
+
+def _logprobs(
+    logits: torch.Tensor, tokens: torch.Tensor, num_best: SequenceOf[int]
+) -> List[TokenLogprobs]:
+    """One entry per row: its token first, then its `num_best` most likely ones."""
+    outputs = token_logprobs(logits, tokens, max(num_best))
+    columns = [tensor.tolist() for tensor in (tokens, *outputs)]
+    entries = []
+    for token, logprob, rank, values, ids, count in zip(*columns, num_best):
+        entry = {token: Logprob(logprob, rank)}
+        for best_rank, (value, best) in enumerate(zip(values[:count], ids[:count]), start=1):
+            entry.setdefault(best, Logprob(value, best_rank))
+        entries.append(entry)
+    return entries

@@ -1,0 +1,69 @@
+"""The forms in which a prompt may be given, and what is refused."""
+
+from __future__ import annotations
+
+from collections import abc
+from typing import Any, List, Mapping, Optional, Tuple, Union
+from typing import Sequence as SequenceOf
+
+from vllm.engine.tokenizer import Tokenizer
+
+# Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then for
+# the record only).
+Prompt = Union[str, SequenceOf[int], Mapping[str, Any]]
+
+
+def encode_prompt(
+    prompt: Prompt, tokenizer: Optional[Tokenizer], *, vocab_size: int, max_model_len: int
+) -> Tuple[Optional[str], List[int]]:
+    """The text, if there is one, and the token ids of a prompt. Raises ValueError."""
+    text, ids = _parts(prompt)
+    if ids is None:
+        if not text:
+            raise ValueError("the prompt is empty: give at least one character or token")
+        if tokenizer is None:
+            raise ValueError(
+                "the prompt is text, but this engine has no tokenizer (skip_tokenizer_init): "
+                "give token ids"
+            )
+        ids = tokenizer.encode(text)
+    if not ids:
+        raise ValueError("the prompt is empty: give at least one character or token")
+    for position, token in enumerate(ids):
+        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < vocab_size:
+            raise ValueError(
+                f"prompt token {position} must be an integer in [0, {vocab_size}), got {token!r}"
+            )
+    if len(ids) >= max_model_len:
+        raise ValueError(
+            f"the prompt has {len(ids)} tokens; this engine takes at most {max_model_len - 1}, to "
+            f"leave room for one more in its max_model_len of {max_model_len}"
+        )
+    return text, ids
+
+
+def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:
+    """One prompt, in any of its forms, or several: as a list of prompts."""
+    if isinstance(prompts, (str, Mapping)):
+        return [prompts]
+    listed: List[Any] = list(prompts)
+    if listed and all(isinstance(item, int) for item in listed):
+        return [listed]
+    return listed
+
+
+def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
+    if isinstance(prompt, str):
+        return prompt, None
+    if isinstance(prompt, Mapping):
+        unknown = sorted(prompt.keys() - {"prompt", "prompt_token_ids"})
+        if unknown or not prompt:
+            raise ValueError(
+                f"a prompt mapping has 'prompt', 'prompt_token_ids' or both, got {sorted(prompt)}"
+            )
+        text, ids = prompt.get("prompt"), prompt.get("prompt_token_ids")
+        return text, None if ids is None else list(ids)
+    if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, abc.Sequence):
+        raise ValueError(f"a prompt is text, token ids or a mapping, got {type(prompt).__name__}")
+    ids: List[Any] = list(prompt)
+    return None, ids

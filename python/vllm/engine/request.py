@@ -1,0 +1,195 @@
+"""A request: a prompt, its continuations, and the outputs that tell of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import List, Optional, Tuple
+from typing import Sequence as SequenceOf
+
+from vllm.engine.detokenizer import IncrementalDetokenizer, StopStrings
+from vllm.engine.sequence import FinishReason, Sequence
+from vllm.engine.tokenizer import Tokenizer
+from vllm.outputs import CompletionOutput, RequestMetrics, RequestOutput, TokenLogprobs
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+
+class Continuation:
+    """One of a request's sequences, with its text and log-probabilities.
+
+    Text is made when somebody will see it: at each token if it is streamed or searched for stop
+    strings, otherwise once, at the end.
+    """
+
+    def __init__(self, index: int, seq: Sequence, tokenizer: Optional[Tokenizer]) -> None:
+        params = seq.params
+        self.index = index
+        self.seq = seq
+        self.text = ""
+        self.logprobs: List[TokenLogprobs] = []
+        self.cumulative_logprob = 0.0
+        self._kind = params.output_kind
+        self._tokenizer = tokenizer if params.detokenize else None
+        self._detokenizer: Optional[IncrementalDetokenizer] = None
+        if self._tokenizer is not None:
+            decode, skip = self._tokenizer.decode, params.skip_special_tokens
+            self._detokenizer = IncrementalDetokenizer(
+                lambda ids: decode(ids, skip_special_tokens=skip), seq.token_ids
+            )
+        self._stops = StopStrings(params.stop_strings, include=params.include_stop_str_in_output)
+        self._lazy = self._kind is RequestOutputKind.FINAL_ONLY and not params.stop_strings
+        self._num_decoded = 0
+        self._text_complete = False
+        self._num_sent_tokens = 0
+        self._num_sent_chars = 0
+        self._finish_sent = False
+
+    def take(self, logprobs: Optional[TokenLogprobs]) -> bool:
+        """Looks at the token just appended to the sequence; True if a stop string ends it here."""
+        seq = self.seq
+        if logprobs is not None:
+            self.logprobs.append(with_text(logprobs, self._tokenizer))
+            self.cumulative_logprob += logprobs[seq.token_ids[-1]].logprob
+        if self._detokenizer is None or self._lazy:
+            return False
+        num_old = len(self.text)
+        self._decode_new(self._detokenizer)
+        if seq.num_output_tokens < seq.params.min_tokens:
+            return False
+        found = self._stops.find(self.text, num_old)
+        if found is None:
+            return False
+        seq.stop_reason, self.text = found
+        self._text_complete = True
+        return True
+
+    def output(self) -> Optional[CompletionOutput]:
+        """What to tell of this continuation now; None if there is no news."""
+        seq = self.seq
+        finished = seq.finish_reason is not None
+        if self._finish_sent and self._kind is RequestOutputKind.DELTA:
+            return None
+        if finished and not self._text_complete and self._detokenizer is not None:
+            self._decode_new(self._detokenizer)
+            self.text += self._detokenizer.flush()
+            self._text_complete = True
+        text = self.text if finished else self.text[: self._stops.num_safe(self.text)]
+        token_ids, logprobs = seq.output_token_ids, self.logprobs
+        num_tokens, num_chars = len(token_ids), len(text)
+        if self._kind is RequestOutputKind.DELTA:
+            if num_tokens == self._num_sent_tokens and not finished:
+                return None
+            token_ids = token_ids[self._num_sent_tokens :]
+            logprobs = logprobs[self._num_sent_tokens :]
+            text = text[self._num_sent_chars :]
+        self._num_sent_tokens, self._num_sent_chars = num_tokens, num_chars
+        self._finish_sent = finished
+        wants_logprobs = seq.params.logprobs is not None
+        return CompletionOutput(
+            index=self.index,
+            text=text,
+            token_ids=token_ids,
+            cumulative_logprob=self.cumulative_logprob if wants_logprobs else None,
+            logprobs=list(logprobs) if wants_logprobs else None,
+            finish_reason=seq.finish_reason.value if seq.finish_reason else None,
+            stop_reason=seq.stop_reason,
+        )
+
+    def _decode_new(self, detokenizer: IncrementalDetokenizer) -> None:
+        seq = self.seq
+        new = seq.token_ids[seq.num_prompt_tokens + self._num_decoded :]
+        self._num_decoded += len(new)
+        ended_by_token = seq.finish_reason is FinishReason.STOP
+        if ended_by_token and new and not seq.params.include_stop_str_in_output:
+            new = new[:-1]
+        self.text += detokenizer.append(new)
+
+
+class Request:
+    """What the engine keeps of a request from its arrival to its last output."""
+
+    def __init__(
+        self,
+        request_id: str,
+        prompt: Optional[str],
+        params: SamplingParams,
+        seqs: SequenceOf[Sequence],
+        tokenizer: Optional[Tokenizer],
+    ) -> None:
+        self.request_id = request_id
+        self.prompt = prompt
+        self.params = params
+        self.continuations = [Continuation(i, seq, tokenizer) for i, seq in enumerate(seqs)]
+        self.prompt_token_ids = list(seqs[0].token_ids)
+        self.prompt_logprobs: Optional[List[Optional[TokenLogprobs]]] = None
+        if params.prompt_logprobs is not None:
+            self.prompt_logprobs = [None] * len(self.prompt_token_ids)
+            for seq in seqs[1:]:  # one computation of the prompt tells
+                seq.prompt_logprobs_wanted = False
+        self._tokenizer = tokenizer
+        self.arrival_time = time.monotonic()
+        self.first_scheduled_time: Optional[float] = None
+        self.first_token_time: Optional[float] = None
+        self.finished_time: Optional[float] = None
+
+    @property
+    def seqs(self) -> List[Sequence]:
+        return [continuation.seq for continuation in self.continuations]
+
+    @property
+    def is_finished(self) -> bool:
+        return all(seq.finish_reason is not None for seq in self.seqs)
+
+    def note_progress(self, step_started: float, *, has_token: bool) -> None:
+        """Records when this request was first computed, and when it had its first token."""
+        if self.first_scheduled_time is None:
+            self.first_scheduled_time = step_started
+        if has_token and self.first_token_time is None:
+            self.first_token_time = time.monotonic()
+
+    def take_prompt_logprobs(self, found: SequenceOf[Tuple[int, TokenLogprobs]]) -> None:
+        """Stores log-probabilities of prompt positions; a preempted prompt brings them again."""
+        assert self.prompt_logprobs is not None
+        for position, logprobs in found:
+            self.prompt_logprobs[position] = with_text(logprobs, self._tokenizer)
+
+    def output(self) -> Optional[RequestOutput]:
+        """The next output of this request; None if there is nothing to tell yet."""
+        finished = self.is_finished
+        if self.params.output_kind is RequestOutputKind.FINAL_ONLY and not finished:
+            return None
+        outputs = [continuation.output() for continuation in self.continuations]
+        news = [output for output in outputs if output is not None]
+        if not news:
+            return None
+        if finished:
+            self.finished_time = time.monotonic()
+        seqs = self.seqs
+        metrics = RequestMetrics(
+            self.arrival_time,
+            self.first_scheduled_time,
+            self.first_token_time,
+            self.finished_time,
+            sum(seq.num_preemptions for seq in seqs),
+        )
+        complete = not seqs[0].prompt_logprobs_wanted
+        return RequestOutput(
+            request_id=self.request_id,
+            prompt=self.prompt,
+            prompt_token_ids=self.prompt_token_ids,
+            outputs=news,
+            finished=finished,
+            metrics=metrics,
+            prompt_logprobs=self.prompt_logprobs if complete else None,
+            num_cached_tokens=sum(seq.num_cached_tokens for seq in seqs),
+        )
+
+
+def with_text(logprobs: TokenLogprobs, tokenizer: Optional[Tokenizer]) -> TokenLogprobs:
+    """The same log-probabilities, with each token's text where there is a tokenizer."""
+    if tokenizer is None:
+        return logprobs
+    return {
+        token: dataclasses.replace(entry, decoded_token=tokenizer.token_text(token))
+        for token, entry in logprobs.items()
+    }

@@ -1,0 +1,82 @@
+"""Text to tokens and back, with a model's own tokenizer and chat template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+from typing import Sequence as SequenceOf
+
+from tokenizers import Tokenizer as _Backend
+
+from vllm.config import ModelError, read_json
+from vllm.engine.chat_template import ChatTemplate, Message
+
+
+class Tokenizer:
+    """The tokenizer of a model folder: `tokenizer.json`, and what goes with it."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            raise ModelError(
+                f"{folder} has no tokenizer.json; a SentencePiece tokenizer.model alone must be "
+                f"converted first, for example by save_pretrained of transformers. To work with "
+                f"token ids only, set skip_tokenizer_init"
+            )
+        try:
+            self._backend: Any = _Backend.from_file(str(path))
+        except Exception as error:
+            raise ModelError(f"{path} cannot be read: {error}") from error
+        # A file may ask for what suits training: every text cut or filled to one length.
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        config_path = folder / "tokenizer_config.json"
+        config = read_json(config_path) if config_path.exists() else {}
+        self._special_tokens = _special_tokens(config)
+        self._template = ChatTemplate.read(folder, config)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, the added ones included."""
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> List[int]:
+        """Token ids; with the tokens that this model puts around every text, if it has any."""
+        encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        return list(encoding.ids)
+
+    def decode(self, token_ids: SequenceOf[int], *, skip_special_tokens: bool = True) -> str:
+        return str(self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+
+    def token_text(self, token_id: int) -> str:
+        """The text of a token by itself; U+FFFD stands for bytes that are no whole character."""
+        return self.decode([token_id], skip_special_tokens=False)
+
+    def apply_chat_template(
+        self,
+        messages: SequenceOf[Message],
+        *,
+        add_generation_prompt: bool = True,
+        template: Optional[str] = None,
+        **variables: Any,
+    ) -> str:
+        """The prompt for a conversation, special tokens included.
+
+        template: Jinja source to use instead of the model's own.
+        variables: what else the template may look at, such as `tools` or `enable_thinking`.
+        Raises ValueError if there is no template, or if it refuses these messages.
+        """
+        chosen = self._template if template is None else ChatTemplate(template)
+        variables = {**self._special_tokens, **variables}
+        return chosen.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+
+
+def _special_tokens(config: Mapping[str, Any]) -> Dict[str, str]:
+    """`bos_token`, `eos_token` and so on, which templates refer to by these names."""
+    tokens = {}
+    for name, value in config.items():
+        if name.endswith("_token"):
+            content = value.get("content") if isinstance(value, dict) else value
+            if isinstance(content, str):
+                tokens[name] = content
+    return tokens

@@ -1,0 +1,186 @@
+"""Offline inference: prompts in, outputs out."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Sequence as SequenceOf
+
+from tqdm import tqdm
+
+from vllm.config import EngineArgs
+from vllm.engine.chat_template import Message
+from vllm.engine.llm_engine import LLMEngine
+from vllm.engine.prompts import Prompt, as_prompts
+from vllm.engine.request import Request
+from vllm.engine.tokenizer import Tokenizer
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+Params = Union[SamplingParams, SequenceOf[SamplingParams], None]
+
+
+class LLM:
+    """A model that generates text. Not thread-safe; for many users at once see `AsyncLLMEngine`.
+
+    model: a folder, or a hub id.
+    kwargs: fields of `vllm.EngineArgs`.
+    Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for a field that is
+    out of its range.
+    """
+
+    def __init__(self, model: str, **kwargs: Any) -> None:
+        self.engine = LLMEngine(EngineArgs(model=model, **kwargs))
+        self._ids = itertools.count()
+        # Outputs that a step gave to a call other than the one that made it.
+        self._unread: Dict[str, Deque[RequestOutput]] = {}
+
+    def generate(
+        self,
+        prompts: Union[Prompt, SequenceOf[Prompt]],
+        sampling_params: Params = None,
+        *,
+        use_tqdm: bool = False,
+    ) -> List[RequestOutput]:
+        """Continues each prompt; the outputs are in the order of the prompts.
+
+        prompts: one or several, each text, token ids, or a mapping with "prompt" or
+            "prompt_token_ids".
+        sampling_params: for all prompts, or one for each; None is what the model's makers advise.
+        Raises ValueError, before anything is computed, for a prompt that could not be served.
+        """
+        listed = as_prompts(prompts)
+        requests = self._make_requests(listed, sampling_params, RequestOutputKind.FINAL_ONLY)
+        finished = {}
+        with tqdm(total=len(requests), unit="prompt", disable=not use_tqdm) as progress:
+            for output in self._run(requests):
+                finished[output.request_id] = output
+                progress.update()
+        return [finished[request.request_id] for request in requests]
+
+    def stream(
+        self,
+        prompts: Union[Prompt, SequenceOf[Prompt]],
+        sampling_params: Params = None,
+    ) -> Iterator[RequestOutput]:
+        """Outputs of the prompts as they are generated, by default each with all so far.
+
+        `SamplingParams.output_kind` says what an output holds; with DELTA, what is new. Leaving
+        the iteration cancels what has not finished.
+        """
+        requests = self._make_requests(as_prompts(prompts), sampling_params)
+        return self._run(requests)
+
+    def chat(
+        self,
+        messages: Union[SequenceOf[Message], SequenceOf[SequenceOf[Message]]],
+        sampling_params: Params = None,
+        *,
+        use_tqdm: bool = False,
+        chat_template: Optional[str] = None,
+        add_generation_prompt: bool = True,
+        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+    ) -> List[RequestOutput]:
+        """Answers a conversation, or each of several.
+
+        messages: mappings with "role" and "content", or a list of such lists.
+        chat_template: Jinja source to use instead of the model's own.
+        chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
+        Raises ValueError like `generate`, and if the template refuses the messages.
+        """
+        one = bool(messages) and isinstance(messages[0], Mapping)
+        conversations: Any = [messages] if one or not messages else messages
+        prompts = [
+            self.chat_prompt(
+                conversation,
+                chat_template=chat_template,
+                add_generation_prompt=add_generation_prompt,
+                **(chat_template_kwargs or {}),
+            )
+            for conversation in conversations
+        ]
+        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+
+    def chat_prompt(
+        self,
+        messages: SequenceOf[Message],
+        *,
+        chat_template: Optional[str] = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> Dict[str, Any]:
+        """The prompt that `chat` makes of a conversation, for `generate` and `stream`."""
+        tokenizer = self.get_tokenizer()
+        text = tokenizer.apply_chat_template(
+            messages,
+            template=chat_template,
+            add_generation_prompt=add_generation_prompt,
+            **variables,
+        )
+        ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
+        return {"prompt": text, "prompt_token_ids": ids}
+
+    def get_tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. Raises ValueError if the engine was made without one."""
+        if self.engine.tokenizer is None:
+            raise ValueError("this engine has no tokenizer (skip_tokenizer_init)")
+        return self.engine.tokenizer
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """What the model's makers advise, in generation_config.json."""
+        return self.engine.generation_defaults.params()
+
+    def _make_requests(
+        self,
+        prompts: List[Prompt],
+        sampling_params: Params,
+        kind: Optional[RequestOutputKind] = None,
+    ) -> List[Request]:
+        def as_kind(params: SamplingParams) -> SamplingParams:
+            return params if kind is None else dataclasses.replace(params, output_kind=kind)
+
+        if sampling_params is None or isinstance(sampling_params, SamplingParams):
+            one = as_kind(sampling_params or self.get_default_sampling_params())
+            params = [one] * len(prompts)
+        else:
+            params = [as_kind(each) for each in sampling_params]
+            if len(params) != len(prompts):
+                raise ValueError(
+                    f"sampling_params must be one, or one per prompt: got {len(params)} for "
+                    f"{len(prompts)} prompts"
+                )
+        requests = []
+        for index, (prompt, param) in enumerate(zip(prompts, params)):
+            try:
+                request = self.engine.make_request(str(next(self._ids)), prompt, param)
+            except ValueError as error:
+                raise ValueError(f"prompt {index}: {error}") from error
+            requests.append(request)
+        return requests
+
+    def _run(self, requests: SequenceOf[Request]) -> Iterator[RequestOutput]:
+        """Adds requests and yields their outputs; cancels those that are left in the end."""
+        unread: Deque[RequestOutput] = deque()
+        num_unfinished = len(requests)
+        try:
+            for request in requests:
+                self._unread[request.request_id] = unread
+                self.engine.add(request)
+            while num_unfinished:
+                while not unread:
+                    self._step()
+                output = unread.popleft()
+                num_unfinished -= output.finished
+                yield output
+        finally:
+            for request in requests:
+                self._unread.pop(request.request_id, None)
+                self.engine.abort_request(request.request_id)
+
+    def _step(self) -> None:
+        if not self.engine.has_unfinished_requests:
+            raise RuntimeError("the request is gone: a step that another call made has failed")
+        for output in self.engine.step():
+            self._unread[output.request_id].append(output)
