@@ -38,7 +38,7 @@ def expected_members(wheel: WheelFile, cuda: Cuda, tree: Tree) -> set[str]:
     about = ["METADATA", "WHEEL", "RECORD", "build.json"]
     about += [f"licenses/{name}" for name in tree.licenses]
     about += ["entry_points.txt"] if tree.has_scripts else []
-    modules = {name for name in tree.python if name.endswith((".py", *DATA_FILES))}
+    modules = {name for name in tree.python if name.endswith((".py", ".pyi", *DATA_FILES))}
     return {
         LIBRARY,
         *modules,
