@@ -72,14 +72,14 @@ def torch_kind(name: str, tolerance: float) -> Kind:
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
-    normed: np.ndarray = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon)
-    return normed * weight
+    result: np.ndarray = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * weight
+    return result
 
 
 def silu_and_mul(x: np.ndarray) -> np.ndarray:
     gate, up = np.split(x, 2, axis=-1)
-    silu: np.ndarray = gate / (1 + np.exp(-gate))
-    return silu * up
+    result: np.ndarray = gate / (1 + np.exp(-gate)) * up
+    return result
 
 
 def rotate(x: np.ndarray, cos_sin: np.ndarray, is_neox: bool) -> np.ndarray:
