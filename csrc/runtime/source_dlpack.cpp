@@ -82,7 +82,7 @@ class DLPackSource final : public TensorSource {
   explicit DLPackSource(const DLPackExchangeAPI& api) : api_(api) {}
 
   void read(PyObject* object, Tensor& tensor) const override {
-    DLTensor dl;
+    DLTensor dl{};
     if (api_.dltensor_from_py_object_no_sync(object, &dl) != 0) throw PythonErrorSet{};
     if (dl.ndim > kMaxDims) {
       throw Error(ErrorKind::value,
