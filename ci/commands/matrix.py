@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Optional
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ci import matrix, names, versions
-from ci.matrix import Matrix
+from ci.matrix import Cuda, Matrix
 
 HELP = "print the build matrix: CUDA versions, arches, Pythons, wheels"
 
@@ -61,18 +62,18 @@ def as_github(known: Matrix) -> dict[str, list[dict[str, str]]]:
 
 
 def as_table(known: Matrix) -> Table:
-    """For a terminal: a row for each variant."""
-    table = Table("CUDA", "variant", "version", "torch", "cubins", "PTX", "wheels", "budget")
-    pythons = f"abi3 + {', '.join(map(names.python_tag, known.pythons))}"
-    for cuda in known.cudas:
-        table.add_row(
-            f"{cuda.version}{' (default)' if cuda.default else ''}",
-            cuda.variant,
-            versions.public(known.version, cuda.local),
-            cuda.torch,
-            " ".join(cuda.archs),
-            " ".join(cuda.ptx),
-            pythons,
-            f"{cuda.wheel_budget // 2**20} MiB",
-        )
+    """For a terminal: a column for each variant."""
+    pythons = ", ".join(map(names.python_tag, known.pythons))
+    table = Table("", *(f"CUDA {cuda.version}" for cuda in known.cudas))
+    rows: dict[str, Callable[[Cuda], str]] = {
+        "variant": lambda cuda: f"{cuda.variant}{' (default)' if cuda.default else ''}",
+        "version": lambda cuda: versions.public(known.version, cuda.local),
+        "torch": lambda cuda: cuda.torch,
+        "cubins": lambda cuda: " ".join(cuda.archs),
+        "PTX": lambda cuda: " ".join(cuda.ptx),
+        "wheels": lambda cuda: f"abi3, {pythons}",
+        "budget of each": lambda cuda: f"{cuda.wheel_budget // 2**20} MiB",
+    }
+    for name, cell in rows.items():
+        table.add_row(name, *map(cell, known.cudas))
     return table
