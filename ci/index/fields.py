@@ -143,9 +143,14 @@ def load(data: bytes, where: str) -> Fields:
     return fields
 
 
-def dump(record: Mapping[str, Any]) -> bytes:
-    """A record as bytes: the same record is always the same bytes."""
-    text = json.dumps({"schema": SCHEMA, **record}, sort_keys=True, indent=1, ensure_ascii=True)
+def dump(record: Mapping[str, Any], *, indent: Optional[int] = 1) -> bytes:
+    """A record as bytes: the same record is always the same bytes.
+
+    indent: None for a record that is long, and read by people only in an emergency.
+    """
+    whole = {"schema": SCHEMA, **record}
+    separators = (",", ":") if indent is None else (",", ": ")
+    text = json.dumps(whole, sort_keys=True, indent=indent, separators=separators)
     return text.encode("ascii") + b"\n"
 
 

@@ -23,6 +23,10 @@ class Records:
     yanked: Yanked
 
 
+# The records of a new bucket.
+NOTHING = Records(Ledger(), Ledger(), Nightly(), Commits(), Yanked())
+
+
 def shared(state: Records) -> dict[str, bytes]:
     """The pages that are not one unit's own, by key."""
     return {**of_releases(state), **of_nightlies(state), **home(state)}

@@ -152,7 +152,7 @@ def parse_ledger(data: bytes, where: str) -> Ledger:
 
 
 def dump_ledger(ledger: Ledger) -> bytes:
-    return f.dump(_ledger_record(ledger))
+    return f.dump(_ledger_record(ledger), indent=None)
 
 
 def parse_nightly(data: bytes, where: str) -> Nightly:

@@ -102,10 +102,9 @@ def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
 
 
 def _finish(store: Store, unit: str, changed: bool, written: list[str]) -> CareResult:
-    shared = refresh(
-        store, pages.shared(read_records(store)), lambda: pages.shared(read_records(store))
-    )
-    aliases = alias_nightly(store)
-    nightly = access.read(store, records.NIGHTLY).unit
-    name = nightly.name if nightly else None
-    return CareResult(unit, changed, name, (*written, *shared, *aliases))
+    known = read_records(store)
+    written += refresh(store, pages.shared(known), lambda: pages.shared(read_records(store)))
+    nightly = known.nightly.unit
+    if nightly:
+        written += alias_nightly(store, nightly)
+    return CareResult(unit, changed, nightly.name if nightly else None, tuple(written))

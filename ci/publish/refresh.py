@@ -11,7 +11,7 @@ from typing import Callable, Iterable, Mapping, Optional
 
 from ci import names
 from ci.index import records
-from ci.index.manifest import Unit
+from ci.index.manifest import File, Unit
 from ci.index.pages import Records
 from ci.publish import access
 from ci.store import AlreadyExists, Body, Changed, Entry, Store
@@ -58,48 +58,54 @@ def refresh(
     raise access.too_many_changes(store, ", ".join(todo))
 
 
-def alias_nightly(store: Store) -> list[str]:
+def alias_nightly(store: Store, unit: Unit) -> list[str]:
     """Copies the nightly's documented wheels to ``nightly/``; returns the keys that changed.
 
-    Each copy is made only over the version that was seen before the record was read.
+    unit: the nightly, as far as the caller knows. Each copy is made only over the version that
+    was seen before the record was read, and the last thing done is to see that all is right.
     """
     copied: list[str] = []
-    unit = access.read(store, records.NIGHTLY).unit
     for _ in range(access.ATTEMPTS):
-        if unit is None:
-            return copied
-        targets = {
-            address: file
-            for file in documented(unit)
-            for key in (names.nightly_key(file),)
-            for address in (*store.aliases(key), key)
-        }
+        targets = _alias_addresses(store, unit)
         seen = {address: access.look(store, address) for address in targets}
         now = access.read(store, records.NIGHTLY).unit
-        if now != unit:
+        if now is not None and now.name != unit.name:
             unit = now
             continue
-        sha256 = {file.name: file.sha256 for file in unit.files}
         stale = [
-            (address, file, entry)
-            for address, entry in seen.items()
-            for file in (targets[address],)
-            if entry is None or access.digest(store, entry) != sha256[file]
+            address
+            for address, file in targets.items()
+            if not _holds(store, seen[address], file.sha256)
         ]
         if not stale:
             return copied
-        for address, file, entry in stale:
+        for address in stale:
+            entry = seen[address]
+            source = unit.prefix + targets[address].name
             try:
-                store.copy(unit.prefix + file, address, entry.etag if entry else None)
+                store.copy(source, address, entry.etag if entry else None)
                 copied.append(address)
             except Changed:
                 break  # somebody else is at it: look again, at everything
-    raise access.too_many_changes(store, names.nightly_key(""))
+    raise access.too_many_changes(store, f"{names.NIGHTLY}/")
 
 
-def documented(unit: Unit) -> Iterable[str]:
+def documented(unit: Unit) -> tuple[File, ...]:
     """The wheels of a commit that have an alias: those of the released version."""
-    return [file.name for file in unit.files if ".dev" not in file.version]
+    return tuple(file for file in unit.files if ".dev" not in file.version)
+
+
+def _alias_addresses(store: Store, unit: Unit) -> dict[str, File]:
+    return {
+        address: file
+        for file in documented(unit)
+        for key in (names.nightly_key(file.name),)
+        for address in (*store.aliases(key), key)
+    }
+
+
+def _holds(store: Store, entry: Optional[Entry], sha256: str) -> bool:
+    return entry is not None and access.digest(store, entry) == sha256
 
 
 def _write(store: Store, address: str, body: Body, seen: Optional[Entry]) -> bool:

@@ -35,9 +35,11 @@ def reindex(store: Store, report: Callable[[str], None]) -> ReindexResult:
         keys = render()
         written += refresh(store, keys, render)
         units, count = units + 1, count + len(keys)
-    shared = pages.shared(read_records(store))
+    known = read_records(store)
+    shared = pages.shared(known)
     written += refresh(store, shared, lambda: pages.shared(read_records(store)))
-    written += alias_nightly(store)
+    if known.nightly.unit:
+        written += alias_nightly(store, known.nightly.unit)
     return ReindexResult(units, count + len(shared), tuple(written))
 
 

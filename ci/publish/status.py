@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from ci import names
 from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import File, Manifest, manifest_key
@@ -50,9 +51,8 @@ def of_bucket(store: Store) -> BucketStatus:
     nightly = state.nightly.unit
     problems = _page_problems(store, pages.shared(state))
     if nightly:
-        files = {file.name: file for file in nightly.files}
-        for name in documented(nightly):
-            problems += _file_problems(store, f"nightly/{name}", files[name].sha256)
+        for file in documented(nightly):
+            problems += _file_problems(store, names.nightly_key(file.name), file.sha256)
     return BucketStatus(
         nightly.name if nightly else None,
         len(state.nightlies.units),

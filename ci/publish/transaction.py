@@ -10,7 +10,7 @@ Wherever it stops, what is listed is complete, and the same call goes on from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence
@@ -19,6 +19,7 @@ from ci.git import Commit
 from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import Attachment, Manifest, Unit, manifest_key
+from ci.index.pages import NOTHING
 from ci.index.records import State, Status, Yanked
 from ci.matrix import Matrix
 from ci.publish import access, plan
@@ -102,7 +103,9 @@ def publish(
         if not release:
             begin(store, commit, clock=clock)
         report("upload")
-    created = [key for key, body in files.items() if access.ensure(store, key, body)]
+    # What is there was compared; where a key is, its other addresses are too.
+    missing = {key: body for key, body in files.items() if key not in there}
+    created = [key for key, body in missing.items() if access.ensure(store, key, body)]
     report("commit")
     manifest = _commit(store, manifest, created)
     return _list(store, manifest, matrix.nightlies, created, clock, report)
@@ -178,17 +181,21 @@ def _list(
     )
     report("write the ledgers and pages")
     if unit.release:
-        list_release(store, manifest)
+        known = replace(NOTHING, releases=list_release(store, manifest))
         render = pages.after_release
     else:
-        list_nightly(store, manifest, limit)
-        move_nightly(store, manifest)
+        known = replace(
+            NOTHING,
+            nightlies=list_nightly(store, manifest, limit),
+            nightly=move_nightly(store, manifest),
+        )
         now = plan.instant(clock())
         set_status(store, Status(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
         render = pages.after_commit
-    known = read_records(store)
+    # `known` says which pages there are; what they say is read after they were looked at.
     shared = refresh(store, render(known), lambda: render(read_records(store)))
     report("copy the newest commit's wheels to nightly/")
-    aliases = [] if unit.release else alias_nightly(store)
-    is_nightly = known.nightly.unit is not None and known.nightly.unit.name == unit.name
+    nightly = known.nightly.unit
+    aliases = alias_nightly(store, nightly) if nightly else []
+    is_nightly = nightly is not None and nightly.name == unit.name
     return PublishResult(unit, tuple(created), (*own, *shared, *aliases), is_nightly)

@@ -78,13 +78,17 @@ class FolderStore:
 
     def create(self, key: str, body: Body) -> str:
         doing = f"create {key}"
-        with self._written(body) as temporary, self._lock(), _errors(doing, self.name):
+        with (
+            self._written(body) as temporary,
+            self._lock(),
+            _errors(doing, self.name),
+            self._folder_of(key, create=True) as (folder, name),
+        ):
             try:
-                with self._folder_of(key, create=True) as (folder, name):
-                    os.link(temporary, name, dst_dir_fd=folder)
-                    self._settle(folder)
+                os.link(temporary, name, dst_dir_fd=folder)
             except FileExistsError:
                 raise AlreadyExists(f"{key} exists already in {self.name}") from None
+            self._settle(folder)
         return body.sha256
 
     def replace(self, key: str, body: Body, etag: str) -> str:
@@ -295,7 +299,7 @@ def _errors(doing: str, bucket: str) -> Iterator[None]:
             do="choose another --bucket, or give this user the rights to that folder",
         ) from error
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
             raise BadKey(
                 f"cannot {doing} in {bucket}: a link or a file is in the way",
                 means="a bucket holds files and folders only; a link could lead out of it",

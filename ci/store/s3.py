@@ -31,6 +31,7 @@ from ci.store.base import (
     Entry,
     NotFound,
     Object,
+    StoreError,
     StoreUnavailable,
 )
 from ci.store.keys import canonical, check, headers, s3_aliases
@@ -99,7 +100,7 @@ class S3Store:
         stop = entry.size if stop is None else stop
         if start >= stop:
             return iter(())
-        with _errors(f"read {entry.key} in", self.name, condition_failed=Changed):
+        with _errors(f"read {entry.key} in", self.name):
             answer = self._client.get_object(
                 Bucket=self.bucket,
                 Key=_key(entry.key),
@@ -113,19 +114,16 @@ class S3Store:
             yield from body.iter_chunks(CHUNK)
 
     def create(self, key: str, body: Body) -> str:
-        return self._put(key, body, AlreadyExists, IfNoneMatch="*")
+        with _errors(f"create {key} in", self.name, refused=AlreadyExists):
+            return self._put(key, body, IfNoneMatch="*")
 
     def replace(self, key: str, body: Body, etag: str) -> str:
-        return self._put(key, body, Changed, IfMatch=etag)
+        with _errors(f"replace {key} in", self.name, refused=Changed, missing=Changed):
+            return self._put(key, body, IfMatch=etag)
 
-    def _put(
-        self, key: str, body: Body, condition_failed: type[Exception], **condition: str
-    ) -> str:
+    def _put(self, key: str, body: Body, **condition: Any) -> str:
         answering = headers(canonical(key))
-        with (
-            contextlib.ExitStack() as stack,
-            _errors(f"write {key} in", self.name, condition_failed=condition_failed),
-        ):
+        with contextlib.ExitStack() as stack:
             source: Any = body.source
             if not isinstance(source, bytes):
                 source = stack.enter_context(source.open("rb"))
@@ -139,14 +137,14 @@ class S3Store:
                 ChecksumSHA256=base64.b64encode(bytes.fromhex(body.sha256)).decode(),
                 ContentType=answering.content_type,
                 CacheControl=answering.cache_control,
-                **condition,  # type: ignore[arg-type]
+                **condition,
             )
         return answer["ETag"]
 
     def copy(self, source: str, target: str, etag: Optional[str]) -> None:
         answering = headers(canonical(target))
         condition: Mapping[str, Any] = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        with _errors(f"copy {source} to {target} in", self.name, condition_failed=Changed):
+        with _errors(f"copy {source} to {target} in", self.name):
             self._client.copy_object(
                 Bucket=self.bucket,
                 Key=_key(target),
@@ -188,7 +186,8 @@ def make_client() -> S3Client:
         read_timeout=60,
         s3={"addressing_style": style},
     )
-    return boto3.client("s3", config=config)
+    # A session of its own: boto3's shared one would remember the first credentials it saw.
+    return boto3.Session().client("s3", config=config)
 
 
 def _key(key: str) -> str:
@@ -205,9 +204,15 @@ def _hex(checksum: Optional[str]) -> Optional[str]:
 
 @contextlib.contextmanager
 def _errors(
-    doing: str, bucket: str, *, condition_failed: type[Exception] = Changed
+    doing: str,
+    bucket: str,
+    *,
+    refused: type[StoreError] = Changed,
+    missing: type[StoreError] = NotFound,
 ) -> Iterator[None]:
     """botocore's exceptions in the words of the store.
+
+    refused, missing: what it means that a condition did not hold, or that there is no such key.
 
     Neither their messages nor the exceptions themselves are passed on: they quote requests and
     endpoints, which can hold credentials. The code that S3 answered with is enough to go by.
@@ -216,7 +221,7 @@ def _errors(
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        failure = _from_code(code, doing, bucket, condition_failed)
+        failure = _from_code(code, f"cannot {doing} {bucket}: {code}", refused, missing)
     except (NoCredentialsError, PartialCredentialsError):
         failure = AccessDenied(
             f"cannot {doing} {bucket}: no credentials were found",
@@ -234,12 +239,13 @@ def _errors(
     raise failure from None
 
 
-def _from_code(code: str, doing: str, bucket: str, condition_failed: type[Exception]) -> Exception:
-    what = f"cannot {doing} {bucket}: {code}"
+def _from_code(
+    code: str, what: str, refused: type[StoreError], missing: type[StoreError]
+) -> StoreError:
     if code in _MISSING:
-        return NotFound(what)
+        return missing(what)
     if code in _CONDITION_FAILED:
-        return condition_failed(what)
+        return refused(what)
     if code == "NoSuchBucket":
         return StoreUnavailable(
             what,

@@ -1,99 +1,26 @@
-"""Commits and their wheels, small but real, and buckets of both kinds to put them in."""
+"""Commits with wheels, and buckets of both kinds to put them in."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mypy_boto3_s3 import S3Client
 
-from ci import matrix, versions
-from ci.git import Commit
+from ci import matrix
 from ci.matrix import Matrix
-from ci.names import abi3_wheel_name
-from ci.wheel.archive import Compressor, Member
-from ci.wheel.build_info import BuildInfo
-from ci.wheel.pack import repack
-from ci.wheel.reader import WheelFile, read
+from ci.store import FolderStore, Store
+from ci.store.s3 import S3Store, make_client
+from tests.ci.support.s3 import Endpoint, endpoint
+from tests.ci.support.wheels import Factory
 
-INIT = b"""\
-import json
-from importlib.metadata import distribution
+READER = Path(__file__).parents[2] / "docs/policies/reader.json"
 
-_own = distribution("vllm")
-__version__ = _own.version
-__commit__ = json.loads(_own.read_text("build.json"))["commit"]
-"""
-METADATA = b"""\
-Metadata-Version: 2.1
-Name: vllm
-Version: 0
-Requires-Python: >=3.8
-"""
-WHEEL = b"""\
-Wheel-Version: 1.0
-Generator: tests
-Root-Is-Purelib: false
-Tag: none
-"""
-CLOCK = datetime(2026, 11, 5, 12, tzinfo=timezone.utc)
-
-
-def clock() -> datetime:
-    """A clock that stands still, so that the same publication makes the same bytes."""
-    return CLOCK
-
-
-@dataclass
-class Factory:
-    """Makes commits, and the complete set of wheels of each, without compiling anything."""
-
-    folder: Path
-    matrix: Matrix
-    requires: dict[str, str] = field(default_factory=dict)  # variant → a line of METADATA
-    _compress: Compressor = field(default_factory=Compressor)
-
-    def commit(self, number: int, text: str = "") -> Commit:
-        sha = hashlib.sha1(f"{number}{text}".encode()).hexdigest()
-        return Commit(sha, number, 1_780_000_000 + 60 * number, dirty=False)
-
-    def wheels(self, commit: Commit, payload: bytes = b"") -> list[WheelFile]:
-        """The wheels that a complete commit has; other `payload`, other content."""
-        return [
-            self.wheel(commit, cuda.variant, version, payload)
-            for cuda in self.matrix.cudas
-            for version in (
-                versions.public(self.matrix.version, cuda.local),
-                versions.development(self.matrix.version, commit.number, commit.sha, cuda.local),
-            )
-        ]
-
-    def wheel(
-        self, commit: Commit, variant: str, version: str, payload: bytes = b"", python: str = ""
-    ) -> WheelFile:
-        """One wheel; `python` is the tag of a wheel for one Python only."""
-        build = BuildInfo(commit.sha, self.matrix.variant(variant).version, False, None, variant)
-        metadata = METADATA + self.requires.get(variant, "").encode()
-        info = "vllm-0.dist-info"
-        members = [
-            Member("vllm/__init__.py", INIT),
-            Member("vllm/payload", f"{commit.sha}{variant}".encode() + payload),
-            Member(f"{info}/METADATA", metadata),
-            Member(f"{info}/WHEEL", WHEEL),
-            Member(f"{info}/build.json", build.render()),
-        ]
-        abi3 = abi3_wheel_name(self.matrix, "0").split("-", 2)[2][: -len(".whl")]
-        tag = f"{python}-{python}-{self.matrix.platform_tag}" if python else abi3
-        name, data = repack(
-            members, version=version, tag=tag, timestamp=commit.time, compress=self._compress
-        )
-        folder = self.folder / commit.sha / hashlib.sha256(payload).hexdigest()[:8]
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / name
-        path.write_bytes(data)
-        return read(path)
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +31,55 @@ def the_matrix() -> Matrix:
 @pytest.fixture(scope="session")
 def factory(tmp_path_factory: pytest.TempPathFactory, the_matrix: Matrix) -> Factory:
     return Factory(tmp_path_factory.mktemp("wheels"), the_matrix)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[Endpoint]:
+    """S3 on loopback, and the environment in which boto3 finds it."""
+    with endpoint() as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", running.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTS")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-shown")
+        patch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        yield running
+
+
+@pytest.fixture
+def s3_store(s3_endpoint: Endpoint) -> Iterator[S3Store]:
+    """A new bucket on the endpoint, with nothing going wrong yet."""
+    yield new_s3_store()
+    s3_endpoint.fault = None
+
+
+@pytest.fixture(params=["folder", "s3"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Makes empty buckets, of each kind in turn."""
+    if request.param == "folder":
+        yield lambda: FolderStore(tmp_path / f"bucket{next(_numbers)}", durable=False)
+    else:
+        running: Endpoint = request.getfixturevalue("s3_endpoint")
+        yield new_s3_store
+        running.fault = None
+
+
+@pytest.fixture
+def store(new_store: Callable[[], Store]) -> Store:
+    """An empty bucket, of each kind in turn."""
+    return new_store()
+
+
+@functools.cache
+def _client(endpoint_url: str) -> S3Client:
+    """One client for all buckets: making one takes longer than most tests."""
+    return make_client()
+
+
+def new_s3_store() -> S3Store:
+    """An empty bucket that anyone may read, as docs/publishing.md sets one up."""
+    client = _client(os.environ["AWS_ENDPOINT_URL"])
+    name = f"bucket{next(_numbers)}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    client.put_bucket_policy(Bucket=name, Policy=READER.read_text().replace("BUCKET", name))
+    return S3Store(name, client)

@@ -1,0 +1,162 @@
+"""An S3 endpoint on loopback: moto, behind a shim for what S3's REST endpoint does and moto not.
+
+* A raw `+` in a path is a space.
+* One request is carried out at a time, so a condition and its write are one step.
+* A body is compared with the sha256 that came with it.
+* CopyObject honours If-Match and If-None-Match of its target.
+
+The shim can also let requests fail: before they are carried out, after (the answer is lost), or
+in the middle of a body.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+Environ = dict[str, Any]
+WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+ERROR = (
+    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
+)
+
+
+class HungUp(Exception):
+    """The connection is closed without another word."""
+
+
+class Endpoint:
+    """The WSGI application, and what a test wants to see of it.
+
+    requests: (method, raw path) of everything that was asked, in order.
+    fault: called with the number of the request and a function that carries it out; whatever it
+    returns is the answer. It may carry the request out or not, and raise HungUp.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self.sent = 0  # bytes of the bodies that came in
+        self.received = 0  # bytes of the bodies that went out
+        self.fault: Callable[[int, Environ, Callable[[], Answer]], Answer] | None = None
+        self.url = ""
+        self._moto: WsgiApp = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time = threading.RLock()
+
+    def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
+        with self._one_at_a_time:
+            raw = environ["RAW_URI"].replace("+", "%20")
+            path = raw.partition("?")[0]
+            environ["RAW_URI"] = environ["REQUEST_URI"] = raw
+            environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            self.requests.append((environ["REQUEST_METHOD"], path))
+            self.sent += len(body)
+
+            def carry_out() -> Answer:
+                return self._carry_out(environ, body)
+
+            if self.fault is None:
+                answer = carry_out()
+            else:
+                answer = self.fault(len(self.requests) - 1, environ, carry_out)
+            status, headers, content = answer
+            self.received += len(content)
+            start(status, headers)
+            return [content]
+
+    def _carry_out(self, environ: Environ, body: bytes) -> Answer:
+        refusal = self._refusal(environ, body)
+        if refusal is not None:
+            return refusal
+        environ["wsgi.input"] = io.BytesIO(body)
+        answer: list[Any] = []
+        content = b"".join(self._moto(environ, lambda *args: answer.extend(args[:2])))
+        return answer[0], answer[1], content
+
+    def _refusal(self, environ: Environ, body: bytes) -> Answer | None:
+        announced = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
+        if announced and base64.b64decode(announced) != hashlib.sha256(body).digest():
+            return error(400, "BadDigest")
+        if environ["REQUEST_METHOD"] == "PUT" and "HTTP_X_AMZ_COPY_SOURCE" in environ:
+            found = self._etag(environ)
+            expected = environ.get("HTTP_IF_MATCH")
+            if expected and expected != found:
+                return error(412, "PreconditionFailed")
+            if environ.get("HTTP_IF_NONE_MATCH") == "*" and found:
+                return error(412, "PreconditionFailed")
+        return None
+
+    def _etag(self, environ: Environ) -> str | None:
+        head = {
+            key: value
+            for key, value in environ.items()
+            if not key.startswith(("HTTP_X_AMZ_", "HTTP_IF_"))
+        }
+        head.update(REQUEST_METHOD="HEAD", CONTENT_LENGTH="0", QUERY_STRING="")
+        head["wsgi.input"] = io.BytesIO()
+        answer: list[Any] = []
+        list(self._moto(head, lambda *args: answer.extend(args[:2])))
+        found = {name.lower(): value for name, value in answer[1]}
+        return found.get("etag") if answer[0].startswith("200") else None
+
+
+Answer = tuple[str, list[tuple[str, str]], bytes]
+
+
+def error(status: int, code: str) -> Answer:
+    body = ERROR.format(code).encode()
+    return (
+        f"{status} {code}",
+        [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))],
+        body,
+    )
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *args: object) -> None:
+        pass
+
+    def run_wsgi(self) -> None:
+        try:
+            super().run_wsgi()
+        except HungUp:
+            self.hang_up()
+
+    def connection_dropped(self, error: BaseException, environ: Environ | None = None) -> None:
+        pass
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def endpoint() -> Iterator[Endpoint]:
+    """An endpoint that is served on a free loopback port while the block runs."""
+    app = Endpoint()
+    server: BaseWSGIServer = make_server(
+        "127.0.0.1", 0, app, threaded=True, request_handler=_Handler
+    )
+    server.daemon_threads = True
+    app.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield app
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

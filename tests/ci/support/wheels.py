@@ -1,0 +1,94 @@
+"""Commits and their wheels: small, but read and written by the code that makes the real ones."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ci import versions
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.names import abi3_wheel_name
+from ci.wheel.archive import Compressor, Member
+from ci.wheel.build_info import BuildInfo
+from ci.wheel.pack import repack
+from ci.wheel.reader import WheelFile, read
+
+INIT = b"""\
+import json
+from importlib.metadata import distribution
+
+_own = distribution("vllm")
+__version__ = _own.version
+__commit__ = json.loads(_own.read_text("build.json"))["commit"]
+"""
+METADATA = b"""\
+Metadata-Version: 2.1
+Name: vllm
+Version: 0
+Requires-Python: >=3.8
+"""
+WHEEL = b"""\
+Wheel-Version: 1.0
+Generator: tests
+Root-Is-Purelib: false
+Tag: none
+"""
+CLOCK = datetime(2026, 11, 5, 12, tzinfo=timezone.utc)
+
+
+def clock() -> datetime:
+    """A clock that stands still, so that the same publication makes the same bytes."""
+    return CLOCK
+
+
+@dataclass
+class Factory:
+    """Makes commits, and the complete set of wheels of each, without compiling anything."""
+
+    folder: Path
+    matrix: Matrix
+    requires: dict[str, str] = field(default_factory=dict)  # variant → a line of METADATA
+    _compress: Compressor = field(default_factory=Compressor)
+
+    def commit(self, number: int, text: str = "") -> Commit:
+        sha = hashlib.sha1(f"{number}{text}".encode()).hexdigest()
+        return Commit(sha, number, 1_780_000_000 + 60 * number, dirty=False)
+
+    def wheels(self, commit: Commit, payload: bytes = b"") -> list[WheelFile]:
+        """The wheels that a complete commit has; other `payload`, other content."""
+        return [
+            self.wheel(commit, cuda.variant, version, payload)
+            for cuda in self.matrix.cudas
+            for version in (
+                versions.public(self.matrix.version, cuda.local),
+                versions.development(self.matrix.version, commit.number, commit.sha, cuda.local),
+            )
+        ]
+
+    def wheel(
+        self, commit: Commit, variant: str, version: str, payload: bytes = b"", python: str = ""
+    ) -> WheelFile:
+        """One wheel; `python` is the tag of a wheel for one Python only."""
+        build = BuildInfo(commit.sha, self.matrix.variant(variant).version, False, None, variant)
+        metadata = METADATA + self.requires.get(variant, "").encode()
+        info = "vllm-0.dist-info"
+        members = [
+            Member("vllm/__init__.py", INIT),
+            Member("vllm/payload", f"{commit.sha}{variant}".encode() + payload),
+            Member(f"{info}/METADATA", metadata),
+            Member(f"{info}/WHEEL", WHEEL),
+            Member(f"{info}/build.json", build.render()),
+        ]
+        abi3 = abi3_wheel_name(self.matrix, "0").split("-", 2)[2][: -len(".whl")]
+        tag = f"{python}-{python}-{self.matrix.platform_tag}" if python else abi3
+        name, data = repack(
+            members, version=version, tag=tag, timestamp=commit.time, compress=self._compress
+        )
+        folder = self.folder / commit.sha / hashlib.sha256(payload).hexdigest()[:8]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        path.write_bytes(data)
+        return read(path)
