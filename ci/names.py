@@ -48,5 +48,10 @@ def index_keys(cuda: Cuda, commit: str) -> dict[str, str]:
 
 
 def url(base: str, key: str) -> str:
-    """The address of `key`, with `+` as `%2B`: S3 reads a raw `+` in a path as a space."""
+    """The address of `key` in a link, with `+` as `%2B`: S3 reads a raw `+` as a space."""
     return f"{base.rstrip('/')}/{quote(key, safe='/-._~')}"
+
+
+def documented_url(base: str, key: str) -> str:
+    """The address of `key` as people type it: pip sends a `+` raw, and the store expects that."""
+    return f"{base.rstrip('/')}/{key}"

@@ -74,14 +74,16 @@ def run(
         outcomes = try_installs(matrix, base, commit.sha, wheels, console)
     console.print(results(outcomes))
     console.print(f"[bold]time[/]: {stages.summary()}")
-    console.print(commands(bucket, [outcome.cell.offer for outcome in outcomes]), markup=False)
+    to_copy = commands(bucket, [outcome.cell.offer for outcome in outcomes])
+    console.print(to_copy, markup=False, highlight=False, soft_wrap=True)
     return outcomes
 
 
 def show(report: AuditReport, commit: Commit, console: Console) -> None:
     """The whole report of a documented wheel; a line for one that packs the same members."""
     if commit.sha[:SHA_DIGITS] in report.wheel.version:
-        console.print(f"{report.wheel.path.name}: the same, {report.wheel.size:,} bytes")
+        line = f"{report.wheel.path.name}: the same, {report.wheel.size:,} bytes"
+        console.print(line, soft_wrap=True)
     else:
         console.print(report.table())
 
@@ -99,7 +101,7 @@ def try_installs(
         def report(outcome: Outcome) -> None:
             progress.advance(task)
             if not console.is_terminal or outcome.status is Status.FAILED:
-                console.print(_line(outcome), markup=False, highlight=False)
+                console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
 
         return trial.run(cells, matrix, report)
 
@@ -111,7 +113,7 @@ def _line(outcome: Outcome) -> str:
 
 def results(outcomes: Sequence[Outcome]) -> Table:
     """One row per interpreter and URL."""
-    table = Table("Python", "URL", "dependencies", "size", "pip install", "result", "checked")
+    table = Table("Python", "URL", "dependencies", "size", "pip install", "result")
     for outcome in outcomes:
         cell = outcome.cell
         table.add_row(
@@ -120,14 +122,19 @@ def results(outcomes: Sequence[Outcome]) -> Table:
             _dependencies(cell),
             f"{cell.offer.wheel.size / 1e6:.2f} MB",
             f"{outcome.seconds:.1f} s" if outcome.seconds else "–",
-            outcome.status.value,
-            outcome.detail.splitlines()[0],
+            _result(outcome),
         )
     return table
 
 
 def _dependencies(cell: Cell) -> str:
     return "with torch" if cell.with_dependencies else "--no-deps"
+
+
+def _result(outcome: Outcome) -> str:
+    """One line: a failure was told in full when it came."""
+    status = outcome.status.value
+    return f"{status}: {outcome.detail}" if outcome.status is Status.NOT_TESTED else status
 
 
 def commands(bucket: str, offered: Sequence[Offer]) -> str:

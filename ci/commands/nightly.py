@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         matrix.load(),
         args.bucket,
         allow_dirty=args.allow_dirty,
-        console=Console(width=None),
+        console=Console(),
     )
     failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED]
     return 1 if failed else 0

@@ -48,7 +48,7 @@ def offers(
             ("commit", names.commit_key(commit, name)),
         ):
             title = f"{channel} {cuda.variant}"
-            url = names.url(base, key)
+            url = names.documented_url(base, key)
             found.append(Offer(title, url, commit, by_name[name], _takes_torch(matrix, cuda)))
     return tuple(found)
 

@@ -88,8 +88,8 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, scratch: P
     environment = scratch / "venv"
     python = environment / "bin" / "python"
     _step([*uv, "venv", "--seed", "--python", interpreter, environment], scratch)
-    if not cell.with_dependencies:
-        _step([*uv, "pip", "install", "--python", python, "numpy"], scratch)
+    # What the check computes its references with; none of the library's own dependencies.
+    _step([*uv, "pip", "install", "--python", python, "numpy"], scratch)
     # Only the torch of the matrix: a newer one would bring gigabytes of CUDA packages.
     constraints = scratch / "constraints.txt"
     constraints.write_text(f"torch=={matrix.torch_version}\n", encoding="utf-8")
