@@ -9,8 +9,10 @@ namespace {
 // For the life of the process: attribute lookup compares interned names by address.
 PyObject* interned(const char* text) { return checked(PyUnicode_InternFromString(text)).release(); }
 
-PyObject* torch_module() {  // borrowed; null when torch is not imported
-  return PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+// Borrowed; null when torch is not imported. None stands in sys.modules for what must not be.
+PyObject* torch_module() {
+  PyObject* torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+  return torch != py_none ? torch : nullptr;
 }
 
 class TorchAttributes final : public TensorSource {

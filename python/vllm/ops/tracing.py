@@ -74,7 +74,7 @@ def _shape_only(*args: object) -> None:
 
 def find_is_tracing() -> Optional[Callable[[], bool]]:
     """torch's own answer to "is Dynamo tracing this?", or None while torch is not imported."""
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         return None
     import torch
 

@@ -1,0 +1,97 @@
+"""The ops inside ``torch.compile``: one graph, the same results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vllm import ops
+
+torch = pytest.importorskip("torch")
+
+WIDTH, TOKENS = 64, 6
+
+
+def arguments() -> dict:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    return {
+        "x": normal(TOKENS, WIDTH),
+        "residual": normal(TOKENS, WIDTH),
+        "weight": normal(WIDTH),
+        "positions": torch.arange(TOKENS),
+        "cache": normal(TOKENS, 16),
+    }
+
+
+def block(x, residual, weight, positions, cache):
+    """Every op once, on intermediate values, on inputs, and without the optional key."""
+    normed = torch.empty_like(x)
+    ops.rms_norm(normed, x * 2, weight, 1e-6)
+    ops.fused_add_rms_norm(normed, residual, weight, 1e-6)
+    query, key = normed.view(TOKENS, 2, 32), residual + 1
+    ops.rotary_embedding(positions, query, key, 32, cache, False)
+    ops.rotary_embedding(positions, query, None, 32, cache)
+    out = torch.empty(TOKENS, WIDTH // 2)
+    ops.silu_and_mul(out, normed + key)
+    return out.sum(), normed
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_block_is_one_graph_with_the_same_results(backend):
+    torch._dynamo.reset()
+    expected_arguments = arguments()
+    expected = block(**expected_arguments)
+    compiled_arguments = arguments()
+    compiled = torch.compile(block, fullgraph=True, backend=backend)(**compiled_arguments)
+    for got, wanted in zip(compiled, expected):
+        assert torch.equal(got, wanted)
+    for name, value in expected_arguments.items():  # residual is written in place
+        assert torch.equal(compiled_arguments[name], value), name
+    assert not torch.equal(compiled_arguments["residual"], arguments()["residual"])
+
+
+def test_errors_come_through():
+    torch._dynamo.reset()
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def call(out, input, weight):
+        ops.rms_norm(out, input, weight, 1e-6)
+
+    with pytest.raises(ValueError, match="rms_norm: argument 'weight' has shape"):
+        call(torch.empty(2, 8), torch.ones(2, 8), torch.ones(7))
+
+
+def test_the_schemas_hold():
+    """torch's own check: what is declared as written, and only that, is written."""
+    values = arguments()
+    ops.tracing.register()
+    for name, args in {
+        "rms_norm": (torch.empty(TOKENS, WIDTH), values["x"], values["weight"], 1e-6),
+        "fused_add_rms_norm": (values["x"], values["residual"], values["weight"], 1e-6),
+        "silu_and_mul": (torch.empty(TOKENS, WIDTH // 2), values["x"]),
+        "rotary_embedding": (values["positions"], values["x"], None, 32, values["cache"], True),
+    }.items():
+        torch.library.opcheck(
+            getattr(torch.ops.vllm, name).default, args, test_utils=["test_schema"]
+        )
+
+
+@pytest.mark.parametrize("first", ["", "call(torch.ones(2, 8)); "], ids=["never called", "called"])
+def test_ops_imported_before_torch_are_found(first):
+    """The other order: torch comes later, and the first call may be inside a trace."""
+    code = (
+        "import sys, vllm.ops as ops; assert 'torch' not in sys.modules; import torch\n"
+        "def call(x):\n"
+        "    out = torch.empty_like(x); ops.rms_norm(out, x, torch.ones(8), 0.0); return out\n"
+        f"{first}\n"
+        "compiled = torch.compile(call, fullgraph=True, backend='eager')\n"
+        "print(compiled(torch.full((2, 8), 3.0)).unique().tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1.0]"
