@@ -15,10 +15,11 @@ from rich.table import Table
 from ci import git, interpreters, serve, trial
 from ci.audit import AuditReport, audit
 from ci.build import build
+from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
-from ci.publish import publish
-from ci.store import open_store
+from ci.publish import begin, fail, publish
+from ci.store import Store, open_store
 from ci.trial import Cell, Offer, Outcome, Status
 from ci.versions import SHA_DIGITS
 from ci.wheel.reader import WheelFile, read
@@ -58,13 +59,13 @@ def run(
     stages = Stages(console)
     commit = git.read(repo, allow_dirty=allow_dirty)
     store = open_store(bucket)
-    with stages.stage("build"):
-        wheels = [
-            read(path) for path in build(repo, repo / WHEELHOUSE, commit=commit, console=console)
-        ]
-    with stages.stage("audit"):
-        for wheel in wheels:
-            show(audit(wheel.path, matrix, repo), commit, console)
+    with announced(store, commit):
+        with stages.stage("build"):
+            paths = build(repo, repo / WHEELHOUSE, commit=commit, console=console)
+            wheels = [read(path) for path in paths]
+        with stages.stage("audit"):
+            for wheel in wheels:
+                show(audit(wheel.path, matrix, repo), commit, console)
     if commit.dirty:
         console.print("not published: these wheels hold changes that no commit has")
         return ()
@@ -86,6 +87,23 @@ def show(report: AuditReport, commit: Commit, console: Console) -> None:
         console.print(line, soft_wrap=True)
     else:
         console.print(report.table())
+
+
+@contextmanager
+def announced(store: Store, commit: Commit) -> Iterator[None]:
+    """Says in the bucket that the commit is being built, and why if that fails.
+
+    A bucket that cannot be written is so found out before the minutes of a build, not after.
+    """
+    if commit.dirty:  # it will not be published
+        yield
+        return
+    begin(store, commit)
+    try:
+        yield
+    except CiError as error:
+        fail(store, commit, error.what)
+        raise
 
 
 def try_installs(

@@ -1,0 +1,107 @@
+"""The main job's refusals, typed as a person would; `make test` runs the job itself for real."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ci import nightly
+from ci.errors import CiError
+from ci.git import Commit
+from ci.index.records import State
+from ci.publish.status import of_bucket
+from ci.store import FolderStore
+
+ROOT = Path(__file__).parents[2]
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with one commit and nothing to build."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", "first")
+    return folder
+
+
+def run_nightly(
+    folder: Path, *arguments: str, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "ci", "nightly", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_refuses_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
+    done = run_nightly(tmp_path, GIT_CEILING_DIRECTORIES=str(tmp_path))
+    assert done.returncode == 1
+    assert "is not a git checkout" in done.stderr
+    assert "git clone" in done.stderr
+
+
+def test_refuses_a_dirty_tree_and_names_what_is_dirty(checkout: Path) -> None:
+    (checkout / "stray.txt").write_text("x", encoding="utf-8")
+    done = run_nightly(checkout)
+    assert done.returncode == 1
+    assert "stray.txt" in done.stderr
+    assert "--allow-dirty" in done.stderr
+    assert not (checkout / "wheelhouse").exists()
+
+
+def test_finds_out_that_a_bucket_is_missing_before_it_builds(checkout: Path) -> None:
+    """A port that nobody listens at: as for a wrong AWS_ENDPOINT_URL."""
+    secret = "do-not-show-this"
+    done = run_nightly(
+        checkout,
+        "--bucket",
+        "s3://nowhere",
+        AWS_ENDPOINT_URL="http://127.0.0.1:9",
+        AWS_ACCESS_KEY_ID="AKIATESTS",
+        AWS_SECRET_ACCESS_KEY=secret,
+        AWS_DEFAULT_REGION="us-west-2",
+        AWS_CONFIG_FILE="/dev/null",
+        AWS_SHARED_CREDENTIALS_FILE="/dev/null",
+    )
+    assert done.returncode == 1
+    assert "AWS_ENDPOINT_URL" in done.stderr
+    assert secret not in done.stdout + done.stderr
+    assert "compil" not in done.stdout
+    assert not (checkout / "build").exists()
+
+
+def test_says_in_the_bucket_why_a_commit_has_no_wheels(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "bucket", durable=False)
+    commit = Commit("0123456789" * 4, 7, 1_780_000_000, dirty=False)
+    with nightly.announced(store, commit):
+        assert states(store) == {commit.sha: State.PENDING}
+    with pytest.raises(CiError), nightly.announced(store, commit):
+        raise CiError("the compiler is out of sorts")
+    assert states(store) == {commit.sha: State.FAILED}
+    status = json.loads((tmp_path / "bucket" / commit.sha / "status.json").read_text("utf-8"))
+    assert status["reason"] == "the compiler is out of sorts"
+
+
+def test_a_dirty_tree_announces_nothing(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "bucket", durable=False)
+    commit = Commit("0123456789" * 4, 7, 1_780_000_000, dirty=True)
+    with pytest.raises(CiError), nightly.announced(store, commit):
+        raise CiError("not published anyway")
+    assert states(store) == {}
+
+
+def states(store: FolderStore) -> "dict[str, State]":
+    return {status.unit: status.state for status in of_bucket(store).recent}
