@@ -1,54 +1,34 @@
-// Attention over a paged cache, with an online softmax: keys come in tiles, and what was summed
-// before is scaled down whenever a tile raises the maximum. Internal to the isa_*.cpp files: see
-// cpu/table.h.
-//
-// A row is one query token and one of the query heads that share a KV head, so that a key that was
-// read serves all of these, and in a prefill many tokens too. Scores are kept as [key][row]: the
-// softmax is then the same arithmetic in every lane, a row to a lane.
+// Attention over a paged cache: which rows, keys and values go together. The arithmetic is in
+// cpu/attention_tile.h. Internal to the isa_*.cpp files: see cpu/table.h.
 #pragma once
 
-#include "cpu/exp.h"
-#include "cpu/kernels.h"
-#include "cpu/matmul.h"
+#include "cpu/attention_tile.h"
 #include "cpu/vec.h"
 
 namespace vllm::cpu {
 namespace {
 
-constexpr i64 kRows = 32;  // rows, and keys, at a time: everything of a tile lies in the L2 cache,
-constexpr i64 kKeys = 32;  // and for heads of 128 nearly in the L1
+// Query tokens of one sequence, and KV heads with all the query heads that share them.
+struct Queries {
+  const PagedAttentionParams& p;
+  i64 sequence;
+  i64 token;
+  i64 tokens;
+  i64 kv_head;
+  i64 kv_heads;
 
-// With fewer rows than this, lanes go along the head instead of along the rows in q . k.
-constexpr i64 kFewRows = 8;
+  i64 group() const { return p.heads / p.kv_heads; }
+  i64 token_of(i64 row) const { return token + row / group(); }
+  i64 head_of(i64 head, i64 row) const { return (kv_head + head) * group() + row % group(); }
 
-constexpr float kLowest = -3.402823466e38f;
-
-// Part of the keys of a row, relative to the tile: [begin, end).
-struct Span {
-  i64 begin;
-  i64 end;
+  // The keys that a row sees: [first_key, end_key).
+  i64 end_key(i64 row) const {
+    return p.context_lens[sequence] - p.query_starts[sequence + 1] + token_of(row) + 1;
+  }
+  i64 first_key(i64 row) const {
+    return p.sliding_window > 0 ? at_least(end_key(row) - p.sliding_window, 0) : 0;
+  }
 };
-
-struct Attention {
-  alignas(64) float queries[kMaxHeadSize * kRows];  // few rows: [row][head]; many: [head][row]
-  alignas(64) float sums[kRows * kMaxHeadSize];     // [row][head]: the weighted values so far
-  alignas(64) float weights[kKeys * kRows];         // [key][row]: scores, then their exponentials
-  alignas(64) float converted_keys[kKeys * kMaxHeadSize];
-  alignas(64) float converted_values[kKeys * kMaxHeadSize];
-  alignas(64) float maxima[kRows];
-  alignas(64) float totals[kRows];                           // of the exponentials
-  alignas(64) float rescale[kRows];                          // what this tile scales the sums by
-  alignas(64) int visible_begin[kRows], visible_end[kRows];  // keys of the tile that a row sees
-  const float* keys[kKeys];                                  // [head]
-  const float* values[kKeys];
-  i64 rows;
-  i64 head_size;
-};
-
-inline i64 at_least(i64 x, i64 low) { return x < low ? low : x; }
-inline i64 at_most(i64 x, i64 high) { return x > high ? high : x; }
-inline i64 clamp(i64 x, i64 low, i64 high) { return at_most(at_least(x, low), high); }
-inline i64 lanes_up(i64 x) { return (x + kLanes - 1) / kLanes * kLanes; }
 
 inline const float* as_floats(const float* row, i64, float*) { return row; }
 template <typename T>
@@ -57,204 +37,121 @@ inline const float* as_floats(const T* row, i64 size, float* converted) {
   return converted;
 }
 
-// Points `keys` and `values` at the tile's tokens, in float32.
-template <typename T>
-inline void gather(const PagedAttentionParams& p, Attention& a, i64 sequence, i64 kv_head,
-                   i64 first, i64 count) {
-  const int* blocks = p.block_tables + sequence * p.block_tables_stride;
-  const T* keys = static_cast<const T*>(p.key_cache) + kv_head * p.key_head_stride;
-  const T* values = static_cast<const T*>(p.value_cache) + kv_head * p.value_head_stride;
+// Where the caches hold the keys and values of some tokens, for KV head 0.
+struct Offsets {
+  i64 key[kKeys];
+  i64 value[kKeys];
+  i64 count;
+};
+
+inline void locate(const Queries& q, i64 first, i64 end, Offsets& offsets) {
+  const PagedAttentionParams& p = q.p;
+  const int* blocks = p.block_tables + q.sequence * p.block_tables_stride;
   i64 index = first / p.block_size, slot = first % p.block_size;
-  for (i64 k = 0; k < count; ++k) {
-    const T* key = keys + blocks[index] * p.key_block_stride + slot * p.key_slot_stride;
-    const T* value = values + blocks[index] * p.value_block_stride + slot * p.value_slot_stride;
-    a.keys[k] = as_floats(key, p.head_size, a.converted_keys + k * kMaxHeadSize);
-    a.values[k] = as_floats(value, p.head_size, a.converted_values + k * kMaxHeadSize);
+  offsets.count = clamp(end - first, 0, kKeys);
+  for (i64 k = 0; k < offsets.count; ++k) {
+    const i64 block = blocks[index];
+    offsets.key[k] = block * p.key_block_stride + slot * p.key_slot_stride;
+    offsets.value[k] = block * p.value_block_stride + slot * p.value_slot_stride;
     if (++slot == p.block_size) slot = 0, ++index;
   }
 }
 
-// weights[key][row] = q . k, a row to a lane.
-inline void score_many_rows(Attention& a, i64 keys) {
-  for_pieces<kSums / 2>(0, keys, [&](i64 key, auto key_count) {
-    for_pieces<2>(0, lanes_up(a.rows) / kLanes, [&](i64 vector, auto vectors) {
-      constexpr int R = decltype(key_count)::value, V = decltype(vectors)::value;
-      const float* queries = a.queries + vector * kLanes;
-      Floats sums[R][V] = {};
-      accumulate(
-          sums, 0, a.head_size, [&](i64 d, int r) { return a.keys[key + r][d]; },
-          [&](i64 d, int v) { return load(queries + d * kRows + v * kLanes, All{}); });
-      for (int r = 0; r < R; ++r) {
-        for (int v = 0; v < V; ++v) {
-          store(a.weights + (key + r) * kRows + (vector + v) * kLanes, sums[r][v], All{});
-        }
-      }
-    });
-  });
-}
-
-// The same, a stretch of the head to a lane.
-inline void score_few_rows(Attention& a, i64 keys) {
-  for (i64 key = 0; key < keys; ++key) {
-    for (i64 row = 0; row < a.rows; ++row) {
-      const float* query = a.queries + row * kMaxHeadSize;
-      Floats sums[kUnroll] = {};
-      for_lanes(a.head_size, [&](i64 i, auto n, int slot) {
-        sums[slot] = multiply_add(load(query + i, n), load(a.keys[key] + i, n), sums[slot]);
-      });
-      a.weights[key * kRows + row] = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    }
-  }
-}
-
-inline void cap_scores(Attention& a, i64 keys, float cap) {
-  for (i64 key = 0; key < keys; ++key) {
-    for (i64 row = 0; row < a.rows; row += kLanes) {
-      float* score = a.weights + key * kRows + row;
-      // tanh x = 1 - 2 / (e^2x + 1): off by less than 2e-7, absolutely, in [-1, 1].
-      const Floats doubled = load(score, All{}) * (2.0f / cap);
-      store(score, cap - (2.0f * cap) / (exp(doubled) + 1.0f), All{});
-    }
-  }
-}
-
-// Scores to their exponentials, relative to the greatest score so far; 0 for keys out of sight.
-inline void exponentiate(Attention& a, i64 keys) {
-  for (i64 row = 0; row < a.rows; row += kLanes) {
-    const auto begin = load_bits<Ints>(a.visible_begin + row, All{});
-    const auto end = load_bits<Ints>(a.visible_end + row, All{});
-    const Floats before = load(a.maxima + row, All{});
-    Floats maximum = before;
-    for (i64 key = 0; key < keys; ++key) {
-      float* score = a.weights + key * kRows + row;
-      const int k = static_cast<int>(key);
-      Floats x = load(score, All{});
-      x = ((begin <= k) & (end > k)) ? x : broadcast(-__builtin_inff());
-      maximum = x > maximum ? x : maximum;
-      store(score, x, All{});
-    }
-    const Floats rescale = exp(before - maximum);
-    Floats total = load(a.totals + row, All{}) * rescale;
-    for (i64 key = 0; key < keys; ++key) {
-      float* score = a.weights + key * kRows + row;
-      const Floats weight = exp(load(score, All{}) - maximum);
-      total += weight;
-      store(score, weight, All{});
-    }
-    store(a.maxima + row, maximum, All{});
-    store(a.rescale + row, rescale, All{});
-    store(a.totals + row, total, All{});
-  }
-}
-
-// sums[row + r] = sums[row + r] * rescale + weights . values, over `span`.
-template <int R>
-inline void add_values(Attention& a, i64 row, Span span, bool rescaled) {
-  const auto add = [&](i64 d, auto vectors, auto n) {
-    constexpr int V = decltype(vectors)::value;
-    Floats sums[R][V];
-    for (int r = 0; r < R; ++r) {
-      const Floats rescale = broadcast(rescaled ? a.rescale[row + r] : 1.0f);
-      for (int v = 0; v < V; ++v) {
-        sums[r][v] = load(a.sums + (row + r) * kMaxHeadSize + d + v * kLanes, All{}) * rescale;
-      }
-    }
-    accumulate(
-        sums, span.begin, span.end, [&](i64 k, int r) { return a.weights[k * kRows + row + r]; },
-        [&](i64 k, int v) { return load(a.values[k] + d + v * kLanes, n); });
-    for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) {
-        store(a.sums + (row + r) * kMaxHeadSize + d + v * kLanes, sums[r][v], All{});
-      }
-    }
-  };
-  constexpr int kVectors = kSums / R < 8 ? kSums / R : 8;
-  const i64 whole = a.head_size / kLanes;
-  for_pieces<kVectors>(0, whole, [&](i64 v, auto vectors) { add(v * kLanes, vectors, All{}); });
-  if (a.head_size % kLanes) {
-    add(whole * kLanes, Count<1>{}, Some{a.head_size - whole * kLanes});
-  }
-}
-
-// Rows go together over the keys that all of them see, and alone over the rest: 0 times a value
-// that a row does not see would be NaN where that value is infinite.
-inline void add_all_values(Attention& a) {
-  for_pieces<4>(0, a.rows, [&](i64 row, auto row_count) {
-    constexpr int R = decltype(row_count)::value;
-    Span shared{0, kKeys};
-    for (i64 r = row; r < row + R; ++r) {
-      shared.begin = at_least(shared.begin, a.visible_begin[r]);
-      shared.end = at_most(shared.end, a.visible_end[r]);
-    }
-    shared.end = at_least(shared.end, shared.begin);
-    add_values<R>(a, row, shared, true);
-    for (i64 r = row; r < row + R; ++r) {
-      const Span before{a.visible_begin[r], at_most(shared.begin, a.visible_end[r])};
-      const Span after{at_least(shared.end, a.visible_begin[r]), a.visible_end[r]};
-      if (before.begin < before.end) add_values<1>(a, r, before, false);
-      if (after.begin < after.end) add_values<1>(a, r, after, false);
-    }
-  });
-}
-
-// Up to kRows rows of one KV head, from row `first` of the token `token` on.
+// Points the tile at one head of these tokens, in float32.
 template <typename T>
-inline void attend(const PagedAttentionParams& p, Attention& a, i64 sequence, i64 kv_head,
-                   i64 token, i64 first, i64 rows) {
-  const i64 group = p.heads / p.kv_heads;
-  const i64 before = p.context_lens[sequence] - p.query_starts[sequence + 1];
-  const auto token_of = [&](i64 row) { return token + (first + row) / group; };
-  const auto head_of = [&](i64 row) { return kv_head * group + (first + row) % group; };
-  const auto keys_end = [&](i64 row) { return before + token_of(row) + 1; };
-  const auto keys_begin = [&](i64 row) {
-    return p.sliding_window > 0 ? at_least(keys_end(row) - p.sliding_window, 0) : 0;
-  };
-
-  const bool few = rows < kFewRows;
-  a.rows = rows;
-  a.head_size = p.head_size;
-  for (i64 row = 0; row < lanes_up(rows); ++row) {
-    a.maxima[row] = kLowest;
-    a.totals[row] = 0;
-    a.visible_begin[row] = a.visible_end[row] = 0;
-    for (i64 d = 0; d < lanes_up(p.head_size); ++d) a.sums[row * kMaxHeadSize + d] = 0;
-    alignas(64) float query[kMaxHeadSize];
-    if (row < rows) {
-      const T* from = static_cast<const T*>(p.query) + token_of(row) * p.query_token_stride +
-                      head_of(row) * p.query_head_stride;
-      for_lanes(p.head_size,
-                [&](i64 i, auto n, int) { store(query + i, load(from + i, n) * p.scale, n); });
-    }
-    for (i64 d = 0; d < p.head_size; ++d) {
-      a.queries[few ? row * kMaxHeadSize + d : d * kRows + row] = row < rows ? query[d] : 0;
-    }
+inline void take(const PagedAttentionParams& p, Tile& tile, const Offsets& offsets, i64 kv_head) {
+  const T* keys = static_cast<const T*>(p.key_cache) + kv_head * p.key_head_stride;
+  const T* values = static_cast<const T*>(p.value_cache) + kv_head * p.value_head_stride;
+  tile.key_count = offsets.count;
+  for (i64 k = 0; k < offsets.count; ++k) {
+    const i64 place = k * kMaxHeadSize;
+    tile.keys[k] = as_floats(keys + offsets.key[k], p.head_size, tile.converted[0] + place);
+    tile.values[k] = as_floats(values + offsets.value[k], p.head_size, tile.converted[1] + place);
   }
+}
 
-  const i64 end = keys_end(rows - 1);
-  for (i64 tile = keys_begin(0); tile < end; tile += kKeys) {
-    const i64 keys = at_most(kKeys, end - tile);
-    for (i64 row = 0; row < rows; ++row) {
-      a.visible_begin[row] = static_cast<int>(clamp(keys_begin(row) - tile, 0, keys));
-      a.visible_end[row] = static_cast<int>(clamp(keys_end(row) - tile, 0, keys));
-    }
-    gather<T>(p, a, sequence, kv_head, tile, keys);
-    if (few) {
-      score_few_rows(a, keys);
-    } else {
-      score_many_rows(a, keys);
-    }
-    if (p.soft_cap > 0) cap_scores(a, keys, p.soft_cap);
-    exponentiate(a, keys);
-    add_all_values(a);
+template <typename T>
+inline void expect(const PagedAttentionParams& p, Ahead& ahead, const Offsets& offsets, i64 kv_head,
+                   i64 heads) {
+  const T* keys = static_cast<const T*>(p.key_cache) + kv_head * p.key_head_stride;
+  const T* values = static_cast<const T*>(p.value_cache) + kv_head * p.value_head_stride;
+  constexpr i64 kBytes = sizeof(T);
+  for (i64 k = 0; k < offsets.count; ++k) {
+    ahead.keys[k] = reinterpret_cast<const char*>(keys + offsets.key[k]);
+    ahead.values[k] = reinterpret_cast<const char*>(values + offsets.value[k]);
   }
+  ahead.tokens = offsets.count;
+  ahead.heads = heads;
+  ahead.key_head_bytes = p.key_head_stride * kBytes;
+  ahead.value_head_bytes = p.value_head_stride * kBytes;
+  ahead.size_bytes = p.head_size * kBytes;
+  ahead.token = ahead.head = 0;
+}
 
-  for (i64 row = 0; row < rows; ++row) {
-    T* out = static_cast<T*>(p.out) + token_of(row) * p.out_token_stride +
-             head_of(row) * p.out_head_stride;
-    for_lanes(p.head_size, [&](i64 i, auto n, int) {
-      store(out + i, load(a.sums + row * kMaxHeadSize + i, n) / a.totals[row], n);
-    });
+template <typename T>
+inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 kv_head, i64 skip) {
+  const i64 row_step = head.few() ? kMaxHeadSize : 1, element_step = head.few() ? 1 : kRows;
+  const i64 lanes = head.few() ? head.count : lanes_up(head.count);
+  for (i64 row = 0; row < lanes; ++row) {
+    float query[kMaxHeadSize] = {};  // lanes without a row compute with zeros
+    if (row < head.count) {
+      const T* from = static_cast<const T*>(q.p.query) +
+                      q.token_of(skip + row) * q.p.query_token_stride +
+                      q.head_of(kv_head, skip + row) * q.p.query_head_stride;
+      for_lanes(head.size,
+                [&](i64 i, auto n, int) { store(query + i, load(from + i, n) * q.p.scale, n); });
+    }
+    float* to =
+        rows.queries + (head.few() ? head.first * kMaxHeadSize : head.first) + row * row_step;
+    for (i64 i = 0; i < head.size; ++i) to[i * element_step] = query[i];
+    float* sums = rows.sums + (head.first + row) * kMaxHeadSize;
+    for (i64 i = 0; i < lanes_up(head.size); ++i) sums[i] = 0;
+    rows.maxima[head.first + row] = kLowest;
+    rows.totals[head.first + row] = 0;
   }
+}
+
+template <typename T>
+inline void store_out(const Queries& q, const Rows& rows, const Head& head, i64 kv_head, i64 skip) {
+  for (i64 row = 0; row < head.count; ++row) {
+    T* out = static_cast<T*>(q.p.out) + q.token_of(skip + row) * q.p.out_token_stride +
+             q.head_of(kv_head, skip + row) * q.p.out_head_stride;
+    const float* sums = rows.sums + (head.first + row) * kMaxHeadSize;
+    const float total = rows.totals[head.first + row];
+    for_lanes(head.size, [&](i64 i, auto n, int) { store(out + i, load(sums + i, n) / total, n); });
+  }
+}
+
+// Rows [skip, skip + count) of `heads` KV heads from `first_head` of `q` on. Heads take turns
+// within a tile: their keys lie side by side in memory.
+template <typename T>
+inline void attend(const Queries& q, Rows& rows, Tile& tile, i64 first_head, i64 heads, i64 skip,
+                   i64 count) {
+  const i64 step = count <= kFewRows ? count : lanes_up(count);
+  const auto head_at = [&](i64 h) { return Head{h * step, count, q.p.head_size}; };
+
+  for (i64 h = 0; h < heads; ++h) load_queries<T>(q, rows, head_at(h), first_head + h, skip);
+  for (i64 row = 0; row < lanes_up(count); ++row) tile.begin[row] = tile.end[row] = 0;
+
+  const i64 end = q.end_key(skip + count - 1);
+  Offsets buffers[2], *here = &buffers[0], *next = &buffers[1];
+  locate(q, q.first_key(skip), end, *here);
+  for (i64 key = q.first_key(skip); key < end; key += kKeys) {
+    locate(q, key + kKeys, end, *next);
+    for (i64 row = 0; row < count; ++row) {
+      tile.begin[row] = static_cast<int>(clamp(q.first_key(skip + row) - key, 0, here->count));
+      tile.end[row] = static_cast<int>(clamp(q.end_key(skip + row) - key, 0, here->count));
+    }
+    expect<T>(q.p, tile.ahead, *next, q.kv_head + first_head, heads);
+    for (i64 h = 0; h < heads; ++h) {
+      take<T>(q.p, tile, *here, q.kv_head + first_head + h);
+      attend_to_tile(rows, tile, head_at(h), q.p.soft_cap);
+    }
+    Offsets* const done = here;
+    here = next;
+    next = done;
+  }
+  for (i64 h = 0; h < heads; ++h) store_out<T>(q, rows, head_at(h), first_head + h, skip);
 }
 
 // The sequence that a query token is of: the first that ends after it, by halving.
@@ -271,19 +168,33 @@ inline i64 sequence_of(const PagedAttentionParams& p, i64 token) {
   return low;
 }
 
-// Item i is query token i % tokens, with all the query heads of KV head i / tokens.
+// Items are ordered by sequence, then KV head, then query token: tokens of a prefill that share
+// keys are neighbours, and so are the heads of a decoding token.
 template <typename T>
 inline void paged_attention(const PagedAttentionParams& p, i64 begin, i64 end) {
-  Attention a;
+  Rows rows;
+  Tile tile;
   for (i64 item = begin; item < end;) {
-    const i64 kv_head = item / p.tokens, token = item % p.tokens;
-    const i64 sequence = sequence_of(p, token);
-    const i64 tokens = at_most(p.query_starts[sequence + 1] - token, end - item);
-    const i64 rows = tokens * (p.heads / p.kv_heads);
-    for (i64 first = 0; first < rows; first += kRows) {
-      attend<T>(p, a, sequence, kv_head, token, first, at_most(rows - first, kRows));
+    const i64 sequence = sequence_of(p, item / p.kv_heads);
+    const i64 start = p.query_starts[sequence];
+    const i64 tokens = p.query_starts[sequence + 1] - start;
+    const i64 local = item - start * p.kv_heads;
+    const i64 left = at_most(end - item, tokens * p.kv_heads - local);
+    Queries q{p, sequence, start + local % tokens, tokens, local / tokens, left / tokens};
+    if (local % tokens != 0 || left < tokens) {  // a part of one head's tokens
+      q.tokens = at_most(tokens - local % tokens, left);
+      q.kv_heads = 1;
     }
-    item += tokens;
+    item += q.tokens * q.kv_heads;
+
+    const i64 count = q.tokens * q.group();
+    const i64 together = at_least(kRows / (count <= kFewRows ? count : lanes_up(count)), 1);
+    for (i64 head = 0; head < q.kv_heads; head += together) {
+      const i64 heads = at_most(q.kv_heads - head, together);
+      for (i64 skip = 0; skip < count; skip += kRows) {
+        attend<T>(q, rows, tile, head, heads, skip, at_most(count - skip, kRows));
+      }
+    }
   }
 }
 

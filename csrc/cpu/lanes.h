@@ -49,13 +49,32 @@ inline Floats multiply_add(Floats x, Floats y, Floats z) {
 #endif
 }
 
-inline float sum(Floats x) {
+// Sums of 4 lanes each, of which the sum is that of all lanes.
+inline __m128 quarters(Floats x) {
   __m128 parts[kLanes / 4];
   __builtin_memcpy(parts, &x, sizeof x);
   __m128 total = parts[0];
   for (int part = 1; part < kLanes / 4; ++part) total += parts[part];
+  return total;
+}
+
+inline float sum(Floats x) {
+  __m128 total = quarters(x);
   total += _mm_movehl_ps(total, total);
   return total[0] + total[1];
+}
+
+// to[i] = the sum of x[i]'s lanes.
+inline void sums_of(const Floats (&x)[4], float* to) {
+  __m128 a = quarters(x[0]), b = quarters(x[1]), c = quarters(x[2]), d = quarters(x[3]);
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  _mm_storeu_ps(to, (a + b) + (c + d));
+}
+
+inline float max(Floats x) {
+  float most = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
+  return most;
 }
 
 inline float square_root(float x) {  // not libm's: that would be one more thing to link
