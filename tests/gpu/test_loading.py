@@ -1,0 +1,146 @@
+"""Which file of device code really runs, and what is said when it is not there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vllm import _C
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[2]
+PTX = ROOT / "build" / "test-ptx"  # made by make_ptx.py, beside this file
+
+TRY_AN_OP = """
+import json, torch
+from vllm import _C, ops
+x = torch.ones(2, 64, device="cuda")
+said = ""
+try:
+    ops.rms_norm(torch.empty_like(x), x, x[0], 0.0)
+    torch.cuda.synchronize()
+except RuntimeError as error:
+    said = str(error)
+print(json.dumps(dict(said=said, loaded=_C.loaded_kernels())))
+"""
+
+
+def best_arch(names: list, major: int, minor: int) -> str:
+    """DESIGN §2 in other words than the library's: the highest folder that this GPU can run."""
+    exact = f"sm_{major}{minor}a"
+    if exact in names:
+        return exact
+    cubins = [n for n in names if re.fullmatch(rf"sm_{major}\d", n) and int(n[-1]) <= minor]
+    if cubins:
+        return max(cubins)
+    ptx = [n for n in names if re.fullmatch(r"compute_\d+", n)]
+    return max((n for n in ptx if int(n[8:]) <= 10 * major + minor), key=lambda n: int(n[8:]))
+
+
+def test_the_code_of_this_gpu_is_what_runs(sample, run_ops, assert_right):
+    one = sample("cuda")
+    assert_right(run_ops(one), one)
+    folder = Path(_C.code_folder())
+    names = [each.name for each in folder.iterdir()]
+    arch = best_arch(names, *torch.cuda.get_device_capability(0))
+    suffix = ".ptx" if arch.startswith("compute") else ".cubin"
+    loaded = {path for device, path in _C.loaded_kernels() if device == 0}
+    expected = {str(folder / arch / (n + suffix)) for n in ("layernorm", "activation", "rotary")}
+    assert expected <= loaded
+    assert {Path(path).parent.name for path in loaded} == {arch}
+    print(f"ran {folder.name}/{arch} on {torch.cuda.get_device_name(0)}")
+
+
+@pytest.fixture
+def code(tmp_path):
+    """A copy of the code folder that a test may spoil, and the folder in it that would run."""
+    folder = tmp_path / "code"
+    shutil.copytree(_C.code_folder(), folder)
+    names = [each.name for each in folder.iterdir()]
+    return folder, folder / best_arch(names, *torch.cuda.get_device_capability(0))
+
+
+def test_a_missing_file_is_an_error_that_says_so(run_fresh, code):
+    folder, arch = code
+    (arch / "layernorm.cubin").unlink()
+    answer = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))
+    assert f"{arch / 'layernorm.cubin'} is missing" in answer["said"]
+    assert "pip install --force-reinstall" in answer["said"]
+    assert answer["loaded"] == []
+
+
+def test_no_fitting_architecture_is_an_error_that_lists_what_there_is(run_fresh, code):
+    folder, _ = code
+    for arch in folder.iterdir():
+        if arch.name != "sm_70":
+            shutil.rmtree(arch)
+    if torch.cuda.get_device_capability(0)[0] == 7:
+        pytest.skip("this GPU runs sm_70")
+    said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
+    assert "no GPU code for cuda:0" in said
+    assert torch.cuda.get_device_name(0) in said
+    assert "holds sm_70" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"not an ELF file", None], ids=["empty", "text", "cut"])
+def test_a_damaged_file_is_an_error_that_names_it(run_fresh, code, content):
+    folder, arch = code
+    file = arch / "layernorm.cubin"
+    file.write_bytes(file.read_bytes()[:200] if content is None else content)
+    said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
+    assert "cuModuleLoadDataEx failed: CUDA_ERROR_" in said
+    assert str(file) in said
+
+
+def test_code_of_another_architecture_is_an_error_that_names_it(run_fresh, code):
+    folder, arch = code
+    other = "sm_70" if arch.name != "sm_70" else "sm_80"
+    shutil.copy(folder / other / "layernorm.cubin", arch)
+    said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
+    assert "cuModuleLoadDataEx failed: CUDA_ERROR_NO_BINARY_FOR_GPU" in said
+
+
+def test_ptx_that_does_not_compile_shows_the_compiler_s_words(run_fresh, code):
+    folder, _ = code
+    for arch in list(folder.iterdir()):
+        if arch.name != "compute_90":
+            shutil.rmtree(arch)
+    if torch.cuda.get_device_capability(0) < (9, 0):
+        pytest.skip("this GPU does not run PTX for 9.0")
+    ptx = folder / "compute_90" / "layernorm.ptx"
+    ptx.write_text(ptx.read_text().replace("ld.param.u64", "ld.parrot.u64", 1))
+    said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
+    assert str(ptx) in said
+    assert "ptxas" in said
+
+
+@pytest.mark.parametrize("variant", ["cu118", "cu121"])
+@pytest.mark.parametrize("arch", ["compute_70", "compute_80", "compute_90"])
+def test_the_ops_pass_through_ptx(run_fresh, variant, arch):
+    """The code paths of older GPUs: the op tests on CUDA again, on PTX that the driver compiles."""
+    folder = PTX / variant / arch
+    if not folder.is_dir():
+        pytest.skip(f"no {folder.relative_to(ROOT)}: python tests/gpu/make_ptx.py makes it")
+    major, minor = int(arch[-2]), int(arch[-1])
+    if torch.cuda.get_device_capability(0) < (major, minor):
+        pytest.skip(f"this GPU does not run PTX for {major}.{minor}")
+    answer = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))
+    assert answer == {"said": "", "loaded": [[0, str(folder / arch / "layernorm.ptx")]]}
+    tests = [str(ROOT / "tests" / "ops"), str(Path(__file__).with_name("test_kernels.py"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "VLLM_KERNEL_DIR": str(folder)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-4000:]
