@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,11 @@ from typing import Any
 
 from ci.errors import CiError
 from ci.matrix import Cuda, Matrix
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # Sources, the build's own code, and what computes its options.
 TREES = ("csrc", "cmake", "backend")
@@ -75,15 +81,10 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _settings(root: Path) -> Any:
-    """[tool.scikit-build] of pyproject.toml; the rest of that file decides on no native code."""
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    """What pyproject.toml says of compiling; METADATA and sdists are made without compilers."""
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)["tool"]["scikit-build"]
+    settings = tomllib.loads(text)["tool"]["scikit-build"]
+    return {key: value for key, value in settings.items() if key not in ("metadata", "sdist")}
 
 
 def _programs(root: Path) -> Iterator[tuple[str, str]]:

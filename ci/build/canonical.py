@@ -73,7 +73,7 @@ def build(
     defines = {
         "VLLM_TARGET_DEVICE": "cuda",
         **native.device_defines(compilers),
-        **native.release_defines(known, repo, _zig()),
+        **native.release_defines(known, repo, find_zig()),
     }
     environ = _environment(folder, commit)
     wheels: dict[str, Path] = {}
@@ -151,7 +151,8 @@ def _environment(folder: Path, commit: Commit) -> dict[str, str]:
     return environ
 
 
-def _zig() -> Path:
+def find_zig() -> Path:
+    """The compiler of a release, in the ziglang wheel. Raises BuildError without it."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
         raise BuildError(

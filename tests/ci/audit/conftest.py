@@ -1,0 +1,131 @@
+"""A small wheel that passes the audit, of real native parts, and the commit it is of."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from ci import versions
+from ci.audit.contents import device_members
+from ci.matrix import Cuda, Matrix
+from ci.wheel.archive import Compressor, Member
+from ci.wheel.build_info import BuildInfo
+from ci.wheel.pack import repack
+from tests.ci.support.toolchain import device_code, extension
+
+TAG = "cp38-abi3-manylinux1_x86_64"
+PYPROJECT = '[project]\nname = "vllm"\nscripts = { vllm = "vllm.main:main" }\n'
+FILES = {
+    "python/vllm/__init__.py": '"""A package."""\n',
+    "python/vllm/ops/__init__.py": "",
+    "python/vllm/py.typed": "",
+    "csrc/kernels/tiny.cu": "",
+    "csrc/kernels/tiny.cuh": "",
+    "pyproject.toml": PYPROJECT,
+    "LICENSE": "Take it.\n",
+}
+LIBRARY = """
+#include <stdlib.h>
+void* PyModule_Create2(void*, int);
+void* PyInit__C(void) { return PyModule_Create2(malloc(8), 3); }
+"""
+
+
+@pytest.fixture(scope="session")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one commit of a tiny project."""
+    path = tmp_path_factory.mktemp("repo")
+    for name, text in FILES.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-C", str(path), *command], check=True, env=environ)
+    return path
+
+
+@pytest.fixture(scope="session")
+def commit(repo: Path) -> str:
+    command = ["git", "-C", str(repo), "rev-parse", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return extension(tmp_path_factory.mktemp("library"), LIBRARY)
+
+
+@dataclass
+class Sample:
+    """The parts of a wheel, to be changed before it is written."""
+
+    cuda: Cuda
+    version: str
+    build: BuildInfo
+    folder: Path
+    members: dict[str, bytes] = field(default_factory=dict)
+    tag: str = TAG
+    torch: str = ""
+    python: str = ">=3.8"
+
+    def write(self) -> Path:
+        """The wheel as a file; RECORD and the rest of dist-info agree with each other."""
+        torch = f"Requires-Dist: torch{self.torch}\n" if self.torch else ""
+        metadata = (
+            "Metadata-Version: 2.2\nName: vllm\nVersion: 0\n"
+            f"Requires-Python: {self.python}\n{torch}\n"
+        )
+        wheel = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: false\nTag: none\n\n"
+        about = {
+            "METADATA": metadata.encode(),
+            "WHEEL": wheel.encode(),
+            "build.json": self.build.render(),
+            "licenses/LICENSE": b"Take it.\n",
+            "entry_points.txt": b"[console_scripts]\nvllm = vllm.main:main\n",
+        }
+        members = [Member(name, data) for name, data in self.members.items()]
+        members += [Member(f"vllm-0.dist-info/{name}", data) for name, data in about.items()]
+        name, data = repack(
+            members, version=self.version, tag=self.tag, timestamp=0, compress=Compressor()
+        )
+        path = self.folder / name
+        path.write_bytes(data)
+        return path
+
+    def of(self, **changes: object) -> Sample:
+        """This sample with another build record."""
+        self.build = replace(self.build, **changes)  # type: ignore[arg-type]
+        return self
+
+
+@pytest.fixture
+def make(
+    the_matrix: Matrix, commit: str, library: bytes, tmp_path: Path
+) -> Callable[[str], Sample]:
+    """Makes the sample of a variant, in order."""
+
+    def make(variant: str) -> Sample:
+        cuda = the_matrix.variant(variant)
+        digest = "sha256:" + "0" * 64
+        sample = Sample(
+            cuda,
+            versions.public(the_matrix.version, cuda.local),
+            BuildInfo(commit, cuda.version, False, digest, variant),
+            tmp_path,
+            torch=cuda.torch,
+        )
+        python = {name for name in FILES if name.startswith("python/")}
+        sample.members = {name[len("python/") :]: FILES[name].encode() for name in python}
+        sample.members["vllm/_C.abi3.so"] = library
+        forms = [*((arch, "cubin") for arch in cuda.archs), *((arch, "ptx") for arch in cuda.ptx)]
+        for name, (arch, form) in zip(device_members(cuda, "tiny"), forms):
+            sample.members[name] = device_code(variant, arch, form)
+        return sample
+
+    return make

@@ -1,0 +1,98 @@
+"""The matrix: what it holds, what it refuses, and the copies of it that files cannot avoid."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from ci import matrix
+from ci.matrix import Matrix, MatrixError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+TABLE = tomllib.loads(matrix.DEFAULT_PATH.read_text(encoding="utf-8"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def changed(*path: Any, to: Any) -> dict[str, Any]:
+    """The shipped table with one value replaced."""
+    table: Any = copy.deepcopy(TABLE)
+    place = table
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return dict(table)
+
+
+def test_the_shipped_variants(the_matrix: Matrix) -> None:
+    assert [(cuda.variant, cuda.local) for cuda in the_matrix.cudas] == [
+        ("cu118", "cu118"),
+        ("cu121", None),
+    ]
+    assert the_matrix.default.version == "12.1"
+    assert the_matrix.variant("cu118").version == "11.8"
+
+
+def test_every_variant_has_code_for_each_promised_gpu(the_matrix: Matrix) -> None:
+    """DESIGN §2: 7.0, 7.5, 8.0, 8.6, 8.9, 9.0, also 9.0a from CUDA 12, and PTX for later GPUs."""
+    for cuda in the_matrix.cudas:
+        suffixed = ("9.0a",) if int(cuda.version.split(".")[0]) >= 12 else ()
+        assert cuda.archs == ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", *suffixed)
+        assert cuda.ptx
+        assert SpecifierSet(cuda.torch).contains("2.1.0")
+    assert not SpecifierSet(the_matrix.variant("cu118").torch).contains("2.8.0")
+
+
+def test_an_unknown_variant_lists_the_known(the_matrix: Matrix) -> None:
+    with pytest.raises(MatrixError, match="use one of: cu118, cu121"):
+        the_matrix.variant("cu999")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (changed("cuda", 1, "default", to=False), r"exactly one .* found: \[\]"),
+        (changed("cuda", 0, "default", to=True), r"found: \['11.8', '12.1'\]"),
+        (changed("cuda", 0, "version", to="12.1"), "two .* have the same version"),
+        (changed("cuda", 0, "torch", to="2.1"), "Invalid specifier"),
+        (changed("release", "version", to="0.5.x"), "Invalid version"),
+        (changed("release", "version", to="0.5.04"), "'v0.5.4' is not the tag of"),
+        (changed("release", "tag", to="v0.5.5"), "'v0.5.5' is not the tag of version '0.5.4'"),
+    ],
+)
+def test_contradictions_are_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(MatrixError, match=message):
+        matrix.parse(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("not toml", "restore the file"), ("", "missing or misplaced key: 'release'")],
+)
+def test_an_unreadable_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_text(text)
+    with pytest.raises(MatrixError, match=message) as caught:
+        matrix.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(MatrixError, match=r"No such file"):
+        matrix.load(tmp_path / "matrix.toml")
+
+
+def test_pyproject_agrees_with_the_matrix(the_matrix: Matrix) -> None:
+    """The copies that a static file cannot avoid."""
+    assert PYPROJECT["project"]["requires-python"] == f">={the_matrix.abi3}"
+    assert PYPROJECT["tool"]["scikit-build"]["wheel"]["py-api"] == "cp38"
+    assert the_matrix.abi3 == min(the_matrix.pythons, key=lambda v: [*map(int, v.split("."))])
