@@ -1,0 +1,156 @@
+"""Host time of one op call: what a caller waits for, beside the kernel's own work.
+
+    python benchmarks/host_overhead.py [--json FILE]
+
+Each op is called with torch tensors of no rows, where there is nothing to compute or launch, and of
+one row of 64 elements: on the CPU and, where there is one, on CUDA. There, no rows against one row
+is the price of the stream, the context and ``cuLaunchKernel``; calls come in bursts that the launch
+queue holds. Tensors are read in both ways that the library has for torch, and `torch.add` on the
+same tensors stands beside for comparison.
+
+A figure is the median of the means of many bursts, less an empty call, in microseconds. The goals
+are those of DESIGN D4: 1.5 for an op with the DLPack table, 0.6 a tensor without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import torch
+
+import vllm
+from vllm import _C, ops
+
+Call = Callable[[], object]
+
+WIDTH = 64
+BURST = 200  # calls; the launch queue of a GPU holds about a thousand
+BURSTS = 200
+TENSORS = {
+    "rms_norm": 3,
+    "fused_add_rms_norm": 3,
+    "silu_and_mul": 2,
+    "rotary_embedding": 4,
+    "torch.add": 3,
+}
+
+
+def microseconds(call: Call, settle: Call) -> float:
+    """The host time of one call; `settle` empties the launch queue between bursts."""
+
+    def median(function: Call) -> float:
+        means = []
+        for _ in range(BURSTS):
+            start = time.perf_counter()
+            for _ in range(BURST):
+                function()
+            means.append((time.perf_counter() - start) / BURST * 1e6)
+            settle()
+        return statistics.median(means[BURSTS // 10 :])  # the first ones warm up
+
+    return median(call) - median(lambda: None)
+
+
+def calls(rows: int, device: str) -> Dict[str, Call]:
+    def ones(*shape: int) -> torch.Tensor:
+        return torch.ones(shape, device=device)
+
+    out, x, residual, weight = ones(rows, WIDTH), ones(rows, WIDTH), ones(rows, WIDTH), ones(WIDTH)
+    half, positions = ones(rows, WIDTH // 2), torch.zeros(rows, dtype=torch.int64, device=device)
+    cache = ones(4, 32)
+    return {
+        "rms_norm": lambda: ops.rms_norm(out, x, weight, 1e-6),
+        "fused_add_rms_norm": lambda: ops.fused_add_rms_norm(x, residual, weight, 1e-6),
+        "silu_and_mul": lambda: ops.silu_and_mul(half, x),
+        "rotary_embedding": lambda: ops.rotary_embedding(positions, x, residual, 32, cache),
+        "torch.add": lambda: torch.add(x, residual, out=out),
+    }
+
+
+def measure(device: str) -> List[Dict[str, object]]:
+    """A record per way of reading tensors, number of rows, and op."""
+    settle: Call = torch.cuda.synchronize if device == "cuda" else lambda: None
+    has_table = hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
+    records: List[Dict[str, object]] = []
+    for source in ["table", "attributes"] if has_table else ["attributes"]:
+        _C.use_torch_attributes(source == "attributes")
+        for rows in (0, 1):
+            for op, call in calls(rows, device).items():
+                if op == "torch.add" and source == "attributes" and has_table:
+                    continue  # the same call once more
+                taken = microseconds(call, settle)
+                records.append(
+                    {
+                        "device": device,
+                        "source": "torch" if op == "torch.add" else source,
+                        "rows": rows,
+                        "op": op,
+                        "microseconds": round(taken, 3),
+                        "microseconds_per_tensor": round(taken / TENSORS[op], 3),
+                    }
+                )
+    _C.use_torch_attributes(False)
+    return records
+
+
+def machine() -> Dict[str, object]:
+    model = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": f"{len(model)} × {model[0]}" if model else platform.processor(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def commit() -> str:
+    """The commit of the installed build or, where it has none, of the tree."""
+    if vllm.__commit__:
+        return vllm.__commit__
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Host time of one op call")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    arguments = parser.parse_args()
+    records = []
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        records += measure(device)
+    is_tracing = microseconds(lambda: ops._is_tracing(), lambda: None)
+    result = {
+        "commit": commit(),
+        "machine": machine(),
+        "unit": "microseconds",
+        "is_tracing": round(is_tracing, 3),
+        "records": records,
+    }
+    print(f"{'device':7}{'source':12}{'rows':>4}  {'op':20}{'µs':>8}{'µs a tensor':>13}")
+    for record in records:
+        print(
+            "{device:7}{source:12}{rows:4}  {op:20}{microseconds:8.3f}"
+            "{microseconds_per_tensor:13.3f}".format(**record)
+        )
+    print(f"of which, to see whether Dynamo is tracing: {is_tracing:.3f} µs")
+    if arguments.json:
+        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+        arguments.json.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
