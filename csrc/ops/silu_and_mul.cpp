@@ -15,16 +15,20 @@ cuda::Kernel cuda_kernels[kFloatTypes][2] = {
     {{"activation", "silu_and_mul_bf16"}, {"activation", "silu_and_mul_bf16_vec"}},
 };
 
-// The shape of out, but for a last dimension twice as long.
-void require_twice_as_wide(const Tensor& input, const Tensor& out) {
-  const int last = out.ndim - 1;
-  bool fits = input.ndim == out.ndim && input.shape[last] == 2 * out.shape[last];
-  for (int i = 0; fits && i < last; ++i) fits = input.shape[i] == out.shape[i];
+// The shape of input, but for a last dimension half as long.
+void require_half_as_wide(const Tensor& out, const Tensor& input) {
+  const int last = input.ndim - 1;
+  if (input.shape[last] % 2 != 0) {
+    refuse(ErrorKind::value, kOp, input, concat("has shape ", shape_text(input)),
+           "an even last dimension: two halves");
+  }
+  Tensor half = input;
+  half.shape[last] /= 2;
+  bool fits = out.ndim == input.ndim;
+  for (int i = 0; fits && i <= last; ++i) fits = out.shape[i] == half.shape[i];
   if (fits) return;
-  Tensor wanted = out;
-  wanted.shape[last] *= 2;
-  refuse(ErrorKind::value, kOp, input, concat("has shape ", shape_text(input)),
-         concat(shape_text(wanted), ", twice the last dimension of 'out'"));
+  refuse(ErrorKind::value, kOp, out, concat("has shape ", shape_text(out)),
+         concat(shape_text(half), ", half of the last dimension of 'input'"));
 }
 
 void run_silu_on_cuda(const SiluAndMulParams& params, const Tensor& input) {
@@ -45,9 +49,9 @@ void silu_and_mul(const Tensor& out, const Tensor& input) {
   require_float(kOp, input);
   require_same_dtype(kOp, out, input);
   require_same_device(kOp, out, input);
-  const Rows out_rows = require_rows(kOp, out);
-  require_twice_as_wide(input, out);
   const Rows in_rows = require_rows(kOp, input);
+  require_half_as_wide(out, input);
+  const Rows out_rows = require_rows(kOp, out);
   require_writable(kOp, out);
   require_disjoint(kOp, out, input, Sharing::none);
 
