@@ -23,7 +23,8 @@ def paged_attention(
     queries query_starts[i] .. query_starts[i + 1]. A query sees itself and what is before it or,
     with a sliding window, the last `sliding_window` of these.
     """
-    heads, block_size, kv_heads = query.shape[1], key_cache.shape[1], key_cache.shape[2]
+    block_size = key_cache.shape[1]
+    group = query.shape[1] // key_cache.shape[2]  # query heads that share a KV head
     out = np.empty(query.shape, np.float64)
     for i, context in enumerate(context_lens):
         first, last = query_starts[i], query_starts[i + 1]
@@ -31,14 +32,13 @@ def paged_attention(
             end = context - (last - token) + 1
             begin = max(0, end - sliding_window) if sliding_window else 0
             seen = np.arange(begin, end)
-            blocks, slots = block_tables[i][seen // block_size], seen % block_size
-            for head in range(heads):
-                kv_head = head // (heads // kv_heads)
-                keys = key_cache[blocks, slots, kv_head].astype(np.float64)
-                values = value_cache[blocks, slots, kv_head].astype(np.float64)
-                scores = keys @ query[token, head].astype(np.float64) * scale
-                if soft_cap:
-                    scores = soft_cap * np.tanh(scores / soft_cap)
-                weights = np.exp(scores - scores.max())
-                out[token, head] = weights @ values / weights.sum()
+            places = block_tables[i][seen // block_size], seen % block_size
+            keys = key_cache[places].astype(np.float64).repeat(group, axis=1)
+            values = value_cache[places].astype(np.float64).repeat(group, axis=1)
+            scores = scale * np.einsum("hd,khd->hk", query[token].astype(np.float64), keys)
+            if soft_cap:
+                scores = soft_cap * np.tanh(scores / soft_cap)
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            weights /= weights.sum(axis=1, keepdims=True)
+            out[token] = np.einsum("hk,khd->hd", weights, values)
     return out
