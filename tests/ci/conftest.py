@@ -70,15 +70,22 @@ def store(new_store: Callable[[], Store]) -> Store:
     return new_store()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore waits between its tries; here nobody else needs the time."""
+    name = "botocore.retries.standard.ExponentialBackoff.delay_amount"
+    monkeypatch.setattr(name, lambda self, context: 0.0)
+
+
 @functools.cache
-def _client(endpoint_url: str) -> S3Client:
+def client_of(endpoint_url: str) -> S3Client:
     """One client for all buckets: making one takes longer than most tests."""
     return make_client()
 
 
 def new_s3_store() -> S3Store:
     """An empty bucket that anyone may read, as docs/publishing.md sets one up."""
-    client = _client(os.environ["AWS_ENDPOINT_URL"])
+    client = client_of(os.environ["AWS_ENDPOINT_URL"])
     name = f"bucket{next(_numbers)}"
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     client.put_bucket_policy(Bucket=name, Policy=READER.read_text().replace("BUCKET", name))

@@ -37,15 +37,7 @@ def operations(store: S3Store) -> list[Callable[[], object]]:
     ]
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore waits between its tries; here nobody else needs the time."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", _no_delay)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-
-def _no_delay(self: object, context: object) -> float:
-    return 0.0
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +46,7 @@ def _no_delay(self: object, context: object) -> float:
 def test_a_refusal_says_what_to_look_at_and_shows_no_credentials(
     s3_store: S3Store, s3_endpoint: Endpoint, code: str
 ) -> None:
-    s3_endpoint.fault = lambda number, environ, carry_out: error(403, code)
+    s3_endpoint.fault = lambda environ, carry_out: error(403, code)
     for operation in operations(s3_store):
         with pytest.raises(AccessDenied) as caught:
             operation()
@@ -108,7 +100,7 @@ def test_a_failing_bucket_is_tried_again_and_then_given_up(
     s3_store: S3Store, s3_endpoint: Endpoint, status: int
 ) -> None:
     before = len(s3_endpoint.requests)
-    s3_endpoint.fault = lambda number, environ, carry_out: error(status, "InternalError")
+    s3_endpoint.fault = lambda environ, carry_out: error(status, "InternalError")
     with pytest.raises(StoreUnavailable, match="the same command again"):
         s3_store.get("x")
     assert len(s3_endpoint.requests) - before == 4
@@ -118,7 +110,7 @@ def once(what: Callable[[Callable[[], Answer]], Answer]) -> Callable[..., Answer
     """A fault of the next request only."""
     left = [what]
 
-    def fault(number: int, environ: object, carry_out: Callable[[], Answer]) -> Answer:
+    def fault(environ: object, carry_out: Callable[[], Answer]) -> Answer:
         return left.pop()(carry_out) if left else carry_out()
 
     return fault
@@ -163,7 +155,7 @@ def test_a_body_that_breaks_off_is_an_error_and_not_a_short_object(
     s3_store.create("x", Body.of(b"0123456789"))
     entry = s3_store.head("x")
 
-    def half(number: int, environ: object, carry_out: Callable[[], Answer]) -> Answer:
+    def half(environ: object, carry_out: Callable[[], Answer]) -> Answer:
         status, headers, body = carry_out()
         return status, headers, body[: len(body) // 2]
 

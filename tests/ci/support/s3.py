@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 Environ = dict[str, Any]
@@ -32,7 +32,7 @@ ERROR = (
 )
 
 
-class HungUp(Exception):
+class HungUp(ConnectionError):
     """The connection is closed without another word."""
 
 
@@ -40,17 +40,17 @@ class Endpoint:
     """The WSGI application, and what a test wants to see of it.
 
     requests: (method, raw path) of everything that was asked, in order.
-    fault: called with the number of the request and a function that carries it out; whatever it
-    returns is the answer. It may carry the request out or not, and raise HungUp.
+    fault: called with each request and a function that carries it out; what it returns is the
+    answer. It may carry the request out or not, and raise HungUp.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
         self.sent = 0  # bytes of the bodies that came in
         self.received = 0  # bytes of the bodies that went out
-        self.fault: Callable[[int, Environ, Callable[[], Answer]], Answer] | None = None
+        self.fault: Callable[[Environ, Callable[[], Answer]], Answer] | None = None
         self.url = ""
-        self._moto: WsgiApp = DomainDispatcherApplication(create_backend_app)
+        self._moto: WsgiApp = create_backend_app("s3")
         self._one_at_a_time = threading.RLock()
 
     def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
@@ -59,23 +59,27 @@ class Endpoint:
             path = raw.partition("?")[0]
             environ["RAW_URI"] = environ["REQUEST_URI"] = raw
             environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
-            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             self.requests.append((environ["REQUEST_METHOD"], path))
-            self.sent += len(body)
-
-            def carry_out() -> Answer:
-                return self._carry_out(environ, body)
-
-            if self.fault is None:
-                answer = carry_out()
-            else:
-                answer = self.fault(len(self.requests) - 1, environ, carry_out)
-            status, headers, content = answer
+            try:
+                status, headers, content = self._answer(environ)
+            except HungUp:
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                raise
             self.received += len(content)
             start(status, headers)
             return [content]
 
-    def _carry_out(self, environ: Environ, body: bytes) -> Answer:
+    def _answer(self, environ: Environ) -> Answer:
+        if self.fault is None:
+            return self._carry_out(environ)
+        return self.fault(environ, lambda: self._carry_out(environ))
+
+    def _carry_out(self, environ: Environ) -> Answer:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        self.sent += len(body)
+        if len(body) != length:
+            return error(400, "IncompleteBody")
         refusal = self._refusal(environ, body)
         if refusal is not None:
             return refusal
@@ -118,7 +122,11 @@ def error(status: int, code: str) -> Answer:
     body = ERROR.format(code).encode()
     return (
         f"{status} {code}",
-        [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))],
+        [
+            ("Content-Type", "application/xml"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),  # the body of the request may be unread
+        ],
         body,
     )
 
@@ -128,19 +136,6 @@ class _Handler(WSGIRequestHandler):
 
     def log(self, *args: object) -> None:
         pass
-
-    def run_wsgi(self) -> None:
-        try:
-            super().run_wsgi()
-        except HungUp:
-            self.hang_up()
-
-    def connection_dropped(self, error: BaseException, environ: Environ | None = None) -> None:
-        pass
-
-    def hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

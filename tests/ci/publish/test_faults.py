@@ -1,0 +1,60 @@
+"""Every storage call of a publication fails in every way, and the same command again heals it.
+
+Throughout, a reader looks at each state: no link may lead to a missing or a different file. On a
+folder these are all faults there are; on S3 one call of each role, each time with another kind
+(`python -m benchmarks.publish_faults` runs all of them there too).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.ci.conftest import client_of
+from tests.ci.support.experiment import ABSORBED, STOPPED, Experiment, prepare, role
+from tests.ci.support.faults import KINDS, MUTATING, Fault
+from tests.ci.support.labs import FolderLab, S3Lab, memory_folder
+from tests.ci.support.s3 import Endpoint
+from tests.ci.support.wheels import Factory
+
+
+def test_on_a_folder_every_fault_is_healed_by_the_same_command(
+    factory: Factory, tmp_path: Path
+) -> None:
+    with memory_folder(tmp_path) as folder:
+        experiment = prepare(FolderLab(folder), factory)
+        outcomes = Counter(experiment.run(fault) for fault in experiment.faults())
+    # A folder's errors are never retried, so whatever fails stops the publication.
+    assert outcomes == {STOPPED: sum(1 for _ in experiment.faults())}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_on_s3_a_fault_of_each_role_is_healed_by_the_same_command(
+    factory: Factory, s3_endpoint: Endpoint
+) -> None:
+    # One variant: two would only repeat every role, and each request costs milliseconds.
+    one = replace(factory, matrix=replace(factory.matrix, cudas=(factory.matrix.default,)))
+    experiment = prepare(S3Lab(s3_endpoint, client_of(s3_endpoint.url)), one)
+    chosen = one_of_each_role(experiment)
+    outcomes = {fault: experiment.run(fault) for fault in chosen}
+    # What botocore may repeat heals in the same run; the rest needs the command again.
+    for fault, outcome in outcomes.items():
+        method = experiment.calls[fault.call][0]
+        if fault.kind in ("crash", "403"):
+            assert outcome == STOPPED, fault
+        elif method not in ("get", "list") or fault.position != "mid-body":
+            assert outcome == ABSORBED, fault
+
+
+def one_of_each_role(experiment: Experiment) -> list[Fault]:
+    """The first call of each role: a write in every position, a read in one."""
+    chosen: dict[tuple[str, str], Fault] = {}
+    for fault in experiment.faults():
+        method, key = experiment.calls[fault.call]
+        place = (role(method, key), fault.position if method in MUTATING else "")
+        if fault.kind == KINDS[len(chosen) % len(KINDS)]:
+            chosen.setdefault(place, fault)
+    return list(chosen.values())
