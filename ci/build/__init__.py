@@ -10,7 +10,10 @@ from rich.console import Console
 
 from ci import git, matrix, versions
 from ci.build import canonical, toolkit
+from ci.build.donors import Donors
 from ci.build.lock import locked
+from ci.digest import native_digest
+from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Cuda, Matrix
 from ci.names import python_tag
@@ -27,22 +30,61 @@ def build(
     *,
     commit: Optional[Commit] = None,
     variants: Sequence[str] = (),
+    donors: Optional[Donors] = None,
     console: Optional[Console] = None,
 ) -> list[Path]:
     """Leaves in `out` the wheels of the commit checked out in `repo`, and returns their paths.
 
     For each variant (all of the matrix, unless `variants` names some): the wheel of the documented
     name and the one of the commit's development version, both for every Python. What an earlier
-    call compiled is used again. Raises GitError, BuildError and ToolkitError.
+    call compiled is used again, and so are native files of wheels that `donors` finds.
+    Raises GitError, MatrixError, BuildError and ToolkitError.
     """
     commit = commit or git.read(repo)
     console = console or Console()
     known = matrix.load(repo / "ci" / "matrix.toml")
     chosen = [known.variant(name) for name in variants] or list(known.cudas)
-    with locked(repo / BUILD, console):
-        toolkits = toolkit.fetch(chosen, repo / BUILD / "toolkit", console)
-        wheels = canonical.build(repo, repo / BUILD, known, toolkits, commit, console)
+    folder = (repo / BUILD).resolve()
+    with locked(folder, console):
+        prebuilt = _borrow(repo, known, chosen, donors, folder / "prebuilt", console)
+        missing = [cuda for cuda in chosen if cuda.variant not in prebuilt]
+        toolkits = toolkit.fetch(missing, folder / "toolkit", console)
+        wheels = canonical.build(
+            repo.resolve(),
+            folder,
+            known,
+            commit,
+            toolkits=toolkits,
+            prebuilt=prebuilt,
+            console=console,
+        )
         return _pack(wheels, out, known, commit)
+
+
+def _borrow(
+    repo: Path,
+    known: Matrix,
+    cudas: Sequence[Cuda],
+    donors: Optional[Donors],
+    folder: Path,
+    console: Console,
+) -> dict[str, Path]:
+    """Native files of other wheels, of the variants for which there are any that can be trusted."""
+    prebuilt: dict[str, Path] = {}
+    if donors is None:
+        return prebuilt
+    for cuda in cudas:
+        digest = native_digest(repo, known, cuda)
+        try:
+            found = donors.native_files(cuda, digest, folder / cuda.variant)
+        except CiError as error:
+            console.print(f"{cuda.variant}: compiling, for {error}", markup=False)
+            continue
+        if found is not None:
+            prebuilt[cuda.variant] = found
+            source = donors.used[cuda.variant]
+            console.print(f"{cuda.variant}: native files of commit {source}, nothing to compile")
+    return prebuilt
 
 
 def wheel_versions(known: Matrix, cuda: Cuda, commit: Commit) -> list[str]:

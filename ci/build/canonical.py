@@ -63,41 +63,65 @@ def build(
     repo: Path,
     folder: Path,
     known: Matrix,
-    toolkits: Mapping[str, Path],
     commit: Commit,
+    *,
+    toolkits: Mapping[str, Path],
+    prebuilt: Mapping[str, Path],
     console: Console,
 ) -> dict[str, Path]:
-    """The canonical wheel of every variant in `toolkits`, in ``folder/canonical``."""
-    cudas = [known.variant(name) for name in toolkits]
-    compilers = [native.DeviceCompiler.nvrtc(cuda, toolkits[cuda.variant]) for cuda in cudas]
-    defines = {
-        "VLLM_TARGET_DEVICE": "cuda",
-        **native.device_defines(compilers),
-        **native.release_defines(known, repo, find_zig()),
-    }
-    environ = _environment(folder, commit)
-    wheels: dict[str, Path] = {}
-    for cuda in cudas:
-        info = BuildInfo(
-            commit=commit.sha,
-            cuda=cuda.version,
-            dirty=commit.dirty,
-            native_digest=digest.native_digest(repo, known, cuda),
-            variant=cuda.variant,
-        )
-        record = folder / f"release-{cuda.variant}.json"
-        record.write_bytes(info.render())
-        settings = {
-            "build-dir": str(folder / "release"),
-            "install.components": f"host;{cuda.variant};info",
-            **{f"cmake.define.{name}": value for name, value in defines.items()},
-            "cmake.define.VLLM_BUILD_INFO": str(record),
+    """The canonical wheel of every variant, in ``folder/canonical``.
+
+    toolkits: what the variants that are compiled are compiled with.
+    prebuilt: the native files of those that are not, laid out as in a wheel.
+    """
+    compiled: dict[str, str] = {}
+    if toolkits:
+        compilers = [
+            native.DeviceCompiler.nvrtc(known.variant(variant), path)
+            for variant, path in toolkits.items()
+        ]
+        compiled = {
+            **native.device_defines(compilers),
+            **native.release_defines(known, repo, find_zig()),
         }
-        environ["VLLM_CUDA_VERSION"] = cuda.version
-        wheels[cuda.variant] = _run_backend(
-            repo, folder / "canonical", settings, environ, cuda.variant, console
+    wheels: dict[str, Path] = {}
+    for cuda in known.cudas:
+        variant = cuda.variant
+        if variant in prebuilt:
+            defines = {"VLLM_VARIANTS": variant, "VLLM_PREBUILT": str(prebuilt[variant])}
+            build_folder, title = folder / f"assembled-{variant}", f"{variant}: assembling"
+        elif variant in toolkits:
+            # The first of them compiles for all, the others find everything done.
+            first = variant == next(iter(toolkits))
+            defines, build_folder = compiled, folder / "release"
+            title = "compiling" if first else f"{variant}: assembling"
+        else:
+            continue
+        record = folder / f"release-{variant}.json"
+        record.write_bytes(_build_info(repo, known, commit, variant).render())
+        settings = {
+            "build-dir": str(build_folder),
+            "install.components": f"host;{variant};info",
+            "cmake.define.VLLM_TARGET_DEVICE": "cuda",
+            "cmake.define.VLLM_BUILD_INFO": str(record),
+            **{f"cmake.define.{name}": value for name, value in defines.items()},
+        }
+        environ = {**_environment(folder, commit), "VLLM_CUDA_VERSION": cuda.version}
+        wheels[variant] = _run_backend(
+            repo, folder / "canonical", settings, environ, title, console
         )
     return wheels
+
+
+def _build_info(repo: Path, known: Matrix, commit: Commit, variant: str) -> BuildInfo:
+    cuda = known.variant(variant)
+    return BuildInfo(
+        commit=commit.sha,
+        cuda=cuda.version,
+        dirty=commit.dirty,
+        native_digest=digest.native_digest(repo, known, cuda),
+        variant=variant,
+    )
 
 
 def _run_backend(
@@ -123,12 +147,12 @@ def _run_backend(
             made = Path(builder.build("wheel", temporary, dict(settings)))
         except Failed as error:
             raise BuildError(
-                f"building the {title} wheel failed:\n{error.output}",
+                f"building a wheel failed ({title}):\n{error.output}",
                 means="the compiler's or CMake's own words are above",
                 do="correct the sources; the same command goes on from what is compiled",
             ) from error
         except BuildBackendException as error:
-            raise BuildError(f"building the {title} wheel failed: {error}") from error
+            raise BuildError(f"building a wheel failed ({title}): {error}") from error
         return made.replace(out / made.name)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import build, git
+from ci.build.donors import Bucket, Donors
+from ci.store import open_store
 
 HELP = "build the wheels of this commit into wheelhouse/"
 
@@ -22,13 +24,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="build what is not committed too, under a version that says `dirty`",
     )
+    parser.add_argument(
+        "--reuse",
+        metavar="BUCKET",
+        help="a folder or s3://name: take native files that were published before, if unchanged",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
     repo = Path.cwd()
     commit = git.read(repo, allow_dirty=args.allow_dirty)
-    paths = build.build(repo, args.out, commit=commit, variants=args.variant, console=console)
+    donors = Donors(Bucket(open_store(args.reuse))) if args.reuse else None
+    paths = build.build(
+        repo, args.out, commit=commit, variants=args.variant, donors=donors, console=console
+    )
     for path in paths:
-        console.print(f"{path}  {path.stat().st_size / 1e6:.2f} MB", highlight=False)
+        size = f"{path.stat().st_size / 1e6:.2f} MB"
+        console.print(f"{path}  {size}", highlight=False, soft_wrap=True)
     return 0
