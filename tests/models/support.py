@@ -27,6 +27,9 @@ with warnings.catch_warnings():  # what other people's modules deprecate in each
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
 
+# At this size, handing work to threads costs many times the work, the more so on a busy machine.
+torch.set_num_threads(1)
+
 VOCAB_SIZE = 320
 MAX_LEN = 160
 
@@ -130,7 +133,7 @@ CHAT_TEMPLATE = (
 SPECIAL_TOKENS = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<s>"]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def byte_level_tokenizer() -> Tokenizer:
     """Like those of Llama 3 and Qwen: bytes, some merges, and <s> before every text."""
     tokenizer = Tokenizer(models.BPE())

@@ -111,8 +111,9 @@ def test_the_company_in_a_batch_changes_nothing(tiny, expected, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_whole_context_is_usable(tiny, family):
-    prompt = prompts_of([MAX_LEN - 10])[0]
-    llm = make_llm(tiny(family).folder, max_num_batched_tokens=64, max_num_seqs=8, max_model_len=MAX_LEN)
+    llm = make_llm(tiny(family).folder, max_num_batched_tokens=64, max_num_seqs=8)
+    assert llm.engine.max_model_len >= MAX_LEN
+    prompt = prompts_of([llm.engine.max_model_len - 10])[0]
     output = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=None))[0].outputs[0]
     assert output.token_ids == tiny(family).greedy(prompt, 10)
     assert output.finish_reason == "length"

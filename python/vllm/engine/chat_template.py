@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional
 from typing import Sequence as SequenceOf
 
 from vllm.config import read_json
@@ -67,8 +67,9 @@ class ChatTemplate:
 
 def _environment() -> jinja2.Environment:
     """What templates on the hub are written for."""
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
+    from jinja2 import TemplateError, nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def raise_exception(message: str) -> NoReturn:
@@ -77,8 +78,17 @@ def _environment() -> jinja2.Environment:
     def tojson(value: Any, ensure_ascii: bool = False, **kwargs: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, **kwargs)
 
+    class Generation(Extension):
+        """{% generation %} marks what training counts; for a prompt it is its contents."""
+
+        tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
+
+        def parse(self, parser: Parser) -> List[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
     # Jinja's own tojson escapes for HTML.
     environment.filters["tojson"] = tojson

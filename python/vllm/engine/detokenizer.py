@@ -27,12 +27,12 @@ class IncrementalDetokenizer:
 
     def __init__(self, decode: Decode, prompt_token_ids: Sequence[int] = ()) -> None:
         self._decode = decode
-        self._window: List[int] = list(prompt_token_ids[-_CONTEXT:])
-        self._num_known = len(self._window)
-        self._known_text = decode(self._window) if self._window else ""
-        # A character that the prompt began and the output ends belongs to the output.
-        self._known_text = self._known_text.rstrip(_REPLACEMENT)
+        self._window: List[int] = []
+        self._num_known = 0
+        self._known_text = ""
         self.text = ""
+        if prompt_token_ids:
+            self._start_behind(prompt_token_ids)
 
     def append(self, token_ids: Sequence[int]) -> str:
         """Adds tokens; returns the text that they complete."""
@@ -46,6 +46,23 @@ class IncrementalDetokenizer:
                 return ""
             text = self._decode(self._window[:num_complete])
         return self._emit(text, num_complete)
+
+    def _start_behind(self, prompt: Sequence[int]) -> None:
+        """Takes the end of a prompt as context.
+
+        A character that the prompt begins and the output ends belongs to the output. And context
+        must not start within a character, or decoders with byte tokens make nothing of it.
+        """
+        for num_begun in range(_MAX_INCOMPLETE + 1):
+            end = len(prompt) - num_begun
+            for size in range(_CONTEXT, _CONTEXT + _MAX_INCOMPLETE + 1):
+                start = max(0, end - size)
+                text = self._decode(prompt[start:end]) if end > start else ""
+                if not text.endswith(_REPLACEMENT):
+                    self._window = list(prompt[start:])
+                    self._num_known = max(0, end - start)
+                    self._known_text = text
+                    return
 
     def flush(self) -> str:
         """The text of what is left when no more tokens come, incomplete characters included."""

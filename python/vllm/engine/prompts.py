@@ -65,5 +65,5 @@ def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
         return text, None if ids is None else list(ids)
     if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, abc.Sequence):
         raise ValueError(f"a prompt is text, token ids or a mapping, got {type(prompt).__name__}")
-    ids: List[Any] = list(prompt)
-    return None, ids
+    listed: List[Any] = list(prompt)
+    return None, listed
