@@ -6,6 +6,14 @@
 
 namespace vllm {
 
+// Turns one pair by an angle.
+template <typename T>
+__device__ void turn(T& first, T& second, float cosine, float sine) {
+  const float a = to_float(first), b = to_float(second);
+  first = from_float<T>(a * cosine - b * sine);
+  second = from_float<T>(b * cosine + a * sine);
+}
+
 // Rotates N pairs of one head. NeoX pairs element i with i + half, GPT-J 2i with 2i + 1.
 template <typename T, int N, bool kNeox>
 __device__ void rotate(T* head, unsigned pair, unsigned half, const float (&cosine)[N],
@@ -13,19 +21,16 @@ __device__ void rotate(T* head, unsigned pair, unsigned half, const float (&cosi
   if constexpr (kNeox) {
     Pack<T, N> x = load<T, N>(head + pair);
     Pack<T, N> y = load<T, N>(head + half + pair);
-    for (int i = 0; i < N; ++i) {
-      const float a = to_float(x.values[i]), b = to_float(y.values[i]);
-      x.values[i] = from_float<T>(a * cosine[i] - b * sine[i]);
-      y.values[i] = from_float<T>(b * cosine[i] + a * sine[i]);
-    }
+    for (int i = 0; i < N; ++i) turn(x.values[i], y.values[i], cosine[i], sine[i]);
     store(head + pair, x);
     store(head + half + pair, y);
+  } else if constexpr (N == 1) {
+    // No pack of two: a pair need not lie on a multiple of its size.
+    turn(head[2 * pair], head[2 * pair + 1], cosine[0], sine[0]);
   } else {
     Pack<T, 2 * N> pairs = load<T, 2 * N>(head + 2 * pair);
     for (int i = 0; i < N; ++i) {
-      const float a = to_float(pairs.values[2 * i]), b = to_float(pairs.values[2 * i + 1]);
-      pairs.values[2 * i] = from_float<T>(a * cosine[i] - b * sine[i]);
-      pairs.values[2 * i + 1] = from_float<T>(b * cosine[i] + a * sine[i]);
+      turn(pairs.values[2 * i], pairs.values[2 * i + 1], cosine[i], sine[i]);
     }
     store(head + 2 * pair, pairs);
   }
