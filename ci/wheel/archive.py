@@ -30,6 +30,9 @@ MAX_SIZE, MAX_MEMBERS = 0xFFFFFFFE, 0xFFFE
 STORED, DEFLATED = 0, 8
 UTF8_NAME = 1 << 11
 MADE_BY_UNIX, VERSION = 3 << 8, 20
+# Of every member. Nothing in a wheel of ours is run by its name, and whether a compiler, an umask
+# or a distribution (Debian's CMake) marks a library executable must not change the bits.
+MODE = 0o644
 
 
 class ArchiveError(CiError):
@@ -42,11 +45,6 @@ class Member:
 
     name: str
     data: bytes
-    executable: bool = False
-
-    @property
-    def mode(self) -> int:
-        return 0o755 if self.executable else 0o644
 
 
 class Compressor:
@@ -91,7 +89,7 @@ def pack(members: Iterable[Member], timestamp: int, compress: Compressor) -> byt
             len(name),
             0,
         )
-        attributes = (stat.S_IFREG | member.mode) << 16
+        attributes = (stat.S_IFREG | MODE) << 16
         directory += struct.pack("<4sH", b"PK\x01\x02", MADE_BY_UNIX | VERSION) + common
         directory += struct.pack("<HHHII", 0, 0, 0, attributes, len(body)) + name
         body += b"PK\x03\x04" + common + name + packed

@@ -157,7 +157,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     # no more: one that lies about its size cannot use up memory, and its CRC cannot be right.
     with archive.open(info) as file:
         data = file.read(info.file_size + 1)
-    return Member(info.filename, data, bool(info.external_attr >> 16 & 0o100))
+    return Member(info.filename, data)
 
 
 def _check_dist_info(path: Path, contents: dict[str, bytes], expected: str) -> None:

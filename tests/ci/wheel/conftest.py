@@ -34,7 +34,7 @@ def members() -> list[Member]:
     build = BuildInfo("0" * 40, "12.1", False, "sha256:" + "1" * 64, "cu121")
     return [
         Member(f"{info}/METADATA", METADATA),
-        Member("vllm/_C.abi3.so", b"\x7fELF" * 1000, executable=True),
+        Member("vllm/_C.abi3.so", b"\x7fELF" * 1000),
         Member(f"{info}/WHEEL", WHEEL),
         Member(f"{info}/build.json", build.render()),
         Member("vllm/__init__.py", b'"""A package."""\n'),

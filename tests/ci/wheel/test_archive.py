@@ -28,7 +28,7 @@ names = st.text(
     st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\\:/"), min_size=1
 )
 members = st.lists(
-    st.builds(Member, names, st.binary(max_size=2000), st.booleans()),
+    st.builds(Member, names, st.binary(max_size=2000)),
     unique_by=lambda member: member.name,
     max_size=8,
 )
@@ -41,7 +41,7 @@ def test_what_is_written_is_read_back(written: list[Member], timestamp: int) -> 
     assert [info.filename for info in archive.infolist()] == [member.name for member in written]
     for info, member in zip(archive.infolist(), written):
         assert archive.read(info) == member.data
-        assert info.external_attr >> 16 == stat.S_IFREG | (0o755 if member.executable else 0o644)
+        assert info.external_attr >> 16 == stat.S_IFREG | 0o644
 
 
 @given(members)
