@@ -1,18 +1,30 @@
-"""What tests of more than one area share."""
+"""Small models, written to disk once per session. No torch until a test asks for one."""
 
 from __future__ import annotations
 
 import pytest
 
 
-@pytest.fixture(params=["table", "attributes"])
-def torch_source(request):
-    """torch tensors read through torch's DLPack exchange table, then by their attributes."""
-    torch = pytest.importorskip("torch")
-    from vllm import _C
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """tiny(family) -> tests.models.support.TinyModel."""
+    from tests.models.support import write_model
 
-    if request.param == "table" and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        pytest.skip(f"torch {torch.__version__} has no DLPack exchange table")
-    _C.use_torch_attributes(request.param == "attributes")
-    yield request.param
-    _C.use_torch_attributes(False)
+    made = {}
+
+    def get(family):
+        if family not in made:
+            made[family] = write_model(tmp_path_factory.mktemp(family), family)
+        return made[family]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory):
+    """A Qwen3 with a tokenizer, a chat template and advice on sampling: all that the CLI needs."""
+    from tests.models.support import write_model, write_tokenizer
+
+    model = write_model(tmp_path_factory.mktemp("chat"), "qwen3", seed=4)
+    write_tokenizer(model.folder)
+    return model

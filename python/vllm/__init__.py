@@ -10,15 +10,42 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Dict, List
 
-__all__ = ["__commit__", "__version__"]
+__all__ = [
+    "AsyncLLMEngine",
+    "CompletionOutput",
+    "EngineArgs",
+    "LLM",
+    "LLMEngine",
+    "Logprob",
+    "RequestOutput",
+    "RequestOutputKind",
+    "SamplingParams",
+    "__commit__",
+    "__version__",
+]
 
 # name -> the module that defines it; what type checkers see is imported below
 _LAZY: Dict[str, str] = {
+    "AsyncLLMEngine": "vllm.engine.async_engine",
+    "CompletionOutput": "vllm.outputs",
+    "EngineArgs": "vllm.config",
+    "LLM": "vllm.llm",
+    "LLMEngine": "vllm.engine.llm_engine",
+    "Logprob": "vllm.outputs",
+    "RequestOutput": "vllm.outputs",
+    "RequestOutputKind": "vllm.sampling_params",
+    "SamplingParams": "vllm.sampling_params",
     "__commit__": "vllm.version",
     "__version__": "vllm.version",
 }
 
 if TYPE_CHECKING:
+    from vllm.config import EngineArgs
+    from vllm.engine.async_engine import AsyncLLMEngine
+    from vllm.engine.llm_engine import LLMEngine
+    from vllm.llm import LLM
+    from vllm.outputs import CompletionOutput, Logprob, RequestOutput
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.version import __commit__, __version__
 else:
 

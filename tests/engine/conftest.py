@@ -1,13 +1,25 @@
-"""What the tests of the engine's torch-free parts share."""
+"""What the tests of the engine share.
+
+Where there is no torch (Python 3.8 and 3.13 in this project's matrix of tests), the part of the
+engine that needs none is tested.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 
 import pytest
 
 from vllm.engine.sequence import Sequence
 from vllm.sampling_params import SamplingParams
+
+_NEED_TORCH = ["test_async_engine.py", "test_kv_cache.py", "test_llm_engine.py", "test_sampling.py"]
+collect_ignore = [] if importlib.util.find_spec("torch") else _NEED_TORCH
+
+
+def pytest_report_header():
+    return f"no torch: not collected are {', '.join(_NEED_TORCH)}" if collect_ignore else None
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def choose_num_blocks(
 def fit_max_model_len(args: EngineArgs, config: ModelConfig, num_blocks: int) -> int:
     """Tokens of the longest sequence: as told, else what the model and the cache allow.
 
-    Raises ValueError if what was told exceeds either.
+    Raises ValueError if the cache does not hold what was told.
     """
     room = num_blocks * args.block_size
     if args.max_model_len is not None:

@@ -49,6 +49,11 @@ class LLMEngine:
                 find_folder(args.tokenizer, args.revision) if args.tokenizer else folder
             )
         wanted_len = args.max_model_len or self.model_config.max_model_len
+        if wanted_len > self.model_config.max_model_len:
+            raise ValueError(
+                f"max_model_len ({wanted_len}) is more than the "
+                f"{self.model_config.max_model_len} tokens that this model was made for"
+            )
         args.token_budget(wanted_len)  # refuses before the weights are read
         model = load_model(
             folder,

@@ -1,0 +1,42 @@
+"""The ``vllm`` command: which subcommands there are, and how errors are shown."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import List, Optional
+
+from vllm.entrypoints import bench, chat, collect_env, generate
+
+# Each module has HELP, configure(parser) and run(args) -> exit status.
+COMMANDS = {
+    "generate": generate,
+    "chat": chat,
+    "bench": bench,
+    "collect-env": collect_env,
+}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the command line; returns the exit status, 2 for input that is refused."""
+    parser = argparse.ArgumentParser(prog="vllm", description="LLM inference.")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.configure(command)
+        command.set_defaults(run=module.run, prog=command.prog)
+    args = parser.parse_args(argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        status: int = args.run(args)
+    except ValueError as error:  # ModelError is one: what a person gave us cannot be run
+        print(f"{args.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"{args.prog}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    return status

@@ -1,0 +1,223 @@
+"""Many tasks, one engine: order, back-pressure, cancellation, failures, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from tests.models.support import prompts_of
+from vllm import LLM, AsyncLLMEngine, EngineArgs, RequestOutputKind, SamplingParams
+from vllm.engine.async_engine import EngineClosedError, join_deltas
+from vllm.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+
+GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+DELTA = dataclasses.replace(GREEDY, output_kind=RequestOutputKind.DELTA)
+PROMPTS = prompts_of([3, 9, 14, 5, 11, 20, 8, 2])
+
+
+@pytest.fixture(scope="module")
+def args(chat_model):
+    return EngineArgs(
+        str(chat_model.folder),
+        skip_tokenizer_init=True,
+        num_kv_blocks=40,
+        block_size=4,
+        max_num_seqs=3,
+        max_num_batched_tokens=16,
+        max_model_len=100,
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(chat_model):
+    llm = LLM(str(chat_model.folder), skip_tokenizer_init=True, num_kv_blocks=64)
+    return [output.outputs[0].token_ids for output in llm.generate(PROMPTS, GREEDY)]
+
+
+async def last(outputs):
+    return [output async for output in outputs][-1]
+
+
+def all_free(engine):
+    manager = engine.engine.scheduler.block_manager
+    return manager.num_free_blocks == manager.num_blocks
+
+
+def test_more_requests_than_fit_are_all_served(args, expected):
+    async def run():
+        async with AsyncLLMEngine(args, max_requests=4) as engine:
+            outputs = await asyncio.gather(*(last(engine.generate(p, GREEDY)) for p in PROMPTS * 3))
+            assert all_free(engine)
+        return [output.outputs[0].token_ids for output in outputs]
+
+    assert asyncio.run(run()) == expected * 3
+
+
+def test_no_more_than_max_requests_are_inside(args):
+    async def run():
+        async with AsyncLLMEngine(args, max_requests=2) as engine:
+            most = 0
+
+            async def watch():
+                nonlocal most
+                while True:
+                    most = max(most, engine.engine.num_unfinished_requests)
+                    await asyncio.sleep(0)
+
+            watcher = asyncio.create_task(watch())
+            await asyncio.gather(*(last(engine.generate(p, GREEDY)) for p in PROMPTS))
+            watcher.cancel()
+            return most
+
+    assert 1 <= asyncio.run(run()) <= 2
+
+
+def test_a_slow_reader_gets_everything_in_few_outputs(args, expected):
+    async def run(params):
+        async with AsyncLLMEngine(args) as engine:
+            stream = engine.generate(PROMPTS[0], params)
+            outputs = [await stream.__anext__()]
+            await last(engine.generate(PROMPTS[1], dataclasses.replace(GREEDY, max_tokens=60)))
+            outputs += [output async for output in stream]
+            return [output.outputs[0] for output in outputs]
+
+    deltas = asyncio.run(run(DELTA))
+    assert [token for delta in deltas for token in delta.token_ids] == expected[0]
+    assert len(deltas) < 20
+    assert deltas[-1].finish_reason == "length"
+    assert asyncio.run(run(GREEDY))[-1].token_ids == expected[0]
+
+
+def test_leaving_cancelling_and_aborting_free_the_cache(args):
+    long = dataclasses.replace(GREEDY, max_tokens=80)
+
+    async def run():
+        async with AsyncLLMEngine(args, max_requests=3) as engine:
+            left = engine.generate(PROMPTS[0], long)
+            await left.__anext__()
+            await left.aclose()
+
+            task = asyncio.create_task(last(engine.generate(PROMPTS[1], long)))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+            aborted = engine.generate(PROMPTS[2], long, request_id="mine")
+            await aborted.__anext__()
+            await engine.abort("mine")
+            final = await last(aborted)
+            assert final.finished
+            assert final.outputs[0].finish_reason == "abort"
+            assert len(final.outputs[0].token_ids) < 80
+
+            await engine.abort("nobody's")
+            # A request after them is served only once the engine has dealt with all that.
+            await last(engine.generate(PROMPTS[3], GREEDY))
+            assert all_free(engine)
+
+    asyncio.run(run())
+
+
+def test_a_request_that_waits_outside_can_be_aborted(args):
+    async def run():
+        async with AsyncLLMEngine(args, max_requests=1) as engine:
+            first = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
+            await first.__anext__()
+            waiting = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY, "waiting")))
+            while "waiting" not in engine._mailboxes:
+                await asyncio.sleep(0)
+            await engine.abort("waiting")
+            await last(first)
+            return (await waiting).outputs[0]
+
+    output = asyncio.run(run())
+    assert output.finish_reason == "abort"
+    assert output.token_ids == []
+
+
+def test_refused_requests_raise_and_leave_no_trace(args):
+    async def run():
+        async with AsyncLLMEngine(args) as engine:
+            with pytest.raises(ValueError, match="the prompt is empty"):
+                await last(engine.generate([], GREEDY))
+            stream = engine.generate(PROMPTS[0], GREEDY, "same")
+            await stream.__anext__()
+            with pytest.raises(ValueError, match="request id 'same' is in use"):
+                await last(engine.generate(PROMPTS[0], GREEDY, "same"))
+            assert (await last(stream)).finished
+            assert (await last(engine.generate(PROMPTS[0], GREEDY, "same"))).finished
+
+    asyncio.run(run())
+
+
+def test_a_failed_step_reaches_its_requests_and_the_engine_goes_on(args, expected, monkeypatch):
+    async def run():
+        async with AsyncLLMEngine(args) as engine:
+            with monkeypatch.context() as patch:
+                patch.setattr(engine.engine.runner.model, "forward", lambda *args: 1 / 0)
+                tasks = [last(engine.generate(prompt, GREEDY)) for prompt in PROMPTS[:3]]
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(result) for result in results] == [ZeroDivisionError] * 3
+            output = await last(engine.generate(PROMPTS[0], GREEDY))
+            assert output.outputs[0].token_ids == expected[0]
+            assert all_free(engine)
+
+    asyncio.run(run())
+
+
+def test_shutdown_tells_those_who_wait_and_those_who_come(args):
+    async def run():
+        engine = AsyncLLMEngine(args, max_requests=1)
+        first = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
+        await first.__anext__()
+        outside = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
+        await asyncio.sleep(0.01)
+        await engine.shutdown()
+        await engine.shutdown()
+        for waiting in (last(first), outside, last(engine.generate(PROMPTS[2], GREEDY))):
+            with pytest.raises(EngineClosedError, match="shut down"):
+                await waiting
+
+    asyncio.run(run())
+
+
+def test_a_closed_loop_stops_the_work_for_it(args):
+    engine = AsyncLLMEngine(args)
+
+    async def start():
+        stream = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
+        await stream.__anext__()
+        return stream
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(start())
+    loop.close()
+    asyncio.run(engine.shutdown())
+    assert all_free(engine)
+
+
+def test_max_requests_has_a_range(args):
+    with pytest.raises(ValueError, match="max_requests must be at least 1, or None, got 0"):
+        AsyncLLMEngine(args, max_requests=0)
+
+
+def test_deltas_are_joined_by_continuation():
+    def output(*parts, finished=False):
+        return RequestOutput("r", None, [1], list(parts), finished, RequestMetrics(0.0))
+
+    def part(index, tokens, reason=None):
+        logprobs = [{token: Logprob(-1.0, 1)} for token in tokens]
+        text = "".join(map(str, tokens))
+        return CompletionOutput(index, text, tokens, -1.0, logprobs, reason)
+
+    joined = join_deltas(
+        output(part(0, [1, 2]), part(2, [7])), output(part(1, [5]), part(0, [3], "stop"))
+    )
+    assert [each.index for each in joined.outputs] == [0, 1, 2]
+    assert [each.token_ids for each in joined.outputs] == [[1, 2, 3], [5], [7]]
+    assert [each.text for each in joined.outputs] == ["123", "5", "7"]
+    assert [len(each.logprobs) for each in joined.outputs] == [3, 1, 1]
+    assert joined.outputs[0].finish_reason == "stop"

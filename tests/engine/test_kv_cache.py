@@ -1,0 +1,60 @@
+"""How many blocks the cache gets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vllm.config import EngineArgs, ModelConfig, RopeConfig
+from vllm.engine import kv_cache
+
+CONFIG = ModelConfig(
+    architecture="LlamaForCausalLM",
+    vocab_size=1000,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    max_position_embeddings=4096,
+    rms_norm_eps=1e-6,
+    rope=RopeConfig(),
+    tie_word_embeddings=False,
+    dtype="float32",
+)
+CPU = torch.device("cpu")
+BLOCK = 2 * 3 * 2 * 16 * 16 * 4  # keys and values, layers, heads, head size, tokens, bytes
+
+
+def blocks(**kwargs):
+    return kv_cache.choose_num_blocks(EngineArgs("m", **kwargs), CONFIG, torch.float32, CPU, 4096)
+
+
+def test_size_of_a_block():
+    assert kv_cache.block_bytes(CONFIG, 16, torch.float32) == BLOCK
+    assert kv_cache.block_bytes(CONFIG, 16, torch.bfloat16) == BLOCK // 2
+    caches = kv_cache.allocate(CONFIG, 5, 16, torch.float32, CPU)
+    assert sum(tensor.nbytes for layer in caches for tensor in layer) == 5 * BLOCK
+
+
+def test_as_told():
+    assert blocks(num_kv_blocks=7, kv_cache_memory_bytes=1) == 7
+    assert blocks(kv_cache_memory_bytes=10 * BLOCK + 5) == 10
+
+
+def test_from_free_memory_but_no_more_than_can_be_used(monkeypatch):
+    monkeypatch.setattr(kv_cache, "_free_on_cpu", lambda: 100 * BLOCK)
+    assert blocks() == 90
+    assert blocks(gpu_memory_utilization=0.5) == 50
+    assert blocks(max_num_seqs=1, gpu_memory_utilization=1.0) == 100
+    monkeypatch.setattr(kv_cache, "_free_on_cpu", lambda: 1 << 50)
+    assert blocks(max_num_seqs=2) == 2 * 4096 // 16
+    assert blocks(max_num_seqs=2000) == (4 << 30) // BLOCK
+    monkeypatch.setattr(kv_cache, "_free_on_cpu", lambda: 100)
+    with pytest.raises(ValueError, match="a block of 16 tokens takes 12,288 bytes, 90 are"):
+        blocks()
+
+
+def test_this_machine_has_memory():
+    assert 1 << 20 < kv_cache._free_on_cpu() < 1 << 50

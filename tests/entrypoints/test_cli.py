@@ -1,0 +1,149 @@
+"""The ``vllm`` command, as a person types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import vllm
+from vllm.entrypoints import bench
+from vllm.entrypoints.cli import main
+
+SMALL = ["--num-kv-blocks", "64"]
+
+
+@pytest.fixture
+def folder(chat_model):
+    return str(chat_model.folder)
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """typed(text): what the standard input will be."""
+
+    def type_in(text):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+    return type_in
+
+
+def expected_text(folder, prompt, **params):
+    llm = vllm.LLM(folder, num_kv_blocks=64)
+    output = llm.generate(prompt, vllm.SamplingParams(temperature=0, **params))[0]
+    return output.outputs[0].text
+
+
+def test_generate_streams_one_prompt(folder, capsys):
+    options = ["--prompt", "the cat", "--max-tokens", "12", "--temperature", "0", "--ignore-eos"]
+    assert main(["generate", folder, *SMALL, *options]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == expected_text(folder, "the cat", max_tokens=12, ignore_eos=True) + "\n"
+    told = r"\[\d+ prompt tokens, 12 generated in [\d.]+ s: [\d.]+ tokens/s; ended by length\]\n"
+    assert re.fullmatch(told, shown.err)
+
+
+def test_generate_reads_lines_and_prints_json(folder, capsys, typed):
+    typed("the cat\n\nthe dog sat\n")
+    options = ["--json", "--max-tokens", "5", "--temperature", "0", "--ignore-eos"]
+    assert main(["generate", folder, *SMALL, *options]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["prompt"] for line in lines] == ["the cat", "the dog sat"]
+    for line in lines:
+        assert line["text"] == expected_text(folder, line["prompt"], max_tokens=5, ignore_eos=True)
+        assert line["generated_tokens"] == 5
+        assert line["finish_reason"] == "length"
+
+
+def test_generate_prints_several_prompts_in_order(folder, capsys):
+    prompts = ["--prompt", "the dog", "--prompt", "the cat"]
+    assert main(["generate", folder, *SMALL, *prompts, "--max-tokens", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert 0 == shown.index("the dog") < shown.index("the cat")
+
+
+def test_chat_remembers_and_resets(folder, capsys, typed):
+    typed("the cat\nthe dog\n\n/reset\nthe cat\n")
+    options = ["--system", "sat", "--max-tokens", "8", "--temperature", "0", "--ignore-eos"]
+    assert main(["chat", folder, *SMALL, *options]) == 0
+    answers = capsys.readouterr().out
+    llm = vllm.LLM(folder, num_kv_blocks=64)
+    params = vllm.SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    messages = [{"role": "system", "content": "sat"}, {"role": "user", "content": "the cat"}]
+    first = llm.chat(messages, params)[0].outputs[0].text
+    messages += [{"role": "assistant", "content": first}, {"role": "user", "content": "the dog"}]
+    second = llm.chat(messages, params)[0].outputs[0].text
+    assert answers == f"{first}\n{second}\n{first}\n"
+
+
+def test_bench_throughput(folder, capsys, tmp_path):
+    file = tmp_path / "figures.json"
+    options = ["--num-prompts", "5", "--input-len", "3-9", "--output-len", "4", "--json", str(file)]
+    assert main(["bench", "throughput", folder, *SMALL, *options]) == 0
+    figures = json.loads(file.read_text())
+    assert figures["requests"] == 5
+    assert figures["output_tokens"] == 20
+    assert 15 <= figures["input_tokens"] <= 45
+    total = figures["input_tokens"] + figures["output_tokens"]
+    assert figures["total_tokens_per_second"] == pytest.approx(total / figures["seconds"])
+    assert figures["first_token_seconds_p50"] <= figures["request_seconds_p99"]
+    assert "total tokens per second" in capsys.readouterr().out
+
+
+def test_bench_latency(folder, capsys):
+    options = ["--batch-size", "2", "--iterations", "2", "--input-len", "5", "--output-len", "6"]
+    assert main(["bench", "latency", folder, *SMALL, *options]) == 0
+    assert "next token milliseconds p99" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["generate", "/no/such", "--prompt", "x"], "'/no/such' is neither a folder nor a hub id"),
+        (
+            ["generate", "MODEL", "--prompt", "x", "--top-p", "2"],
+            "top_p must be a number in (0,",
+        ),
+        (["generate", "MODEL", "--prompt", "x", "--block-size", "0"], "block_size must be an int"),
+        (["generate", "MODEL"], "no prompt: give --prompt, or lines on the standard input"),
+        (["generate", "MODEL", "--prompt", ""], "prompt 0: the prompt is empty"),
+        (["chat", "MODEL", "--min-tokens", "-1"], "min_tokens must be an integer, at least 0"),
+        (["bench", "latency", "MODEL", "--iterations", "0"], "--iterations must be at least 1"),
+        (["bench", "throughput", "MODEL", "--input-len", "9-3"], "--input-len must be at least 1"),
+    ],
+)
+def test_refusals_are_one_line_and_status_2(folder, capsys, typed, argv, message):
+    typed("")
+    assert main([folder if word == "MODEL" else word for word in argv]) == 2
+    shown = capsys.readouterr()
+    assert re.match(r"vllm [a-z ]+: error: ", shown.err)
+    assert message in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "5-", "a", "3-a", "1.5"])
+def test_ranges_that_are_none(text):
+    with pytest.raises(ValueError, match="--x must be at least 1, or a range"):
+        bench.parse_range("--x", text)
+
+
+def test_percentiles_are_values_that_were_measured():
+    values = [float(i) for i in range(1, 101)]
+    assert bench.percentiles("t", values) == {"t_p50": 51.0, "t_p90": 91.0, "t_p99": 100.0}
+    assert bench.percentiles("t", [2.0]) == {"t_p50": 2.0, "t_p90": 2.0, "t_p99": 2.0}
+
+
+def test_as_a_module_and_without_a_command():
+    shown = subprocess.run(
+        [sys.executable, "-m", "vllm"], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 2
+    assert "the following arguments are required: command" in shown.stderr
+    shown = subprocess.run(
+        [sys.executable, "-m", "vllm", "collect-env"], capture_output=True, text=True, check=True
+    )
+    assert "torch" in shown.stdout
