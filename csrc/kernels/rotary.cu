@@ -47,7 +47,8 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& params) {
   for (i64 token = blockIdx.x; token < params.tokens; token += gridDim.x) {
     const i64 position = params.positions[token];
     const bool in_range = position >= 0 && position < params.max_position;
-    const T* angles = static_cast<const T*>(params.cos_sin) + position * params.cos_sin_stride;
+    const T* angles = static_cast<const T*>(params.cos_sin);
+    if (in_range) angles += position * params.cos_sin_stride;
     T* query = static_cast<T*>(params.query) + token * params.query_token_stride;
     T* key = static_cast<T*>(params.key) + token * params.key_token_stride;
 

@@ -56,6 +56,10 @@ def test_a_compiled_block_is_one_graph_with_the_same_results(backend):
     assert not torch.equal(compiled_arguments["residual"], arguments()["residual"])
 
 
+def test_every_op_has_a_schema():
+    assert set(ops.tracing._SCHEMAS) == set(ops.__all__)
+
+
 def test_errors_come_through():
     torch._dynamo.reset()
 

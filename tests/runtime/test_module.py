@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -67,6 +68,27 @@ def test_exceptions_of_the_cpu_kernels_cross_over():
         check=True,
     )
     assert "pentium" in done.stdout
+
+
+def test_no_reference_is_lost_or_kept():
+    """Each thing that a call touches has as many references afterwards as before."""
+    array, weight = np.ones((2, 8), ml_dtypes.bfloat16), np.ones(8, ml_dtypes.bfloat16)
+    epsilon, wrong = 0.125, object()
+    touched = [array, weight, epsilon, wrong, type(array), type(wrong), array.dtype, None]
+
+    def call() -> None:
+        _C.rms_norm(array, array, weight, epsilon)
+        for arguments in [(array, wrong, weight, epsilon), (array, array, weight, wrong), ()]:
+            with pytest.raises(TypeError):
+                _C.rms_norm(*arguments)
+        _C.loaded_kernels()
+
+    call()
+    before = [sys.getrefcount(each) for each in touched]
+    for _ in range(200):
+        call()
+    after = [sys.getrefcount(each) for each in touched]
+    assert max(abs(now - then) for now, then in zip(after, before)) < 100
 
 
 def test_threads_may_call_at_once():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,20 @@ def test_sources_agree(torch_source):
     out = norm(input[:, 0])
     _C.use_torch_attributes(torch_source == "table")
     assert torch.equal(norm(input[:, 0]), out)
+
+
+def test_no_reference_is_lost_or_kept():
+    input, out, weight = torch.ones(2, 4, 8)[:, 0], torch.ones(2, 8), torch.ones(8)
+    touched = [input, out, weight, torch.Tensor, torch.float32, torch.Size, True, None]
+
+    def call() -> None:
+        ops.rms_norm(out, input, weight, 0.0)
+        with pytest.raises(ValueError, match="weight"):
+            ops.rms_norm(out, input, out, 0.0)
+
+    call()
+    before = [sys.getrefcount(each) for each in touched]
+    for _ in range(200):
+        call()
+    after = [sys.getrefcount(each) for each in touched]
+    assert max(abs(now - then) for now, then in zip(after, before)) < 100
