@@ -49,17 +49,21 @@ class Fault:
 class Breaker(Protocol):
     """How a kind of bucket is made to fail."""
 
-    def break_call(self, store: Store, fault: Fault, call: Callable[[Store], Any]) -> Any:
-        """Carries `call` out on `store`, with the fault."""
+    def break_call(
+        self, store: Store, method: str, fault: Fault, call: Callable[[Store], Any]
+    ) -> Any:
+        """Carries `call` of `method` out on `store`, with the fault."""
 
 
 class FolderBreaker:
     """The file system refuses, or answers late: as the errors that the store makes of these."""
 
-    def break_call(self, store: Store, fault: Fault, call: Callable[[Store], Any]) -> Any:
-        if fault.position == "mid-body":
+    def break_call(
+        self, store: Store, method: str, fault: Fault, call: Callable[[Store], Any]
+    ) -> Any:
+        if fault.position == "mid-body" and method in WITH_BODY:
             return call(_Interrupting(store, lambda: _fail(fault.kind)))
-        if fault.position == "after":
+        if fault.position != "before":
             with contextlib.suppress(StoreError):  # that would have been the answer that is lost
                 call(store)
         return _fail(fault.kind)
@@ -71,9 +75,11 @@ class S3Breaker:
 
     endpoint: Endpoint
 
-    def break_call(self, store: Store, fault: Fault, call: Callable[[Store], Any]) -> Any:
+    def break_call(
+        self, store: Store, method: str, fault: Fault, call: Callable[[Store], Any]
+    ) -> Any:
         if fault.kind == "crash":
-            return FolderBreaker().break_call(store, fault, call)
+            return FolderBreaker().break_call(store, method, fault, call)
         left = [fault]
 
         def once(environ: Environ, carry_out: Callable[[], Answer]) -> Answer:
@@ -88,14 +94,14 @@ class S3Breaker:
 
 def _answer_badly(fault: Fault, environ: Environ, carry_out: Callable[[], Answer]) -> Answer:
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    if fault.position == "after":
-        carry_out()
-    elif fault.position == "mid-body" and length:
+    if fault.position == "mid-body" and length:
         environ["wsgi.input"].read(length // 2)
-    elif fault.position == "mid-body":
+    elif fault.position == "mid-body" and environ["REQUEST_METHOD"] == "GET":
         status, headers, body = carry_out()
         if status.startswith("200"):
             return status, headers, body[: len(body) // 2]
+    elif fault.position != "before":
+        carry_out()
     if fault.kind == "timeout":
         raise HungUp
     return error(int(fault.kind), "AccessDenied" if fault.kind == "403" else "InternalError")
@@ -205,7 +211,7 @@ class Probe:
         self.calls.append((method, key))
         try:
             if self.fault is not None and number == self.fault.call:
-                return self.breaker.break_call(self.inner, self.fault, call)
+                return self.breaker.break_call(self.inner, method, self.fault, call)
             return call(self.inner)
         except Crash:
             self.dead = True

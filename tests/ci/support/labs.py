@@ -63,7 +63,8 @@ class FolderLab:
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
     def drop(self, store: Store) -> None:
-        shutil.rmtree(Path(store.name).parent)
+        if (folder := Path(store.name).parent).exists():  # it is made by the first write
+            shutil.rmtree(folder)
 
 
 class S3Lab:

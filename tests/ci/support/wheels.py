@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from ci import versions
 from ci.git import Commit
 from ci.matrix import Matrix
-from ci.names import abi3_wheel_name
+from ci.names import abi3_wheel_name, python_tag
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
@@ -68,6 +69,16 @@ class Factory:
             )
         ]
 
+    def release(self, commit: Commit) -> list[WheelFile]:
+        """The wheels that a complete release has."""
+        pythons = ("", *(python_tag(python) for python in self.matrix.pythons))
+        return [
+            self.wheel(commit, cuda.variant, version, python=python)
+            for cuda in self.matrix.cudas
+            for version in (versions.public(self.matrix.version, cuda.local),)
+            for python in pythons
+        ]
+
     def wheel(
         self, commit: Commit, variant: str, version: str, payload: bytes = b"", python: str = ""
     ) -> WheelFile:
@@ -90,5 +101,9 @@ class Factory:
         folder = self.folder / commit.sha / hashlib.sha256(payload).hexdigest()[:8]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
-        path.write_bytes(data)
+        if not path.exists():
+            # As a whole: another process may be making the same file.
+            unfinished = path.with_suffix(f".{os.getpid()}")
+            unfinished.write_bytes(data)
+            unfinished.replace(path)
         return read(path)
