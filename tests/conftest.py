@@ -1,4 +1,4 @@
-"""Small models, written to disk once per session. No torch until a test asks for one."""
+"""What tests of more than one area share. No torch until a test asks for it."""
 
 from __future__ import annotations
 
@@ -28,3 +28,16 @@ def chat_model(tmp_path_factory):
     model = write_model(tmp_path_factory.mktemp("chat"), "qwen3", seed=4)
     write_tokenizer(model.folder)
     return model
+
+
+@pytest.fixture(params=["table", "attributes"])
+def torch_source(request):
+    """torch tensors read through torch's DLPack exchange table, then by their attributes."""
+    torch = pytest.importorskip("torch")
+    from vllm import _C
+
+    if request.param == "table" and not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip(f"torch {torch.__version__} has no DLPack exchange table")
+    _C.use_torch_attributes(request.param == "attributes")
+    yield request.param
+    _C.use_torch_attributes(False)
