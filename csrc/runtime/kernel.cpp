@@ -1,7 +1,9 @@
 #include "runtime/kernel.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
 
@@ -45,6 +47,36 @@ std::string read_file(const std::string& path) {
   return bytes;
 }
 
+template <typename T>
+uint64_t field(const std::string& bytes, size_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
+}
+
+// Refuses a cubin that ends before the tables its ELF header names: the driver would read on, and
+// take the process with it. They come last in a cubin, so no cut goes unnoticed. Offsets: ELF-64.
+void require_whole(const std::string& image, const std::string& path) {
+  constexpr size_t kHeader = 64;
+  if (image.compare(0, 4,
+                    "\x7f"
+                    "ELF") != 0) {
+    return;  // PTX, or something that the driver refuses by itself
+  }
+  uint64_t end = kHeader;
+  if (image.size() >= kHeader) {
+    const uint64_t segments = field<uint64_t>(image, 32);  // e_phoff, e_phentsize, e_phnum
+    const uint64_t sections = field<uint64_t>(image, 40);  // e_shoff, e_shentsize, e_shnum
+    end = std::max(segments + field<uint16_t>(image, 54) * field<uint16_t>(image, 56),
+                   sections + field<uint16_t>(image, 58) * field<uint16_t>(image, 60));
+  }
+  if (image.size() < end) {
+    throw Error(ErrorKind::runtime,
+                concat(path, " is cut off: it has ", image.size(), " bytes and needs ", end,
+                       ". Install vllm again: pip install --force-reinstall --no-deps URL"));
+  }
+}
+
 // `image` ends with a NUL, as PTX must.
 Module load_image(const std::string& image, const std::string& where) {
   char log[4096] = "";
@@ -68,7 +100,9 @@ const LoadedModule& load_file(int index, const std::string& file) {
   const std::vector<Arch> archs = archs_in(folder);
   const Arch& arch = select_arch(archs, gpu.major, gpu.minor, describe(gpu), folder);
   const std::string path = concat(folder, "/", arch.name, "/", file, arch.ptx ? ".ptx" : ".cubin");
-  const Module module = load_image(read_file(path), concat(": ", path, " on ", describe(gpu)));
+  const std::string image = read_file(path);
+  require_whole(image, path);
+  const Module module = load_image(image, concat(": ", path, " on ", describe(gpu)));
   modules().push_back({index, file, path, module});
   return modules().back();
 }
