@@ -33,7 +33,8 @@ struct BFloat16 {
   unsigned short bits;
 };
 
-inline Floats broadcast(float x) { return Floats{} + x; }
+// Not 0 + x: that is another number where x is -0, so that the compilers would really add.
+inline Floats broadcast(float x) { return x - Floats{}; }
 
 // x * y + z, rounded once where the processor can. Said and not left to the compilers: each has its
 // own rules for fusing `x * y + z`, and the build turns them off.

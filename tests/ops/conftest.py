@@ -1,6 +1,6 @@
 """The op tests run on every kind of tensor: NumPy arrays and torch tensors, on the CPU and CUDA.
 
-With VLLM_TEST_LIBRARIES=numpy they leave torch out, as test_cpu_variants.py does to be quick.
+With VLLM_TEST_LIBRARIES=numpy they leave torch out, as tests/cpu/test_variants.py does to be quick.
 """
 
 from __future__ import annotations
