@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any, Callable, Mapping, Optional, Pattern, TypeVar
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from ci.errors import CiError
 
 SCHEMA = 1
@@ -18,13 +20,13 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIME = re.compile(
-    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3])(?::[0-5]\d){2}Z"
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}Z"
 )
-VARIANT = re.compile(r"cu\d{2,4}")
+VARIANT = re.compile(r"cu[0-9]{2,4}")
+NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
 TAG = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+")
 # A reason or a specifier: one line that a page can show. Escaping is the renderers' work.
 LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029]{0,500}")
-SPECIFIER = re.compile(r"[0-9A-Za-z<>=!~., *+-]{0,200}")
 
 T = TypeVar("T")
 
@@ -58,6 +60,15 @@ class Fields:
             self._take(name)
             return None
         return self.text(name, form)
+
+    def specifier(self, name: str) -> str:
+        """Text that is a version specifier, or empty."""
+        value = self.text(name, LINE)
+        try:
+            SpecifierSet(value)
+        except InvalidSpecifier as error:
+            raise self.refuse(name, "a version specifier", value) from error
+        return value
 
     def number(self, name: str) -> int:
         value = self._take(name)

@@ -19,10 +19,9 @@ from ci.index import fields as f
 from ci.index.fields import BadRecord, Fields
 from ci.matrix import Matrix
 
-_VERSION = re.compile(r"\d+(?:\.\d+)*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
-_ARCH = re.compile(r"\d+\.\d+[a-z]?")
-_CUDA = re.compile(r"\d+\.\d+")
+_ARCH = re.compile(r"[0-9]+\.[0-9]+[a-z]?")
+_CUDA = re.compile(r"[0-9]+\.[0-9]+")
 _FLAT = re.compile(r"[a-z0-9_]+")
 
 
@@ -119,7 +118,7 @@ def prefix_of(unit: str) -> str:
     """The folder of a unit's files by its name; raises BadRecord for what cannot be one."""
     if f.COMMIT.fullmatch(unit):
         return names.commit_key(unit, "")
-    if unit.startswith("v") and _VERSION.fullmatch(unit[1:]):
+    if unit.startswith("v") and f.NUMBERS.fullmatch(unit[1:]):
         return names.release_key(unit[1:], "")
     raise BadRecord(
         f"{unit!r} names neither a commit nor a release",
@@ -199,7 +198,7 @@ def unit_from(fields: Fields) -> Unit:
         commit=fields.text("commit", f.COMMIT),
         number=fields.number("number"),
         time=fields.text("time", f.TIME),
-        version=fields.text("version", _VERSION),
+        version=fields.text("version", f.NUMBERS),
         release=fields.flag("release"),
         published=fields.text("published", f.TIME),
         files=fields.objects("files", _file),
@@ -236,7 +235,7 @@ def _file(fields: Fields) -> File:
         version=fields.text("version", _NAME),
         variant=fields.optional_text("variant", f.VARIANT),
         tags=fields.texts("tags", f.TAG),
-        requires_python=fields.text("requires_python", f.SPECIFIER),
+        requires_python=fields.specifier("requires_python"),
         sha256=fields.text("sha256", f.SHA256),
         size=fields.number("size"),
         metadata_sha256=fields.optional_text("metadata_sha256", f.SHA256),
@@ -271,7 +270,7 @@ def _variant(fields: Fields) -> Variant:
     return Variant(
         fields.text("cuda", _CUDA),
         fields.flag("default"),
-        fields.text("torch", f.SPECIFIER),
+        fields.specifier("torch"),
         fields.texts("archs", _ARCH),
         fields.texts("ptx", _ARCH),
     )

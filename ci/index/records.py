@@ -23,7 +23,7 @@ RECENT = 50
 
 T = TypeVar("T")
 
-_UNIT = re.compile(r"[0-9a-f]{40}|v\d+(?:\.\d+)*")
+_UNIT = re.compile(rf"{f.COMMIT.pattern}|v{f.NUMBERS.pattern}")
 
 
 class State(Enum):
@@ -158,7 +158,7 @@ def dump_ledger(ledger: Ledger) -> bytes:
 def parse_nightly(data: bytes, where: str) -> Nightly:
     fields = f.load(data, where)
     ledger = _ledger(fields)
-    version = fields.text("newest_version", re.compile(r"\d+(?:\.\d+)*"))
+    version = fields.text("newest_version", f.NUMBERS)
     nightly = Nightly(ledger, (version, fields.number("newest_number")))
     fields.end()
     return nightly

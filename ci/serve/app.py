@@ -20,7 +20,7 @@ from ci.store.keys import INDEX, canonical, check, is_simple_index
 
 # The folder of a simple index, and the project asked of it: `whl/cu118/` + `torch`.
 _PROJECT = re.compile(
-    r"(?P<index>(?:whl/|whl/nightly/|nightly/|[0-9a-f]{40}/)cu\d+/)"
+    r"(?P<index>(?:whl/|whl/nightly/|nightly/|[0-9a-f]{40}/)cu[0-9]+/)"
     r"(?P<project>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)/?"
 )
 

@@ -76,7 +76,7 @@ def s3_aliases(key: str) -> tuple[str, ...]:
 
 def is_simple_index(key: str) -> bool:
     """Whether `key` is a page of a simple index (``…/cu118/index.json``, ``…/cu118/vllm/…``)."""
-    return bool(re.search(r"(?:^|/)cu\d+/(?:[a-z0-9-]+/)?index\.(?:html|json)$", key))
+    return bool(re.search(r"(?:^|/)cu[0-9]+/(?:[a-z0-9-]+/)?index\.(?:html|json)$", key))
 
 
 def headers(key: str) -> Headers:

@@ -1,0 +1,120 @@
+"""Ledgers, the nightly and yanks: what each change makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ci.index import records
+from ci.index.fields import BadRecord
+from ci.index.records import RECENT, Commits, Ledger, Nightly, State, Status, Yanked
+from ci.matrix import Matrix
+from tests.ci.index.conftest import make_unit
+
+VARIANTS = {"cu118": False, "cu121": True}
+
+
+def status(number: int, state: State = State.COMPLETE) -> Status:
+    time = f"2026-11-05T{number // 60:02}:{number % 60:02}:00Z"
+    return Status(f"{number:040x}", number, time, state, "", time)
+
+
+@given(order=st.permutations(range(1, 7)))
+def test_a_ledger_is_the_same_whatever_the_order_of_its_making(
+    the_matrix: Matrix, order: list[int]
+) -> None:
+    ledger = Ledger()
+    for number in order:
+        ledger = ledger.with_unit(make_unit(the_matrix, number), VARIANTS, None)
+    assert [unit.number for unit in ledger.units] == [6, 5, 4, 3, 2, 1]
+    assert ledger.serial == 6
+
+
+def test_a_ledger_keeps_the_newest(the_matrix: Matrix) -> None:
+    ledger = Ledger()
+    for number in (1, 2, 3):
+        ledger = ledger.with_unit(make_unit(the_matrix, number), VARIANTS, 2)
+    assert [unit.number for unit in ledger.units] == [3, 2]
+    assert ledger.with_unit(make_unit(the_matrix, 1), VARIANTS, 2) is ledger
+    assert ledger.with_unit(make_unit(the_matrix, 3), VARIANTS, 2) is ledger
+
+
+def test_a_serial_rises_with_every_change_and_never_comes_back(the_matrix: Matrix) -> None:
+    unit = make_unit(the_matrix)
+    ledger = Ledger().with_unit(unit, VARIANTS, None)
+    back = ledger.without(unit.name).with_unit(unit, VARIANTS, None)
+    assert back.units == ledger.units
+    assert back.serial > ledger.serial
+    yanked = Yanked().saying("v0.5.4", "bad")
+    again = yanked.saying("v0.5.4", None).saying("v0.5.4", "bad")
+    assert yanked.reason("v0.5.4") == again.reason("v0.5.4") == "bad"
+    assert again.serial("v0.5.4") > yanked.serial("v0.5.4")
+    assert yanked.saying("v0.5.4", "bad") is yanked
+
+
+def test_a_variant_that_was_ever_listed_keeps_its_page(the_matrix: Matrix) -> None:
+    ledger = Ledger().with_unit(make_unit(the_matrix, 1), {**VARIANTS, "cu102": False}, 1)
+    ledger = ledger.with_unit(make_unit(the_matrix, 2), VARIANTS, 1)
+    assert set(ledger.variants) == {"cu102", "cu118", "cu121"}
+
+
+def test_a_nightly_is_overtaken_by_what_is_newer_than_any_before(the_matrix: Matrix) -> None:
+    old, middle, new = (make_unit(the_matrix, number) for number in (1, 2, 3))
+    nightly = Nightly().moved_to(new, VARIANTS).moved_to(old, VARIANTS)
+    assert nightly.unit == old
+    assert not nightly.is_overtaken_by(middle)
+    assert not nightly.is_overtaken_by(new)
+    assert nightly.is_overtaken_by(make_unit(the_matrix, 4))
+    next_release = dataclasses.replace(middle, version="0.6")
+    assert nightly.is_overtaken_by(next_release)
+
+
+def test_the_listing_keeps_the_newest_commits_only() -> None:
+    commits = Commits()
+    for number in range(RECENT + 10):
+        commits = commits.with_status(status(number))
+    assert [entry.number for entry in commits.entries] == list(range(RECENT + 9, 9, -1))
+    assert commits.with_status(status(3)) is commits
+
+
+def test_every_record_comes_back_as_it_was_written(the_matrix: Matrix) -> None:
+    unit = make_unit(the_matrix)
+    ledger = Ledger().with_unit(unit, VARIANTS, None)
+    written = [
+        (records.NIGHTLIES, ledger),
+        (records.NIGHTLY, Nightly().moved_to(unit, VARIANTS)),
+        (records.COMMITS, Commits().with_status(status(1, State.PRUNED))),
+        (records.YANKED, Yanked().saying("v0.5.4", "bad").saying(unit.name, None)),
+        (records.status(unit.name), dataclasses.replace(status(1), pinned="mine")),
+    ]
+    for record, value in written:
+        assert record.parse(record.dump(value), "somewhere") == value
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"state": "fine"},
+        {"state": "pending\n"},
+        {"reason": "two\nlines"},
+        {"reason": "x" * 501},
+        {"unit": "v1/../.."},
+        {"updated": ""},
+        {"pinned": 1},
+        {"more": 1},
+    ],
+)
+def test_an_edited_status_is_refused(edit: dict[str, object]) -> None:
+    record = {**json.loads(records.dump_status(status(1))), **edit}
+    with pytest.raises(BadRecord, match=r"status\.json"):
+        records.parse_status(json.dumps(record).encode(), "status.json")
+
+
+@pytest.mark.parametrize("units", [{"../x": {"reason": "a", "serial": 1}}, {"v1": "bad"}, []])
+def test_edited_yanks_are_refused(units: object) -> None:
+    with pytest.raises(BadRecord, match=r"yanked\.json"):
+        records.parse_yanked(json.dumps({"schema": 1, "units": units}).encode(), "yanked.json")
