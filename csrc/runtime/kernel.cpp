@@ -1,8 +1,6 @@
 #include "runtime/kernel.h"
 
-#include <elf.h>
 #include <algorithm>
-
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -34,32 +32,49 @@ std::vector<LoadedModule>& modules() {
   return loaded;
 }
 
-[[noreturn]] void refuse_file(const std::string& path, const char* what) {
-  throw Error(ErrorKind::runtime, concat(path, " ", what,
-                                         ": this installation of vllm is incomplete. Install it "
-                                         "again: pip install --force-reinstall --no-deps URL"));
-}
-
 std::string read_file(const std::string& path) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  if (!file) refuse_file(path, "is missing or cannot be read");
+  if (!file) {
+    throw Error(ErrorKind::runtime,
+                concat(path,
+                       " is missing or cannot be read: this installation of vllm is "
+                       "incomplete. Install it again: pip install --force-reinstall "
+                       "--no-deps URL"));
+  }
   std::string bytes;
   char part[65536];
   while (const size_t size = std::fread(part, 1, sizeof part, file.get())) bytes.append(part, size);
   return bytes;
 }
 
-// The driver is not told how long a file is, and would read beyond the end of one that was cut.
-bool is_whole_elf(const std::string& bytes) {
-  Elf64_Ehdr header;
-  if (bytes.size() < sizeof header) return false;
-  std::memcpy(&header, bytes.data(), sizeof header);
-  const auto inside = [&](uint64_t offset, uint64_t size) {
-    return offset <= bytes.size() && size <= bytes.size() - offset;
-  };
-  return std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 &&
-         inside(header.e_shoff, uint64_t{header.e_shnum} * header.e_shentsize) &&
-         inside(header.e_phoff, uint64_t{header.e_phnum} * header.e_phentsize);
+template <typename T>
+uint64_t field(const std::string& bytes, size_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
+}
+
+// Refuses a cubin that ends before the tables its ELF header names: the driver would read on, and
+// take the process with it. They come last in a cubin, so no cut goes unnoticed. Offsets: ELF-64.
+void require_whole(const std::string& image, const std::string& path) {
+  constexpr size_t kHeader = 64;
+  if (image.compare(0, 4,
+                    "\x7f"
+                    "ELF") != 0) {
+    return;  // PTX, or something that the driver refuses by itself
+  }
+  uint64_t end = kHeader;
+  if (image.size() >= kHeader) {
+    const uint64_t segments = field<uint64_t>(image, 32);  // e_phoff, e_phentsize, e_phnum
+    const uint64_t sections = field<uint64_t>(image, 40);  // e_shoff, e_shentsize, e_shnum
+    end = std::max(segments + field<uint16_t>(image, 54) * field<uint16_t>(image, 56),
+                   sections + field<uint16_t>(image, 58) * field<uint16_t>(image, 60));
+  }
+  if (image.size() < end) {
+    throw Error(ErrorKind::runtime,
+                concat(path, " is cut off: it has ", image.size(), " bytes and needs ", end,
+                       ". Install vllm again: pip install --force-reinstall --no-deps URL"));
+  }
 }
 
 // `image` ends with a NUL, as PTX must.
