@@ -30,7 +30,7 @@ class Arguments {
     return converted(index, name, to_number, "a number");
   }
   int64_t integer(Py_ssize_t index, const char* name) const {
-    return converted(index, name, to_integer, "an integer");
+    return converted(index, name, to_index, "an integer");
   }
   bool boolean(Py_ssize_t index, const char* name) const {
     return converted(index, name, to_bool, "true or false");

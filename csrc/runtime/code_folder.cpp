@@ -35,8 +35,6 @@ std::string library_folder() {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-std::string capability(int major, int minor) { return concat(major, ".", minor); }
-
 // Whether `a` is better than `b`, both of which the GPU can run.
 bool better(const Arch& a, const Arch& b) {
   if (a.ptx != b.ptx) return b.ptx;
@@ -102,11 +100,12 @@ const Arch& select_arch(const std::vector<Arch>& archs, int major, int minor,
   if (best != nullptr) return *best;
   std::vector<std::string> names;
   for (const Arch& arch : archs) names.push_back(arch.name);
-  throw Error(ErrorKind::runtime,
-              concat("no GPU code for ", gpu, ": ", folder, " holds ",
-                     names.empty() ? "nothing" : join(names), "; it takes sm_", major, "0 to sm_",
-                     major, minor, ", or PTX of compute capability ", capability(major, minor),
-                     " or lower (compute_XY)"));
+  const std::string newest = concat("sm_", major, minor);
+  const std::string cubins = minor == 0 ? newest : concat("sm_", major, "0 to ", newest);
+  throw Error(ErrorKind::runtime, concat("no GPU code for ", gpu, ": ", folder, " holds ",
+                                         names.empty() ? "nothing" : join(names), "; it takes ",
+                                         cubins, ", or PTX of compute capability ", major, ".",
+                                         minor, " or lower (compute_XY)"));
 }
 
 }  // namespace vllm::cuda

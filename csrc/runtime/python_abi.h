@@ -22,7 +22,6 @@ void Py_DecRef(PyObject* object);
 PyObject* PyObject_Type(PyObject* object);
 PyObject* PyObject_GetAttr(PyObject* object, PyObject* name);
 PyObject* PyObject_GetAttrString(PyObject* object, const char* name);
-PyObject* PyObject_CallObject(PyObject* callable, PyObject* args);
 PyObject* PyObject_CallFunctionObjArgs(PyObject* callable, ...);              // ends with nullptr
 PyObject* PyObject_CallMethodObjArgs(PyObject* object, PyObject* name, ...);  // ends with nullptr
 PyObject* PyObject_Str(PyObject* object);
@@ -31,10 +30,9 @@ int PyObject_IsSubclass(PyObject* type, PyObject* base);
 extern PyObject _Py_NoneStruct;
 
 // Numbers.
+PyObject* PyNumber_Index(PyObject* object);
 PyObject* PyLong_FromLongLong(long long value);
-PyObject* PyBool_FromLong(long value);
 long long PyLong_AsLongLong(PyObject* object);  // -1 with an exception set on failure
-unsigned long long PyLong_AsUnsignedLongLong(PyObject* object);
 void* PyLong_AsVoidPtr(PyObject* object);
 double PyFloat_AsDouble(PyObject* object);
 
@@ -49,7 +47,6 @@ PyObject* PyTuple_New(Py_ssize_t size);
 int PyTuple_SetItem(PyObject* tuple, Py_ssize_t index, PyObject* stolen);
 PyObject* PyList_New(Py_ssize_t size);
 int PyList_Append(PyObject* list, PyObject* item);
-PyObject* PyDict_GetItem(PyObject* dict, PyObject* key);          // borrowed; no exception
 PyObject* PyDict_GetItemString(PyObject* dict, const char* key);  // borrowed; no exception
 int PyCapsule_IsValid(PyObject* capsule, const char* name);
 void* PyCapsule_GetPointer(PyObject* capsule, const char* name);

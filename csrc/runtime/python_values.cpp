@@ -11,6 +11,8 @@ int64_t to_integer(PyObject* object) {
   return value;
 }
 
+int64_t to_index(PyObject* object) { return to_integer(checked(PyNumber_Index(object)).get()); }
+
 double to_number(PyObject* object) {
   const double value = PyFloat_AsDouble(object);
   if (value == -1.0 && PyErr_Occurred() != nullptr) throw PythonErrorSet{};

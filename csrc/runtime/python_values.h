@@ -15,7 +15,8 @@ inline Ref checked(PyObject* owned) {
   return Ref(owned);
 }
 
-int64_t to_integer(PyObject* object);
+int64_t to_integer(PyObject* object);  // of what is known to be an int
+int64_t to_index(PyObject* object);    // of a caller's: no float, which Python 3.8 would cut short
 double to_number(PyObject* object);
 bool to_bool(PyObject* object);
 void* to_pointer(PyObject* object);

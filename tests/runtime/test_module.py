@@ -35,6 +35,7 @@ def test_every_function_says_what_it_does():
         (lambda: _C.rms_norm(), "rms_norm takes 4 arguments (out, input, weight, epsilon)"),
         (lambda: _C.silu_and_mul(1, 2, 3), "by position; got 3"),
         (lambda: _C.select_code("9", 0), "select_code: argument 'major' takes an integer"),
+        (lambda: _C.select_code(9.5, 0), "select_code: argument 'major' takes an integer"),
         (lambda: _C.select_code(9, 2**70), "select_code: argument 'minor' takes an integer"),
         (
             lambda: _C.rms_norm(*[np.ones((2, 8), "f4")] * 2, np.ones(8, "f4"), "small"),
