@@ -14,6 +14,7 @@ from scikit_build_core import build as skbuild
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
 
+import vllm_metadata  # noqa: E402
 import vllm_options  # noqa: E402
 
 from ci import git, native  # noqa: E402
@@ -45,7 +46,8 @@ def build_editable(
 
 
 def build_sdist(sdist_directory: str, config_settings: ConfigSettings = None) -> str:
-    """PEP 517."""
+    """PEP 517. An sdist is of no variant, whatever the environment asks for."""
+    vllm_metadata.building_sdist = True
     return skbuild.build_sdist(sdist_directory, dict(config_settings or {}))
 
 

@@ -1,28 +1,38 @@
-"""Dynamic fields of METADATA for scikit-build-core: version and torch requirement of a variant."""
+"""Dynamic fields of METADATA for scikit-build-core: version and dependencies of a variant."""
 
 import os
 import sys
 from pathlib import Path
-from typing import Any, List, Mapping, Union
+from typing import Any, Dict, List, Mapping, Union
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-import vllm_options
+import vllm_options  # noqa: E402
 
-from ci import matrix, versions
+from ci import matrix, versions  # noqa: E402
+
+# An sdist is of no variant; the backend says so before it makes one.
+building_sdist = False
 
 
 def dynamic_metadata(
-    field: str, settings: Mapping[str, Any], project: Mapping[str, Any]
-) -> Union[str, List[str]]:
-    """The value of `field`, ``version`` or ``dependencies``, for the variant that is built.
+    settings: Mapping[str, Any], project: Mapping[str, Any]
+) -> Dict[str, Union[str, List[str]]]:
+    """``version`` and ``dependencies``, for the variant that the environment asks for.
 
-    settings: the table in pyproject.toml; its ``others`` are the dependencies beside torch.
+    settings: the entry in pyproject.toml; its ``others`` are the dependencies beside torch.
     """
-    options = vllm_options.read(os.environ)
-    if field == "version":
-        return versions.public(matrix.load().version, options.local)
-    if field == "dependencies":
-        return [options.torch, *settings["others"]]
-    raise ValueError(f"{field} is not a field that this provider knows")
+    if building_sdist:
+        local, torch = None, vllm_options.torch_requirement(matrix.load().default)
+    else:
+        options = vllm_options.read(os.environ)
+        local, torch = options.local, options.torch
+    return {
+        "version": versions.public(matrix.load().version, local),
+        "dependencies": [torch, *settings["others"]],
+    }
+
+
+def dynamic_wheel(settings: Mapping[str, Any]) -> Dict[str, bool]:
+    """Which fields a wheel made from an sdist may have another value of."""
+    return {"dependencies": True}

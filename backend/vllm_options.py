@@ -22,6 +22,11 @@ from ci.native import toolkit_requirements
 DEVICES = ("cuda", "cpu", "empty")
 
 
+def torch_requirement(cuda: Cuda) -> str:
+    """METADATA's torch requirement for wheels of `cuda`."""
+    return f"torch{cuda.torch}"
+
+
 class OptionError(CiError):
     """An environment variable asks for something that cannot be built."""
 
@@ -47,7 +52,7 @@ class Options:
     @property
     def torch(self) -> str:
         """METADATA's torch requirement."""
-        return f"torch{(self.cuda or matrix.load().default).torch}"
+        return torch_requirement(self.cuda or matrix.load().default)
 
     def toolkit_requirements(self) -> List[str]:
         """What pip has to install for NVRTC; nothing if an nvcc is used or no CUDA is built."""

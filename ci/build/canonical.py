@@ -106,7 +106,7 @@ def build(
             "cmake.define.VLLM_BUILD_INFO": str(record),
             **{f"cmake.define.{name}": value for name, value in defines.items()},
         }
-        environ = {**_environment(folder, commit), "VLLM_CUDA_VERSION": cuda.version}
+        environ = {**compiler_environment(folder, commit), "VLLM_CUDA_VERSION": cuda.version}
         wheels[variant] = _run_backend(
             repo, folder / "canonical", settings, environ, title, console
         )
@@ -156,20 +156,22 @@ def _run_backend(
         return made.replace(out / made.name)
 
 
-def _environment(folder: Path, commit: Commit) -> dict[str, str]:
+def compiler_environment(
+    folder: Path, commit: Commit, given: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """The environment of the compilers: what a person set, less what would change the bits."""
     environ = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in given.items()
         if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
     }
-    environ["SOURCE_DATE_EPOCH"] = str(source_date_epoch(commit))
+    environ["SOURCE_DATE_EPOCH"] = str(source_date_epoch(commit, given))
     environ["VLLM_TARGET_DEVICE"] = "cuda"
     # zig compiles its libc++ once per machine that shares a cache; by default that is the clone.
     environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
     environ["ZIG_LOCAL_CACHE_DIR"] = str(folder / "zig-local")
     environ["NINJA_STATUS"] = "[%f/%t] "
-    jobs = job_count()
+    jobs = job_count(given)
     if jobs is not None:
         environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(jobs)
     return environ

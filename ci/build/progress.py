@@ -45,32 +45,32 @@ def run_with_progress(
 
     Raises Failed with the output. When interrupted, ends the program and all that it started.
     """
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        # A session of its own, so that its compilers can be ended with it.
-        start_new_session=True,
-    )
     output: list[str] = []
-    try:
-        with _Display(title, console) as display:
-            assert process.stdout is not None  # it is a pipe, as asked above
+    with (
+        subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # A session of its own, so that its compilers can be ended with it.
+            start_new_session=True,
+        ) as process,
+        _Display(title, console) as display,
+    ):
+        assert process.stdout is not None  # it is a pipe, as asked above
+        try:
             for line in process.stdout:
                 output.append(line)
                 display.show(line.rstrip())
-    except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        raise
-    finally:
-        status = process.wait()
-    if status:
-        raise Failed(status, "".join(output).rstrip())
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    if process.returncode:
+        raise Failed(process.returncode, "".join(output).rstrip())
 
 
 class _Display:

@@ -1,0 +1,129 @@
+"""Wheels and sdists as a contributor's pip makes them, from a copy of this tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+
+from ci.wheel import build_info, reader
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This tree without git, as an unpacked sdist has it."""
+    target = tmp_path_factory.mktemp("tree")
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def run(tree: Path, hook: str, out: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Calls a hook of the backend as a build frontend does, in a process of its own."""
+    code = f"import sys; sys.path.insert(0, 'backend'); import vllm_backend as b; print(b.{hook})"
+    command = [sys.executable, "-c", code.replace("OUT", repr(str(out)))]
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    return subprocess.run(
+        command, cwd=tree, env={**os.environ, **path, **environ}, capture_output=True, text=True
+    )
+
+
+def test_an_empty_wheel_is_for_everybody(tree: Path, tmp_path: Path) -> None:
+    done = run(tree, "build_wheel(OUT)", tmp_path, VLLM_TARGET_DEVICE="empty")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.iterdir()
+    assert path.name == "vllm-0.5.4+empty-py3-none-any.whl"
+    wheel = reader.read(path)
+    assert wheel.native == {}
+    assert wheel.build == build_info.BuildInfo(None, None, False, None, "empty")
+    with zipfile.ZipFile(path) as archive:
+        assert "vllm/__init__.py" in archive.namelist()
+
+
+def test_prepared_metadata_is_the_wheels(tree: Path, tmp_path: Path) -> None:
+    hook = "prepare_metadata_for_build_wheel(OUT)"
+    done = run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="empty")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "vllm-0.5.4+empty.dist-info" / "METADATA").read_bytes()
+    headers = BytesParser().parsebytes(text)
+    assert headers["Version"] == "0.5.4+empty"
+    assert "torch>=2.1" in headers.get_all("Requires-Dist", [])
+    assert (tmp_path / "vllm-0.5.4+empty.dist-info" / "WHEEL").read_text().endswith("none-any\n\n")
+
+
+def test_the_torch_range_follows_the_variant(tree: Path, tmp_path: Path) -> None:
+    hook = "prepare_metadata_for_build_wheel(OUT)"
+    environ = {"VLLM_TARGET_DEVICE": "cuda", "VLLM_CUDA_VERSION": "11.8"}
+    done = run(tree, hook, tmp_path, **environ)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "vllm-0.5.4+cu118.dist-info" / "METADATA").read_bytes()
+    assert "torch<2.8,>=2.1" in BytesParser().parsebytes(text).get_all("Requires-Dist", [])
+
+
+def test_an_sdist_is_of_no_variant(tree: Path, tmp_path: Path) -> None:
+    done = run(tree, "build_sdist(OUT)", tmp_path, VLLM_CUDA_VERSION="11.8")
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "vllm-0.5.4.tar.gz") as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for name in (
+        "PKG-INFO",
+        "CMakeLists.txt",
+        "cmake/nvrtcc.py",
+        "ci/matrix.toml",
+        "csrc/bindings.cpp",
+    ):
+        assert name in names
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "wheelhouse/"))]
+
+
+def test_an_editable_install_finds_the_sources(tree: Path, tmp_path: Path) -> None:
+    done = run(tree, "build_editable(OUT)", tmp_path, VLLM_TARGET_DEVICE="empty")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.iterdir()
+    environment = tmp_path / "site"
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(environment)
+    code = f"import site; site.addsitedir({str(environment)!r}); import vllm; print(vllm.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert Path(found.stdout.strip()) == tree / "python" / "vllm" / "__init__.py"
+
+
+@pytest.mark.parametrize(
+    "hook", ["get_requires_for_build_wheel()", "prepare_metadata_for_build_wheel(OUT)"]
+)
+def test_a_wrong_device_ends_with_its_message_alone(tree: Path, tmp_path: Path, hook: str) -> None:
+    done = run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="gpu")
+    assert done.returncode == 1
+    assert "set it to one of: cuda, cpu, empty" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nvrtc_is_a_build_requirement_only_without_nvcc(tree: Path, tmp_path: Path) -> None:
+    hook = "get_requires_for_build_wheel()"
+    with_cuda = run(tree, hook, tmp_path, VLLM_CUDA_VERSION="12.1", PATH="/nowhere").stdout
+    assert "nvidia-cuda-nvrtc-cu12==12.1.105" in with_cuda
+    assert "nvidia" not in run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="cpu").stdout

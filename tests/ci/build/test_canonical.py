@@ -1,0 +1,62 @@
+"""What a build takes from the environment, and what it must not take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ci.build.canonical import BuildError, compiler_environment, job_count, source_date_epoch
+from ci.git import Commit
+
+COMMIT = Commit("a" * 40, 7, 1_700_000_000, dirty=False)
+
+
+def test_files_carry_the_time_of_the_commit_unless_told_otherwise() -> None:
+    assert source_date_epoch(COMMIT, {}) == COMMIT.time
+    assert source_date_epoch(COMMIT, {"SOURCE_DATE_EPOCH": "315532800"}) == 315532800
+
+
+@pytest.mark.parametrize("value", ["now", "-1", "1.5"])
+def test_a_time_that_is_none(value: str) -> None:
+    with pytest.raises(BuildError, match="a number of seconds since 1970"):
+        source_date_epoch(COMMIT, {"SOURCE_DATE_EPOCH": value})
+
+
+@pytest.mark.parametrize(("value", "jobs"), [("", None), ("1", 1), ("12", 12)])
+def test_max_jobs(value: str, jobs: int) -> None:
+    assert job_count({"MAX_JOBS": value}) == jobs
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_a_number_of_jobs_that_is_none(value: str) -> None:
+    with pytest.raises(BuildError, match="a whole number from 1 up"):
+        job_count({"MAX_JOBS": value})
+
+
+def test_compilers_see_nothing_that_would_change_the_bits(tmp_path: Path) -> None:
+    foreign = {
+        "CXXFLAGS": "-O0",
+        "CPATH": "/opt/include",
+        "CMAKE_ARGS": "-DX=1",
+        "SKBUILD_CMAKE_BUILD_TYPE": "Debug",
+        "VLLM_TARGET_DEVICE": "cpu",
+        "NINJA_STATUS": "x",
+        "PATH": "/usr/bin",
+    }
+    environ = compiler_environment(tmp_path, COMMIT, {**foreign, "MAX_JOBS": "3"})
+    assert environ == {
+        "PATH": "/usr/bin",
+        "MAX_JOBS": "3",
+        "CMAKE_BUILD_PARALLEL_LEVEL": "3",
+        "VLLM_TARGET_DEVICE": "cuda",
+        "NINJA_STATUS": "[%f/%t] ",
+        "SOURCE_DATE_EPOCH": str(COMMIT.time),
+        "ZIG_GLOBAL_CACHE_DIR": str(tmp_path / "zig"),
+        "ZIG_LOCAL_CACHE_DIR": str(tmp_path / "zig-local"),
+    }
+
+
+def test_a_shared_cache_of_zig_is_used(tmp_path: Path) -> None:
+    environ = compiler_environment(tmp_path, COMMIT, {"ZIG_GLOBAL_CACHE_DIR": "/var/zig"})
+    assert environ["ZIG_GLOBAL_CACHE_DIR"] == "/var/zig"

@@ -1,0 +1,60 @@
+"""Toolkit folders: made once, made anew for other pins, and never half made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ci.build import toolkit
+from ci.build.toolkit import ToolkitError
+from ci.matrix import Matrix, Pin
+from ci.native import toolkit_requirements
+from tests.ci.support.toolchain import toolkit_folder
+
+QUIET = Console(quiet=True)
+
+
+@pytest.mark.parametrize("variant", ["cu118", "cu121"])
+def test_a_folder_holds_the_compiler_the_headers_and_its_pins(
+    the_matrix: Matrix, variant: str
+) -> None:
+    folder = toolkit_folder(variant)
+    assert list(folder.glob("nvidia/cuda_nvrtc/lib/libnvrtc.so.*"))
+    assert (folder / "nvidia/cuda_runtime/include/cuda_fp16.h").is_file()
+    assert (folder / "nvidia/cuda_cccl/include/cuda/std").is_dir()
+    listed = (folder / "requirements.txt").read_text()
+    assert listed == toolkit_requirements(the_matrix.variant(variant))
+    assert listed.count("--hash=sha256:") == 3
+
+
+def test_a_folder_of_these_pins_is_used_as_it_is(the_matrix: Matrix, tmp_path: Path) -> None:
+    cuda = the_matrix.default
+    made = tmp_path / cuda.variant
+    made.mkdir()
+    (made / "requirements.txt").write_text(toolkit_requirements(cuda))
+    assert toolkit.fetch([cuda], tmp_path, QUIET) == {"cu121": made}
+    assert [path.name for path in made.iterdir()] == ["requirements.txt"]
+
+
+@pytest.fixture
+def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+
+@pytest.mark.usefixtures("no_index")
+def test_other_pins_that_cannot_be_had_leave_the_old_folder(
+    the_matrix: Matrix, tmp_path: Path
+) -> None:
+    cuda = replace(the_matrix.default, toolkit=(Pin("no-such-toolkit", "1", "0" * 64),))
+    old = tmp_path / cuda.variant
+    old.mkdir()
+    (old / "requirements.txt").write_text("of other pins\n")
+    with pytest.raises(ToolkitError, match=r"No matching distribution found for no-such-toolkit"):
+        toolkit.fetch([cuda], tmp_path, QUIET)
+    assert (old / "requirements.txt").read_text() == "of other pins\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["cu121"]
