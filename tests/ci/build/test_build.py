@@ -1,0 +1,177 @@
+"""Real builds of this repository's own HEAD, in clones of it, with fewer arches than a release."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ci import audit, build, git, matrix
+from ci.build import canonical, toolkit
+from ci.build.donors import Bucket, Donors
+from ci.matrix import Matrix
+from ci.publish import publish
+from ci.store import FolderStore
+from ci.wheel import reader
+from tests.ci.support.toolchain import ROOT
+
+pytestmark = pytest.mark.slow
+
+IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+
+
+def clone(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["git", "clone", "-q", str(source), str(target)], check=True)
+    return target
+
+
+def commit(repo: Path) -> None:
+    command = ["git", "-C", str(repo), *IDENTITY, "commit", "-q", "-a", "-m", "a change"]
+    subprocess.run(command, check=True)
+
+
+def run(repo: Path, *arguments: str, mask: int = 0o022, **environ: str) -> str:
+    """``python -m ci build`` in `repo`; libc++ of the release is compiled once for all clones."""
+    command = [sys.executable, "-m", "ci", "build", *arguments]
+    environ = {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / "build" / "zig"), **environ}
+    done = subprocess.run(
+        command,
+        cwd=repo,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        umask=mask,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def hashes(repo: Path) -> dict[str, str]:
+    wheels = sorted((repo / "wheelhouse").glob("*.whl"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HEAD with two arches for each CUDA: the full list shows nothing more and takes minutes."""
+    repo = clone(ROOT, tmp_path_factory.mktemp("origin") / "repo")
+    path = repo / "ci" / "matrix.toml"
+    path.write_text(re.sub(r"archs = \[.*\]", 'archs = ["7.0", "9.0"]', path.read_text()))
+    commit(repo)
+    return repo
+
+
+@pytest.fixture(scope="module")
+def built(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with its wheels built."""
+    repo = clone(origin, tmp_path_factory.mktemp("built") / "repo")
+    run(repo, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    return repo
+
+
+@pytest.fixture(scope="module")
+def small(built: Path) -> Matrix:
+    """The matrix of the clones."""
+    return matrix.load(built / "ci" / "matrix.toml")
+
+
+def test_the_wheels_of_a_commit(built: Path, small: Matrix) -> None:
+    at = git.read(built)
+    development = f"0.5.5.dev{at.number}+g{at.sha[:9]}"
+    tag = "cp38-abi3-manylinux1_x86_64.whl"
+    assert sorted(hashes(built)) == sorted(
+        f"vllm-{version}-{tag}"
+        for version in ("0.5.4", "0.5.4+cu118", development, f"{development}.cu118")
+    )
+    for path in (built / "wheelhouse").glob("*.whl"):
+        assert audit.audit(path, small, built).wheel.build.commit == at.sha
+
+
+def test_another_folder_mask_zone_and_number_of_jobs_give_the_same_bits(
+    origin: Path, built: Path, tmp_path: Path
+) -> None:
+    other = clone(origin, tmp_path / "some" / "deeper folder" / "clone")
+    foreign = {"TZ": "Asia/Tokyo", "CXXFLAGS": "-O0 -march=native", "CMAKE_ARGS": "-DX=1"}
+    run(other, mask=0o077, MAX_JOBS="1", LC_ALL="C.UTF-8", **foreign)
+    assert hashes(other) == hashes(built)
+
+
+def test_nothing_changed_nothing_compiled(built: Path) -> None:
+    before = hashes(built)
+    assert "compiling:" not in run(built)
+    assert hashes(built) == before
+
+
+def test_both_variants_share_one_host_library(built: Path) -> None:
+    wheels = map(reader.read, (built / "wheelhouse").glob("*.whl"))
+    assert len({wheel.native["vllm/_C.abi3.so"] for wheel in wheels}) == 1
+
+
+def test_a_python_only_commit_takes_the_native_files_of_a_published_one(
+    built: Path, small: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gets the wheels that compiling would have made, without any compiler."""
+    bucket = FolderStore(tmp_path / "bucket", durable=False)
+    published = git.read(built)
+    publish(
+        bucket, [reader.read(p) for p in (built / "wheelhouse").glob("*.whl")], published, small
+    )
+
+    repo = clone(built, tmp_path / "repo")
+    with (repo / "python" / "vllm" / "__init__.py").open("a") as file:
+        file.write("# Another line.\n")
+    commit(repo)
+    compiled = clone(repo, tmp_path / "compiled")
+    run(compiled)
+
+    def absent(*_: object) -> Path:
+        raise AssertionError("a compiler was asked for")
+
+    monkeypatch.setattr(canonical, "find_zig", absent)
+    monkeypatch.setattr(toolkit, "_install", absent)
+    donors = Donors(Bucket(bucket))
+    build.build(repo, repo / "wheelhouse", donors=donors)
+    assert donors.used == {"cu118": published.sha, "cu121": published.sha}
+    assert hashes(repo) == hashes(compiled)
+
+
+def test_a_tampered_donor_is_refused_aloud_and_the_build_compiles(
+    built: Path, small: Matrix, tmp_path: Path
+) -> None:
+    bucket = FolderStore(tmp_path / "bucket", durable=False)
+    at = git.read(built)
+    publish(bucket, [reader.read(p) for p in (built / "wheelhouse").glob("*.whl")], at, small)
+    for path in (tmp_path / "bucket").rglob("vllm-0.5.4-*.whl"):
+        data = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+    before = hashes(built)
+    said = run(built, "--reuse", str(tmp_path / "bucket"))
+    assert "cu121: compiling, for " in said
+    assert f"cu118: native files of commit {at.sha}" in " ".join(said.split())
+    assert hashes(built) == before
+
+
+def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
+    repo = clone(origin, tmp_path / "repo")
+    kernel = repo / "csrc" / "kernels" / "activation.cu"
+    right = kernel.read_text()
+    kernel.write_text(right + "\n__global__ void wrong() { nonsense; }\n")
+    commit(repo)
+    at = git.read(repo)
+    with pytest.raises(canonical.BuildError, match='identifier "nonsense" is undefined'):
+        build.build(repo, repo / "wheelhouse", commit=at, variants=["cu121"])
+    assert hashes(repo) == {}
+    kernel.write_text(right)
+    commit(repo)
+    assert len(build.build(repo, repo / "wheelhouse", variants=["cu121"])) == 2

@@ -1,0 +1,182 @@
+"""Native files of published wheels: taken from the right one, and never from a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from ci.build.donors import BadDonor, Bucket, Candidate, Donors
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.publish import publish
+from ci.store import FolderStore, NotFound
+from ci.wheel import reader
+from ci.wheel.archive import Compressor, Member
+from ci.wheel.build_info import BuildInfo
+from ci.wheel.pack import repack
+from ci.wheel.reader import BadWheel, WheelFile
+from tests.ci.support.wheels import METADATA, WHEEL
+
+DIGEST = "sha256:" + "d" * 64
+OTHER = "sha256:" + "e" * 64
+COMMIT = Commit("a" * 40, 3, 1_780_000_000, dirty=False)
+NATIVE = {
+    "vllm/_C.abi3.so": b"\x7fELF host",
+    "vllm/kernels/cu121/sm_80/norm.cubin": b"\x7fELF device",
+    "vllm/kernels/cu121/compute_90/norm.ptx": b".target sm_90\n",
+}
+
+
+@dataclass
+class Files:
+    """A source of wheels that lie on disk."""
+
+    paths: dict[str, Path] = field(default_factory=dict)
+    listed: list[Candidate] = field(default_factory=list)
+
+    def candidates(self) -> Iterable[Candidate]:
+        return self.listed
+
+    def download(self, candidate: Candidate, target: Path) -> None:
+        target.write_bytes(self.paths[candidate.key].read_bytes())
+
+    def offer(self, wheel: WheelFile, commit: str, **changes: str) -> None:
+        key = f"{commit}/{wheel.path.name}"
+        self.paths[key] = wheel.path
+        digest = wheel.build.native_digest or ""
+        listed = Candidate(key, wheel.build.variant, digest, wheel.sha256, commit)
+        self.listed.append(replace(listed, **changes))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., WheelFile]:
+    """Writes a wheel with native files."""
+
+    def make(digest: str = DIGEST, version: str = "0.5.4", mark: bytes = b"") -> WheelFile:
+        members = [Member(name, data + mark) for name, data in NATIVE.items()]
+        members += [Member("vllm/__init__.py", b"")]
+        build = BuildInfo(COMMIT.sha, "12.1", False, digest, "cu121")
+        about = {"METADATA": METADATA, "WHEEL": WHEEL, "build.json": build.render()}
+        members += [Member(f"vllm-0.dist-info/{name}", data) for name, data in about.items()]
+        tag = "cp38-abi3-manylinux1_x86_64"
+        name, data = repack(members, version=version, tag=tag, timestamp=0, compress=Compressor())
+        folder = tmp_path / f"wheels{mark.decode()}"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+        return reader.read(folder / name)
+
+    return make
+
+
+def test_native_files_are_laid_out_as_in_the_wheel(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    source = Files()
+    source.offer(make(), "a" * 40)
+    donors = Donors(source)
+    folder = donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    assert folder == tmp_path / "prebuilt"
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in (folder / "vllm").rglob("*")
+        if path.is_file()
+    }
+    assert found == NATIVE
+    assert donors.used == {"cu121": "a" * 40}
+
+
+def test_the_first_of_the_same_digest_and_variant_is_taken(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    source = Files()
+    source.offer(make(OTHER, mark=b"1"), "1" * 40)
+    source.offer(make(mark=b"2"), "2" * 40, variant="cu118")
+    source.offer(make(mark=b"3"), "3" * 40)
+    source.offer(make(mark=b"4"), "4" * 40)
+    donors = Donors(source)
+    folder = donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    assert folder is not None
+    assert (folder / "vllm/_C.abi3.so").read_bytes() == b"\x7fELF host3"
+    assert donors.used == {"cu121": "3" * 40}
+
+
+def test_nobody_has_them(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    source = Files()
+    source.offer(make(OTHER), "a" * 40)
+    donors = Donors(source)
+    assert donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt") is None
+    assert donors.used == {}
+
+
+def test_what_an_earlier_donor_left_is_gone(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    source = Files()
+    source.offer(make(), "a" * 40)
+    stale = tmp_path / "prebuilt" / "vllm" / "kernels" / "cu121" / "sm_80" / "stale.cubin"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"")
+    Donors(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    assert not stale.exists()
+
+
+def test_a_file_that_is_not_the_published_one(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    """A whole and consistent wheel, but with other native code."""
+    source = Files()
+    source.offer(make(mark=b"1"), "a" * 40, sha256=make(mark=b"2").sha256)
+    donors = Donors(source)
+    with pytest.raises(BadDonor, match="published was"):
+        donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    assert donors.used == {}
+
+
+def test_a_truncated_file(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    source, wheel = Files(), make()
+    source.offer(wheel, "a" * 40)
+    wheel.path.write_bytes(wheel.path.read_bytes()[:-50])
+    with pytest.raises(BadWheel, match="a complete zip archive"):
+        Donors(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+
+
+def test_a_list_that_lies_about_the_digest(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    source = Files()
+    source.offer(make(OTHER), "a" * 40, native_digest=DIGEST)
+    with pytest.raises(BadWheel, match=r"build\.json: expected cu121 of sha256:d+"):
+        Donors(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+
+
+def test_a_bucket_as_the_source(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    matrix = replace(the_matrix, cudas=(the_matrix.default,))
+    store = FolderStore(tmp_path / "bucket", durable=False)
+    development = f"0.5.5.dev3+g{COMMIT.sha[:9]}"
+    publish(store, [make(), make(version=development)], COMMIT, matrix)
+    donors = Donors(Bucket(store))
+    folder = donors.native_files(matrix.default, DIGEST, tmp_path / "prebuilt")
+    assert folder is not None
+    assert (folder / "vllm/_C.abi3.so").read_bytes() == NATIVE["vllm/_C.abi3.so"]
+    assert donors.used == {"cu121": COMMIT.sha}
+    assert donors.native_files(matrix.default, OTHER, tmp_path / "prebuilt") is None
+
+
+def test_an_empty_bucket_has_nothing_and_one_with_a_hole_says_so(
+    make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "bucket", durable=False)
+    donors = Donors(Bucket(store))
+    assert donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt") is None
+    lost = Candidate(f"{COMMIT.sha}/lost.whl", "cu121", DIGEST, "0" * 64, COMMIT.sha)
+    with pytest.raises(NotFound):
+        Bucket(store).download(lost, tmp_path / "lost.whl")
