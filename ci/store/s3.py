@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Iterator, Literal, Mapping, Optional
 
 import boto3
@@ -92,7 +93,7 @@ class S3Store:
             canonical(key),
             answer["ContentLength"],
             answer["ETag"],
-            answer["LastModified"],
+            _utc(answer["LastModified"]),
             _hex(answer.get("ChecksumSHA256")),
         )
 
@@ -162,7 +163,8 @@ class S3Store:
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
                     if canonical(item["Key"]) == item["Key"]:
-                        yield Entry(item["Key"], item["Size"], item["ETag"], item["LastModified"])
+                        modified = _utc(item["LastModified"])
+                        yield Entry(item["Key"], item["Size"], item["ETag"], modified)
 
     def folders(self) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2")
@@ -193,6 +195,11 @@ def make_client() -> S3Client:
 def _key(key: str) -> str:
     check(canonical(key))
     return key
+
+
+def _utc(time: datetime) -> datetime:
+    """`time` in the standard library's UTC: botocore's is dateutil's, which few others know."""
+    return time.astimezone(timezone.utc)
 
 
 def _hex(checksum: Optional[str]) -> Optional[str]:

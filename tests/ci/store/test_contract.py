@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,6 +46,15 @@ def test_what_was_created_is_there(store: Store) -> None:
     assert (entry.key, entry.size, entry.etag) == ("state/x.json", 1, etag)
     assert entry.sha256 == hashlib.sha256(b"a").hexdigest()
     assert b"".join(store.read(entry)) == b"a"
+
+
+def test_any_store_can_be_served(store: Store) -> None:
+    """Not S3 alone by itself: `ci serve --bucket s3://name` stands in front of a private one."""
+    put(store, "a+b.txt", A)
+    answer = TestClient(Application(store, None)).get("/a+b.txt")
+    assert (answer.status_code, answer.content) == (200, b"a")
+    assert parsedate_to_datetime(answer.headers["last-modified"]).tzinfo == timezone.utc
+    assert store.head("a+b.txt").modified.tzinfo is timezone.utc
 
 
 def test_nothing_is_created_over_something(store: Store) -> None:
