@@ -145,15 +145,21 @@ def _run_backend(
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out) as temporary:
         try:
             made = Path(builder.build("wheel", temporary, dict(settings)))
-        except Failed as error:
+        except BuildBackendException as error:
+            if not isinstance(error.exception, Failed):
+                raise BuildError(f"building a wheel failed ({title}): {error}") from error
             raise BuildError(
-                f"building a wheel failed ({title}):\n{error.output}",
-                means="the compiler's or CMake's own words are above",
+                f"building a wheel failed ({title}):\n{_complaint(error.exception.output)}",
+                means="the words of CMake or the compiler are above",
                 do="correct the sources; the same command goes on from what is compiled",
             ) from error
-        except BuildBackendException as error:
-            raise BuildError(f"building a wheel failed ({title}): {error}") from error
         return made.replace(out / made.name)
+
+
+def _complaint(output: str) -> str:
+    """The part of a failed build's output that is about the failure."""
+    _, marker, rest = output.partition("\nFAILED: ")
+    return f"FAILED: {rest}" if marker else output
 
 
 def compiler_environment(
