@@ -8,7 +8,8 @@
 namespace vllm::cpu {
 namespace {
 
-// Query tokens of one sequence, and KV heads with all the query heads that share them.
+// Query tokens of one sequence, and KV heads with all the query heads that share them. Rows and
+// heads are counted from the first of these.
 struct Queries {
   const PagedAttentionParams& p;
   i64 sequence;
@@ -70,6 +71,7 @@ inline void take(const PagedAttentionParams& p, Tile& tile, const Offsets& offse
   }
 }
 
+// Says what the tile after this one will take.
 template <typename T>
 inline void expect(const PagedAttentionParams& p, Ahead& ahead, const Offsets& offsets, i64 kv_head,
                    i64 heads) {
@@ -89,7 +91,7 @@ inline void expect(const PagedAttentionParams& p, Ahead& ahead, const Offsets& o
 }
 
 template <typename T>
-inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 kv_head, i64 skip) {
+inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 h, i64 skip) {
   const i64 row_step = head.few() ? kMaxHeadSize : 1, element_step = head.few() ? 1 : kRows;
   const i64 lanes = head.few() ? head.count : lanes_up(head.count);
   for (i64 row = 0; row < lanes; ++row) {
@@ -97,7 +99,7 @@ inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 kv_
     if (row < head.count) {
       const T* from = static_cast<const T*>(q.p.query) +
                       q.token_of(skip + row) * q.p.query_token_stride +
-                      q.head_of(kv_head, skip + row) * q.p.query_head_stride;
+                      q.head_of(h, skip + row) * q.p.query_head_stride;
       for_lanes(head.size,
                 [&](i64 i, auto n, int) { store(query + i, load(from + i, n) * q.p.scale, n); });
     }
@@ -112,10 +114,10 @@ inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 kv_
 }
 
 template <typename T>
-inline void store_out(const Queries& q, const Rows& rows, const Head& head, i64 kv_head, i64 skip) {
+inline void store_out(const Queries& q, const Rows& rows, const Head& head, i64 h, i64 skip) {
   for (i64 row = 0; row < head.count; ++row) {
     T* out = static_cast<T*>(q.p.out) + q.token_of(skip + row) * q.p.out_token_stride +
-             q.head_of(kv_head, skip + row) * q.p.out_head_stride;
+             q.head_of(h, skip + row) * q.p.out_head_stride;
     const float* sums = rows.sums + (head.first + row) * kMaxHeadSize;
     const float total = rows.totals[head.first + row];
     for_lanes(head.size, [&](i64 i, auto n, int) { store(out + i, load(sums + i, n) / total, n); });
@@ -131,25 +133,26 @@ inline void attend(const Queries& q, Rows& rows, Tile& tile, i64 first_head, i64
   const auto head_at = [&](i64 h) { return Head{h * step, count, q.p.head_size}; };
 
   for (i64 h = 0; h < heads; ++h) load_queries<T>(q, rows, head_at(h), first_head + h, skip);
-  for (i64 row = 0; row < lanes_up(count); ++row) tile.begin[row] = tile.end[row] = 0;
+  for (i64 row = 0; row < lanes_up(count); ++row) {
+    rows.first_key[row] = row < count ? q.first_key(skip + row) : 0;
+    rows.end_key[row] = row < count ? q.end_key(skip + row) : 0;
+  }
 
-  const i64 end = q.end_key(skip + count - 1);
-  Offsets buffers[2], *here = &buffers[0], *next = &buffers[1];
-  locate(q, q.first_key(skip), end, *here);
-  for (i64 key = q.first_key(skip); key < end; key += kKeys) {
-    locate(q, key + kKeys, end, *next);
-    for (i64 row = 0; row < count; ++row) {
-      tile.begin[row] = static_cast<int>(clamp(q.first_key(skip + row) - key, 0, here->count));
-      tile.end[row] = static_cast<int>(clamp(q.end_key(skip + row) - key, 0, here->count));
+  const i64 first = rows.first_key[0], end = rows.end_key[count - 1];
+  Offsets here, next;
+  locate(q, first, end, next);
+  for (i64 key = first; key < end; key += kKeys) {
+    here = next;
+    locate(q, key + kKeys, end, next);
+    expect<T>(q.p, tile.ahead, next, q.kv_head + first_head, heads);
+    for (i64 row = 0; row < lanes_up(count); ++row) {
+      tile.begin[row] = static_cast<int>(clamp(rows.first_key[row] - key, 0, here.count));
+      tile.end[row] = static_cast<int>(clamp(rows.end_key[row] - key, 0, here.count));
     }
-    expect<T>(q.p, tile.ahead, *next, q.kv_head + first_head, heads);
     for (i64 h = 0; h < heads; ++h) {
-      take<T>(q.p, tile, *here, q.kv_head + first_head + h);
+      take<T>(q.p, tile, here, q.kv_head + first_head + h);
       attend_to_tile(rows, tile, head_at(h), q.p.soft_cap);
     }
-    Offsets* const done = here;
-    here = next;
-    next = done;
   }
   for (i64 h = 0; h < heads; ++h) store_out<T>(q, rows, head_at(h), first_head + h, skip);
 }

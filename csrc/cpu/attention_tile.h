@@ -15,8 +15,10 @@
 namespace vllm::cpu {
 namespace {
 
-constexpr i64 kRows = 64;  // at most at a time, of all heads: they stay in the L2 cache
-constexpr i64 kKeys = 32;  // in a tile
+// Rows of all heads, and keys, at a time. Everything about them stays in the L2 cache: 200 KB for
+// the largest heads, on the stack.
+constexpr i64 kRows = 64;
+constexpr i64 kKeys = 32;
 
 // Up to here, rows are few.
 constexpr i64 kFewRows = 4;
@@ -34,6 +36,8 @@ struct Rows {
   alignas(64) float sums[kRows * kMaxHeadSize];     // [row][head]: the weighted values so far
   alignas(64) float maxima[kRows];                  // of the scores so far
   alignas(64) float totals[kRows];                  // of their exponentials
+  i64 first_key[kRows];                             // what rows see, the same for all heads
+  i64 end_key[kRows];
 };
 
 // The keys and values of the next tile, for all heads that take turns.
@@ -121,23 +125,20 @@ inline void score_few(const Rows& rows, Tile& tile, const Head& head) {
   }
 }
 
-inline void cap_scores(Tile& tile, const Head& head, float cap) {
-  const i64 count = head.few() ? head.count * kKeys : tile.key_count * kRows;
-  for (i64 i = 0; i < count; i += kLanes) {
-    // tanh x = 1 - 2 / (e^2x + 1): off by less than 2e-7, absolutely, in [-1, 1].
-    const Floats score = load(tile.weights + i, All{});
-    store(tile.weights + i, cap - 2.0f * cap / (exp(score * (2.0f / cap)) + 1.0f), All{});
-  }
-}
-
 // ---- softmax ---------------------------------------------------------------------------------
 // Scores become their exponentials relative to the greatest so far; those out of sight become 0.
 
-inline Floats if_between(Ints begin, Ints index, Ints end, Floats x) {
-  return ((begin <= index) & (index < end)) ? x : broadcast(-__builtin_inff());
+inline Floats seen(Ints begin, Ints index, Ints end, Floats score) {
+  return ((begin <= index) & (index < end)) ? score : broadcast(-__builtin_inff());
 }
 
-inline void exponentiate_many(Rows& rows, Tile& tile, const Head& head) {
+inline Floats capped(Floats score, float cap) {
+  if (!(cap > 0)) return score;
+  // tanh x = 1 - 2 / (e^2x + 1): off by less than 2e-7, absolutely, in [-1, 1].
+  return cap - 2.0f * cap / (exp(score * (2.0f / cap)) + 1.0f);
+}
+
+inline void exponentiate_many(Rows& rows, Tile& tile, const Head& head, float cap) {
   for (i64 row = 0; row < head.count; row += kLanes) {
     const Ints begin = load_bits<Ints>(tile.begin + row, All{});
     const Ints end = load_bits<Ints>(tile.end + row, All{});
@@ -146,9 +147,10 @@ inline void exponentiate_many(Rows& rows, Tile& tile, const Head& head) {
     Floats maximum = before;
     for (i64 key = 0; key < tile.key_count; ++key) {
       const Ints index = Ints{} + static_cast<int>(key);
-      const Floats score = if_between(begin, index, end, load(weights + key * kRows, All{}));
-      maximum = score > maximum ? score : maximum;
-      store(weights + key * kRows, score, All{});
+      const Floats score = capped(load(weights + key * kRows, All{}), cap);
+      const Floats visible = seen(begin, index, end, score);
+      maximum = visible > maximum ? visible : maximum;
+      store(weights + key * kRows, visible, All{});
     }
     const Floats rescale = exp(before - maximum);
     Floats total = load(rows.totals + head.first + row, All{}) * rescale;
@@ -163,7 +165,7 @@ inline void exponentiate_many(Rows& rows, Tile& tile, const Head& head) {
   }
 }
 
-inline void exponentiate_few(Rows& rows, Tile& tile, const Head& head) {
+inline void exponentiate_few(Rows& rows, Tile& tile, const Head& head, float cap) {
   Ints lanes;
   for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = lane;
   for (i64 row = 0; row < head.count; ++row) {
@@ -173,9 +175,10 @@ inline void exponentiate_few(Rows& rows, Tile& tile, const Head& head) {
     Floats maxima = broadcast(before);
     for (i64 key = 0; key < tile.key_count; key += kLanes) {
       const Ints index = lanes + static_cast<int>(key);
-      const Floats score = if_between(begin, index, end, load(weights + key, All{}));
-      maxima = score > maxima ? score : maxima;
-      store(weights + key, score, All{});
+      const Floats score = capped(load(weights + key, All{}), cap);
+      const Floats visible = seen(begin, index, end, score);
+      maxima = visible > maxima ? visible : maxima;
+      store(weights + key, visible, All{});
     }
     const float maximum = max(maxima);
     Floats total{};
@@ -248,14 +251,10 @@ inline void add_all_values(Rows& rows, const Tile& tile, const Head& head) {
 inline void attend_to_tile(Rows& rows, Tile& tile, const Head& head, float soft_cap) {
   if (head.few()) {
     score_few(rows, tile, head);
+    exponentiate_few(rows, tile, head, soft_cap);
   } else {
     score_many(rows, tile, head);
-  }
-  if (soft_cap > 0) cap_scores(tile, head, soft_cap);
-  if (head.few()) {
-    exponentiate_few(rows, tile, head);
-  } else {
-    exponentiate_many(rows, tile, head);
+    exponentiate_many(rows, tile, head, soft_cap);
   }
   add_all_values(rows, tile, head);
 }
