@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Mapping
 
 from ci import names
+from ci.index import home as home_page
 from ci.index import listing, simple_html, simple_json
 from ci.index.manifest import Manifest
 from ci.index.records import Commits, Ledger, Nightly, Yanked
@@ -53,18 +54,18 @@ def of_nightlies(state: Records) -> dict[str, bytes]:
     }
     if state.nightly.unit:
         key = f"{names.NIGHTLY}/index.html"
-        pages[key] = listing.nightly(state.nightly, state.nightly.unit, state.yanked)
+        pages[key] = listing.of_nightly(state.nightly, state.nightly.unit, state.yanked)
     return pages
 
 
 def home(state: Records) -> dict[str, bytes]:
-    return {"index.html": listing.home(state)}
+    return {"index.html": home_page.home(state)}
 
 
 def of_unit(manifest: Manifest, yanked: Yanked) -> dict[str, bytes]:
     """The pages in a commit's or a release's own folder."""
     unit = manifest.unit
-    pages = {f"{unit.prefix}index.html": listing.unit(unit, yanked)}
+    pages = {f"{unit.prefix}index.html": listing.of_unit(unit, yanked)}
     if not unit.release:  # an index of one release is the index of releases, with an exact pin
         ledger = Ledger(0, (unit,), manifest.defaults)
         pages.update(_indexes(unit.prefix, ledger, yanked))

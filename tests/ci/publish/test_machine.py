@@ -78,6 +78,7 @@ class Histories(RuleBasedStateMachine):
         self.listed = sorted({*self.listed, number}, reverse=True)[:LISTED]
         if number > self.highest and number not in self.yanked:
             self.nightly = self.highest = number
+        self.leaves_a_yanked_nightly()
 
     @rule(number=NUMBERS, fault=FAULTS)
     def publishes_and_something_breaks(self, number: int, fault: Fault) -> None:
@@ -112,7 +113,10 @@ class Histories(RuleBasedStateMachine):
             return
         yank(self.probe(), self.sha(number), "broken" if yanks else None)
         (self.yanked.add if yanks else self.yanked.discard)(number)
-        fine = [other for other in self.listed if other not in self.yanked]
+        self.leaves_a_yanked_nightly()
+
+    def leaves_a_yanked_nightly(self) -> None:
+        fine = [number for number in self.listed if number not in self.yanked]
         if self.nightly in self.yanked and fine:
             self.nightly = fine[0]
             self.highest = max(self.highest, fine[0])
