@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import os
 import shutil
@@ -92,6 +94,17 @@ class S3Lab:
 
     def drop(self, store: Store) -> None:
         del self._moto.buckets[store.name.partition("://")[2]]
+
+    def writer(self, store: Store) -> Callable[[str, bytes], None]:
+        """Writes objects behind the store's back, as the store would."""
+        name = store.name.partition("://")[2]
+
+        def write(key: str, body: bytes) -> None:
+            checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+            new = self._moto.put_object(name, key, body, checksum_value=checksum)
+            new.checksum_algorithm = "SHA256"
+
+        return write
 
     def _bucket(self, store: Store) -> Any:
         return self._moto.buckets[store.name.partition("://")[2]]

@@ -1,0 +1,233 @@
+"""What does publishing one more commit cost when 100, 1 000 or 10 000 are there already?
+
+Counts requests and bytes at the endpoint (moto's S3 on loopback, so seconds compare only with each
+other), beside s3pypi and dumb-pypi with the same files. dumb-pypi makes files and leaves the upload
+to others: counted are the files that changed, as a perfect sync would send them.
+
+    python -m benchmarks.publish_scale --s3pypi PATH --dumb-pypi PATH
+
+A peer whose path is not given is not measured. Writes ``publish_scale.json`` beside itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ci import matrix
+from ci.git import Commit
+from ci.index import pages, records
+from ci.index.manifest import Unit, dump, of_matrix
+from ci.index.records import Commits, Ledger, Nightly, State, Status
+from ci.publish import plan, publish
+from ci.store import FolderStore, Store
+from ci.store.s3 import make_client
+from ci.wheel.reader import WheelFile
+from tests.ci.support.labs import FolderLab, S3Lab, memory_folder
+from tests.ci.support.s3 import Endpoint, endpoint
+from tests.ci.support.wheels import Factory
+
+RESULT = Path(__file__).with_suffix(".json")
+HISTORIES = (100, 1_000, 10_000)
+STAND_IN = b"a wheel"  # the content of history's wheels: nobody reads it
+
+
+def units(factory: Factory, count: int) -> list[Unit]:
+    """The units of commits 1 … count, newest first, without making their wheels."""
+    template = factory.wheels(factory.commit(1))
+    found = []
+    for number in range(count, 0, -1):
+        commit = factory.commit(number)
+        names = plan.commit_wheels(factory.matrix, commit)
+        wheels = [
+            dataclasses.replace(
+                old,
+                path=Path(name),
+                version=name.split("-")[1],
+                sha256=hashlib.sha256(name.encode()).hexdigest(),
+                build=dataclasses.replace(old.build, commit=commit.sha),
+            )
+            for name, old in zip(sorted(names), sorted(template, key=lambda w: w.path.name))
+        ]
+        found.append(plan.unit(wheels, commit, factory.matrix, "2026-11-05T12:00:00Z"))
+    return found
+
+
+def seed(write: Callable[[str, bytes], None], store: Store, factory: Factory, count: int) -> None:
+    """Fills an empty bucket with `count` commits: every object a real one would have."""
+    history = units(factory, count)
+    for unit in history:
+        manifest = of_matrix(unit, factory.matrix)
+        objects = {f"{unit.prefix}{file.name}": STAND_IN for file in unit.files}
+        objects.update({f"{key}.metadata": STAND_IN for key in objects})
+        objects[f"{unit.prefix}manifest.json"] = dump(manifest)
+        objects.update(pages.of_unit(manifest, pages.NOTHING.yanked))
+        for key, body in objects.items():
+            for address in (*store.aliases(key), key):
+                write(address, body)
+    defaults = {cuda.variant: cuda.default for cuda in factory.matrix.cudas}
+    newest = history[: factory.matrix.nightlies]
+    said = [Status(u.name, u.number, u.time, State.COMPLETE, "", u.published) for u in newest]
+    state = dataclasses.replace(
+        pages.NOTHING,
+        nightlies=Ledger(count, tuple(newest), defaults),
+        nightly=Nightly().moved_to(newest[0], defaults),
+        commits=Commits(count, tuple(said[: records.RECENT])),
+    )
+    for record, value in (
+        (records.NIGHTLIES, state.nightlies),
+        (records.NIGHTLY, state.nightly),
+        (records.COMMITS, state.commits),
+    ):
+        write(record.key, record.dump(value))
+    for key, body in pages.shared(state).items():
+        for address in (*store.aliases(key), key):
+            write(address, body)
+
+
+@contextmanager
+def counted(running: Endpoint | None) -> Iterator[dict[str, Any]]:
+    """Requests, bytes and seconds of what happens in the block."""
+    row: dict[str, Any] = {}
+    before = (len(running.requests), running.sent, running.received) if running else (0, 0, 0)
+    start = time.perf_counter()
+    yield row
+    row["seconds"] = round(time.perf_counter() - start, 3)
+    if running:
+        row["requests"] = len(running.requests) - before[0]
+        row["bytes_sent"] = running.sent - before[1]
+        row["bytes_received"] = running.received - before[2]
+
+
+def ours_on_s3(running: Endpoint, factory: Factory, count: int) -> dict[str, Any]:
+    lab = S3Lab(running, make_client())
+    store = lab.copy(None)
+    seed(lab.writer(store), store, factory, count)
+    commit, wheels = newest(factory, count)
+    with counted(running) as row:
+        publish(store, wheels, commit, factory.matrix)
+    lab.drop(store)
+    return row
+
+
+def ours_in_a_folder(folder: Path, factory: Factory, count: int) -> dict[str, Any]:
+    lab = FolderLab(folder)
+    store = lab.copy(None)
+
+    def write(key: str, body: bytes) -> None:
+        path = Path(store.name) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+
+    seed(write, store, factory, count)
+    commit, wheels = newest(factory, count)
+    with counted(None) as row:
+        publish(FolderStore(Path(store.name), durable=True), wheels, commit, factory.matrix)
+    lab.drop(store)
+    return row
+
+
+def newest(factory: Factory, count: int) -> tuple[Commit, list[WheelFile]]:
+    commit = factory.commit(count + 1)
+    return commit, factory.wheels(commit)
+
+
+def s3pypi(running: Endpoint, program: str, factory: Factory, count: int) -> dict[str, Any]:
+    """s3pypi with the page that it would have written for this history."""
+    client = make_client()
+    bucket = f"s3pypi{count}"
+    client.create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
+    )
+    links = "<br>\n".join(
+        f'    <a href="{file.name.replace("+", "%2B")}#sha256={file.sha256}">{file.name}</a>'
+        for unit in units(factory, count)
+        for file in unit.files
+    )
+    client.put_object(Bucket=bucket, Key="vllm/", Body=links.encode())
+    _, wheels = newest(factory, count)
+    command = [program, "upload", "--bucket", bucket, "--s3-endpoint-url", running.url]
+    with counted(running) as row:
+        subprocess.run([*command, *(str(wheel.path) for wheel in wheels)], check=True)
+    return row
+
+
+def dumb_pypi(program: str, factory: Factory, count: int, scratch: Path) -> dict[str, Any]:
+    """dumb-pypi's partial rebuild, and the files that a sync would have to upload."""
+    lines = [
+        json.dumps(
+            {
+                "filename": file.name,
+                "hash": f"sha256={file.sha256}",
+                "requires_python": file.requires_python,
+                "upload_timestamp": 1_780_000_000 + unit.number,
+            }
+        )
+        for unit in units(factory, count + 1)
+        for file in unit.files
+    ]
+    per_commit = len(lines) // (count + 1)
+    before, after = scratch / f"{count}.before", scratch / f"{count}.after"
+    before.write_text("\n".join(lines[per_commit:]) + "\n")
+    after.write_text("\n".join(lines) + "\n")
+    site = scratch / f"site{count}"
+    command = [program, "--output-dir", str(site), "--packages-url", "../../pool/"]
+    command += ["--no-generate-timestamp", "--package-list-json"]
+    subprocess.run([*command, str(before)], check=True)
+    old = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    with counted(None) as row:
+        partial = ("--previous-package-list-json", str(before))
+        subprocess.run([*command, str(after), *partial], check=True)
+    new = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    changed = [path for path, body in new.items() if old.get(path) != body]
+    row["requests"] = len(changed) + per_commit
+    row["bytes_sent"] = sum(len(new[path]) for path in changed)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--s3pypi", help="path of the program")
+    parser.add_argument("--dumb-pypi", help="path of the program")
+    parser.add_argument("--histories", type=int, nargs="+", default=HISTORIES)
+    args = parser.parse_args()
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="AKIATESTS",
+        AWS_SECRET_ACCESS_KEY="not-to-be-shown",
+        AWS_DEFAULT_REGION="us-west-2",
+    )
+    rows: dict[str, dict[str, Any]] = {}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        memory_folder(Path(scratch)) as memory,
+        endpoint() as running,
+    ):
+        os.environ["AWS_ENDPOINT_URL"] = running.url
+        factory = Factory(Path(scratch) / "wheels", matrix.load())
+        for count in args.histories:
+            row = {
+                "ours, S3": ours_on_s3(running, factory, count),
+                "ours, folder": ours_in_a_folder(memory, factory, count),
+            }
+            if args.s3pypi:
+                row["s3pypi"] = s3pypi(running, args.s3pypi, factory, count)
+            if args.dumb_pypi:
+                row["dumb-pypi"] = dumb_pypi(args.dumb_pypi, factory, count, Path(scratch))
+            rows[str(count)] = row
+            for name, figures in row.items():
+                print(f"{count:6} commits  {name:13} {figures}", flush=True)
+    RESULT.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
