@@ -15,6 +15,7 @@ from rich.table import Table
 from ci import git, interpreters, serve, trial
 from ci.audit import AuditReport, audit
 from ci.build import build
+from ci.build.donors import Bucket, Donors
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
@@ -61,7 +62,9 @@ def run(
     store = open_store(bucket)
     with announced(store, commit):
         with stages.stage("build"):
-            paths = build(repo, repo / WHEELHOUSE, commit=commit, console=console)
+            # An unchanged native part is taken from what the bucket has of an earlier commit.
+            donors = Donors(Bucket(store))
+            paths = build(repo, repo / WHEELHOUSE, commit=commit, donors=donors, console=console)
             wheels = [read(path) for path in paths]
         with stages.stage("audit"):
             for wheel in wheels:
@@ -70,7 +73,7 @@ def run(
         console.print("not published: these wheels hold changes that no commit has")
         return ()
     with stages.stage("publish"):
-        publish(store, wheels, commit, matrix, report=console.print)
+        publish(store, wheels, commit, matrix, reused_from=donors.used, report=console.print)
     with stages.stage("install"), serve.running(store) as base:
         outcomes = try_installs(matrix, base, commit.sha, wheels, console)
     console.print(results(outcomes))

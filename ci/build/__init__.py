@@ -47,6 +47,8 @@ def build(
     folder = (repo / BUILD).resolve()
     with locked(folder, console):
         prebuilt = _borrow(repo, known, chosen, donors, folder / "prebuilt", console)
+        if donors is not None:
+            donors.forget(commit.sha)
         missing = [cuda for cuda in chosen if cuda.variant not in prebuilt]
         toolkits = toolkit.fetch(missing, folder / "toolkit", console)
         wheels = canonical.build(

@@ -49,6 +49,10 @@ class Donors:
     source: Source
     used: dict[str, str] = field(default_factory=dict)  # variant → commit that compiled them
 
+    def forget(self, commit: str) -> None:
+        """Leaves out of `used` the commit that is built: nobody calls that a reuse."""
+        self.used = {variant: used for variant, used in self.used.items() if used != commit}
+
     def native_files(self, cuda: Cuda, digest: str, folder: Path) -> Optional[Path]:
         """A folder with the native files of `digest`, laid out as in a wheel; None if nobody has.
 

@@ -146,9 +146,17 @@ def of_matrix(unit: Unit, matrix: Matrix) -> Manifest:
 
 
 def same_but_for_time(one: Manifest, other: Manifest) -> bool:
-    """Whether two manifests differ in nothing but when they were first published."""
-    unit = replace(other.unit, published=one.unit.published)
-    return one == replace(other, unit=unit)
+    """Whether two manifests differ in nothing but when they were first published.
+
+    Nor in where each build took native files from: one may have compiled what the other reused,
+    and their wheels, whose hashes are compared, are the same.
+    """
+    return _timeless(one, one.unit.published) == _timeless(other, one.unit.published)
+
+
+def _timeless(manifest: Manifest, published: str) -> Manifest:
+    files = tuple(replace(file, reused_from=None) for file in manifest.unit.files)
+    return replace(manifest, unit=replace(manifest.unit, published=published, files=files))
 
 
 def parse(data: bytes, where: str) -> Manifest:
