@@ -87,6 +87,14 @@ def _settings(root: Path) -> Any:
     return {key: value for key, value in settings.items() if key not in ("metadata", "sdist")}
 
 
+def program_versions(root: Path) -> dict[str, str]:
+    """The pinned version of each program that decides on bits."""
+    return {
+        name.partition(" ")[2]: re.split(r"[ ;]", pin.partition("==")[2], maxsplit=1)[0]
+        for name, pin in _programs(root)
+    }
+
+
 def _programs(root: Path) -> Iterator[tuple[str, str]]:
     text = (root / REQUIREMENTS).read_text(encoding="utf-8")
     for program in PROGRAMS:

@@ -8,6 +8,7 @@ from ci.audit.findings import Finding
 from ci.audit.tree import Tree, blob_id
 from ci.matrix import Cuda
 from ci.native import arch_digits
+from ci.wheel import sbom
 from ci.wheel.reader import WheelFile
 
 LIBRARY = "vllm/_C.abi3.so"
@@ -35,7 +36,7 @@ def check(
 def expected_members(wheel: WheelFile, cuda: Cuda, tree: Tree) -> set[str]:
     """The name of every member that the wheel must have."""
     dist_info = f"{wheel.name}-{wheel.version}.dist-info"
-    about = ["METADATA", "WHEEL", "RECORD", "build.json"]
+    about = ["METADATA", "WHEEL", "RECORD", "build.json", sbom.NAME]
     about += [f"licenses/{name}" for name in tree.licenses]
     about += ["entry_points.txt"] if tree.has_scripts else []
     modules = {name for name in tree.python if name.endswith((".py", ".pyi", *DATA_FILES))}

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from rich.console import Console
 
-from ci import git, matrix, versions
+from ci import digest, git, matrix, versions
 from ci.build import canonical, toolkit
 from ci.build.donors import Donors
 from ci.build.lock import locked
-from ci.digest import native_digest
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Cuda, Matrix
 from ci.names import python_tag
-from ci.wheel import reader
+from ci.wheel import reader, sbom
 from ci.wheel.archive import Compressor, write_atomically
 from ci.wheel.pack import repack
 
 BUILD = "build"  # in the repository, ignored by git
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one packed wheel says it is."""
+
+    version: str  # "0.5.4+cu118"
+    tag: str  # "cp38-abi3-manylinux1_x86_64"
 
 
 def build(
@@ -30,14 +38,16 @@ def build(
     *,
     commit: Optional[Commit] = None,
     variants: Sequence[str] = (),
+    labels: Optional[Callable[[Cuda], Sequence[Label]]] = None,
     donors: Optional[Donors] = None,
     console: Optional[Console] = None,
 ) -> list[Path]:
     """Leaves in `out` the wheels of the commit checked out in `repo`, and returns their paths.
 
-    For each variant (all of the matrix, unless `variants` names some): the wheel of the documented
-    name and the one of the commit's development version, both for every Python. What an earlier
-    call compiled is used again, and so are native files of wheels that `donors` finds.
+    variants: which ones; all of the matrix if it names none.
+    labels: the wheels to pack of each; by default `commit_labels`.
+    donors: where native files of the same inputs may be found. What an earlier call compiled is
+    used again too.
     Raises GitError, MatrixError, BuildError and ToolkitError.
     """
     commit = commit or git.read(repo)
@@ -60,7 +70,30 @@ def build(
             prebuilt=prebuilt,
             console=console,
         )
-        return _pack(wheels, out, known, commit)
+        chosen_labels = labels or (lambda cuda: commit_labels(known, cuda, commit))
+        return _pack(repo, wheels, out, known, commit, chosen_labels)
+
+
+def commit_labels(known: Matrix, cuda: Cuda, commit: Commit) -> list[Label]:
+    """A commit's wheels of one variant: of the documented name, and of its own version."""
+    dirty = commit.dirty
+    public = versions.public(known.version, cuda.local, dirty=dirty)
+    development = versions.development(
+        known.version, commit.number, commit.sha, cuda.local, dirty=dirty
+    )
+    return [Label(version, _abi3_tag(known)) for version in (public, development)]
+
+
+def release_labels(known: Matrix, cuda: Cuda) -> list[Label]:
+    """A release's wheels of one variant: for every Python, and for each by itself."""
+    version = versions.public(known.version, cuda.local)
+    pythons = map(python_tag, known.pythons)
+    tags = [_abi3_tag(known), *(f"{tag}-{tag}-{known.platform_tag}" for tag in pythons)]
+    return [Label(version, tag) for tag in tags]
+
+
+def _abi3_tag(known: Matrix) -> str:
+    return f"{python_tag(known.abi3)}-abi3-{known.platform_tag}"
 
 
 def _borrow(
@@ -76,9 +109,9 @@ def _borrow(
     if donors is None:
         return prebuilt
     for cuda in cudas:
-        digest = native_digest(repo, known, cuda)
+        wanted = digest.native_digest(repo, known, cuda)
         try:
-            found = donors.native_files(cuda, digest, folder / cuda.variant)
+            found = donors.native_files(cuda, wanted, folder / cuda.variant)
         except CiError as error:
             console.print(f"{cuda.variant}: compiling, for {error}", markup=False)
             continue
@@ -89,28 +122,26 @@ def _borrow(
     return prebuilt
 
 
-def wheel_versions(known: Matrix, cuda: Cuda, commit: Commit) -> list[str]:
-    """The versions under which a commit's wheel of one variant is published."""
-    return [
-        versions.public(known.version, cuda.local, dirty=commit.dirty),
-        versions.development(
-            known.version, commit.number, commit.sha, cuda.local, dirty=commit.dirty
-        ),
-    ]
-
-
-def _pack(wheels: dict[str, Path], out: Path, known: Matrix, commit: Commit) -> list[Path]:
-    """Packs each variant's canonical wheel under its versions and the documented tag."""
+def _pack(
+    repo: Path,
+    wheels: dict[str, Path],
+    out: Path,
+    known: Matrix,
+    commit: Commit,
+    labels: Callable[[Cuda], Sequence[Label]],
+) -> list[Path]:
+    """Packs each variant's canonical wheel under its labels."""
     compress = Compressor()
-    tag = f"{python_tag(known.abi3)}-abi3-{known.platform_tag}"
+    programs = digest.program_versions(repo)
     paths: list[Path] = []
     for variant, path in wheels.items():
+        cuda = known.variant(variant)
         _, members = reader.open_wheel(path)
-        for version in wheel_versions(known, known.variant(variant), commit):
+        for label in labels(cuda):
             name, data = repack(
-                members,
-                version=version,
-                tag=tag,
+                [*members, sbom.member(label.version, cuda, programs)],
+                version=label.version,
+                tag=label.tag,
                 timestamp=canonical.source_date_epoch(commit),
                 compress=compress,
             )

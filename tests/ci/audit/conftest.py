@@ -13,6 +13,7 @@ import pytest
 from ci import versions
 from ci.audit.contents import device_members
 from ci.matrix import Cuda, Matrix
+from ci.wheel import sbom
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
@@ -91,6 +92,7 @@ class Sample:
         }
         members = [Member(name, data) for name, data in self.members.items()]
         members += [Member(f"vllm-0.dist-info/{name}", data) for name, data in about.items()]
+        members += [sbom.member(self.version, self.cuda, {"ziglang": "1"})]
         name, data = repack(
             members, version=self.version, tag=self.tag, timestamp=0, compress=Compressor()
         )

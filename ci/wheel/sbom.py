@@ -1,0 +1,58 @@
+"""The bill of materials in a wheel's dist-info (PEP 770), in CycloneDX 1.6.
+
+Without the timestamp and serial number that the format offers: a wheel has the same bits whenever
+and wherever it is built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ci import names
+from ci.matrix import Cuda
+from ci.wheel.archive import Member
+
+NAME = "sboms/vllm.cdx.json"
+# What zig links statically into the host library.
+RUNTIME = "libc++, libc++abi, libunwind and compiler-rt, linked statically"
+
+
+def member(version: str, cuda: Cuda, programs: Mapping[str, str]) -> Member:
+    """The bill of a wheel of `cuda`, as a member to be packed with the others.
+
+    programs: name → version of the compilers and build tools, from the pinned requirements.
+    """
+    text = json.dumps(document(version, cuda, programs), indent=1, sort_keys=True) + "\n"
+    return Member(f"{names.PROJECT}-{version}.dist-info/{NAME}", text.encode())
+
+
+def document(version: str, cuda: Cuda, programs: Mapping[str, str]) -> dict[str, Any]:
+    """The bill as a JSON object: what is in the wheel, and the tools that made it."""
+    whole = _component("library", names.PROJECT, version)
+    tools = {name: _component("application", name, at) for name, at in programs.items()}
+    parts = [{**tools.pop("ziglang"), "type": "library", "description": RUNTIME}]
+    for pin in cuda.toolkit:
+        part = _component("library", pin.project, pin.version)
+        parts.append({**part, "hashes": [{"alg": "SHA-256", "content": pin.sha256}]})
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": whole,
+            "tools": {"components": [tools[name] for name in sorted(tools)]},
+        },
+        "components": parts,
+        "dependencies": [
+            {"ref": whole["bom-ref"], "dependsOn": [part["bom-ref"] for part in parts]},
+            *({"ref": part["bom-ref"]} for part in parts),
+        ],
+    }
+
+
+def _component(kind: str, name: str, version: str) -> dict[str, Any]:
+    purl = f"pkg:pypi/{name}@{quote(version, safe='')}"
+    return {"type": kind, "name": name, "version": version, "purl": purl, "bom-ref": purl}
