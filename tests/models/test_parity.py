@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.models.support import FAMILIES, MAX_LEN, prompts_of, write_model
+from vllm.layers import packed
 from vllm.llm import LLM
 from vllm.sampling_params import SamplingParams
 
@@ -98,6 +99,15 @@ def test_prefix_hits_change_nothing(tiny, expected, family):
     assert all(output.num_cached_tokens > len(p) for output, p in zip(outputs, prompts))
     fresh = make_llm(tiny(family).folder, enable_prefix_caching=False)
     assert tokens_of(outputs) == tokens_of(fresh.generate(longer, GREEDY))
+
+
+@pytest.mark.parametrize("family", ["llama-linear-biased", "qwen3"])  # untied and tied heads
+def test_packed_weights_change_nothing(tiny, expected, family, monkeypatch):
+    monkeypatch.setattr(packed, "MIN_ELEMENTS", 0)
+    llm = make_llm(tiny(family).folder)
+    head = llm.engine.runner.model.lm_head or llm.engine.runner.model.model.embed_tokens
+    assert head._packed is not None
+    assert tokens_of(llm.generate(prompts_of(LENGTHS), GREEDY)) == expected(family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -62,6 +62,7 @@ class LLMEngine:
             device=self.device,
             max_model_len=wanted_len,
         )
+        model.pack()
         num_blocks = kv_cache.choose_num_blocks(
             args, self.model_config, self.dtype, self.device, wanted_len
         )

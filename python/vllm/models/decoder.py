@@ -10,11 +10,10 @@ linear layers say themselves which parts they are made of.
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from vllm.config import ModelConfig
 from vllm.layers.activation import silu_and_mul
@@ -191,10 +190,15 @@ class DecoderLM(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, hidden_size] -> float32 [rows, vocab_size]."""
-        head = self.model.embed_tokens if self.lm_head is None else self.lm_head
-        return functional.linear(hidden, head.weight).float()
+        if self.lm_head is None:
+            return self.model.embed_tokens.project(hidden).float()
+        logits: torch.Tensor = self.lm_head(hidden)
+        return logits.float()
 
-    def cache_shape(self, num_blocks: int, block_size: int) -> Tuple[int, int, int, int]:
-        """Shape of the keys, and of the values, of one layer's cache."""
-        config = self.config
-        return num_blocks, block_size, config.num_key_value_heads, config.head_dim
+    def pack(self) -> None:
+        """Lays the weights out for the processor, once they are loaded; see `PackedWeight`."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.pack()
+        if self.lm_head is None:
+            self.model.embed_tokens.pack_for_project()
