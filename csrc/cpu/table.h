@@ -5,7 +5,7 @@
 // namespace, one of std's included), the linker would keep one copy of it for all three, and the
 // baseline might run AVX-512 code. So everything these headers define is in an anonymous
 // namespace, they use no inline function of the standard library, and each object defines exactly
-// one global symbol, which tests/ops/test_cpu_objects.py checks.
+// one global symbol, which tests/cpu/test_objects.py checks.
 #pragma once
 
 #include "cpu/activation.h"

@@ -71,6 +71,17 @@ def test_errors_come_through():
         call(torch.empty(2, 8), torch.ones(2, 8), torch.ones(7))
 
 
+def paged_arguments() -> dict:
+    """Two tokens of one sequence, in the second of two blocks of 4."""
+    tokens, (keys, values) = torch.randn(3, 2, 2, 8).unbind(), torch.randn(2, 2, 4, 2, 8).unbind()
+    indices = (torch.tensor(each, dtype=torch.int32) for each in ([[1]], [2], [0, 2]))
+    query, key, value = tokens
+    return {
+        "reshape_and_cache": (key, value, keys, values, torch.tensor([4, 5])),
+        "paged_attention": (torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0),
+    }
+
+
 def test_the_schemas_hold():
     """torch's own check: what is declared as written, and only that, is written."""
     values = arguments()
@@ -80,6 +91,7 @@ def test_the_schemas_hold():
         "fused_add_rms_norm": (values["x"], values["residual"], values["weight"], 1e-6),
         "silu_and_mul": (torch.empty(TOKENS, WIDTH // 2), values["x"]),
         "rotary_embedding": (values["positions"], values["x"], None, 32, values["cache"], True),
+        **paged_arguments(),
     }.items():
         torch.library.opcheck(
             getattr(torch.ops.vllm, name).default, args, test_utils=["test_schema"]

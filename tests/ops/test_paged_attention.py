@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.ops.support import assert_close, bits
+from tests.ops.support import Kind, assert_close, bits, why_not
 from tests.reference.paged_attention import paged_attention
 from vllm import ops
 
@@ -347,3 +347,18 @@ def test_out_may_not_share_memory_otherwise():
     cache = array(5, 4, 2, 16)
     with pytest.raises(ValueError, match="'out' shares memory with 'key_cache'"):
         ops.paged_attention(**arguments(key_cache=cache, out=cache.reshape(10, 4, 16)[:3]))
+
+
+@pytest.mark.gpu
+def test_cuda_is_refused_until_it_has_a_kernel():
+    reason = why_not("torch", "cuda", "float32")
+    if reason:
+        pytest.skip(reason)
+    kind = Kind("torch", "cuda", "float32")
+    call = {
+        name: kind.tensor(value) if isinstance(value, np.ndarray) else value
+        for name, value in arguments().items()
+    }
+    message = "is on cuda:0, and this build has no CUDA kernel for paged_attention; it takes"
+    with pytest.raises(RuntimeError, match=message):
+        ops.paged_attention(**call)
