@@ -61,6 +61,11 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
     )
 
 
+def tags_here(repo: Path) -> list[str]:
+    """The tags of the commit that is checked out, sorted."""
+    return sorted(_git(repo, "tag", "--points-at", "HEAD").split())
+
+
 def _dirty_tree(sha: str, changes: list[str]) -> DirtyTree:
     shown = [*changes[:10], *([f"… and {len(changes) - 10} more"] if len(changes) > 10 else [])]
     return DirtyTree(

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import build, git
+from ci.build import Label
 from ci.build.donors import Bucket, Donors
 from ci.store import open_store
 
@@ -25,10 +26,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="build what is not committed too, under a version that says `dirty`",
     )
     parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=_label,
+        metavar="VERSION=TAG",
+        help="pack wheels of these versions and tags instead of a commit's own",
+    )
+    parser.add_argument(
         "--reuse",
         metavar="BUCKET",
         help="a folder or s3://name: take native files that were published before, if unchanged",
     )
+
+
+def _label(text: str) -> Label:
+    version, _, tag = text.partition("=")
+    if tag.count("-") != 2:
+        raise argparse.ArgumentTypeError("use VERSION=PYTHON-ABI-PLATFORM")
+    return Label(version, tag)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +53,13 @@ def run(args: argparse.Namespace) -> int:
     commit = git.read(repo, allow_dirty=args.allow_dirty)
     donors = Donors(Bucket(open_store(args.reuse))) if args.reuse else None
     paths = build.build(
-        repo, args.out, commit=commit, variants=args.variant, donors=donors, console=console
+        repo,
+        args.out,
+        commit=commit,
+        variants=args.variant,
+        labels=(lambda _: args.label) if args.label else None,
+        donors=donors,
+        console=console,
     )
     for path in paths:
         size = f"{path.stat().st_size / 1e6:.2f} MB"

@@ -7,21 +7,26 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from ci import audit, build, git, matrix
+from ci import audit, build, git, matrix, release, verify
 from ci.build import canonical, toolkit
 from ci.build.donors import Bucket, Donors
 from ci.matrix import Matrix
-from ci.publish import publish
+from ci.publish import plan, publish
 from ci.store import FolderStore
 from ci.wheel import reader
+from ci.wheel.archive import Compressor
+from ci.wheel.pack import repack
 from tests.ci.support.toolchain import ROOT
 
 pytestmark = pytest.mark.slow
 
+ABI3 = "vllm-{}-cp38-abi3-manylinux1_x86_64.whl"
 IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 
 
@@ -94,9 +99,8 @@ def small(built: Path) -> Matrix:
 def test_the_wheels_of_a_commit(built: Path, small: Matrix) -> None:
     at = git.read(built)
     development = f"0.5.5.dev{at.number}+g{at.sha[:9]}"
-    tag = "cp38-abi3-manylinux1_x86_64.whl"
     assert sorted(hashes(built)) == sorted(
-        f"vllm-{version}-{tag}"
+        ABI3.format(version)
         for version in ("0.5.4", "0.5.4+cu118", development, f"{development}.cu118")
     )
     for path in (built / "wheelhouse").glob("*.whl"):
@@ -163,6 +167,56 @@ def test_a_tampered_donor_is_refused_aloud_and_the_build_compiles(
     assert "cu121: compiling, for " in said
     assert f"cu118: native files of commit {at.sha}" in " ".join(said.split())
     assert hashes(built) == before
+
+
+def test_a_release(built: Path, small: Matrix, tmp_path: Path) -> None:
+    """Every wheel of it is right by the audit, and one is installed and asked."""
+    at = git.read(built)
+    paths = release.release(built, tmp_path, "0.4.0", commit=at, console=Console(quiet=True))
+    released = release.matrix_of(small, "0.4.0")
+    wheels = [path for path in paths if path.suffix == ".whl"]
+    assert {path.name for path in wheels} == set(plan.release_wheels(released))
+    for path in wheels:
+        audit.audit(path, released, built)
+        assert (tmp_path / f"{path.name}.intoto.jsonl").is_file()
+    assert (tmp_path / "vllm-0.4.0.tar.gz").is_file()
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
+
+    site, tag = tmp_path / "site", "cp{}{}".format(*sys.version_info)
+    mine = next(path for path in wheels if f"+cu118-{tag}-{tag}-" in path.name)
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*command, "--target", str(site), str(mine)], check=True)
+    code = "import vllm; print(vllm.__version__, vllm.__commit__)"
+    asked = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert asked.stdout.split() == ["0.4.0+cu118", at.sha]
+
+
+def test_verify_names_the_first_byte_of_a_wheel_that_was_changed(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel in order, of other code than its commit's."""
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
+    _, members = reader.open_wheel(built / "wheelhouse" / ABI3.format("0.5.4"))
+    cubin = "vllm/kernels/cu121/sm_90/layernorm.cubin"
+    changed = [
+        replace(member, data=member.data[:-1] + b"!") if member.name == cubin else member
+        for member in members
+    ]
+    name, data = repack(
+        changed, version="0.5.4", tag=ABI3[8:-4], timestamp=0, compress=Compressor()
+    )
+    (tmp_path / name).write_bytes(data)
+    found = verify.verify(tmp_path / name, built, tmp_path, Console(quiet=True))
+    assert found is not None
+    (length,) = (len(member.data) for member in members if member.name == cubin)
+    assert (found.member, found.byte) == (cubin, length - 1)
 
 
 def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(

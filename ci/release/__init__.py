@@ -1,0 +1,108 @@
+"""A release: every wheel of the matrix, the sdist, and what lets others check them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from packaging.version import InvalidVersion, Version
+from rich.console import Console
+
+from ci import build, git, matrix
+from ci.build.donors import Donors
+from ci.errors import CiError
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.release import provenance, sdist, sums
+from ci.release.provenance import SigningKey
+from ci.wheel import reader
+
+SUMS = "SHA256SUMS"
+
+
+class ReleaseError(CiError):
+    """This commit cannot be released under that version."""
+
+
+def release(
+    repo: Path,
+    out: Path,
+    version: str,
+    *,
+    commit: Commit,
+    key: Optional[SigningKey] = None,
+    donors: Optional[Donors] = None,
+    console: Optional[Console] = None,
+) -> list[Path]:
+    """Leaves in `out` the files of release `version` of the commit in `repo`; returns their paths.
+
+    For each CUDA the abi3 wheel and one for each Python, the sdist, SHA256SUMS, and beside each
+    wheel its provenance, signed if there is a `key`.
+    Raises ReleaseError for a version that disagrees with a tag, and what `ci.build.build` raises.
+    """
+    console = console or Console()
+    check_version(repo, version)
+    released = matrix_of(matrix.load(repo / "ci" / "matrix.toml"), version)
+    paths = build.build(
+        repo,
+        out,
+        commit=commit,
+        labels=lambda cuda: build.release_labels(released, cuda),
+        donors=donors,
+        console=console,
+    )
+    paths.append(sdist.build(repo, out, released, commit))
+    statements = [
+        provenance.write(path, repo, released, reader.read(path), key)
+        for path in paths
+        if path.suffix == ".whl"
+    ]
+    listing = out / SUMS
+    sums.write(listing, paths)
+    if key is None:
+        console.print("provenance is not signed: no key was given (--key or VLLM_SIGNING_KEY)")
+    return [*paths, *statements, listing]
+
+
+def matrix_of(known: Matrix, version: str) -> Matrix:
+    """The matrix as it is for that version, which main may not call itself yet."""
+    return replace(known, version=version, tag=f"v{version}")
+
+
+def check_version(repo: Path, version: str) -> None:
+    """Raises ReleaseError for a version that is none, or that a tag of this commit contradicts."""
+    try:
+        normal = str(Version(version))
+    except InvalidVersion as error:
+        raise ReleaseError(str(error), do="use a version such as 0.5.4") from error
+    if normal != version or Version(version).local or Version(version).is_devrelease:
+        raise ReleaseError(
+            f"{version!r} is not the version of a release",
+            means="a release has a normalized version without development or local part",
+            do="use a version such as 0.5.4",
+        )
+    tags = version_tags(repo)
+    if tags and f"v{version}" not in tags:
+        raise ReleaseError(
+            f"this commit is tagged {', '.join(tags)}, not v{version}",
+            means="wheels of a version other than its tag could not be found again",
+            do=f"release {tags[-1][1:]}, or move the tag",
+        )
+
+
+def version_of_tag(repo: Path) -> str:
+    """The version that the tag of this commit names. Raises ReleaseError unless there is one."""
+    tags = version_tags(repo)
+    if len(tags) != 1:
+        raise ReleaseError(
+            f"this commit has {'no tag' if not tags else 'the tags ' + ', '.join(tags)}",
+            means="the version of a release comes from its one tag, unless --version names it",
+            do="pass --version, or tag the commit: git tag v0.5.4",
+        )
+    return tags[0][1:]
+
+
+def version_tags(repo: Path) -> list[str]:
+    """The tags of this commit that name a version."""
+    return [tag for tag in git.tags_here(repo) if tag[:1] == "v" and tag[1:2].isdigit()]

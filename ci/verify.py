@@ -1,0 +1,78 @@
+"""Builds a published wheel again, from the commit that it names, and compares the bits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Optional
+from urllib.parse import unquote, urlsplit
+
+import httpx
+from rich.console import Console
+
+from ci import digest
+from ci.errors import CiError
+from ci.wheel import compare, reader
+from ci.wheel.compare import Difference
+
+
+class VerifyError(CiError):
+    """A wheel could not be had or could not be built again."""
+
+
+def fetch(where: str, folder: Path) -> Path:
+    """The wheel at a URL, downloaded to `folder`, or the file of that name."""
+    if "://" not in where:
+        return Path(where)
+    target = folder / unquote(urlsplit(where).path).rsplit("/", 1)[-1]
+    try:
+        answer = httpx.get(where, follow_redirects=True, timeout=60).raise_for_status()
+    except httpx.HTTPError as error:
+        raise VerifyError(f"cannot download {where}: {error}") from error
+    target.write_bytes(answer.content)
+    return target
+
+
+def verify(path: Path, repo: Path, folder: Path, console: Console) -> Optional[Difference]:
+    """Where the wheel at `path` differs from one built from its commit; None if it does not.
+
+    repo: a repository that has the commit. folder: for the clone and the new wheel.
+    Raises BadWheel, and VerifyError where the commit or its pinned tools are not here.
+    """
+    wheel = reader.read(path)
+    commit, variant = wheel.build.commit, wheel.build.variant
+    if commit is None or wheel.build.dirty or wheel.build.native_digest is None:
+        raise VerifyError(
+            f"{path.name} does not say which commit it was made from, by pinned compilers",
+            means="there is nothing to build again",
+        )
+    console.print(f"building {path.name} again from commit {commit}", soft_wrap=True)
+    clone = folder / "clone"
+    _run(folder, "git", "clone", "--quiet", "--no-checkout", str(repo), str(clone))
+    _run(clone, "git", "checkout", "--quiet", commit)
+    _check_tools(clone)
+    label = f"{wheel.version}={wheel.tags[0]}"
+    # By that commit's own code, in a process of its own.
+    command = [sys.executable, "-m", "ci", "build", "--variant", variant, "--label", label]
+    _run(clone, *command, "--out", str(folder / "rebuilt"))
+    return compare.first_difference(path, folder / "rebuilt" / path.name)
+
+
+def _check_tools(clone: Path) -> None:
+    wanted = digest.program_versions(clone)
+    found = {name: metadata.version(name) for name in wanted}
+    if wanted != found:
+        raise VerifyError(
+            f"that commit is built by {wanted}, installed are {found}",
+            means="other compilers make other bits",
+            do="make an environment of that commit's pins: pip install -r requirements/ci.txt",
+        )
+
+
+def _run(cwd: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip()
+        raise VerifyError(f"`{' '.join(command)}` failed:\n{words}")
