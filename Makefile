@@ -15,15 +15,20 @@ NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0
 
-.PHONY: nightly test gates format lock clean
+.PHONY: nightly test browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
 
-test: $(VENV)/test.stamp gates
+test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
 	$(RUN) -m ci install-built
 	$(RUN) -m pytest
+
+# The page is tested in a real one. Without root its tests say why they were skipped.
+browser:
+	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	  apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 
 gates: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
