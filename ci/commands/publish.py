@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where the wheels lie; others there are passed over (default: %(default)s)",
     )
     parser.add_argument("--release", action="store_true", help="publish the release, not a nightly")
+    parser.add_argument("--sdist", type=Path, metavar="FILE", help="the sdist of a release")
     parser.add_argument(
         "--attach",
         type=Path,
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         commit,
         the_matrix,
         release=args.release,
+        sdist=args.sdist,
         attachments=args.attach,
         report=partial(cli.progress, args),
     )

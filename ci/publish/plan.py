@@ -11,6 +11,7 @@ from ci.git import Commit
 from ci.index.manifest import Attachment, File, Unit
 from ci.matrix import Matrix
 from ci.publish.errors import IncompleteSet, PublishError
+from ci.store import Body
 
 if TYPE_CHECKING:
     from ci.wheel.reader import WheelFile
@@ -47,12 +48,13 @@ def unit(
     *,
     release: bool = False,
     reused_from: Optional[Mapping[str, str]] = None,
-    sdists: Sequence[File] = (),
+    sdist: Optional[tuple[str, Body]] = None,
     attachments: Sequence[Attachment] = (),
 ) -> Unit:
     """The complete unit of these wheels.
 
     reused_from: the commit that a variant's native code was taken from, by variant.
+    sdist: its file name and content, of a release that has one.
     Raises IncompleteSet, and PublishError for a wheel that is not what its name says.
     """
     expected = release_wheels(matrix) if release else commit_wheels(matrix, commit)
@@ -66,6 +68,8 @@ def unit(
     for wheel in wheels:
         _check_build(wheel, commit, expected[wheel.path.name])
     files = [_file(wheel, expected[wheel.path.name], reused_from or {}) for wheel in wheels]
+    if sdist:
+        files.append(_sdist(sdist[0], sdist[1], matrix.version, files[0].requires_python))
     return Unit(
         commit=commit.sha,
         number=commit.number,
@@ -73,7 +77,7 @@ def unit(
         version=matrix.version,
         release=release,
         published=published,
-        files=tuple(sorted([*files, *sdists], key=lambda file: file.name)),
+        files=tuple(sorted(files, key=lambda file: file.name)),
         attachments=tuple(sorted(attachments, key=lambda attachment: attachment.name)),
     )
 
@@ -132,4 +136,25 @@ def _file(wheel: WheelFile, variant: str, reused_from: Mapping[str, str]) -> Fil
         metadata_sha256=hashlib.sha256(wheel.metadata).hexdigest(),
         native_digest=wheel.build.native_digest,
         reused_from=reused_from.get(variant),
+    )
+
+
+def _sdist(name: str, body: Body, version: str, requires_python: str) -> File:
+    if name != f"{names.PROJECT}-{version}.tar.gz":
+        raise PublishError(
+            f"{name} is not the sdist of version {version}",
+            means="a file name always equals the metadata inside",
+            do=f"build the sdist of this release: {names.PROJECT}-{version}.tar.gz",
+        )
+    return File(
+        name=name,
+        version=version,
+        variant=None,
+        tags=(),
+        requires_python=requires_python,
+        sha256=body.sha256,
+        size=body.size,
+        metadata_sha256=None,
+        native_digest=None,
+        reused_from=None,
     )

@@ -61,6 +61,7 @@ def publish(
     *,
     release: bool = False,
     reused_from: Optional[Mapping[str, str]] = None,
+    sdist: Optional[Path] = None,
     attachments: Sequence[Path] = (),
     clock: Clock = utc_now,
     report: Report = silent,
@@ -68,6 +69,7 @@ def publish(
     """Publishes the complete set of wheels of a commit, or with `release` those of a release.
 
     reused_from: the commit that a variant's native code was taken from, by variant.
+    sdist: of a release that has one; the default variant's index lists it.
     attachments: files that lie beside the wheels and install nothing.
     report: is told each step.
     Raises IncompleteSet (and writes down why), Conflict, PublishError and StoreError. After any
@@ -75,6 +77,7 @@ def publish(
     """
     now = plan.instant(clock())
     beside = {path.name: Body.file(path) for path in attachments}
+    source = (sdist.name, Body.file(sdist)) if sdist else None
     try:
         unit = plan.unit(
             wheels,
@@ -83,6 +86,7 @@ def publish(
             now,
             release=release,
             reused_from=reused_from,
+            sdist=source,
             attachments=[Attachment(n, body.sha256, body.size) for n, body in beside.items()],
         )
     except IncompleteSet as error:
@@ -91,6 +95,8 @@ def publish(
         raise
     manifest = manifests.of_matrix(unit, matrix)
     files = {unit.prefix + name: body for name, body in beside.items()}
+    if source:
+        files[unit.prefix + source[0]] = source[1]
     for wheel in wheels:
         key = unit.prefix + wheel.path.name
         files[key] = Body(wheel.path, wheel.sha256, wheel.size)

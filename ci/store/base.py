@@ -122,7 +122,10 @@ class Store(Protocol):
         """
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        """The objects whose keys begin with `prefix`, in order, without aliases."""
+        """The objects whose keys begin with `prefix`, in order, without aliases.
+
+        Their ETags may be left out (empty), where they would have to be computed.
+        """
 
     def folders(self) -> Iterator[str]:
         """The first path segments of all keys that have more than one, in order."""

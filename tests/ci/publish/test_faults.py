@@ -26,9 +26,11 @@ def test_on_a_folder_every_fault_is_healed_by_the_same_command(
 ) -> None:
     with memory_folder(tmp_path) as folder:
         experiment = prepare(FolderLab(folder), factory)
-        outcomes = Counter(experiment.run(fault) for fault in experiment.faults())
+        # To the publisher a folder's time-out and its I/O error are the same exception.
+        faults = [fault for fault in experiment.faults() if fault.kind != "timeout"]
+        outcomes = Counter(experiment.run(fault) for fault in faults)
     # A folder's errors are never retried, so whatever fails stops the publication.
-    assert outcomes == {STOPPED: sum(1 for _ in experiment.faults())}
+    assert outcomes == {STOPPED: len(faults)}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -50,11 +52,11 @@ def test_on_s3_a_fault_of_each_role_is_healed_by_the_same_command(
 
 
 def one_of_each_role(experiment: Experiment) -> list[Fault]:
-    """The first call of each role: a write in every position, a read in one."""
+    """The first write of each role in every position, and each kind of read in every position."""
     chosen: dict[tuple[str, str], Fault] = {}
     for fault in experiment.faults():
         method, key = experiment.calls[fault.call]
-        place = (role(method, key), fault.position if method in MUTATING else "")
+        place = (role(method, key) if method in MUTATING else method, fault.position)
         if fault.kind == KINDS[len(chosen) % len(KINDS)]:
             chosen.setdefault(place, fault)
     return list(chosen.values())

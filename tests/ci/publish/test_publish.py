@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ci.publish import IncompleteSet, publish
+from ci.publish import IncompleteSet, PublishError, publish
 from ci.publish.reindex import reindex
 from ci.store import Body, NotFound, Store
 from tests.ci.publish.conftest import Publish
@@ -92,20 +92,24 @@ def test_a_release_has_its_own_place_and_index(
     commit = factory.commit(0, "the release")
     sums = tmp_path_factory.mktemp("beside") / "SHA256SUMS"
     sums.write_text("…\n")
+    sdist = sums.with_name("vllm-0.5.4.tar.gz")
+    sdist.write_bytes(b"a source archive")
     wheels = factory.release(commit)
-    result = publish(
-        store, wheels, commit, factory.matrix, release=True, attachments=[sums], clock=clock
-    )
+    beside = {"sdist": sdist, "attachments": [sums]}
+    result = publish(store, wheels, commit, factory.matrix, release=True, **beside, clock=clock)
     assert result.unit.name == "v0.5.4"
     name = "vllm-0.5.4+cu118-cp310-cp310-manylinux1_x86_64.whl"
     assert store.head(f"releases/download/v0.5.4/{name}")
     assert store.get("releases/download/v0.5.4/SHA256SUMS").body == sums.read_bytes()
-    for variant, count in (("cu118", 6), ("cu121", 6)):
+    for variant, count in (("cu118", 6), ("cu121", 7)):
         links = linked(store.get(f"whl/{variant}/vllm/index.html").body)
         assert len(links) == count
         assert all(link.startswith("../../../releases/download/v0.5.4/") for link in links)
     assert nightly_of(store) == nightly.sha
-    again = publish(store, wheels, commit, factory.matrix, release=True, attachments=[sums])
+    assert links[-1].endswith("/vllm-0.5.4.tar.gz")
+    again = publish(store, wheels, commit, factory.matrix, release=True, **beside)
     assert (again.created, again.pages) == ((), ())
     with pytest.raises(IncompleteSet, match="cp312"):
         publish(store, wheels[:5] + wheels[6:], commit, factory.matrix, release=True)
+    with pytest.raises(PublishError, match="is not the sdist of version"):
+        publish(store, wheels, commit, factory.matrix, release=True, sdist=sums)
