@@ -107,6 +107,12 @@ def find_dependencies(source: Path, folders: Sequence[Path]) -> List[Path]:
     return list(found)
 
 
+def warns_of_source(log: str) -> bool:
+    """Whether a log has more than NVRTC's words on its options, as on an arch that is old to it."""
+    lines = filter(None, map(str.strip, log.splitlines()))
+    return any(not line.startswith("nvrtc: warning:") for line in lines)
+
+
 def write_depfile(path: Path, target: Path, dependencies: Sequence[Path]) -> None:
     """A Makefile rule that names what `target` was made from, as ninja and ccache read it."""
 
@@ -157,7 +163,7 @@ def run(args: argparse.Namespace, others: Sequence[str]) -> None:
     result, log = nvrtc.compile(args.source.read_bytes(), str(args.source), options, args.form)
     if log.strip():
         print(log.strip("\n"), file=sys.stderr)
-    if result is None or (args.warnings_are_errors and log.strip()):
+    if result is None or (args.warnings_are_errors and warns_of_source(log)):
         # A stale output would look up to date.
         args.output.unlink(missing_ok=True)
         why = "errors" if result is None else "warnings, which -Werror makes errors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -85,6 +86,25 @@ def test_a_warning_is_shown_and_with_werror_fails(
     assert done.returncode == status
     assert 'variable "unused" was declared but never referenced' in done.stderr
     assert (source / "k.cubin").exists() == (status == 0)
+
+
+@pytest.mark.parametrize(
+    ("log", "is_about_the_source"),
+    [
+        ("", False),
+        ("nvrtc: warning: Architectures prior to '<compute/sm>_75' are deprecated\n", False),
+        ('k.cu(1): warning #177-D: variable "x" was declared but never referenced\n', True),
+        ("nvrtc: warning: old\nk.cu(1): warning #177-D: unused\n", True),
+    ],
+)
+def test_an_old_arch_is_no_fault_of_the_source(log: str, is_about_the_source: bool) -> None:
+    """What NVRTC 12.8 says of sm_70, word for word."""
+    spec = importlib.util.spec_from_file_location("nvrtcc", NVRTCC)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.warns_of_source(log) == is_about_the_source
 
 
 def test_an_arch_that_this_cuda_cannot_compile(source: Path) -> None:
