@@ -112,6 +112,9 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, scratch: P
     }
     # Warnings are errors: an installed library that warns by being imported is not finished.
     answer = _step([python, "-W", "error", CHECK, json.dumps(expected)], scratch)
+    report = _step([environment / "bin" / "vllm", "collect-env"], scratch)
+    if cell.offer.commit not in report:
+        raise TrialError(f"`vllm collect-env` does not name commit {cell.offer.commit}:\n{report}")
     return Outcome(cell, Status.PASSED, ", ".join(json.loads(answer)), seconds)
 
 
