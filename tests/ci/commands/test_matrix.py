@@ -1,0 +1,40 @@
+"""``python -m ci matrix``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ci.__main__ import main
+from ci.matrix import Matrix
+from ci.publish import plan
+
+
+def test_the_table_has_every_variant(
+    capsys: pytest.CaptureFixture[str], the_matrix: Matrix
+) -> None:
+    assert main(["matrix"]) == 0
+    shown = capsys.readouterr().out
+    for cuda in the_matrix.cudas:
+        assert f"CUDA {cuda.version}" in shown
+        assert cuda.variant in shown
+
+
+def test_json_names_every_wheel_of_a_release(
+    capsys: pytest.CaptureFixture[str], the_matrix: Matrix
+) -> None:
+    assert main(["matrix", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    wheels = {name for cuda in printed["cudas"] for name in cuda["wheels"]}
+    assert wheels == set(plan.release_wheels(the_matrix))
+    assert printed["cudas"][0]["toolkit"][0]["sha256"] == the_matrix.cudas[0].toolkit[0].sha256
+
+
+def test_a_job_for_each_variant(capsys: pytest.CaptureFixture[str], the_matrix: Matrix) -> None:
+    """One line, as GITHUB_OUTPUT takes it."""
+    assert main(["matrix", "--github"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    jobs = json.loads(printed)["include"]
+    assert [job["variant"] for job in jobs] == [cuda.variant for cuda in the_matrix.cudas]
