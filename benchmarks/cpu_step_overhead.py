@@ -7,7 +7,8 @@ runner's the tensors that describe a step; the sampler's what it builds on the h
 computes from logits, for two sizes of vocabulary. The sampler's floor is one pass over the logits:
 reading them once, timed as their maximum.
 
-Figures are medians in milliseconds, written to cpu_step_overhead.json beside this file.
+Figures are medians of processor time on one thread, in milliseconds, so that other work on the
+machine disturbs them little; written to cpu_step_overhead.json beside this file.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def running(params: SamplingParams, vocab_size: int) -> Scheduler:
         prompt = [generator.randrange(vocab_size) for _ in range(length)]
         seq = Sequence(seq_id, prompt, params, max_tokens=10_000, seed=seq_id)
         scheduler.add(seq)
-    while not (len(scheduler.running) == SEQUENCES and all(c.samples for c in step(scheduler))):
-        pass
+    chunks: List[Chunk] = []
+    while not (len(chunks) == SEQUENCES and all(chunk.samples for chunk in chunks)):
+        chunks = step(scheduler)
     return scheduler
 
 
@@ -55,19 +57,24 @@ def step(scheduler: Scheduler) -> List[Chunk]:
     return chunks
 
 
-def median_ms(function: Callable[[], Any], repeats: int = STEPS) -> float:
+def median_ms(
+    function: Callable[..., Any], repeats: int = STEPS, fresh: Callable[[], Any] | None = None
+) -> float:
+    """`fresh` makes an argument for each call, for functions that overwrite it; not timed."""
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
+        args = () if fresh is None else (fresh(),)
+        started = time.process_time()
+        function(*args)
+        times.append(time.process_time() - started)
     return round(statistics.median(times) * 1e3, 3)
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     greedy = SamplingParams(temperature=0)
     scheduler = running(greedy, 32000)
-    figures: Dict[str, Any] = {"sequences": SEQUENCES, "threads": torch.get_num_threads()}
+    figures: Dict[str, Any] = {"sequences": SEQUENCES}
     figures["schedule and update"] = median_ms(lambda: step(scheduler))
     chunks = scheduler.schedule()
     model = SimpleNamespace(config=SimpleNamespace(vocab_size=32000))
@@ -81,13 +88,15 @@ def main() -> None:
     }
     for vocab_size in (32000, 151936):
         logits = torch.randn(SEQUENCES, vocab_size, generator=torch.Generator().manual_seed(0)) * 4
-        parts: Dict[str, Any] = {"read the logits once": median_ms(lambda x=logits: x.amax(-1), 20)}
+        parts: Dict[str, Any] = {"read the logits once": median_ms(lambda x=logits: x.amax(-1), 5)}
         for name, params in kinds.items():
             seqs = running(params, 100).running
             builder = SamplingTensorBuilder(vocab_size, CPU)
             parts[name] = {
                 "host": median_ms(lambda b=builder, s=seqs: b.build(s)),
-                "device": median_ms(lambda b=builder, s=seqs, x=logits: sample(x, b.build(s)), 5),
+                "device": median_ms(
+                    lambda x, b=builder, s=seqs: sample(x, b.build(s)), 5, logits.clone
+                ),
             }
         figures[f"sampler, vocabulary of {vocab_size}"] = parts
     print(json.dumps(figures, indent=1))

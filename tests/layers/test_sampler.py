@@ -14,6 +14,7 @@ from vllm.layers.sampler import (
     SamplingTensors,
     draw,
     keep_threshold,
+    most_likely,
     sample,
     token_logprobs,
     uniform,
@@ -211,13 +212,24 @@ def test_a_nucleus_wider_than_the_first_look(vocab):
 
 
 def test_the_ends_of_the_unit_interval_draw_possible_tokens():
-    impossible = -float("inf")
-    scaled = torch.tensor([[impossible, 0.0, impossible, 0.0, impossible]]).repeat(2, 1)
     ends = torch.tensor([0.0, 1.0 - 2.0**-24])
-    assert draw(scaled, ends).tolist() == [1, 3]
-    flat = torch.zeros(2, 150_000)
-    assert draw(flat, ends).tolist()[0] == 0
-    assert draw(flat, ends).tolist()[1] >= 150_000 - 20
+    cases = [(1, 3, 5), (0, 127, 128), (127, 128, 300), (5, 5, 9), (200, 383, 384)]
+    for first, last, vocab in cases:
+        scaled = torch.full((2, vocab), -float("inf"))
+        scaled[:, [first, last]] = 0.0
+        assert draw(scaled, ends).tolist() == [first, last]
+    flat = draw(torch.zeros(2, 150_000), ends).tolist()
+    assert flat[0] == 0
+    assert flat[1] >= 150_000 - 20
+
+
+@pytest.mark.parametrize("vocab", [1, 127, 128, 129, 1000])
+def test_the_most_likely_token(vocab):
+    logits = torch.randn(40, vocab, generator=torch.Generator().manual_seed(vocab))
+    assert most_likely(logits).tolist() == logits.argmax(-1).tolist()
+    forbidden = torch.full((1, vocab), -float("inf"))
+    forbidden[0, vocab - 1] = -5.0
+    assert most_likely(forbidden).tolist() == [vocab - 1]
 
 
 def test_tiny_and_huge_temperatures():

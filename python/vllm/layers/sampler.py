@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import torch
+from torch.nn import functional
 
 _NOTHING = -float("inf")
+_BLOCK = 128  # tokens; the vocabularies of most models are a multiple
 _FIRST_WIDTH = 256  # tokens looked at for top-p before looking at more; most nuclei are smaller
 
 
@@ -55,24 +57,35 @@ def sample(logits: torch.Tensor, how: SamplingTensors) -> torch.Tensor:
     """float32 [rows, vocab] -> int64 [rows]. Changes the logits in place."""
     if how.changes is not None:
         change_logits(logits, how.changes)
-    tokens = logits.argmax(dim=-1)
     if how.random_rows is None:
-        return tokens
+        return most_likely(logits)
     assert how.temperatures is not None
     assert how.seeds is not None
     assert how.draws is not None
     everyone = len(how.random_rows) == len(logits)
     scaled = logits if everyone else logits[how.random_rows]
     # Subtracting the maximum first keeps a tiny temperature from overflowing.
-    scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / how.temperatures[:, None]
+    scaled.sub_(scaled.amax(dim=-1, keepdim=True)).div_(how.temperatures[:, None])
     threshold = keep_threshold(scaled, how.top_k, how.top_p, how.min_p)
     if threshold is not None:
-        scaled = scaled.masked_fill_(scaled < threshold, _NOTHING)
+        scaled.masked_fill_(scaled < threshold, _NOTHING)
     drawn = draw(scaled, uniform(how.seeds, how.draws))
     if everyone:
         return drawn
+    tokens = most_likely(logits)
     tokens[how.random_rows] = drawn
     return tokens
+
+
+def most_likely(logits: torch.Tensor) -> torch.Tensor:
+    """The argmax of each row, [rows, vocab] -> int64 [rows].
+
+    First the best block, then the best within it: torch finds maxima four times as fast as where
+    they are.
+    """
+    blocks = _in_blocks(logits, fill=_NOTHING)
+    best = blocks.amax(dim=-1).argmax(dim=-1)
+    return best * _BLOCK + _block_of_each_row(blocks, best).argmax(dim=-1)
 
 
 def change_logits(logits: torch.Tensor, changes: LogitChanges) -> None:
@@ -144,14 +157,39 @@ def _top_p_threshold(scaled: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
 def draw(scaled: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """One token per row with probability softmax(scaled), where the uniform number says.
 
-    The number picks the token in whose stretch of the cumulative distribution it falls. A token
-    of probability zero has no stretch.
+    scaled: its maximum in each row is 0. Overwritten.
+
+    The number picks the token in whose stretch of the cumulative distribution it falls; a token of
+    probability zero has no stretch. First the block is found, then the token in it, for a sum over
+    the vocabulary would be slow and round more.
     """
-    cumulative = scaled.softmax(dim=-1).cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # Rounding must not carry the target up to the total, which is past the last token.
-    target = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    weights = _in_blocks(scaled.exp_(), fill=0.0)
+    ends = weights.sum(dim=-1).cumsum(dim=-1)
+    target = _below(uniforms[:, None] * ends[:, -1:], ends[:, -1:])
+    block = torch.searchsorted(ends, target, right=True)
+    begin = torch.where(block > 0, ends.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    inside = _block_of_each_row(weights, block[:, 0]).cumsum(dim=-1)
+    rest = _below(target - begin, inside[:, -1:])
+    return (block * _BLOCK + torch.searchsorted(inside, rest, right=True))[:, 0]
+
+
+def _below(x: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """x, but where rounding has carried it up to the end, the number before that."""
+    return torch.minimum(x, end.nextafter(torch.zeros_like(end)))
+
+
+def _in_blocks(x: torch.Tensor, fill: float) -> torch.Tensor:
+    """[rows, vocab] -> [rows, blocks, _BLOCK], without a copy where the vocabulary allows it."""
+    rows, vocab_size = x.shape
+    missing = -vocab_size % _BLOCK
+    if missing:
+        x = functional.pad(x, (0, missing), value=fill)
+    return x.view(rows, -1, _BLOCK)
+
+
+def _block_of_each_row(blocks: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """[rows, blocks, _BLOCK] and int64 [rows] -> [rows, _BLOCK]."""
+    return blocks[torch.arange(len(blocks), device=blocks.device), which]
 
 
 def uniform(seeds: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
