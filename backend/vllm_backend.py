@@ -5,9 +5,11 @@ for and with what, and what build.json says. A caller that passes
 ``cmake.define.VLLM_BUILD_INFO`` itself, as `python -m ci build` does, has decided all of that.
 """
 
+import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Union
+from typing import Dict, Iterator, List, Mapping, Optional, Union
 
 from scikit_build_core import build as skbuild
 
@@ -19,6 +21,7 @@ import vllm_options  # noqa: E402
 
 from ci import git, native  # noqa: E402
 from ci.errors import CiError  # noqa: E402
+from ci.jobs import CMAKE_VARIABLE, job_count  # noqa: E402
 from ci.wheel.build_info import BuildInfo  # noqa: E402
 
 Settings = Dict[str, Union[str, List[str]]]
@@ -84,9 +87,15 @@ def get_requires_for_build_sdist(config_settings: ConfigSettings = None) -> List
 
 
 def _options() -> vllm_options.Options:
-    """The options of the environment; an error in them ends the build with its message alone."""
-    try:
+    with _ending_with_its_message():
         return vllm_options.read()
+
+
+@contextmanager
+def _ending_with_its_message() -> Iterator[None]:
+    """An error in what the environment asks for ends the build with its message alone."""
+    try:
+        yield
     except CiError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -98,6 +107,7 @@ def _settings(config_settings: ConfigSettings) -> Settings:
     if DECIDED in given:
         return given
     options = _options()
+    _bound_jobs()
     defines = {"VLLM_TARGET_DEVICE": options.device, "VLLM_BUILD_INFO": str(_build_info(options))}
     if options.cuda is not None:
         compiler = native.DeviceCompiler(
@@ -110,6 +120,14 @@ def _settings(config_settings: ConfigSettings) -> Settings:
         defines.update(native.device_defines([compiler]))
     settings: Settings = {f"cmake.define.{name}": value for name, value in defines.items()}
     return {**settings, **_tags(options), **given}
+
+
+def _bound_jobs() -> None:
+    """Lets ``MAX_JOBS`` bound the compilers that CMake starts in this process's children."""
+    with _ending_with_its_message():
+        jobs = job_count()
+    if jobs is not None:
+        os.environ[CMAKE_VARIABLE] = str(jobs)
 
 
 def _tags(options: vllm_options.Options) -> Settings:

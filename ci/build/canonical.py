@@ -21,6 +21,7 @@ from ci import digest, native
 from ci.build.progress import Failed, run_with_progress
 from ci.errors import CiError
 from ci.git import Commit
+from ci.jobs import CMAKE_VARIABLE, job_count
 from ci.matrix import Matrix
 from ci.wheel.build_info import BuildInfo
 
@@ -41,20 +42,6 @@ def source_date_epoch(commit: Commit, environ: Mapping[str, str] = os.environ) -
             f"SOURCE_DATE_EPOCH is {value!r}",
             means="it is a number of seconds since 1970, the time that files in a wheel carry",
             do="unset it to use the time of the commit",
-        )
-    return int(value)
-
-
-def job_count(environ: Mapping[str, str] = os.environ) -> Optional[int]:
-    """``MAX_JOBS``: how many compilers may run at once; None where it is not set."""
-    value = environ.get("MAX_JOBS")
-    if not value:
-        return None
-    if not value.isdecimal() or int(value) == 0:
-        raise BuildError(
-            f"MAX_JOBS is {value!r}",
-            means="it bounds how many compilers run at once, of host and device code together",
-            do="set it to a whole number from 1 up, or unset it for one per processor",
         )
     return int(value)
 
@@ -92,7 +79,7 @@ def build(
             build_folder, title = folder / f"assembled-{variant}", f"{variant}: assembling"
         elif variant in toolkits:
             # The first of them compiles for all, the others find everything done.
-            first = variant == next(iter(toolkits))
+            first = toolkits.keys().isdisjoint(wheels)
             defines, build_folder = compiled, folder / "release"
             title = "compiling" if first else f"{variant}: assembling"
         else:
@@ -179,7 +166,7 @@ def compiler_environment(
     environ["NINJA_STATUS"] = "[%f/%t] "
     jobs = job_count(given)
     if jobs is not None:
-        environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(jobs)
+        environ[CMAKE_VARIABLE] = str(jobs)
     return environ
 
 

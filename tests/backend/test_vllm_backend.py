@@ -122,6 +122,16 @@ def test_a_wrong_device_ends_with_its_message_alone(tree: Path, tmp_path: Path, 
     assert "Traceback" not in done.stderr
 
 
+def test_max_jobs_reaches_cmake(tree: Path, tmp_path: Path) -> None:
+    hook = "build_wheel(OUT), b.os.environ['CMAKE_BUILD_PARALLEL_LEVEL']"
+    done = run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="empty", MAX_JOBS="3")
+    assert done.stdout.split()[-1] == "3", done.stderr
+    done = run(tree, "build_wheel(OUT)", tmp_path, VLLM_TARGET_DEVICE="empty", MAX_JOBS="many")
+    assert done.returncode == 1
+    assert "MAX_JOBS is 'many'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_nvrtc_is_a_build_requirement_only_without_nvcc(tree: Path, tmp_path: Path) -> None:
     hook = "get_requires_for_build_wheel()"
     with_cuda = run(tree, hook, tmp_path, VLLM_CUDA_VERSION="12.1", PATH="/nowhere").stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.build.canonical import BuildError, compiler_environment, job_count, source_date_epoch
+from ci.build.canonical import BuildError, compiler_environment, source_date_epoch
 from ci.git import Commit
 
 COMMIT = Commit("a" * 40, 7, 1_700_000_000, dirty=False)
@@ -21,17 +21,6 @@ def test_files_carry_the_time_of_the_commit_unless_told_otherwise() -> None:
 def test_a_time_that_is_none(value: str) -> None:
     with pytest.raises(BuildError, match="a number of seconds since 1970"):
         source_date_epoch(COMMIT, {"SOURCE_DATE_EPOCH": value})
-
-
-@pytest.mark.parametrize(("value", "jobs"), [("", None), ("1", 1), ("12", 12)])
-def test_max_jobs(value: str, jobs: int) -> None:
-    assert job_count({"MAX_JOBS": value}) == jobs
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
-def test_a_number_of_jobs_that_is_none(value: str) -> None:
-    with pytest.raises(BuildError, match="a whole number from 1 up"):
-        job_count({"MAX_JOBS": value})
 
 
 def test_compilers_see_nothing_that_would_change_the_bits(tmp_path: Path) -> None:
