@@ -226,10 +226,15 @@ def main() -> None:
         report(name, static, ours)
     results["single_request"] = measure_single(llm, model, args.repeats)
     print(f"{'one request':28} {results['single_request']}")
+    write(args, results)  # what comes next takes long, and may fail
     if not args.no_continuous:
         continuous = measure(lambda: run_continuous(model, workload), workload, 1)
         results["transformers_continuous"] = continuous
         report("transformers_continuous", continuous, ours)
+    write(args, results)
+
+
+def write(args: argparse.Namespace, results: Dict[str, Any]) -> None:
     stem = f"cpu_throughput_{args.model}_{args.dtype}_{args.threads}"
     path = Path(__file__).with_name(f"{stem}.json")
     path.write_text(json.dumps(results, indent=1) + "\n")

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     llm = make_llm(args, skip_tokenizer_init=True)
     figures = args.measure(args, llm, input_len, output_len)
     for name, value in figures.items():
-        print(f"{name.replace('_', ' '):32} {value:,.2f}")
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+        print(f"{name.replace('_', ' '):32} {shown:>12}")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             said = input("> " if interactive else "").strip()
         except EOFError:
+            if interactive:
+                print()
             return 0
         if said == "/reset":
             messages = list(beginning)
