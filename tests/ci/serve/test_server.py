@@ -54,7 +54,10 @@ def test_the_command_prints_where_it_serves_and_stops_when_asked(store: FolderSt
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
-        base = process.stdout.readline().strip()
-        assert httpx.get(f"{base}/nightly/").text == "page"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130)
+        try:
+            base = process.stdout.readline().strip()
+            assert httpx.get(f"{base}/nightly/", timeout=20).text == "page"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) in (0, 130)
+        finally:
+            process.kill()
