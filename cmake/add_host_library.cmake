@@ -43,6 +43,10 @@ function(vllm_add_host_library)
   vllm_compile_for_isa(avx2 ${avx2})
   vllm_compile_for_isa(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
 
+  # It needs the C form of pthread_cleanup_push, and says why.
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/runtime/gil.cpp
+                              PROPERTIES COMPILE_OPTIONS -fno-exceptions)
+
   install(TARGETS _C LIBRARY DESTINATION vllm COMPONENT host)
 endfunction()
 

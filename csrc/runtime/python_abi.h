@@ -136,12 +136,15 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
+// PyEval_RestoreThread for C++ code. In a process that is ending it does not return.
+void restore_thread(PyThreadState* state);
+
 // Lets other Python threads run until it goes out of scope.
 class GilRelease {
  public:
   explicit GilRelease(bool release) : state_(release ? PyEval_SaveThread() : nullptr) {}
   ~GilRelease() {
-    if (state_ != nullptr) PyEval_RestoreThread(state_);
+    if (state_ != nullptr) restore_thread(state_);
   }
   GilRelease(const GilRelease&) = delete;
   GilRelease& operator=(const GilRelease&) = delete;
