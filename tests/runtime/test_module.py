@@ -88,11 +88,12 @@ def test_no_reference_is_lost_or_kept():
     call()
     gc.collect()  # exceptions hold references to what their frames had
     before = [sys.getrefcount(each) for each in touched]
-    for _ in range(200):
+    calls = 5000  # other tests' garbage moves the counts of None and of types, by hundreds
+    for _ in range(calls):
         call()
     gc.collect()
     after = [sys.getrefcount(each) for each in touched]
-    assert max(abs(now - then) for now, then in zip(after, before)) < 100
+    assert max(abs(now - then) for now, then in zip(after, before)) < calls / 2
 
 
 def test_threads_may_call_at_once():
