@@ -12,7 +12,7 @@ from tests.cpu.conftest import CSRC
 
 ALL = len(os.sched_getaffinity(0))
 
-V2 = "0::/slice/job\n"
+V2 = "0::/work/job\n"
 V1 = "9:name=systemd:/job\n4:cpu,cpuacct:/job\n2:cpuset:/job\n0::/\n"
 
 
