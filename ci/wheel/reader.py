@@ -119,7 +119,15 @@ def _read_members(path: Path) -> list[Member]:
             return [_read_member(archive, info) for info in infos]
     except FileNotFoundError as error:
         raise BadWheel(path, "", expected="a file", found="nothing") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    # OSError too: a wrong offset makes zipfile seek to where no file has a place.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+    ) as error:
         found = f"a damaged one ({error})"
         raise BadWheel(path, "", expected="a complete zip archive", found=found) from error
 
