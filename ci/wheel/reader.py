@@ -120,14 +120,7 @@ def _read_members(path: Path) -> list[Member]:
     except FileNotFoundError as error:
         raise BadWheel(path, "", expected="a file", found="nothing") from error
     # OSError too: a wrong offset makes zipfile seek to where no file has a place.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         found = f"a damaged one ({error})"
         raise BadWheel(path, "", expected="a complete zip archive", found=found) from error
 
