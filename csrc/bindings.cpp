@@ -136,9 +136,10 @@ PyObject* reshape_and_cache(PyObject* tuple) {
 }
 
 PyObject* paged_attention(PyObject* tuple) {
-  const Arguments args("paged_attention", tuple, 10,
+  const Arguments args("paged_attention", tuple, 16,
                        "out, query, key_cache, value_cache, block_tables, context_lens, "
-                       "query_starts, scale, sliding_window, soft_cap");
+                       "query_starts, scale, sliding_window, soft_cap, items, arrivals, partials, "
+                       "decode_blocks, prefill_first, prefill_tiles");
   const Tensor out = args.tensor(0, "out");
   const Tensor query = args.tensor(1, "query");
   const Tensor key_cache = args.tensor(2, "key_cache");
@@ -146,10 +147,31 @@ PyObject* paged_attention(PyObject* tuple) {
   const Tensor block_tables = args.tensor(4, "block_tables");
   const Tensor context_lens = args.tensor(5, "context_lens");
   const Tensor query_starts = args.tensor(6, "query_starts");
+  ops::AttentionPlan plan{};
+  const bool planned = args.object(10) != py_none;
+  if (planned) {
+    plan = {args.tensor(10, "items"),          args.tensor(11, "arrivals"),
+            args.tensor(12, "partials"),       args.integer(13, "decode_blocks"),
+            args.integer(14, "prefill_first"), args.integer(15, "prefill_tiles")};
+  }
   ops::paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, query_starts,
                        args.number(7, "scale"), args.integer(8, "sliding_window"),
-                       args.number(9, "soft_cap"));
+                       args.number(9, "soft_cap"), planned ? &plan : nullptr);
   return none();
+}
+
+PyObject* plan_attention(PyObject* args_tuple) {
+  const Arguments args("plan_attention", args_tuple, 7,
+                       "items, context_lens, query_starts, heads, kv_heads, sliding_window, "
+                       "blocks");
+  const Tensor items = args.tensor(0, "items");
+  const Tensor context_lens = args.tensor(1, "context_lens");
+  const Tensor query_starts = args.tensor(2, "query_starts");
+  const ops::AttentionPlanCounts counts = ops::plan_attention(
+      items, context_lens, query_starts, args.integer(3, "heads"), args.integer(4, "kv_heads"),
+      args.integer(5, "sliding_window"), args.integer(6, "blocks"));
+  return tuple(integer(counts.decode_blocks), integer(counts.prefill_first),
+               integer(counts.prefill_tiles));
 }
 
 PyObject* cpu_isa(PyObject* tuple) {
@@ -223,7 +245,11 @@ PyMethodDef methods[] = {
      "See vllm.ops.reshape_and_cache."},
     {"paged_attention", method<paged_attention>, METH_VARARGS,
      "paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, "
-     "query_starts, scale, sliding_window, soft_cap)\n\nSee vllm.ops.paged_attention."},
+     "query_starts, scale, sliding_window, soft_cap, items, arrivals, partials, decode_blocks, "
+     "prefill_first, prefill_tiles)\n\nSee vllm.ops.paged_attention."},
+    {"plan_attention", method<plan_attention>, METH_VARARGS,
+     "plan_attention(items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks)"
+     "\n\n-> (decode_blocks, prefill_first, prefill_tiles). See vllm.ops.plan_attention."},
     {"cpu_isa", method<cpu_isa>, METH_VARARGS,
      "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'."},
     {"cpu_threads", method<cpu_threads>, METH_VARARGS, "Threads that a CPU op may use."},

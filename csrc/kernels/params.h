@@ -119,4 +119,38 @@ struct PagedAttentionParams {
   float soft_cap;
 };
 
+// A piece of a step's attention on CUDA: some query rows of one KV head against some of their
+// keys. Row r of a sequence is query token r / group and head r % group of those that share the KV
+// head, so that one read of keys and values serves them all. Made by plan_attention on the host.
+struct alignas(16) AttentionItem {
+  int sequence;    // row of block_tables
+  int token;       // row of query where the sequence's query tokens begin
+  int position;    // of that token in the sequence
+  int kv_head;     // of a decode item; a prefill item is for all of them
+  int row;         // the first row
+  int rows;        // at most kDecodeRows or kPrefillRows; 0 where there is nothing to do
+  int begin;       // the first key
+  int end;         // past the last key
+  int first_slot;  // where the partial results of all splits of these rows begin
+  int split;       // which of them this is
+  int splits;      // 1: the result is final
+  int next;        // the item that the same block does next, or -1
+};
+constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
+
+constexpr int kDecodeRows = 8;    // rows of a decode item: the width of a tensor core's tile
+constexpr int kPrefillRows = 64;  // rows of a prefill item
+constexpr int kChunk = 16;        // keys that a decode block's warp takes at once
+
+// What the CUDA kernels are launched with.
+struct AttentionLaunchParams {
+  PagedAttentionParams attention;
+  const AttentionItem* items;
+  // Of split items: unnormalised results [slots, kDecodeRows, head_size], then for each row the
+  // greatest score and the sum of the weights [slots, kDecodeRows, 2].
+  float* partials;
+  float* weights;
+  int* arrivals;  // [slots], all 0 between launches: how many splits of a row tile are done
+};
+
 }  // namespace vllm

@@ -23,10 +23,33 @@ void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor
 void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key_cache,
                        const Tensor& value_cache, const Tensor& slot_mapping);
 
+// How CUDA divides the attention of one step: made by plan_attention, the items then copied to the
+// device.
+struct AttentionPlan {
+  Tensor items;           // int32 [items, kItemInts]
+  Tensor arrivals;        // int32 [slots], zeros
+  Tensor partials;        // float32 [slots * kDecodeRows * (head_size + 2)] at least
+  int64_t decode_blocks;  // lists of decode items; list i begins at item i
+  int64_t prefill_first;  // the first prefill item
+  int64_t prefill_tiles;  // and their number
+};
+
 // Causal attention of the last tokens of each sequence over all of its tokens in the cache.
+// plan: null on the CPU, which needs none.
 void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
                      const Tensor& value_cache, const Tensor& block_tables,
                      const Tensor& context_lens, const Tensor& query_starts, double scale,
-                     int64_t sliding_window, double soft_cap);
+                     int64_t sliding_window, double soft_cap, const AttentionPlan* plan);
+
+struct AttentionPlanCounts {
+  int64_t decode_blocks;
+  int64_t prefill_first;
+  int64_t prefill_tiles;
+};
+
+// Divides the attention of a step among `blocks` blocks; everything is on the CPU.
+AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
+                                   const Tensor& query_starts, int64_t heads, int64_t kv_heads,
+                                   int64_t sliding_window, int64_t blocks);
 
 }  // namespace vllm::ops

@@ -2,7 +2,7 @@
 
 #include "ops/cache.h"
 #include "ops/launch.h"
-#include "ops/ops.h"
+#include "ops/paged_attention.h"
 #include "runtime/text.h"
 
 namespace vllm::ops {
@@ -91,7 +91,7 @@ i64 bytes_read(const PagedAttentionParams& p, i64 element) {
 void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
                      const Tensor& value_cache, const Tensor& block_tables,
                      const Tensor& context_lens, const Tensor& query_starts, double scale,
-                     int64_t sliding_window, double soft_cap) {
+                     int64_t sliding_window, double soft_cap, const AttentionPlan* plan) {
   require_float(kOp, query);
   const Cache keys = require_cache(kOp, key_cache, query);
   require_same_shape(kOp, value_cache, key_cache);
@@ -149,7 +149,10 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
   params.scale = require_number("scale", scale, true);
   params.soft_cap = require_number("soft_cap", soft_cap, false);
 
-  if (query.device_type == DeviceType::cuda) refuse_cuda(kOp, query);
+  if (query.device_type == DeviceType::cuda) {
+    run_paged_attention_on_cuda(params, out, query, plan);
+    return;
+  }
   require_in_range(params, query_starts, context_lens, block_tables, keys.blocks);
   if (params.tokens == 0 || params.heads == 0) return;
   run_on_cpu(cpu::kernels().paged_attention[float_index(query.dtype)], params,

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 constexpr int kComputeCapabilityMinor = 76;
+constexpr int kMaxSharedPerBlockOptin =
+    97;  // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
 
 template <typename Signature>
 void find(void* library, const char* name, Signature& function) {
@@ -43,6 +45,7 @@ Driver open_driver() {
   VLLM_FIND(cuCtxPopCurrent_v2);
   VLLM_FIND(cuModuleLoadDataEx);
   VLLM_FIND(cuModuleGetFunction);
+  VLLM_FIND(cuFuncSetAttribute);
   VLLM_FIND(cuLaunchKernel);
   VLLM_FIND(cuThreadExchangeStreamCaptureMode);
   VLLM_FIND(cuGetErrorName);
@@ -63,7 +66,7 @@ std::vector<Device> find_devices() {
   check(cu.cuDeviceGetCount(&count), "cuDeviceGetCount");
   std::vector<Device> found;
   for (int index = 0; index < count; ++index) {
-    Device device{index, "", 0, 0, 0};
+    Device device{index, "", 0, 0, 0, 0};
     char name[256] = "";
     check(cu.cuDeviceGet(&device.handle, index), "cuDeviceGet");
     check(cu.cuDeviceGetName(name, sizeof name, device.handle), "cuDeviceGetName");
@@ -71,6 +74,9 @@ std::vector<Device> find_devices() {
           "cuDeviceGetAttribute");
     check(cu.cuDeviceGetAttribute(&device.minor, kComputeCapabilityMinor, device.handle),
           "cuDeviceGetAttribute");
+    check(
+        cu.cuDeviceGetAttribute(&device.block_shared_bytes, kMaxSharedPerBlockOptin, device.handle),
+        "cuDeviceGetAttribute");
     device.name = name;
     found.push_back(device);
   }

@@ -31,6 +31,7 @@ struct Driver {
   Result (*cuModuleLoadDataEx)(Module* module, const void* image, unsigned options, int* keys,
                                void** values);
   Result (*cuModuleGetFunction)(Function* function, Module module, const char* name);
+  Result (*cuFuncSetAttribute)(Function function, int attribute, int value);
   Result (*cuLaunchKernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                            unsigned block_x, unsigned block_y, unsigned block_z,
                            unsigned shared_bytes, Stream stream, void** params, void** extra);
@@ -58,6 +59,7 @@ struct Device {
   std::string name;
   int major;  // compute capability
   int minor;
+  int block_shared_bytes;  // the most that a block may ask for
   DeviceHandle handle;
 };
 

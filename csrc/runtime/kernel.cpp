@@ -7,15 +7,16 @@
 #include <memory>
 #include <mutex>
 
-#include "runtime/code_folder.h"
 #include "runtime/error.h"
 #include "runtime/text.h"
 
 namespace vllm::cuda {
 namespace {
 
-constexpr int kJitErrorLog = 5;      // CU_JIT_ERROR_LOG_BUFFER
-constexpr int kJitErrorLogSize = 6;  // CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+constexpr int kJitErrorLog = 5;                 // CU_JIT_ERROR_LOG_BUFFER
+constexpr int kJitErrorLogSize = 6;             // CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+constexpr int kMaxDynamicShared = 8;            // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+constexpr unsigned kDefaultShared = 48 * 1024;  // what a block may have without being asked for
 
 struct LoadedModule {
   int device;
@@ -95,21 +96,31 @@ const LoadedModule& load_file(int index, const std::string& file) {
   for (const LoadedModule& loaded : modules()) {
     if (loaded.device == index && loaded.file == file) return loaded;
   }
-  const Device& gpu = device(index);
-  const std::string folder = code_folder();
-  const std::vector<Arch> archs = archs_in(folder);
-  const Arch& arch = select_arch(archs, gpu.major, gpu.minor, describe(gpu), folder);
-  const std::string path = concat(folder, "/", arch.name, "/", file, arch.ptx ? ".ptx" : ".cubin");
+  const Arch& arch = code_arch(index);
+  const std::string path =
+      concat(code_folder(), "/", arch.name, "/", file, arch.ptx ? ".ptx" : ".cubin");
   const std::string image = read_file(path);
   require_whole(image, path);
-  const Module module = load_image(image, concat(": ", path, " on ", describe(gpu)));
+  const Module module = load_image(image, concat(": ", path, " on ", describe(device(index))));
   modules().push_back({index, file, path, module});
   return modules().back();
 }
 
 }  // namespace
 
-Function Kernel::load(int device_index) {
+const Arch& code_arch(int index) {
+  static std::atomic<const Arch*> found[kMaxDevices];
+  const Device& gpu = device(index);
+  const Arch* arch = found[index].load(std::memory_order_acquire);
+  if (arch == nullptr) {  // two threads may both look: they find the same
+    const std::string folder = code_folder();
+    arch = new Arch(select_arch(archs_in(folder), gpu.major, gpu.minor, describe(gpu), folder));
+    found[index].store(arch, std::memory_order_release);
+  }
+  return *arch;
+}
+
+Function Kernel::load(int device_index, unsigned shared) {
   std::lock_guard<std::mutex> lock(mutex);
   // The first call of an op may well be inside a CUDA graph capture.
   RelaxedCapture relaxed;
@@ -119,6 +130,10 @@ Function Kernel::load(int device_index) {
   if (result != 0) {
     fail(result, "cuModuleGetFunction", concat(": kernel ", name_, " of ", loaded.path));
   }
+  if (shared > kDefaultShared) {
+    check(driver().cuFuncSetAttribute(function, kMaxDynamicShared, static_cast<int>(shared)),
+          "cuFuncSetAttribute");
+  }
   return function;
 }
 
@@ -126,15 +141,16 @@ void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void
   std::atomic<Function>& cached = functions_[device_index];
   Function function = cached.load(std::memory_order_acquire);
   if (function == nullptr) {
-    function = load(device_index);
+    function = load(device_index, grid.shared);
     cached.store(function, std::memory_order_release);
   }
-  const Result result = driver().cuLaunchKernel(function, grid.x, grid.y, 1, grid.threads, 1, 1, 0,
-                                                stream, arguments, nullptr);
+  const Result result = driver().cuLaunchKernel(function, grid.x, grid.y, 1, grid.threads, 1, 1,
+                                                grid.shared, stream, arguments, nullptr);
   if (result != 0) {
     fail(result, "cuLaunchKernel",
          concat(": kernel ", name_, " of ", file_, ", grid ", grid.x, " x ", grid.y, ", ",
-                grid.threads, " threads, on ", describe(device(device_index))));
+                grid.threads, " threads, ", grid.shared, " bytes of shared memory, on ",
+                describe(device(device_index))));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/code_folder.h"
 #include "runtime/driver.h"
 
 namespace vllm::cuda {
@@ -12,7 +13,8 @@ namespace vllm::cuda {
 struct Grid {
   unsigned x;
   unsigned y;
-  unsigned threads;  // in a block
+  unsigned threads;     // in a block
+  unsigned shared = 0;  // bytes of dynamic shared memory; for one kernel and device always the same
 };
 
 // One __global__ function of one file of csrc/kernels, on every device. A static object: it keeps
@@ -32,12 +34,15 @@ class Kernel {
 
  private:
   void launch_with(int device, Stream stream, const Grid& grid, void** arguments);
-  Function load(int device);
+  Function load(int device, unsigned shared);
 
   const char* file_;
   const char* name_;
   std::atomic<Function> functions_[kMaxDevices] = {};
 };
+
+// The architecture whose code a device runs, of those that this build has; see select_arch.
+const Arch& code_arch(int device);
 
 struct LoadedFile {
   int device;

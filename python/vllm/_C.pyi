@@ -32,8 +32,24 @@ def paged_attention(
     scale: float,
     sliding_window: int,
     soft_cap: float,
+    items: Optional[Any],
+    arrivals: Optional[Any],
+    partials: Optional[Any],
+    decode_blocks: int,
+    prefill_first: int,
+    prefill_tiles: int,
     /,
 ) -> None: ...
+def plan_attention(
+    items: Any,
+    context_lens: Any,
+    query_starts: Any,
+    heads: int,
+    kv_heads: int,
+    sliding_window: int,
+    blocks: int,
+    /,
+) -> Tuple[int, int, int]: ...
 def cpu_isa() -> str: ...
 def cpu_threads() -> int: ...
 def driver_version() -> int: ...

@@ -14,7 +14,7 @@ NativeCodeError in a build without compiled code. Autograd sees nothing of all t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Tuple, Union
 
 from vllm.ops import tracing
 from vllm.ops.native import _C
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "fused_add_rms_norm",
+    "AttentionPlan",
     "paged_attention",
+    "plan_attention",
     "reshape_and_cache",
     "rms_norm",
     "rotary_embedding",
@@ -135,6 +137,58 @@ def reshape_and_cache(
         _C.reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)
 
 
+_NO_PLAN = (None, None, None, 0, 0, 0)
+
+
+class AttentionPlan(NamedTuple):
+    """How CUDA divides the attention of one step; see `plan_attention`.
+
+    items: int32 [items, 12], what `plan_attention` wrote, on the device.
+    arrivals: int32 [2 * blocks], zeros before the first use. Every use leaves zeros: steps and
+        layers share it, but for those that run at the same time.
+    partials: float32 [2 * blocks * 8 * (head_size + 2)] or more, of any values; shared likewise.
+    decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. In a CUDA graph
+        that is to serve other steps, all of `blocks` and no prefill.
+    """
+
+    items: Tensor
+    arrivals: Tensor
+    partials: Tensor
+    decode_blocks: int
+    prefill_first: int
+    prefill_tiles: int
+
+
+def plan_attention(
+    items: Tensor,
+    context_lens: Tensor,
+    query_starts: Tensor,
+    heads: int,
+    kv_heads: int,
+    sliding_window: int,
+    blocks: int,
+) -> Tuple[int, int, int]:
+    """Divides the attention of a step among the blocks of a GPU: once for all layers that have
+    these heads and this window. Everything is on the CPU, and no GPU is asked.
+
+    Keys and values that decoding tokens read are cut into `blocks` pieces of equal length
+    (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598); prefills are
+    cut into tiles of 64 rows.
+
+    items: int32 [items, 12], written: blocks + sequences * (heads + 1) + tokens * group // 64 rows
+        are enough, where group is heads // kv_heads. ValueError says how many are, where it is
+        too small.
+    context_lens, query_starts: int32, as `paged_attention` takes them.
+    blocks: as many as run on the GPU at once; two per multiprocessor, one for heads over 128.
+
+    Returns the number of lists of decode items, of which list i begins at item i; the first prefill
+    item; and the number of those.
+    """
+    return _C.plan_attention(
+        items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks
+    )
+
+
 def paged_attention(
     out: Tensor,
     query: Tensor,
@@ -146,12 +200,18 @@ def paged_attention(
     scale: float,
     sliding_window: int = 0,
     soft_cap: float = 0.0,
+    plan: Optional[AttentionPlan] = None,
 ) -> None:
     """Causal attention of new tokens over a paged cache (Kwon et al. 2023, arXiv:2309.06180).
 
     The query tokens of a sequence are the last of those that its cache holds: one for decoding,
     all of them for a prefill, something between for a chunk or behind a shared prefix. A token
-    sees itself and what is before it. On the CPU so far.
+    sees itself and what is before it.
+
+    On CUDA, float16 and bfloat16 use tensor cores where head_size is 64, 80, 96, 128 or 256, blocks
+    are of a multiple of 16 tokens, every head of the cache begins at a multiple of 16 bytes, and
+    the GPU has them (compute capability 7.5 for float16, 8.0 for bfloat16); all else is slower. The
+    weights are rounded to the dtype before they multiply values.
 
     out: [tokens, heads, head_size], written; may be `query` itself.
     query: [tokens, heads, head_size], any strides but the last; head_size is a multiple of 8, up
@@ -165,10 +225,14 @@ def paged_attention(
     scale: multiplies query · key, commonly head_size ** -0.5.
     sliding_window: a token sees the last `sliding_window` tokens, itself included; 0 for all.
     soft_cap: where positive, a score s becomes soft_cap * tanh(s / soft_cap), as in Gemma 2.
+    plan: of these lengths, heads and window; CUDA needs it, the CPU ignores it.
 
     Raises IndexError for a block that the cache does not have and ValueError for lengths that do
-    not fit together, before anything is written.
+    not fit together, before anything is written. On CUDA neither is looked at, since that would
+    wait for the GPU, and an infinity or NaN among the values of a token may reach tokens of the
+    same step before it.
     """
+    items, arrivals, partials, *counts = plan if plan is not None else _NO_PLAN
     if _is_tracing():
         tracing.call(
             "paged_attention",
@@ -182,6 +246,10 @@ def paged_attention(
             scale,
             sliding_window,
             soft_cap,
+            items,
+            arrivals,
+            partials,
+            *counts,
         )
     else:
         _C.paged_attention(
@@ -195,4 +263,8 @@ def paged_attention(
             scale,
             sliding_window,
             soft_cap,
+            items,
+            arrivals,
+            partials,
+            *counts,
         )

@@ -32,7 +32,8 @@ _SCHEMAS = {
     "paged_attention": (
         "(Tensor(a!) out, Tensor query, Tensor key_cache, Tensor value_cache, "
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
-        "int sliding_window, float soft_cap) -> ()"
+        "int sliding_window, float soft_cap, Tensor? items, Tensor(b!)? arrivals, "
+        "Tensor(c!)? partials, int decode_blocks, int prefill_first, int prefill_tiles) -> ()"
     ),
 }
 

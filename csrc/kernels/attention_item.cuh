@@ -1,0 +1,153 @@
+// What the attention kernels share: a work item, the keys that a row sees, and the merge of the
+// partial results of items that split a long context between them.
+#pragma once
+
+#include "attention_shape.h"
+#include "float_types.cuh"
+#include "params.h"
+
+namespace vllm {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// No greater than the score of any key: the start of a running maximum.
+__device__ inline float lowest_score() { return __uint_as_float(0xff800000); }  // -infinity
+
+__device__ inline AttentionItem read_item(const AttentionItem* items, int index) {
+  AttentionItem item;
+  const int4* from = reinterpret_cast<const int4*>(items + index);
+  int4* to = reinterpret_cast<int4*>(&item);
+  for (int i = 0; i < static_cast<int>(sizeof(AttentionItem) / sizeof(int4)); ++i) {
+    to[i] = __ldg(from + i);
+  }
+  return item;
+}
+
+// The query token and head of a row of an item, and the keys [first, last) that it sees.
+struct RowPlace {
+  int token;  // of query
+  int head;
+  int first;
+  int last;
+};
+
+__device__ inline RowPlace place_row(const PagedAttentionParams& p, const AttentionItem& item,
+                                     int kv_head, int row) {
+  const int group = static_cast<int>(p.heads / p.kv_heads);
+  const int token = row / group;
+  const int last = item.position + token + 1;
+  const int window = static_cast<int>(p.sliding_window);
+  return {item.token + token, kv_head * group + row % group,
+          window > 0 && last > window ? last - window : 0, last};
+}
+
+template <typename T>
+__device__ T* out_row(const PagedAttentionParams& p, const RowPlace& place) {
+  return static_cast<T*>(p.out) + place.token * p.out_token_stride + place.head * p.out_head_stride;
+}
+
+// Turns query . key into a score in units of log(2), for exp2: `scale` and `cap` are in them too.
+struct Scoring {
+  float scale;
+  float cap;
+
+  __device__ explicit Scoring(const PagedAttentionParams& p)
+      : scale(p.scale * (p.soft_cap > 0.0f ? 1.0f : kLog2E)), cap(p.soft_cap) {}
+
+  __device__ float operator()(float product) const {
+    float score = product * scale;
+    // tanh(x) = 1 - 2 / (exp(2x) + 1), which is right at both infinities.
+    if (cap > 0.0f) score = cap * kLog2E * (1.0f - 2.0f / (__expf(2.0f * score / cap) + 1.0f));
+    return score;
+  }
+};
+
+// Whether this block is the last of an item's splits to be done, which merges them. All threads
+// call it, after they have written the block's partial result.
+__device__ inline bool is_last_split(const AttentionLaunchParams& p, const AttentionItem& item) {
+  int* arrivals = p.arrivals + item.first_slot;
+  __syncthreads();
+  int last = 0;
+  if (threadIdx.x == 0) {
+    __threadfence();  // what the block wrote is seen before its arrival is
+    last = atomicAdd(arrivals, 1) == item.splits - 1;
+    if (last != 0) *arrivals = 0;  // for the next launch
+    __threadfence();
+  }
+  return __syncthreads_or(last) != 0;
+}
+
+// Adds up the partial results of an item's splits, in their order, and writes the final ones.
+template <typename T>
+__device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
+                             int head_size) {
+  constexpr int kBatch = 8;  // loads in flight
+  const int quads = head_size / 4;
+  for (int index = threadIdx.x; index < item.rows * quads; index += blockDim.x) {
+    const int row = index / quads, quad = index % quads;
+    const float2* weights =
+        reinterpret_cast<const float2*>(p.weights) + item.first_slot * kDecodeRows + row;
+    const float4* partials = reinterpret_cast<const float4*>(p.partials) +
+                             (static_cast<i64>(item.first_slot) * kDecodeRows + row) * quads + quad;
+    float greatest = lowest_score(), sum = 0.0f;
+    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int begin = 0; begin < item.splits; begin += kBatch) {
+      float2 weight[kBatch];
+      float4 partial[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (begin + i < item.splits) {  // from L2: another block wrote them
+          weight[i] = __ldcg(weights + (begin + i) * kDecodeRows);
+          partial[i] = __ldcg(partials + static_cast<i64>(begin + i) * kDecodeRows * quads);
+        } else {
+          weight[i] = make_float2(lowest_score(), 0.0f);
+          partial[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        }
+      }
+      float now = greatest;
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) now = fmaxf(now, weight[i].x);
+      if (now == lowest_score()) continue;  // rows of which no split so far sees a key
+      const float before = exp2f(greatest - now);
+      greatest = now;
+      sum *= before;
+      total.x *= before, total.y *= before, total.z *= before, total.w *= before;
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const float factor = exp2f(weight[i].x - now);
+        sum += weight[i].y * factor;
+        total.x += partial[i].x * factor, total.y += partial[i].y * factor;
+        total.z += partial[i].z * factor, total.w += partial[i].w * factor;
+      }
+    }
+    T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row));
+    const float scale = 1.0f / sum;
+    out[4 * quad] = from_float<T>(total.x * scale);
+    out[4 * quad + 1] = from_float<T>(total.y * scale);
+    out[4 * quad + 2] = from_float<T>(total.z * scale);
+    out[4 * quad + 3] = from_float<T>(total.w * scale);
+  }
+}
+
+// Writes four neighbours of a row, not yet divided by the sum of its weights: final where the item
+// is whole, else partial.
+template <typename T>
+__device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& item, int row,
+                           int quad, int head_size, const float4& values, float greatest,
+                           float sum) {
+  if (item.splits == 1) {
+    T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row)) +
+             4 * quad;
+    const float scale = 1.0f / sum;
+    out[0] = from_float<T>(values.x * scale);
+    out[1] = from_float<T>(values.y * scale);
+    out[2] = from_float<T>(values.z * scale);
+    out[3] = from_float<T>(values.w * scale);
+    return;
+  }
+  const i64 at = static_cast<i64>(item.first_slot + item.split) * kDecodeRows + row;
+  reinterpret_cast<float4*>(p.partials)[at * (head_size / 4) + quad] = values;
+  if (quad == 0) reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest, sum);
+}
+
+}  // namespace vllm

@@ -1,0 +1,41 @@
+// How the attention kernels use a block: for their launchers, which size it, and for themselves.
+#pragma once
+
+namespace vllm {
+
+constexpr int kAttentionWarps = 4;
+constexpr int kAttentionThreads = 32 * kAttentionWarps;
+
+// Bytes of a row of keys or values of 16-bit elements in shared memory; see SharedRows.
+constexpr int shared_row_bytes(int head_size) {
+  const int segments = head_size / 8;
+  const bool swizzled = segments >= 8 && (segments & (segments - 1)) == 0;
+  return (swizzled ? segments : segments | 1) * 16;
+}
+
+// Chunks of keys and values that a warp of the decode kernel has in flight: as many as leave room
+// for two blocks on a multiprocessor with 228 kB. Without asynchronous copies there is but one.
+constexpr int decode_stages(int head_size, bool async) {
+  return !async ? 1 : head_size <= 64 ? 6 : head_size <= 80 ? 4 : head_size <= 128 ? 3 : 2;
+}
+
+// float32 between neighbouring rows of a warp's result: 4 more, so that rows start in other banks.
+constexpr int decode_result_pitch(int head_size) { return head_size + 4; }
+
+// Dynamic shared memory: each warp's chunks of 16 keys and of 16 values, then its 8 rows of results
+// and, twice, their greatest scores and sums.
+constexpr int decode_shared_bytes(int head_size, bool async) {
+  const int chunks = 2 * 16 * shared_row_bytes(head_size) * decode_stages(head_size, async);
+  const int results = 8 * decode_result_pitch(head_size) * 4;
+  return kAttentionWarps * (chunks + results + 2 * 8 * 8);
+}
+
+// Keys that the prefill kernel holds at once.
+constexpr int prefill_keys(int head_size) { return head_size <= 128 ? 64 : 32; }
+
+// Dynamic shared memory: two tiles of keys and two of values.
+constexpr int prefill_shared_bytes(int head_size, bool async) {
+  return (async ? 2 : 1) * 2 * prefill_keys(head_size) * shared_row_bytes(head_size);
+}
+
+}  // namespace vllm
