@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.ops.support import Kind, assert_close, bits, why_not
+from tests.ops.support import ROUNDING, Kind, assert_close, bits, why_not
 from tests.reference.paged_attention import paged_attention
 from vllm import ops
 
@@ -14,8 +14,30 @@ from vllm import ops
 POISON = -(2**31)
 
 # Scores are sums over a head in float32, of products of normally distributed numbers: off by less
-# than 1e-5, and with them, relatively, the weights of values of about 1.
+# than 1e-5, and with them, relatively, the weights of values of about 1. On CUDA exp is an
+# instruction, right to 2 in 10^7 of numbers of up to a hundred, and weights that tensor cores
+# multiply are rounded first.
 SCORES = 1e-5
+
+
+def tolerance(kind: Kind) -> float:
+    if kind.device == "cpu":
+        return SCORES
+    return 3e-5 + (0.0 if kind.dtype == "float32" else 2 * ROUNDING[kind.dtype])
+
+
+def plan_for(kind: Kind, heads: Heads, context_lens, query_starts, window=0, blocks=0):
+    """What CUDA needs beside the arguments, and the CPU does not."""
+    if kind.device == "cpu":
+        return None
+    import torch
+
+    from vllm.layers.attention import AttentionPlanner
+
+    planner = AttentionPlanner(*heads, torch.device("cuda"), (window,), blocks)
+    lens = torch.from_numpy(context_lens), torch.from_numpy(query_starts)
+    return planner.plan(*lens)[window]
+
 
 # (tokens in the cache, of which queries)
 DECODE = [(1, 1), (31, 1), (32, 1), (33, 1), (100, 1)]
@@ -34,7 +56,7 @@ class Batch:
     """Sequences in a cache whose every other slot, and every unused table entry, is poisoned."""
 
     def __init__(self, kind, heads, sequences, block_size=16, window=0, strided=False):
-        self.kind = kind
+        self.kind, self.heads = kind, heads
         rng = np.random.default_rng(0)
         contexts, queries = np.array(sequences, np.int32).T
         blocks_of = -(-contexts // block_size)
@@ -61,9 +83,12 @@ class Batch:
         self.strided = strided
         self.options = {"sliding_window": window}
 
-    def check(self, **options) -> None:
+    def check(self, blocks=0, **options) -> None:
+        """blocks: of the plan that CUDA takes."""
         options = {**self.options, **options}
         indices = self.block_tables, self.context_lens, self.query_starts
+        window = options["sliding_window"]
+        plan = plan_for(self.kind, self.heads, *indices[1:], window, blocks)
         out = self.kind.empty(*self.query.shape, strided=self.strided)
         floats = [
             self.kind.place(values, self.strided)
@@ -75,11 +100,12 @@ class Batch:
             *(self.kind.tensor(each) for each in indices),
             self.scale,
             **options,
+            plan=plan,
         )
         expected = paged_attention(
             self.query, self.key_cache, self.value_cache, *indices, self.scale, **options
         )
-        assert_close(out.read(), expected, self.kind.dtype, absolute=SCORES)
+        assert_close(out.read(), expected, self.kind.dtype, absolute=tolerance(self.kind))
         for placed, values in zip(floats, (self.query, self.key_cache, self.value_cache)):
             np.testing.assert_array_equal(bits(placed.read()), bits(values))
 
@@ -92,56 +118,56 @@ class Batch:
     [Heads(4, 4, 64), Heads(8, 2, 128), Heads(14, 2, 24), Heads(6, 1, 8)],
     ids=lambda heads: "-".join(map(str, heads)),
 )
-def test_sequences(cpu_kind, heads, sequences, strided):
-    Batch(cpu_kind, heads, sequences, strided=strided).check()
+def test_sequences(kind, heads, sequences, strided):
+    Batch(kind, heads, sequences, strided=strided).check()
 
 
 @pytest.mark.parametrize("head_size", range(8, 257, 8))
-def test_every_head_size(cpu_kind, head_size):
-    Batch(cpu_kind, Heads(4, 2, head_size), [(37, 1), (40, 5), (40, 3)]).check()
+def test_every_head_size(kind, head_size):
+    Batch(kind, Heads(4, 2, head_size), [(37, 1), (40, 5), (40, 3)]).check()
 
 
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 8, 16, 31, 33, 71])
-def test_every_size_of_a_group_of_heads(cpu_kind, group):
+def test_every_size_of_a_group_of_heads(kind, group):
     for kv_heads in (1, 3):
-        Batch(cpu_kind, Heads(group * kv_heads, kv_heads, 16), [(37, 1), (40, 5), (3, 3)]).check()
+        Batch(kind, Heads(group * kv_heads, kv_heads, 16), [(37, 1), (40, 5), (3, 3)]).check()
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 8, 32, 100])
-def test_block_sizes(cpu_kind, block_size):
-    Batch(cpu_kind, Heads(2, 1, 32), CHUNKS, block_size=block_size).check()
+def test_block_sizes(kind, block_size):
+    Batch(kind, Heads(2, 1, 32), CHUNKS, block_size=block_size).check()
 
 
 @pytest.mark.parametrize("window", [1, 2, 31, 32, 33, 64, 1000])
 @pytest.mark.parametrize(
     "sequences", [DECODE, PREFILL, CHUNKS], ids=["decode", "prefill", "chunks"]
 )
-def test_sliding_window(cpu_kind, window, sequences):
-    Batch(cpu_kind, Heads(4, 2, 32), sequences, window=window).check()
+def test_sliding_window(kind, window, sequences):
+    Batch(kind, Heads(4, 2, 32), sequences, window=window).check()
 
 
 @pytest.mark.parametrize("heads", [Heads(2, 1, 64), Heads(16, 2, 64)], ids=["few", "many"])
-def test_soft_cap(cpu_kind, heads):
-    batch = Batch(cpu_kind, heads, MIXED)
+def test_soft_cap(kind, heads):
+    batch = Batch(kind, heads, MIXED)
     batch.scale = 2.0  # scores of about 16, that the cap bends
     batch.check(soft_cap=20.0)
 
 
 @pytest.mark.parametrize("heads", [Heads(2, 1, 64), Heads(16, 2, 64)], ids=["few", "many"])
-def test_scores_of_any_size(cpu_kind, heads):
+def test_scores_of_any_size(kind, heads):
     """exp of such scores is infinite or 0, but for their difference to the greatest."""
     for scale in (100.0, -100.0, 0.0):
-        batch = Batch(cpu_kind, heads, [(70, 1), (70, 20)])
-        batch.query = cpu_kind.array(np.round(batch.query.astype(np.float64)))
-        batch.key_cache = cpu_kind.array(np.round(batch.key_cache.astype(np.float64)))
+        batch = Batch(kind, heads, [(70, 1), (70, 20)])
+        batch.query = kind.array(np.round(batch.query.astype(np.float64)))
+        batch.key_cache = kind.array(np.round(batch.key_cache.astype(np.float64)))
         batch.scale = scale  # whole numbers: scores are exact
         batch.check()
 
 
-def test_many_sequences_on_many_threads(cpu_kind):
+def test_many_sequences_on_many_threads(kind):
     rng = np.random.default_rng(2)
     sequences = [(int(n), int(rng.integers(1, n + 1))) for n in rng.integers(1, 80, 20)]
-    Batch(cpu_kind, Heads(4, 2, 64), sequences).check()
+    Batch(kind, Heads(4, 2, 64), sequences).check()
 
 
 @pytest.mark.parametrize("heads", [Heads(1, 1, 16), Heads(4, 1, 16)], ids=["few", "many"])
@@ -170,9 +196,9 @@ def test_a_later_token_cannot_be_felt(cpu_kind, heads, value):
         assert np.delete(found, touched, axis=0).all()
 
 
-def test_out_may_be_the_query(cpu_kind):
-    kind = cpu_kind
-    batch = Batch(kind, Heads(4, 2, 32), MIXED)
+def test_out_may_be_the_query(kind):
+    heads = Heads(4, 2, 64)
+    batch = Batch(kind, heads, MIXED)
     indices = batch.block_tables, batch.context_lens, batch.query_starts
     both = kind.place(batch.query)
     caches = batch.key_cache, batch.value_cache
@@ -181,20 +207,21 @@ def test_out_may_be_the_query(cpu_kind):
         both.tensor,
         *(kind.tensor(each) for each in (*caches, *indices)),
         batch.scale,
+        plan=plan_for(kind, heads, *indices[1:]),
     )
     expected = paged_attention(batch.query, *caches, *indices, batch.scale)
-    assert_close(both.read(), expected, kind.dtype, absolute=SCORES)
+    assert_close(both.read(), expected, kind.dtype, absolute=tolerance(kind))
 
 
-def test_views_of_joint_tensors(cpu_kind):
+def test_views_of_joint_tensors(kind):
     """The query of a joint projection, and caches of one allocation, heads before slots."""
-    kind, heads = cpu_kind, Heads(4, 2, 32)
+    heads = Heads(4, 2, 64)
     batch = Batch(kind, heads, MIXED)
     tokens = len(batch.query)
-    joint = kind.place(np.concatenate([batch.query, kind.draw(tokens, 4, 32)], axis=1))
+    joint = kind.place(np.concatenate([batch.query, kind.draw(tokens, 4, 64)], axis=1))
     caches = np.stack([batch.key_cache, batch.value_cache]).swapaxes(2, 3)
     memory = kind.place(np.ascontiguousarray(caches))
-    out = kind.empty(tokens, 4, 32, strided=True)
+    out = kind.empty(tokens, 4, 64, strided=True)
     indices = batch.block_tables, batch.context_lens, batch.query_starts
     ops.paged_attention(
         out.tensor,
@@ -202,11 +229,12 @@ def test_views_of_joint_tensors(cpu_kind):
         *(memory.tensor[i].swapaxes(1, 2) for i in range(2)),
         *(kind.tensor(each) for each in indices),
         batch.scale,
+        plan=plan_for(kind, heads, *indices[1:]),
     )
     expected = paged_attention(
         batch.query, batch.key_cache, batch.value_cache, *indices, batch.scale
     )
-    assert_close(out.read(), expected, kind.dtype, absolute=SCORES)
+    assert_close(out.read(), expected, kind.dtype, absolute=tolerance(kind))
 
 
 def array(*shape, dtype=np.float32):
@@ -350,7 +378,7 @@ def test_out_may_not_share_memory_otherwise():
 
 
 @pytest.mark.gpu
-def test_cuda_is_refused_until_it_has_a_kernel():
+def test_cuda_without_a_plan_is_refused():
     reason = why_not("torch", "cuda", "float32")
     if reason:
         pytest.skip(reason)
@@ -359,6 +387,8 @@ def test_cuda_is_refused_until_it_has_a_kernel():
         name: kind.tensor(value) if isinstance(value, np.ndarray) else value
         for name, value in arguments().items()
     }
-    message = "is on cuda:0, and this build has no CUDA kernel for paged_attention; it takes"
-    with pytest.raises(RuntimeError, match=message):
+    message = (
+        "argument 'query' is on cuda:0; it takes there a plan beside it, made by plan_attention"
+    )
+    with pytest.raises(ValueError, match=message):
         ops.paged_attention(**call)

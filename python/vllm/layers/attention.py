@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Tuple
+from dataclasses import dataclass, field
+from typing import Iterable, Mapping, Tuple
 
 import torch
 
@@ -24,12 +24,76 @@ class AttentionMetadata:
     block_tables: int32 [sequences, blocks], padded with any valid block.
     context_lens: int32 [sequences].
     query_starts: int32 [sequences + 1].
+    plans: on CUDA, by sliding window; see `AttentionPlanner`.
     """
 
     slot_mapping: torch.Tensor
     block_tables: torch.Tensor
     context_lens: torch.Tensor
     query_starts: torch.Tensor
+    plans: Mapping[int, ops.AttentionPlan] = field(default_factory=dict)
+
+
+class AttentionPlanner:
+    """Divides the attention of one step after another among the blocks of a GPU.
+
+    windows: the sliding windows of the model's layers, 0 for none; each has a plan of its own.
+    blocks: as many as the GPU runs at once, if not told.
+
+    The plans of all steps share the memory of partial results: steps run one after another.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        num_kv_heads: int,
+        head_size: int,
+        device: torch.device,
+        windows: Iterable[int] = (0,),
+        blocks: int = 0,
+    ) -> None:
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.windows = sorted(set(windows))
+        if not blocks:
+            per_processor = 2 if head_size <= 128 else 1
+            properties = torch.cuda.get_device_properties(device)
+            blocks = per_processor * properties.multi_processor_count
+        self.blocks = blocks
+        slots = 2 * blocks
+        self._arrivals = torch.zeros(slots, dtype=torch.int32, device=device)
+        self._partials = torch.empty(
+            slots * 8 * (head_size + 2), dtype=torch.float32, device=device
+        )
+
+    def plan(
+        self, context_lens: torch.Tensor, query_starts: torch.Tensor
+    ) -> Mapping[int, ops.AttentionPlan]:
+        """int32 [sequences] and [sequences + 1], on the CPU; see `AttentionMetadata`."""
+        sequences = len(context_lens)
+        rows = int(query_starts[-1]) * (self.num_heads // self.num_kv_heads)
+        most = self.blocks + sequences * (self.num_heads + 1) + rows // 64
+        plans = {}
+        for window in self.windows:
+            items = torch.empty(most, 12, dtype=torch.int32)
+            decode_blocks, prefill_first, prefill_tiles = ops.plan_attention(
+                items,
+                context_lens,
+                query_starts,
+                self.num_heads,
+                self.num_kv_heads,
+                window,
+                self.blocks,
+            )
+            plans[window] = ops.AttentionPlan(
+                items[: prefill_first + prefill_tiles].to(self._arrivals.device),
+                self._arrivals,
+                self._partials,
+                decode_blocks,
+                prefill_first,
+                prefill_tiles,
+            )
+        return plans
 
 
 class Attention:
@@ -80,5 +144,6 @@ class Attention:
             metadata.query_starts,
             self.scale,
             sliding_window=self.sliding_window,
+            plan=metadata.plans.get(self.sliding_window),
         )
         return out.view(-1, self.num_heads * self.head_size)

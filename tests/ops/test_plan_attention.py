@@ -1,0 +1,170 @@
+"""The plan by itself, as a partition of the work; tests/gpu runs it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm import ops
+
+# AttentionItem of csrc/kernels/params.h.
+FIELDS = [
+    *("sequence", "token", "position", "kv_head", "row", "rows", "begin", "end"),
+    *("first_slot", "split", "splits", "next"),
+]
+CHUNK, WARPS = 16, 4
+
+
+def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None):
+    """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
+    contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
+    starts = np.concatenate([[0], np.cumsum(queries)]).astype(np.int32)
+    enough = blocks + len(sequences) * (heads + 1) + int(starts[-1]) * (heads // kv_heads) // 64
+    items = np.full((enough if room is None else room, 12), 99, np.int32)
+    contexts = np.ascontiguousarray(contexts)
+    counts = ops.plan_attention(items, contexts, starts, heads, kv_heads, window, blocks)
+    return [dict(zip(FIELDS, map(int, item))) for item in items], counts
+
+
+def lists(items, decode_blocks):
+    """The decode items of each block, in order."""
+    for index in range(decode_blocks):
+        block = []
+        while index >= 0:
+            block.append(items[index])
+            index = items[index]["next"]
+        yield block
+
+
+def chunks(item):
+    return -(-item["end"] // CHUNK) - item["begin"] // CHUNK
+
+
+SEQUENCES = st.lists(
+    st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), max_size=12
+)
+
+
+@given(
+    SEQUENCES,
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 5, 8, 9, 33]),
+    st.sampled_from([0, 1, 16, 50]),
+    st.integers(1, 40),
+)
+def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, window, blocks):
+    items, (decode_blocks, first, tiles) = plan(
+        sequences, group * kv_heads, kv_heads, window, blocks
+    )
+    planned = defaultdict(list)  # (sequence, KV head, first row) -> its items
+    loads = []
+    for block in lists(items, decode_blocks):
+        loads.append(sum(map(chunks, block)))
+        for item in block:
+            assert item["rows"] <= 8
+            planned[item["sequence"], item["kv_head"], item["row"]].append(item)
+    for item in items[first : first + tiles]:
+        assert item["splits"] == 1
+        for kv_head in range(kv_heads):
+            planned[item["sequence"], kv_head, item["row"]].append(item)
+
+    starts = np.concatenate([[0], np.cumsum([queries for _, queries in sequences])])
+    slots = []
+    for (i, _, row), pieces in planned.items():
+        context, queries = sequences[i]
+        first_seen = context - queries + row // group
+        last_seen = context - queries + (row + pieces[0]["rows"] - 1) // group
+        pieces.sort(key=lambda item: item["begin"])
+        assert pieces[0]["begin"] == (max(0, first_seen + 1 - window) if window else 0)
+        assert pieces[-1]["end"] == last_seen + 1
+        for before, after in zip(pieces, pieces[1:]):
+            assert before["end"] == after["begin"]
+            assert after["begin"] % CHUNK == 0
+        assert [item["split"] for item in pieces] == list(range(len(pieces)))
+        for item in pieces:
+            assert (item["token"], item["position"]) == (starts[i], context - queries)
+            assert item["splits"] == len(pieces)
+            assert item["first_slot"] == pieces[0]["first_slot"]
+        if len(pieces) > 1:
+            slots += range(pieces[0]["first_slot"], pieces[0]["first_slot"] + len(pieces))
+    assert len(slots) == len(set(slots))
+    assert all(slot < 2 * blocks for slot in slots)
+    # Every row, once.
+    rows = sorted(
+        (i, kv_head, row + offset)
+        for (i, kv_head, row), pieces in planned.items()
+        for offset in range(pieces[0]["rows"])
+    )
+    assert rows == [
+        (i, kv_head, row)
+        for i, (_, queries) in enumerate(sequences)
+        for kv_head in range(kv_heads)
+        for row in range(queries * group)
+    ]
+    # No block has more than its share, but for a whole turn of the warps.
+    if loads:
+        share = -(-sum(loads) // blocks)
+        assert max(loads) <= -(-share // WARPS) * WARPS
+    for item in items[decode_blocks:blocks]:
+        assert (item["rows"], item["begin"], item["end"], item["next"]) == (0, 0, 0, -1)
+
+
+def test_short_contexts_are_spread_over_the_blocks():
+    """One sequence of 1024 tokens and 8 KV heads: 4 chunks a block, one a warp."""
+    _, (decode_blocks, _, _) = plan([(1024, 1)], 32, 8, blocks=264)
+    assert decode_blocks == 128
+
+
+def test_prefill_tiles_come_longest_first():
+    items, (decode_blocks, first, tiles) = plan([(100, 100), (1000, 100)])
+    assert decode_blocks == 0
+    lengths = [item["end"] - item["begin"] for item in items[first : first + tiles]]
+    assert lengths == sorted(lengths, reverse=True)
+    assert tiles == 14  # 400 rows of each sequence, 64 to a tile
+
+
+def test_a_step_without_work():
+    assert plan([])[1] == (0, 12, 0)
+    assert plan([(5, 0)])[1] == (0, 12, 0)
+
+
+def test_too_few_items_says_how_many():
+    with pytest.raises(
+        ValueError,
+        match=re.escape("'items' has room for 13 items; it takes (15, 12) for this step"),
+    ):
+        plan([(100, 1), (20, 1), (30, 1), (30, 1)], 1, 1, blocks=12, room=13)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"kv_heads": 0}, ValueError, "'kv_heads' is 0; it takes KV heads, 1 or more"),
+        ({"heads": 9}, ValueError, "'heads' is 9; it takes a multiple of 'kv_heads', 2"),
+        ({"blocks": 0}, ValueError, "'blocks' is 0; it takes blocks to divide the work among"),
+        ({"sliding_window": -1}, ValueError, "'sliding_window' is -1"),
+        ({"items": np.zeros((20, 11), np.int32)}, ValueError, "it takes (items, 12), contiguous"),
+        ({"items": np.zeros((20, 12), np.int64)}, TypeError, "'items' has dtype int64"),
+        ({"context_lens": np.array([1], np.int32)}, ValueError, "it takes 2 or more, the query"),
+        ({"query_starts": np.array([1, 2], np.int32)}, ValueError, "begins with 1; it takes 0"),
+        ({"query_starts": np.array([0, -2], np.int32)}, ValueError, "falls from 0 to -2"),
+        ({"query_starts": np.array([0], np.int32)}, ValueError, "one more than 'context_lens'"),
+    ],
+)
+def test_errors(changes, error, message):
+    call = {
+        "items": np.zeros((20, 12), np.int32),
+        "context_lens": np.array([5], np.int32),
+        "query_starts": np.array([0, 2], np.int32),
+        "heads": 8,
+        "kv_heads": 2,
+        "sliding_window": 0,
+        "blocks": 4,
+    }
+    with pytest.raises(error, match="plan_attention: .*" + re.escape(message)):
+        ops.plan_attention(**{**call, **changes})
