@@ -86,6 +86,7 @@ class Graph:
 
     def __init__(self, calls: List[Callable[[], object]]) -> None:
         self.count = len(calls)
+        self._calls = calls  # they hold the tensors that the graph reads
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             for call in calls[:2]:

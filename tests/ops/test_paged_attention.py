@@ -58,7 +58,7 @@ class Batch:
     def __init__(self, kind, heads, sequences, block_size=16, window=0, strided=False):
         self.kind, self.heads = kind, heads
         rng = np.random.default_rng(0)
-        contexts, queries = np.array(sequences, np.int32).T
+        contexts, queries = np.ascontiguousarray(np.array(sequences, np.int32).T)
         blocks_of = -(-contexts // block_size)
         blocks = int(blocks_of.sum()) + 2
         order = iter(rng.permutation(blocks))
