@@ -1,10 +1,9 @@
 // Decode attention over a paged cache: few query rows against many keys, at the speed at which
 // keys and values can be read.
 //
-// A block does one item (AttentionItem) after another. Of an item its warps take chunks of 16 keys
-// in turn, each on its own: a warp copies its chunks into shared memory, several ahead, across the
-// end of one item into the next, and multiplies them on tensor cores. Scores are computed
-// transposed,
+// A block does a list of items (AttentionItem). Of an item its warps take chunks of 16 keys in
+// turn, each on its own: a warp copies its chunks into shared memory, several ahead, across the end
+// of one item into the next, and multiplies them on tensor cores. Scores are computed transposed,
 //     scores^T [16 keys x 8 rows] = keys [16 x d] * query^T [d x 8 rows]
 //     out^T    [d x 8 rows]      += values^T [d x 16 keys] * weights^T [16 keys x 8 rows]
 // so that the 8 rows lie along the narrow side of a tensor core's tile and up to 8 query heads of a
@@ -32,12 +31,8 @@ struct ChunkReader {
   const int warp, lane;
   const unsigned stages;  // this warp's, in shared memory
   int stage = 0;          // that the next chunk goes to
-  int pending = 0;        // chunks that were begun to be copied and are not used yet
 
-  // Numbers of the items that come next: of the n-th item of the block at n % 2, below n itself.
-  // Null where every block has but one.
-  const volatile i64* next_items;
-  int ordinal = 0;                // of the item that is read
+  int next_item;
   int chunk = 0, chunks_end = 0;  // of the item: the next one, and past the last one
   int begin = 0, end = 0;         // keys of the item
   const int* table = nullptr;
@@ -46,18 +41,17 @@ struct ChunkReader {
   // The blocks of this warp's next 32 chunks, and where in them the chunks begin; one a lane.
   int held_from = 0, held_block = 0, held_slot = 0;
 
-  __device__ ChunkReader(const AttentionLaunchParams& params, unsigned shared,
-                         const AttentionItem& first, const volatile i64* next)
+  __device__ ChunkReader(const AttentionLaunchParams& params, unsigned shared)
       : p(params),
         warp(threadIdx.x / 32),
         lane(threadIdx.x % 32),
         stages(shared + warp * 2 * kStages * kChunkBytes),
-        next_items(next) {
-    open(first);
-  }
+        next_item(blockIdx.x) {}
 
-  __device__ void open(const AttentionItem& item) {
+  __device__ void open_item() {
+    const AttentionItem item = read_item(p.items, next_item);
     const PagedAttentionParams& a = p.attention;
+    next_item = item.next;
     begin = item.begin;
     end = item.end;
     chunk = begin / kChunk + warp;
@@ -66,18 +60,6 @@ struct ChunkReader {
     keys = static_cast<const T*>(a.key_cache) + item.kv_head * a.key_head_stride;
     values = static_cast<const T*>(a.value_cache) + item.kv_head * a.value_head_stride;
     hold_blocks();
-  }
-
-  // False where there is no next item, or it is not known yet.
-  __device__ bool open_next() {
-    if (next_items == nullptr) return false;
-    const int wanted = ordinal + 1;
-    const i64 next = __shfl_sync(kFullWarp, next_items[wanted % 2], 0);  // for all lanes the same
-    const int index = static_cast<int>(next >> 32);
-    if (static_cast<int>(next) != wanted || index < 0) return false;
-    ordinal = wanted;
-    open(read_item(p.items, index));
-    return true;
   }
 
   __device__ void hold_blocks() {
@@ -93,42 +75,27 @@ struct ChunkReader {
 
   // Starts to copy the next chunk, if there is one.
   __device__ void read_next() {
-    while (chunk >= chunks_end) {
-      if (!open_next()) return;
+    while (chunk >= chunks_end && next_item >= 0) open_item();
+    if (chunk < chunks_end) {
+      int position = (chunk - held_from) / kAttentionWarps;
+      if (position == 32) {
+        hold_blocks();
+        position = 0;
+      }
+      const i64 block = __shfl_sync(kFullWarp, held_block, position);
+      const int slot = __shfl_sync(kFullWarp, held_slot, position);
+      const PagedAttentionParams& a = p.attention;
+      const T* from_keys = keys + block * a.key_block_stride + slot * a.key_slot_stride;
+      const T* from_values = values + block * a.value_block_stride + slot * a.value_slot_stride;
+      const unsigned to_keys = stages + 2 * stage * kChunkBytes;
+      const unsigned to_values = to_keys + kChunkBytes;
+      const int token = chunk * kChunk;
+      copy(from_keys, a.key_slot_stride, to_keys, token);
+      copy(from_values, a.value_slot_stride, to_values, token);
+      chunk += kAttentionWarps;
     }
-    int position = (chunk - held_from) / kAttentionWarps;
-    if (position == 32) {
-      hold_blocks();
-      position = 0;
-    }
-    const i64 block = __shfl_sync(kFullWarp, held_block, position);
-    const int slot = __shfl_sync(kFullWarp, held_slot, position);
-    const PagedAttentionParams& a = p.attention;
-    const T* from_keys = keys + block * a.key_block_stride + slot * a.key_slot_stride;
-    const T* from_values = values + block * a.value_block_stride + slot * a.value_slot_stride;
-    const unsigned to_keys = stages + 2 * stage * kChunkBytes;
-    const unsigned to_values = to_keys + kChunkBytes;
-    const int token = chunk * kChunk;
-    copy(from_keys, a.key_slot_stride, to_keys, token);
-    copy(from_values, a.value_slot_stride, to_values, token);
     copies_commit();
-    chunk += kAttentionWarps;
     stage = stage + 1 == kStages ? 0 : stage + 1;
-    ++pending;
-  }
-
-  // Until the oldest pending chunk is there.
-  __device__ void wait() {
-    if (pending == 0) read_next();  // its item was not known in time
-    if (pending >= kStages) {
-      copies_wait<kStages - 1>();
-    } else if (pending > kStages / 2) {
-      copies_wait<kStages / 2>();
-    } else {
-      copies_wait<0>();
-    }
-    --pending;
-    __syncwarp();
   }
 
   __device__ void copy(const T* from, i64 stride, unsigned to, int token) const {
@@ -266,17 +233,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   float2* weights = reinterpret_cast<float2*>(results + kAttentionWarps * kDecodeRows *
                                                             decode_result_pitch(kHead));
 
-  volatile i64* next_items = reinterpret_cast<volatile i64*>(results + kHead);
-
-  AttentionItem item = read_item(p.items, blockIdx.x);
-  if (item.items == 0) return;
-  const ItemCounter counter(p, item.items);
-  const bool more = counter.more_than_first();
-  if (more) {
-    if (threadIdx.x < 2) next_items[threadIdx.x] = 0;  // of no item
-    __syncthreads();
-  }
-  Reader reader(p, shared_address(shared), item, more ? next_items : nullptr);
+  Reader reader(p, shared_address(shared));
   const int warp = reader.warp, lane = reader.lane;
   for (int i = 0; i < Reader::kStages; ++i) reader.read_next();
   // Of a matrix instruction's operands, the address of the lane's row: of keys as they lie, of
@@ -286,13 +243,9 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   const Scoring scoring(p.attention);
   unsigned stage = 0;
 
-  for (int ordinal = 0;; ++ordinal) {
-    // The number of the item after this one: asked for now, told to all warps when it is there.
-    int number = 0;
-    const bool asks = more && threadIdx.x == 0;
-    if (asks) number = atomicAdd(p.taken, 1);
-    bool told = !asks;
-
+  for (int index = blockIdx.x, parity = 0; index >= 0; parity ^= 1) {
+    const AttentionItem item = read_item(p.items, index);
+    index = item.next;
     unsigned query[kHead / 16][2];
     load_query<T, kHead>(p, item, lane, query);
     int first[2], last[2];  // the keys that this lane's two rows see
@@ -308,7 +261,8 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 
     const int chunks_end = (item.end + kChunk - 1) / kChunk;
     for (int chunk = item.begin / kChunk + warp; chunk < chunks_end; chunk += kAttentionWarps) {
-      reader.wait();
+      copies_wait<Reader::kStages - 1>();
+      __syncwarp();
       const unsigned keys = reader.stages + 2 * stage * Reader::kChunkBytes;
       const unsigned values = keys + Reader::kChunkBytes;
 
@@ -336,20 +290,10 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
         multiply_add<T>(sums.out[tile], matrices, weights0, weights1);
       }
       __syncwarp();  // all lanes have read the stage, which is written next
-      if (!told) {
-        const i64 next = counter.item(number);
-        next_items[(ordinal + 1) % 2] = next << 32 | (ordinal + 1);
-        told = true;
-      }
       reader.read_next();
       stage = stage + 1 == Reader::kStages ? 0 : stage + 1;
     }
-    finish_item<T, kHead>(p, item, sums, results,
-                          weights + ordinal % 2 * kAttentionWarps * kDecodeRows);
-    if (!more) return;
-    const int index = static_cast<int>(next_items[(ordinal + 1) % 2] >> 32);
-    if (index < 0) return;
-    item = read_item(p.items, index);
+    finish_item<T, kHead>(p, item, sums, results, weights + parity * kAttentionWarps * kDecodeRows);
   }
 }
 

@@ -62,26 +62,6 @@ struct Scoring {
   }
 };
 
-// The items that blocks have not begun with are taken one by one, so that a block that reads faster
-// does more of them: multiprocessors differ in their share of the memory's bandwidth by a fifth.
-struct ItemCounter {
-  int* taken;
-  int items;  // in all; the first `blocks` are those that blocks begin with
-  int blocks;
-
-  __device__ ItemCounter(const AttentionLaunchParams& p, int count)
-      : taken(p.taken), items(count), blocks(min(static_cast<int>(gridDim.x), count)) {}
-
-  __device__ bool more_than_first() const { return items > blocks; }
-
-  // The item of a number that atomicAdd(taken, 1) returned, or -1 for none: then the caller takes
-  // no more. The last block to be told so leaves a 0 for the next launch.
-  __device__ int item(int number) const {
-    if (number == items - 1) *taken = 0;
-    return blocks + number < items ? blocks + number : -1;
-  }
-};
-
 // Whether this block is the last of an item's splits to be done, which merges them. All threads
 // call it, after they have written the block's partial result.
 __device__ inline bool is_last_split(const AttentionLaunchParams& p, const AttentionItem& item) {
@@ -89,14 +69,10 @@ __device__ inline bool is_last_split(const AttentionLaunchParams& p, const Atten
   __syncthreads();
   int last = 0;
   if (threadIdx.x == 0) {
-    // What the blocks wrote before they arrived is seen by the one that comes last.
-    int before;
-    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
-                 : "=r"(before)
-                 : "l"(arrivals)
-                 : "memory");
-    last = before == item.splits - 1;
+    __threadfence();  // what the block wrote is seen before its arrival is
+    last = atomicAdd(arrivals, 1) == item.splits - 1;
     if (last != 0) *arrivals = 0;  // for the next launch
+    __threadfence();
   }
   return __syncthreads_or(last) != 0;
 }
@@ -105,7 +81,7 @@ __device__ inline bool is_last_split(const AttentionLaunchParams& p, const Atten
 template <typename T>
 __device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
                              int head_size) {
-  constexpr int kBatch = 16;  // loads in flight
+  constexpr int kBatch = 8;  // loads in flight
   const int quads = head_size / 4;
   for (int index = threadIdx.x; index < item.rows * quads; index += blockDim.x) {
     const int row = index / quads, quad = index % quads;

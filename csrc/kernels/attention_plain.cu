@@ -143,25 +143,17 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
   }
 }
 
-// One item after another.
+// The list of items of a block.
 template <typename T>
 __device__ void paged_decode(const AttentionLaunchParams& p) {
   __shared__ PlainShared shared;
-  __shared__ int next;
-  AttentionItem item = read_item(p.items, blockIdx.x);
-  if (item.items == 0) return;
-  const ItemCounter counter(p, item.items);
-  for (;;) {
+  for (int index = blockIdx.x; index >= 0;) {
+    const AttentionItem item = read_item(p.items, index);
+    index = item.next;
     attend<T>(p, item, shared);
     if (item.splits > 1 && is_last_split(p, item)) {
       merge_splits<T>(p, item, static_cast<int>(p.attention.head_size));
     }
-    if (!counter.more_than_first()) return;
-    __syncthreads();  // all have read the number of this item
-    if (threadIdx.x == 0) next = counter.item(atomicAdd(p.taken, 1));
-    __syncthreads();
-    if (next < 0) return;
-    item = read_item(p.items, next);
   }
 }
 

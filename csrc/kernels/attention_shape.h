@@ -20,7 +20,6 @@ constexpr int decode_stages(int head_size, bool async) {
 }
 
 // float32 between neighbouring rows of a warp's result: 4 more, so that rows start in other banks.
-// Those of the first row hold the numbers of the next items.
 constexpr int decode_result_pitch(int head_size) { return head_size + 4; }
 
 // Dynamic shared memory: each warp's chunks of 16 keys and of 16 values, then its 8 rows of results

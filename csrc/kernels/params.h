@@ -134,7 +134,7 @@ struct alignas(16) AttentionItem {
   int first_slot;  // where the partial results of all splits of these rows begin
   int split;       // which of them this is
   int splits;      // 1: the result is final
-  int items;       // of decoding, in all; 0 where there is nothing to do
+  int next;        // the item that the same block does next, or -1
 };
 constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
 
@@ -151,7 +151,6 @@ struct AttentionLaunchParams {
   float* partials;
   float* weights;
   int* arrivals;  // [slots], all 0 between launches: how many splits of a row tile are done
-  int* taken;     // 0 between launches: items that blocks took after their first one
 };
 
 }  // namespace vllm

@@ -27,9 +27,9 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key
 // device.
 struct AttentionPlan {
   Tensor items;           // int32 [items, kItemInts]
-  Tensor arrivals;        // int32 [slots + 1], zeros
+  Tensor arrivals;        // int32 [slots], zeros
   Tensor partials;        // float32 [slots * kDecodeRows * (head_size + 2)] at least
-  int64_t decode_blocks;  // that take items; block i begins with item i
+  int64_t decode_blocks;  // lists of decode items; list i begins at item i
   int64_t prefill_first;  // the first prefill item
   int64_t prefill_tiles;  // and their number
 };

@@ -89,19 +89,18 @@ void require_plan(const AttentionPlan& plan, const PagedAttentionParams& p, cons
            concat("(items, ", kItemInts, "), contiguous, by plan_attention"));
   }
   require_dtype(kOp, plan.arrivals, DType::int32, "");
-  require_ndim(kOp, plan.arrivals, 1, "(slots + 1,)");
+  require_ndim(kOp, plan.arrivals, 1, "(slots,)");
   require_dtype(kOp, plan.partials, DType::float32, "");
-  const i64 slots = plan.arrivals.shape[0] - 1;
-  const i64 numbers = slots * kDecodeRows * (p.head_size + 2);
+  const i64 numbers = plan.arrivals.shape[0] * kDecodeRows * (p.head_size + 2);
   if (plan.partials.ndim != 1 || plan.partials.shape[0] < numbers) {
     refuse(ErrorKind::value, kOp, plan.partials, concat("has shape ", shape_text(plan.partials)),
-           concat("(", numbers, ",) at least, for ", slots, " slots"));
+           concat("(", numbers, ",) at least, for ", plan.arrivals.shape[0], " slots"));
   }
-  if (slots < 0 || plan.decode_blocks < 0 || plan.prefill_first < plan.decode_blocks ||
-      plan.prefill_tiles < 0 || plan.prefill_first + plan.prefill_tiles > plan.items.shape[0]) {
+  if (plan.decode_blocks < 0 || plan.prefill_first < plan.decode_blocks || plan.prefill_tiles < 0 ||
+      plan.prefill_first + plan.prefill_tiles > plan.items.shape[0]) {
     refuse(ErrorKind::value, kOp, plan.items,
            concat("has ", plan.items.shape[0], " items, and the plan counts ", plan.decode_blocks,
-                  " blocks and ", plan.prefill_tiles, " tiles from ", plan.prefill_first, " on"),
+                  " lists and ", plan.prefill_tiles, " tiles from ", plan.prefill_first, " on"),
            "the counts that plan_attention returned for them");
   }
 }
@@ -120,14 +119,13 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   }
   if (params.tokens == 0 || params.heads == 0) return;
 
-  const i64 slots = plan->arrivals.shape[0] - 1;
+  const i64 slots = plan->arrivals.shape[0];
   AttentionLaunchParams launch{};
   launch.attention = params;
   launch.items = static_cast<const AttentionItem*>(plan->items.data);
   launch.partials = static_cast<float*>(plan->partials.data);
   launch.weights = launch.partials + slots * kDecodeRows * params.head_size;
   launch.arrivals = static_cast<int*>(plan->arrivals.data);
-  launch.taken = launch.arrivals + slots;
 
   const Choice choice = choose(params, query.dtype, query.device_index);
   if (plan->decode_blocks > 0) {

@@ -1,12 +1,10 @@
 // Divides the attention of a step into work items, on the host, once for all layers of one kind.
 //
-// Few query rows against many keys (decoding) are limited by reading keys and values. Each tile of
-// rows of each KV head is cut into pieces; its results are then partial, and the last block to be
-// done with one merges them. Short work is cut into one piece for each block, all of the same
-// length. Long work is cut into pieces that shrink towards the end, and blocks take one after
-// another ("guided self-scheduling", Polychronopoulos and Kuck 1987): multiprocessors do not all
-// read equally fast. Where the cuts are depends on lengths alone, so results do not vary.
-// Many rows (a prefill) become tiles of rows that need no cut, the longest first.
+// Few query rows against many keys (decoding) are limited by reading keys and values: all of these,
+// of all sequences and KV heads in a row, are cut into pieces of the same length, one for each
+// block, so that every block reads equally much and none waits. Where a cut falls inside of a
+// sequence its results are partial, and the last block to be done merges them. Many rows
+// (a prefill) become tiles of rows that need no cut, the longest first.
 #include <algorithm>
 #include <vector>
 
@@ -48,104 +46,74 @@ struct Step {
     item.begin = static_cast<int>(window > 0 ? std::max<i64>(first + 1 - window, 0) : 0);
     item.end = static_cast<int>(last + 1);
     item.splits = 1;
+    item.next = -1;
     return item;
   }
 };
 
 i64 chunks(const AttentionItem& item) { return divide_up(item.end, kChunk) - item.begin / kChunk; }
 
-constexpr i64 kTurn = kAttentionWarps;  // chunks that keep all warps of a block busy
-constexpr i64 kLeastPiece = 2 * kTurn;
-
-// How much longer than the mean the pieces of one each may be, in chunks: what a second item costs.
-constexpr i64 kSecondItem = 10;
-
-i64 round_up(i64 a, i64 multiple) { return divide_up(a, multiple) * multiple; }
-
-// What there is to decode: for each tile of rows of each sequence, the keys of every KV head.
-struct Decoding {
-  std::vector<AttentionItem> tiles;
-  i64 kv_heads;
-  i64 total = 0;    // chunks
-  i64 longest = 0;  // chunks of a tile
-
-  void add(const AttentionItem& tile) {
-    tiles.push_back(tile);
-    total += kv_heads * chunks(tile);
-    longest = std::max(longest, chunks(tile));
-  }
-
-  i64 pieces(i64 length) const {
-    i64 count = 0;
-    for (const AttentionItem& tile : tiles) count += divide_up(chunks(tile), length);
-    return count * kv_heads;
-  }
-
-  // The least length of pieces of which there are no more than `blocks`; 0 where there is none.
-  i64 length_of_one_each(i64 blocks) const {
-    if (static_cast<i64>(tiles.size()) * kv_heads > blocks) return 0;
-    i64 low = 0, high = divide_up(longest, kTurn);  // in turns; high will do
-    while (high - low > 1) {
-      const i64 middle = (low + high) / 2;
-      (pieces(middle * kTurn) <= blocks ? high : low) = middle;
-    }
-    return high * kTurn;
-  }
-};
-
-// Writes items as long as there is room, and counts them in any case.
-class ItemWriter {
+// Hands pieces of work to one block after another, each as many chunks.
+class BlockLists {
  public:
-  ItemWriter(AttentionItem* items, i64 capacity) : items_(items), capacity_(capacity) {}
+  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 quota)
+      : items_(items), capacity_(capacity), used_(blocks), quota_(quota), room_(quota) {}
 
-  // A tile of one KV head, as pieces of `length` chunks.
-  void add(const AttentionItem& tile, i64 length) {
-    const i64 begin = tile.begin / kChunk, end = begin + chunks(tile);
-    const int splits = static_cast<int>(divide_up(end - begin, length));
+  // All rows' keys of one KV head, cut where a block has enough.
+  void add(const AttentionItem& whole) {
+    pieces_.clear();
+    const i64 end = divide_up(whole.end, kChunk);
+    for (i64 chunk = whole.begin / kChunk; chunk < end;) {
+      if (room_ == 0) next_block();
+      const i64 count = std::min(room_, end - chunk);
+      AttentionItem piece = whole;
+      piece.begin = static_cast<int>(std::max<i64>(whole.begin, chunk * kChunk));
+      piece.end = static_cast<int>(std::min<i64>(whole.end, (chunk + count) * kChunk));
+      pieces_.push_back(append(piece));
+      chunk += count;
+      room_ -= count;
+    }
+    const int splits = static_cast<int>(pieces_.size());
     for (int split = 0; split < splits; ++split) {
-      const i64 chunk = begin + split * length;
-      AttentionItem piece = tile;
-      piece.begin = static_cast<int>(std::max<i64>(tile.begin, chunk * kChunk));
-      piece.end = static_cast<int>(std::min<i64>(tile.end, (chunk + length) * kChunk));
-      piece.first_slot = splits > 1 ? slots_ : 0;
-      piece.split = split;
-      piece.splits = splits;
-      if (used_ < capacity_) items_[used_] = piece;
-      ++used_;
+      AttentionItem* piece = at(pieces_[static_cast<size_t>(split)]);
+      if (piece == nullptr) continue;
+      piece->first_slot = splits > 1 ? slots_ : 0;
+      piece->split = split;
+      piece->splits = splits;
     }
     if (splits > 1) slots_ += splits;
   }
 
-  i64 used() const { return used_; }
+  i64 blocks() const { return last_ < 0 && block_ == 0 ? 0 : block_ + 1; }
+  i64 used() const { return used_; }  // items, also beyond the capacity
 
  private:
+  AttentionItem* at(i64 index) { return index < capacity_ ? items_ + index : nullptr; }
+
+  void next_block() {
+    ++block_;
+    last_ = -1;
+    room_ = quota_;
+  }
+
+  i64 append(const AttentionItem& piece) {
+    const i64 index = last_ < 0 ? block_ : used_++;  // a block's list begins at its own number
+    if (last_ >= 0 && at(last_) != nullptr) at(last_)->next = static_cast<int>(index);
+    if (at(index) != nullptr) *at(index) = piece;
+    last_ = index;
+    return index;
+  }
+
   AttentionItem* items_;
   i64 capacity_;
-  i64 used_ = 0;
+  i64 used_;
+  i64 quota_;
+  i64 room_;
+  i64 block_ = 0;
+  i64 last_ = -1;  // the newest item of the block
   int slots_ = 0;
+  std::vector<i64> pieces_;
 };
-
-void cut(const Decoding& decoding, i64 blocks, ItemWriter& writer) {
-  const i64 share = divide_up(decoding.total, blocks);
-  const i64 one_each = decoding.length_of_one_each(blocks);
-  const bool is_short = one_each > 0 && one_each <= share - share / 25 + kSecondItem;
-  const i64 least = std::max(kLeastPiece, round_up(share / 64, kTurn));
-  i64 left = decoding.total;
-  for (const AttentionItem& tile : decoding.tiles) {
-    for (i64 kv_head = 0; kv_head < decoding.kv_heads; ++kv_head) {
-      i64 length = one_each;
-      if (!is_short) {
-        const i64 piece = std::max(least, divide_up(left, 2 * blocks));
-        const i64 count = std::max<i64>((chunks(tile) + piece / 2) / piece, 1);
-        length = round_up(divide_up(chunks(tile), count), kTurn);
-      }
-      AttentionItem item = tile;
-      item.kv_head = static_cast<int>(kv_head);
-      writer.add(item, length);
-      left -= chunks(tile);
-    }
-  }
-}
 
 void require_step(const Step& step, const Tensor& context_lens, const Tensor& query_starts) {
   if (step.query_starts[0] != 0) {
@@ -212,40 +180,51 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
 
   auto* to = static_cast<AttentionItem*>(items.data);
   const i64 capacity = items.shape[0];
-  std::fill_n(to, std::min<i64>(blocks, capacity), AttentionItem{});  // nothing to do
+  AttentionItem idle{};
+  idle.splits = 1;
+  idle.next = -1;
+  std::fill_n(to, std::min<i64>(blocks, capacity), idle);
 
-  Decoding decoding{{}, kv_heads};
+  i64 total = 0;
   std::vector<AttentionItem> prefill;
   for (i64 i = 0; i < sequences; ++i) {
-    const i64 height = step.decodes(i) ? kDecodeRows : kPrefillRows;
-    for (i64 row = 0; row < step.rows(i); row += height) {
-      const AttentionItem tile = step.item(i, row, std::min(height, step.rows(i) - row));
+    const i64 tile = step.decodes(i) ? kDecodeRows : kPrefillRows;
+    for (i64 row = 0; row < step.rows(i); row += tile) {
+      const AttentionItem item = step.item(i, row, std::min(tile, step.rows(i) - row));
       if (step.decodes(i)) {
-        decoding.add(tile);
+        total += chunks(item) * kv_heads;
       } else {
-        prefill.push_back(tile);
+        prefill.push_back(item);
       }
     }
   }
-  ItemWriter writer(to, capacity);
-  cut(decoding, blocks, writer);
-  const i64 decode_items = writer.used();
-  for (i64 i = 0; i < std::min(decode_items, capacity); ++i) {
-    to[i].items = static_cast<int>(decode_items);
+
+  // A block's warps take chunks in turn: a whole number of turns keeps them all busy.
+  const i64 quota =
+      std::max<i64>(divide_up(divide_up(total, blocks), kAttentionWarps), 1) * kAttentionWarps;
+  BlockLists lists(to, capacity, blocks, quota);
+  for (i64 i = 0; i < sequences; ++i) {
+    if (!step.decodes(i)) continue;
+    for (i64 kv_head = 0; kv_head < kv_heads; ++kv_head) {
+      for (i64 row = 0; row < step.rows(i); row += kDecodeRows) {
+        AttentionItem item = step.item(i, row, std::min<i64>(kDecodeRows, step.rows(i) - row));
+        item.kv_head = static_cast<int>(kv_head);
+        lists.add(item);
+      }
+    }
   }
 
   std::stable_sort(prefill.begin(), prefill.end(),
                    [](const AttentionItem& a, const AttentionItem& b) {
                      return a.end - a.begin > b.end - b.begin;
                    });
-  const i64 prefill_first = std::max<i64>(decode_items, blocks);
-  const i64 needed = prefill_first + static_cast<i64>(prefill.size());
+  const i64 needed = lists.used() + static_cast<i64>(prefill.size());
   if (needed > capacity) {
     refuse(ErrorKind::value, kOp, items, concat("has room for ", capacity, " items"),
            concat("(", needed, ", ", kItemInts, ") for this step"));
   }
-  std::copy(prefill.begin(), prefill.end(), to + prefill_first);
-  return {std::min<i64>(decode_items, blocks), prefill_first, static_cast<i64>(prefill.size())};
+  std::copy(prefill.begin(), prefill.end(), to + lists.used());
+  return {lists.blocks(), lists.used(), static_cast<i64>(prefill.size())};
 }
 
 }  // namespace vllm::ops

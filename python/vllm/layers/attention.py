@@ -60,8 +60,8 @@ class AttentionPlanner:
             properties = torch.cuda.get_device_properties(device)
             blocks = per_processor * properties.multi_processor_count
         self.blocks = blocks
-        slots = 32 * blocks
-        self._arrivals = torch.zeros(slots + 1, dtype=torch.int32, device=device)
+        slots = 2 * blocks
+        self._arrivals = torch.zeros(slots, dtype=torch.int32, device=device)
         self._partials = torch.empty(
             slots * 8 * (head_size + 2), dtype=torch.float32, device=device
         )
@@ -72,7 +72,7 @@ class AttentionPlanner:
         """int32 [sequences] and [sequences + 1], on the CPU; see `AttentionMetadata`."""
         sequences = len(context_lens)
         rows = int(query_starts[-1]) * (self.num_heads // self.num_kv_heads)
-        most = 32 * self.blocks + sequences * (self.num_heads + 1) + rows // 64
+        most = self.blocks + sequences * (self.num_heads + 1) + rows // 64
         plans = {}
         for window in self.windows:
             items = torch.empty(most, 12, dtype=torch.int32)

@@ -144,9 +144,9 @@ class AttentionPlan(NamedTuple):
     """How CUDA divides the attention of one step; see `plan_attention`.
 
     items: int32 [items, 12], what `plan_attention` wrote, on the device.
-    arrivals: int32 [32 * blocks + 1], zeros before the first use. Every use leaves zeros: steps
-        and layers share it, but for those that run at the same time.
-    partials: float32 [32 * blocks * 8 * (head_size + 2)] or more, of any values; shared likewise.
+    arrivals: int32 [2 * blocks], zeros before the first use. Every use leaves zeros: steps and
+        layers share it, but for those that run at the same time.
+    partials: float32 [2 * blocks * 8 * (head_size + 2)] or more, of any values; shared likewise.
     decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. In a CUDA graph
         that is to serve other steps, all of `blocks` and no prefill.
     """
@@ -171,19 +171,18 @@ def plan_attention(
     """Divides the attention of a step among the blocks of a GPU: once for all layers that have
     these heads and this window. Everything is on the CPU, and no GPU is asked.
 
-    Keys and values that decoding tokens read are cut into pieces (Flash-Decoding, Dao et al. 2023):
-    one of equal length for each block where there is little to read, else more, that blocks take
-    one after another. Prefills are cut into tiles of 64 rows. The cuts depend on the lengths alone:
-    the same step gives the same bits.
+    Keys and values that decoding tokens read are cut into `blocks` pieces of equal length
+    (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598); prefills are
+    cut into tiles of 64 rows.
 
-    items: int32 [items, 12], written: 32 * blocks + sequences * (heads + 1) + tokens * group // 64
-        rows are enough, where group is heads // kv_heads. ValueError says how many are, where it
-        is too small.
+    items: int32 [items, 12], written: blocks + sequences * (heads + 1) + tokens * group // 64 rows
+        are enough, where group is heads // kv_heads. ValueError says how many are, where it is
+        too small.
     context_lens, query_starts: int32, as `paged_attention` takes them.
     blocks: as many as run on the GPU at once; two per multiprocessor, one for heads over 128.
 
-    Returns the number of blocks that have something to decode; the first prefill item; and the
-    number of those.
+    Returns the number of lists of decode items, of which list i begins at item i; the first prefill
+    item; and the number of those.
     """
     return _C.plan_attention(
         items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks
