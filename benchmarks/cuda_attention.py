@@ -87,6 +87,7 @@ class Graph:
     def __init__(self, calls: List[Callable[[], object]]) -> None:
         self.count = len(calls)
         self._calls = calls  # they hold the tensors that the graph reads
+        torch.cuda.synchronize()  # the inputs are there, for the other stream too
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             for call in calls[:2]:

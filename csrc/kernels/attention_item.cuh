@@ -69,10 +69,14 @@ __device__ inline bool is_last_split(const AttentionLaunchParams& p, const Atten
   __syncthreads();
   int last = 0;
   if (threadIdx.x == 0) {
-    __threadfence();  // what the block wrote is seen before its arrival is
-    last = atomicAdd(arrivals, 1) == item.splits - 1;
+    // What the blocks wrote before they arrived is seen by the one that comes last.
+    int before;
+    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
+                 : "=r"(before)
+                 : "l"(arrivals)
+                 : "memory");
+    last = before == item.splits - 1;
     if (last != 0) *arrivals = 0;  // for the next launch
-    __threadfence();
   }
   return __syncthreads_or(last) != 0;
 }
@@ -81,7 +85,7 @@ __device__ inline bool is_last_split(const AttentionLaunchParams& p, const Atten
 template <typename T>
 __device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
                              int head_size) {
-  constexpr int kBatch = 8;  // loads in flight
+  constexpr int kBatch = 16;  // loads in flight
   const int quads = head_size / 4;
   for (int index = threadIdx.x; index < item.rows * quads; index += blockDim.x) {
     const int row = index / quads, quad = index % quads;

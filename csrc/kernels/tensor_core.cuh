@@ -114,7 +114,7 @@ __device__ inline void multiply_add<BFloat16>(float (&sum)[4], const unsigned (&
 // compute capability 8.0 on it happens while the thread goes on, until copies_wait.
 __device__ inline void copy_16_bytes(unsigned to, const void* from, bool valid) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(valid ? 16 : 0)
                : "memory");
 #else
