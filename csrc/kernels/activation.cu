@@ -16,7 +16,6 @@ __device__ float silu(float x) {
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N>
 __device__ void silu_and_mul(const SiluAndMulParams& params) {
-  const unsigned first = (blockIdx.y * blockDim.x + threadIdx.x) * N;
   const unsigned step = gridDim.y * blockDim.x * N;
   const unsigned width = static_cast<unsigned>(params.width);
 
@@ -24,15 +23,26 @@ __device__ void silu_and_mul(const SiluAndMulParams& params) {
     T* out = static_cast<T*>(params.out) + row * params.out_stride;
     const T* gate = static_cast<const T*>(params.input) + row * params.input_stride;
     const T* up = gate + params.width;
-    for (unsigned index = first; index < width; index += step) {
-      const Pack<T, N> x = load<T, N>(gate + index);
-      const Pack<T, N> y = load<T, N>(up + index);
-      float values[N];
+    unsigned first = (blockIdx.y * blockDim.x + threadIdx.x) * N;
+    for (; first < width; first += kSiluPacks * step) {
+      Pack<T, N> x[kSiluPacks], y[kSiluPacks];
 #pragma unroll
-      for (int i = 0; i < N; ++i) values[i] = silu<T>(x.get(i)) * y.get(i);
-      Pack<T, N> result;
-      result.set(values);
-      store(out + index, result);
+      for (unsigned k = 0; k < kSiluPacks; ++k) {
+        if (first + k * step < width) {
+          x[k] = load<T, N>(gate + first + k * step);
+          y[k] = load<T, N>(up + first + k * step);
+        }
+      }
+#pragma unroll
+      for (unsigned k = 0; k < kSiluPacks; ++k) {
+        if (first + k * step >= width) break;
+        float values[N];
+#pragma unroll
+        for (int i = 0; i < N; ++i) values[i] = silu<T>(x[k].get(i)) * y[k].get(i);
+        Pack<T, N> result;
+        result.set(values);
+        store(out + first + k * step, result);
+      }
     }
   }
 }

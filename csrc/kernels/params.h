@@ -34,6 +34,9 @@ constexpr int kWholeBlock = 31;
 constexpr int kNormPacks = 4;
 constexpr int kAddNormPacks = 2;
 
+// Packs of each half that a CUDA thread asks for at once.
+constexpr int kSiluPacks = 1;
+
 // out[r, i] = silu(input[r, i]) * input[r, width + i], where silu(x) = x / (1 + exp(-x)).
 struct SiluAndMulParams {
   void* out;          // [rows, width]

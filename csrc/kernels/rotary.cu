@@ -1,5 +1,6 @@
 // Rotary position embedding: a block per token, 2^head_bits threads for each head of query and key.
-// Optionally with the norm of each head before, and with keys and values going to a paged cache.
+// With a cache that keys and values go to, and optionally the norm of each head before, or in
+// place.
 //
 // A token whose position is out of range gets NaN where it would be rotated, and nothing is read
 // for it; one whose slot is out of range is not written to the cache.
@@ -11,6 +12,22 @@
 namespace vllm {
 
 __device__ inline float square(float x) { return x * x; }
+
+// Cosines and sines of N pairs of a token.
+template <typename T, int N>
+struct Angles {
+  Pack<T, N> cosines, sines;
+
+  // `row`: the token's, or null where it has none.
+  __device__ void read(const T* row, unsigned pair, unsigned half) {
+    if (row != nullptr) {
+      cosines = load<T, N>(row + pair);
+      sines = load<T, N>(row + half + pair);
+    } else {
+      memset(this, 0xff, sizeof *this);  // NaN in every dtype
+    }
+  }
+};
 
 // N pairs of a head, as they lie in memory. NeoX pairs element i with i + half, GPT-J 2i with 2i
 // + 1.
@@ -57,27 +74,24 @@ struct Pairs {
       packs[0].set(both);
     }
   }
+  // Multiplies each element by its factor, then turns the pairs.
+  template <typename First, typename Second>
+  __device__ void turn(const Angles<T, N>& angles, First first_factor, Second second_factor) {
+    float turned_first[N], turned_second[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float a = first(i) * first_factor(i), b = second(i) * second_factor(i);
+      const float cosine = angles.cosines.get(i), sine = angles.sines.get(i);
+      turned_first[i] = a * cosine - b * sine;
+      turned_second[i] = b * cosine + a * sine;
+    }
+    set(turned_first, turned_second);
+  }
   __device__ float sum_of_squares() const {
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < N; ++i) sum += square(first(i)) + square(second(i));
     return sum;
-  }
-};
-
-// Cosines and sines of N pairs of a token.
-template <typename T, int N>
-struct Angles {
-  Pack<T, N> cosines, sines;
-
-  // `row`: the token's, or null where it has none.
-  __device__ void read(const T* row, unsigned pair, unsigned half) {
-    if (row != nullptr) {
-      cosines = load<T, N>(row + pair);
-      sines = load<T, N>(row + half + pair);
-    } else {
-      memset(this, 0xff, sizeof *this);  // NaN in every dtype
-    }
   }
 };
 
@@ -91,7 +105,7 @@ struct Head {
 };
 
 // The heads of a token: those of the query, of the key and, where there is a cache, of the value.
-template <typename T>
+template <typename T, bool kWrites>
 struct Token {
   const RotaryEmbeddingParams& p;
   i64 token;
@@ -99,7 +113,7 @@ struct Token {
   SlotOffsets slot{};
 
   __device__ Token(const RotaryEmbeddingParams& params, i64 t) : p(params), token(t) {
-    if (p.write.slots == nullptr) return;
+    if constexpr (!kWrites) return;
     const i64 number = p.write.slots[t];
     has_slot = number >= 0 && number < p.write.capacity;
     if (has_slot) slot = slot_offsets(p.write, number);
@@ -110,17 +124,14 @@ struct Token {
     const unsigned key_heads = static_cast<unsigned>(p.key_heads);
     if (index < query_heads) {
       T* at = static_cast<T*>(p.query) + token * p.query_token_stride + index * p.query_head_stride;
-      return {at, at, static_cast<const T*>(p.query_weight), true};
+      return {at, at, weight_of(p.query_weight), true};
     }
     index -= query_heads;
     const ReshapeAndCacheParams& w = p.write;
     if (index < key_heads) {
       T* at = static_cast<T*>(p.key) + token * p.key_token_stride + index * p.key_head_stride;
-      T* to = at;
-      if (w.slots != nullptr) {
-        to = in_slot(w.key_cache, slot.key + index * w.key_cache_head_stride);
-      }
-      return {at, to, static_cast<const T*>(p.key_weight), true};
+      T* to = kWrites ? in_slot(w.key_cache, slot.key + index * w.key_cache_head_stride) : at;
+      return {at, to, weight_of(p.key_weight), true};
     }
     index -= key_heads;
     return {
@@ -129,21 +140,23 @@ struct Token {
   }
 
  private:
+  __device__ const T* weight_of(const void* weight) const {
+    return kWrites ? static_cast<const T*>(weight) : nullptr;
+  }
   __device__ T* in_slot(void* cache, i64 offset) const {
     return has_slot ? static_cast<T*>(cache) + offset : nullptr;
   }
 };
 
-// N: pairs that a thread rotates at once; it divides rotary_size / 2 and, unless query and key are
-// only rotated in place, head_size.
-template <typename T, int N, bool kNeox>
+// N: pairs that a thread rotates at once; it divides rotary_size / 2 and, with kWrites, head_size.
+// kWrites: there is a cache, and there may be norms; without, query and key are rotated in place.
+template <typename T, int N, bool kNeox, bool kWrites>
 __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
   using PairsOf = Pairs<T, N, kNeox>;
   const unsigned half = static_cast<unsigned>(p.rotary_size / 2);
   const unsigned rotary_size = static_cast<unsigned>(p.rotary_size);
   const unsigned head_size = static_cast<unsigned>(p.head_size);
-  const unsigned heads = static_cast<unsigned>(p.query_heads + p.key_heads +
-                                               (p.write.slots != nullptr ? p.key_heads : 0));
+  const unsigned heads = static_cast<unsigned>(p.query_heads + (kWrites ? 2 : 1) * p.key_heads);
   const unsigned lanes = 1u << p.head_bits, groups = blockDim.x >> p.head_bits;
   const unsigned begin = (threadIdx.x & (lanes - 1)) * N, step = lanes * N;
 
@@ -151,18 +164,18 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
     unsigned index = threadIdx.x >> p.head_bits;
     if (index >= heads) continue;
     const i64 position = p.positions[t];
-    const Token<T> token(p, t);
+    const Token<T, kWrites> token(p, t);
     Head<T> head = token.head(index);
 
     // The first head is asked for before anything waits for the position.
     PairsOf held;
-    Angles<T, N> held_angles;
+    Angles<T, N> angles;
     if (begin < half) held.read(head.from, begin, half);
     const T* row = nullptr;
     if (position >= 0 && position < p.max_position) {
       row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
     }
-    if (begin < half) held_angles.read(row, begin, half);
+    if (begin < half) angles.read(row, begin, half);
 
     while (true) {
       if (head.to != nullptr) {
@@ -186,32 +199,25 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
         }
 #pragma unroll 1
         for (unsigned pair = begin; pair < half; pair += step) {
-          PairsOf pairs = held;
-          Angles<T, N> angles = held_angles;
           if (pair != begin) {
-            pairs.read(head.from, pair, half);
+            held.read(head.from, pair, half);
             angles.read(row, pair, half);
           }
           if (head.turns) {
-            PairsOf weight;
-            if (head.weight != nullptr) weight.read(head.weight, pair, half);
-            float first[N], second[N];
-#pragma unroll
-            for (int i = 0; i < N; ++i) {
-              float a = pairs.first(i), b = pairs.second(i);
-              if (head.weight != nullptr) {
-                a *= scale * weight.first(i);
-                b *= scale * weight.second(i);
-              }
-              const float cosine = angles.cosines.get(i), sine = angles.sines.get(i);
-              first[i] = a * cosine - b * sine;
-              second[i] = b * cosine + a * sine;
+            if (head.weight != nullptr) {
+              PairsOf weight;
+              weight.read(head.weight, pair, half);
+              held.turn(
+                  angles, [&](int i) { return scale * weight.first(i); },
+                  [&](int i) { return scale * weight.second(i); });
+            } else {
+              held.turn(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
             }
-            pairs.set(first, second);
           }
-          pairs.write(head.to, pair, half);
+          held.write(head.to, pair, half);
         }
-        if (head.to != head.from || head.weight != nullptr) {
+        if (half > step) angles.read(row, begin, half);  // as they were, for the next head
+        if (kWrites && (head.to != head.from || head.weight != nullptr)) {
 #pragma unroll 1
           for (unsigned i = rotary_size + begin; i < head_size; i += step) {
             Pack<T, N> rest = load<T, N>(head.from + i);
@@ -236,24 +242,26 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
 
 }  // namespace vllm
 
-#define VLLM_ROTARY_EMBEDDING(name, T)                                    \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_neox_##name(vllm::RotaryEmbeddingParams p) {       \
-    vllm::rotary_embedding<T, 1, true>(p);                                \
-  }                                                                       \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_neox_##name##_vec(vllm::RotaryEmbeddingParams p) { \
-    vllm::rotary_embedding<T, vllm::kVector<T>, true>(p);                 \
-  }                                                                       \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_gptj_##name(vllm::RotaryEmbeddingParams p) {       \
-    vllm::rotary_embedding<T, 1, false>(p);                               \
-  }                                                                       \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_gptj_##name##_vec(vllm::RotaryEmbeddingParams p) { \
-    vllm::rotary_embedding<T, vllm::kVector<T> / 2, false>(p);            \
+#define VLLM_ROTARY_EMBEDDING(name, T, N, kNeox)               \
+  extern "C" __global__ void __launch_bounds__(512)            \
+      rotary_embedding_##name(vllm::RotaryEmbeddingParams p) { \
+    vllm::rotary_embedding<T, N, kNeox, false>(p);             \
   }
 
-VLLM_ROTARY_EMBEDDING(f32, float)
-VLLM_ROTARY_EMBEDDING(f16, vllm::Half)
-VLLM_ROTARY_EMBEDDING(bf16, vllm::BFloat16)
+#define VLLM_ROTARY_AND_CACHE(name, T, N)                      \
+  extern "C" __global__ void __launch_bounds__(512)            \
+      rotary_and_cache_##name(vllm::RotaryEmbeddingParams p) { \
+    vllm::rotary_embedding<T, N, true, true>(p);               \
+  }
+
+#define VLLM_ROTARY(name, T)                                               \
+  VLLM_ROTARY_EMBEDDING(neox_##name, T, 1, true)                           \
+  VLLM_ROTARY_EMBEDDING(neox_##name##_vec, T, vllm::kVector<T>, true)      \
+  VLLM_ROTARY_EMBEDDING(gptj_##name, T, 1, false)                          \
+  VLLM_ROTARY_EMBEDDING(gptj_##name##_vec, T, vllm::kVector<T> / 2, false) \
+  VLLM_ROTARY_AND_CACHE(name, T, 1)                                        \
+  VLLM_ROTARY_AND_CACHE(name##_vec, T, vllm::kVector<T>)
+
+VLLM_ROTARY(f32, float)
+VLLM_ROTARY(f16, vllm::Half)
+VLLM_ROTARY(bf16, vllm::BFloat16)

@@ -21,6 +21,12 @@ cuda::Kernel gptj_kernels[kFloatTypes][2] = {
     {{"rotary", "rotary_embedding_gptj_bf16"}, {"rotary", "rotary_embedding_gptj_bf16_vec"}},
 };
 
+cuda::Kernel and_cache_kernels[kFloatTypes][2] = {
+    {{"rotary", "rotary_and_cache_f32"}, {"rotary", "rotary_and_cache_f32_vec"}},
+    {{"rotary", "rotary_and_cache_f16"}, {"rotary", "rotary_and_cache_f16_vec"}},
+    {{"rotary", "rotary_and_cache_bf16"}, {"rotary", "rotary_and_cache_bf16_vec"}},
+};
+
 struct Heads {
   i64 heads;
   i64 token_stride;
@@ -71,7 +77,8 @@ bool packs_pairs(const RotaryEmbeddingParams& p, i64 size) {
 }
 
 void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& query) {
-  const i64 heads = p.query_heads + (p.write.slots != nullptr ? 2 : 1) * p.key_heads;
+  const bool writes_cache = p.write.slots != nullptr;
+  const i64 heads = p.query_heads + (writes_cache ? 2 : 1) * p.key_heads;
   if (heads > kMaxWidth / p.head_size) {
     refuse(ErrorKind::value, op, query, concat("has, with 'key', ", heads, " heads"),
            concat("at most ", kMaxWidth / p.head_size, " of ", p.head_size, " elements"));
@@ -79,13 +86,12 @@ void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& 
   const i64 size = element_size(query.dtype);
   const bool vectors = packs_pairs(p, size);
   const i64 pairs = !vectors ? 1 : (p.is_neox != 0 ? 16 : 8) / size;  // that a thread does at once
-  const bool whole_heads = p.write.slots != nullptr || p.query_weight != nullptr;
-  const i64 threads = (whole_heads ? p.head_size : p.rotary_size) / 2 / pairs;  // for a head
+  const i64 threads = (writes_cache ? p.head_size : p.rotary_size) / 2 / pairs;  // for a head
   while ((i64{1} << p.head_bits) < std::min(threads, kWarp)) ++p.head_bits;
   // Every thread has the same number of heads, if it can be.
   const i64 lanes = i64{1} << p.head_bits;
   const i64 turns = (heads * lanes + kThreads - 1) / kThreads;
-  auto& kernels = p.is_neox != 0 ? neox_kernels : gptj_kernels;
+  auto& kernels = writes_cache ? and_cache_kernels : p.is_neox != 0 ? neox_kernels : gptj_kernels;
   run_on_cuda(kernels[float_index(query.dtype)][vectors ? 1 : 0],
               {grid_x(p.tokens), 1, block_threads((heads + turns - 1) / turns * lanes, kThreads)},
               p, query);
@@ -157,7 +163,9 @@ void run_rotary(const char* op, RotaryEmbeddingParams params, const Tensor& quer
     run_rotary_on_cuda(op, params, query);
   } else {
     const i64 heads = params.query_heads + params.key_heads;
-    run_on_cpu(cpu::kernels().rotary_embedding[float_index(query.dtype)], params, params.tokens,
+    const auto& kernels = params.write.slots != nullptr ? cpu::kernels().rotary_and_cache
+                                                        : cpu::kernels().rotary_embedding;
+    run_on_cpu(kernels[float_index(query.dtype)], params, params.tokens,
                2 * params.tokens * heads * params.head_size * element_size(query.dtype));
   }
 }
