@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import torch
-from cuda_op_cases import DEVICE, DTYPE, ITEM, Case, empty, randn
+from cuda_op_cases import DEVICE, DTYPE, EPSILON, ITEM, Case, empty, norm, norm32, randn
 from cuda_timing import Call, Sets, Tensors
 
 from vllm import ops
@@ -109,6 +109,11 @@ class ReshapeAndCache(Case):
         self.shared: Tensors = {}
 
     def make_sets(self, count: int) -> Sets:
+        self.share(count)
+        return super().make_sets(count)
+
+    def share(self, count: int) -> None:
+        """The caches, and what else is one for all sets."""
         blocks = -(-count * self.tokens // BLOCK_SIZE)
         order = torch.randperm(blocks * BLOCK_SIZE, device=DEVICE)
         self._slots = iter(order[: count * self.tokens].split(self.tokens))
@@ -122,13 +127,14 @@ class ReshapeAndCache(Case):
             "last_page": torch.tensor([BLOCK_SIZE], dtype=torch.int32, device=DEVICE),
             "sequence": torch.zeros(self.tokens, dtype=torch.int32, device=DEVICE),
         }
-        return super().make_sets(count)
+
+    def slots(self) -> Tensors:
+        slots = next(self._slots)
+        return {"slots": slots, "slots32": slots.int()}
 
     def make(self) -> Tensors:
-        slots = next(self._slots)
         key, value = (randn(self.tokens, KV_HEADS, HEAD_SIZE) for _ in "kv")
-        own = {"key": key, "value": value, "slots": slots, "slots32": slots.int()}
-        return {**own, **self.shared}
+        return {"key": key, "value": value, **self.slots(), **self.shared}
 
     def results(self, t: Tensors, returned: Tuple[torch.Tensor, ...]) -> Tuple[torch.Tensor, ...]:
         return tuple(cache.view(-1, KV_HEADS, HEAD_SIZE)[t["slots"]] for cache in returned)
@@ -165,3 +171,82 @@ def append_with_flashinfer(t: Tensors) -> Tuple[torch.Tensor, ...]:
         t["last_page"],
     )
     return t["key_cache"], t["value_cache"]
+
+
+class RotaryAndCache(RotaryEmbedding):
+    """What a layer does between projections and attention; with `normed`, as in Qwen3.
+
+    Query, key and value are slices of one joint projection.
+    """
+
+    op = "rotary_and_cache"
+    written = ("joint",)
+    outputs = ("key_cache", "value_cache")
+
+    def __init__(self, tokens: int, normed: bool) -> None:
+        super().__init__(tokens)
+        self.normed = normed
+        self.label = f"{tokens} x ({HEADS} + 2 x {KV_HEADS}){', norm' if normed else ''}"
+        self.bytes = 2 * tokens * (HEADS + 2 * KV_HEADS) * HEAD_SIZE * ITEM
+        self.cache = ReshapeAndCache(tokens)
+
+    def make_sets(self, count: int) -> Sets:
+        self.cache.share(count)
+        return super().make_sets(count)
+
+    def make(self) -> Tensors:
+        joint = randn(self.tokens, HEADS + 2 * KV_HEADS, HEAD_SIZE)
+        query, key, value = joint.split((HEADS, KV_HEADS, KV_HEADS), dim=1)
+        own = {"joint": joint, "query": query, "key": key, "value": value}
+        weights = {name: randn(HEAD_SIZE) for name in ("query_weight", "key_weight")}
+        return {**self.shared, **self.cache.shared, **self.cache.slots(), **weights, **own}
+
+    def reference(self, t: Tensors) -> Tuple[torch.Tensor, ...]:
+        return *super().reference(self.normalized(t, norm)), t["value"].double()
+
+    def results(self, t: Tensors, returned: Tuple[torch.Tensor, ...]) -> Tuple[torch.Tensor, ...]:
+        return returned[0], *self.cache.results(t, returned[1:])
+
+    def normalized(self, t: Tensors, how: Callable[..., torch.Tensor]) -> Tensors:
+        if not self.normed:
+            return t
+        normed = {name: how(t[name], t[name + "_weight"]) for name in ("query", "key")}
+        return {**t, **normed}
+
+    def formula(self, t: Tensors) -> Tuple[torch.Tensor, ...]:
+        angles = self.angles(t, torch.float32)
+        normed = self.normalized(t, norm32)
+        query, key = (rotate(normed[name].float(), *angles) for name in ("query", "key"))
+        t["query"].copy_(query)
+        for name, values in (("key", key.to(DTYPE)), ("value", t["value"])):
+            t[name + "_cache"].view(-1, KV_HEADS, HEAD_SIZE)[t["slots"]] = values
+        return t["query"], t["key_cache"], t["value_cache"]
+
+    def contenders(self) -> Dict[str, Call]:
+        def ours(t: Tensors) -> Tuple[torch.Tensor, ...]:
+            names = ("positions", "query", "key", "value", "table", "key_cache", "value_cache")
+            weights = [t["query_weight"], t["key_weight"]] if self.normed else [None, None]
+            ops.rotary_and_cache(*(t[name] for name in names), t["slots"], *weights, EPSILON)
+            return t["query"], t["key_cache"], t["value_cache"]
+
+        def flashinfer(t: Tensors) -> Tuple[torch.Tensor, ...]:
+            from flashinfer.norm import rmsnorm
+            from flashinfer.rope import _apply_rope_pos_ids_cos_sin_cache as apply_rope
+
+            query, key = t["query"], t["key"]
+            if self.normed:
+                for x, weight in ((query, t["query_weight"]), (key, t["key_weight"])):
+                    rmsnorm(x, weight, EPSILON, out=x)
+            # What its documented function calls, which takes no slices of a projection.
+            apply_rope(
+                q=query,
+                k=key,
+                q_rope=query,
+                k_rope=key,
+                cos_sin_cache=t["table32"],
+                pos_ids=t["positions32"],
+                interleave=False,
+            )
+            return query, *append_with_flashinfer(t)
+
+        return {"vllm": ours, "eager": self.formula, "flashinfer": flashinfer}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 import torch
-from cuda_cache_cases import ReshapeAndCache, RotaryEmbedding
+from cuda_cache_cases import ReshapeAndCache, RotaryAndCache, RotaryEmbedding
 from cuda_op_cases import Case, Embedding, FusedAddRmsNorm, RmsNorm, SiluAndMul
 from cuda_timing import Replay, WrongResult, ceilings, commit, machine, number_of_sets, take_turns
 
@@ -44,6 +44,8 @@ def cases() -> Iterator[Case]:
         yield RotaryEmbedding(tokens)
     for tokens in (64, 1024, 16384):
         yield ReshapeAndCache(tokens)
+        yield RotaryAndCache(tokens, normed=False)
+        yield RotaryAndCache(tokens, normed=True)
     for tokens in (64, 1024, 16384):
         yield Embedding(tokens, 4096)
 
