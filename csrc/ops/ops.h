@@ -15,6 +15,9 @@ void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tenso
 
 void silu_and_mul(const Tensor& out, const Tensor& input);
 
+// out[t] = table[ids[t]].
+void embedding(const Tensor& out, const Tensor& ids, const Tensor& table);
+
 // In place on query and key; key may be null.
 void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor* key,
                       int64_t head_size, const Tensor& cos_sin_cache, bool is_neox);
@@ -29,9 +32,6 @@ void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor
 // Writes new keys and values into the slots of a paged cache; slot -1 skips a token.
 void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key_cache,
                        const Tensor& value_cache, const Tensor& slot_mapping);
-
-// out[t] = table[ids[t]].
-void embedding(const Tensor& out, const Tensor& ids, const Tensor& table);
 
 // Causal attention of the last tokens of each sequence over all of its tokens in the cache.
 void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,

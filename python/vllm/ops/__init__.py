@@ -90,6 +90,20 @@ def silu_and_mul(out: Tensor, input: Tensor) -> None:
         _C.silu_and_mul(out, input)
 
 
+def embedding(out: Tensor, ids: Tensor, table: Tensor) -> None:
+    """out = table[ids], row by row.
+
+    out: [tokens, width], written.
+    ids: int64 [tokens], each in [0, rows). Out of range: IndexError on the CPU, before anything is
+        written; on CUDA that token's row becomes NaN.
+    table: [rows, width].
+    """
+    if _is_tracing():
+        tracing.call("embedding", out, ids, table)
+    else:
+        _C.embedding(out, ids, table)
+
+
 def rotary_embedding(
     positions: Tensor,
     query: Tensor,
@@ -198,20 +212,6 @@ def reshape_and_cache(
         tracing.call("reshape_and_cache", key, value, key_cache, value_cache, slot_mapping)
     else:
         _C.reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)
-
-
-def embedding(out: Tensor, ids: Tensor, table: Tensor) -> None:
-    """out = table[ids], row by row.
-
-    out: [tokens, width], written.
-    ids: int64 [tokens], each in [0, rows). Out of range: IndexError on the CPU, before anything is
-        written; on CUDA that token's row becomes NaN.
-    table: [rows, width].
-    """
-    if _is_tracing():
-        tracing.call("embedding", out, ids, table)
-    else:
-        _C.embedding(out, ids, table)
 
 
 def paged_attention(
