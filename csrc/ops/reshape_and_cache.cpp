@@ -1,6 +1,7 @@
 #include "ops/cache.h"
 #include "ops/launch.h"
 #include "ops/ops.h"
+#include "runtime/text.h"
 
 namespace vllm::ops {
 namespace {
@@ -15,6 +16,10 @@ cuda::Kernel cuda_kernels[2][2] = {
 };
 
 void run_cache_write_on_cuda(const ReshapeAndCacheParams& p, const Tensor& key) {
+  if (p.kv_heads > kMaxWidth / p.head_size) {
+    refuse(ErrorKind::value, kOp, key, concat("has ", p.kv_heads, " heads"),
+           concat("at most ", kMaxWidth / p.head_size, " of ", p.head_size, " elements"));
+  }
   const i64 size = element_size(key.dtype);
   const bool vectors = packs_cache_write(p, p.head_size, size);
   const i64 loads = p.kv_heads * (vectors ? p.head_size * size / 16 : p.head_size);
