@@ -181,7 +181,7 @@ class RotaryAndCache(RotaryEmbedding):
 
     op = "rotary_and_cache"
     written = ("joint",)
-    outputs = ("key_cache", "value_cache")
+    outputs = ("key_cache", "value_cache", "out")
 
     def __init__(self, tokens: int, normed: bool) -> None:
         super().__init__(tokens)
@@ -198,6 +198,7 @@ class RotaryAndCache(RotaryEmbedding):
         joint = randn(self.tokens, HEADS + 2 * KV_HEADS, HEAD_SIZE)
         query, key, value = joint.split((HEADS, KV_HEADS, KV_HEADS), dim=1)
         own = {"joint": joint, "query": query, "key": key, "value": value}
+        own["out"] = empty(self.tokens, HEADS, HEAD_SIZE)
         weights = {name: randn(HEAD_SIZE) for name in ("query_weight", "key_weight")}
         return {**self.shared, **self.cache.shared, **self.cache.slots(), **weights, **own}
 
@@ -214,13 +215,16 @@ class RotaryAndCache(RotaryEmbedding):
         return {**t, **normed}
 
     def formula(self, t: Tensors) -> Tuple[torch.Tensor, ...]:
+        """With a query of its own: torch.compile writes to a slice by writing all of the whole."""
+        parts = t["joint"].split((HEADS, KV_HEADS, KV_HEADS), dim=1)
+        sliced = {**t, **dict(zip(("query", "key", "value"), parts))}
         angles = self.angles(t, torch.float32)
-        normed = self.normalized(t, norm32)
+        normed = self.normalized(sliced, norm32)
         query, key = (rotate(normed[name].float(), *angles) for name in ("query", "key"))
-        t["query"].copy_(query)
-        for name, values in (("key", key.to(DTYPE)), ("value", t["value"])):
+        t["out"].copy_(query)
+        for name, values in (("key", key.to(DTYPE)), ("value", sliced["value"])):
             t[name + "_cache"].view(-1, KV_HEADS, HEAD_SIZE)[t["slots"]] = values
-        return t["query"], t["key_cache"], t["value_cache"]
+        return t["out"], t["key_cache"], t["value_cache"]
 
     def contenders(self) -> Dict[str, Call]:
         def ours(t: Tensors) -> Tuple[torch.Tensor, ...]:
