@@ -39,6 +39,9 @@ TENSORS = {
     "fused_add_rms_norm": 3,
     "silu_and_mul": 2,
     "rotary_embedding": 4,
+    "rotary_and_cache": 10,
+    "reshape_and_cache": 5,
+    "embedding": 3,
     "torch.add": 3,
 }
 
@@ -65,12 +68,19 @@ def calls(rows: int, device: str) -> Dict[str, Call]:
 
     out, x, residual, weight = ones(rows, WIDTH), ones(rows, WIDTH), ones(rows, WIDTH), ones(WIDTH)
     half, positions = ones(rows, WIDTH // 2), torch.zeros(rows, dtype=torch.int64, device=device)
-    cache = ones(4, 32)
+    cache, table = ones(4, 32), ones(4, WIDTH)
+    head, key, value = (ones(rows, 1, 32) for _ in range(3))
+    keys, values, norm = ones(2, 4, 1, 32), ones(2, 4, 1, 32), ones(32)
     return {
         "rms_norm": lambda: ops.rms_norm(out, x, weight, 1e-6),
         "fused_add_rms_norm": lambda: ops.fused_add_rms_norm(x, residual, weight, 1e-6),
         "silu_and_mul": lambda: ops.silu_and_mul(half, x),
         "rotary_embedding": lambda: ops.rotary_embedding(positions, x, residual, 32, cache),
+        "rotary_and_cache": lambda: ops.rotary_and_cache(
+            positions, head, key, value, cache, keys, values, positions, norm, norm, 1e-6
+        ),
+        "reshape_and_cache": lambda: ops.reshape_and_cache(key, value, keys, values, positions),
+        "embedding": lambda: ops.embedding(out, positions, table),
         "torch.add": lambda: torch.add(x, residual, out=out),
     }
 

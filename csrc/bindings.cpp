@@ -123,6 +123,27 @@ PyObject* rotary_embedding(PyObject* tuple) {
   return none();
 }
 
+PyObject* rotary_and_cache(PyObject* tuple) {
+  const Arguments args("rotary_and_cache", tuple, 11,
+                       "positions, query, key, value, cos_sin_cache, key_cache, value_cache, "
+                       "slot_mapping, query_weight, key_weight, epsilon");
+  const Tensor positions = args.tensor(0, "positions");
+  const Tensor query = args.tensor(1, "query");
+  const Tensor key = args.tensor(2, "key");
+  const Tensor value = args.tensor(3, "value");
+  const Tensor cos_sin_cache = args.tensor(4, "cos_sin_cache");
+  const Tensor key_cache = args.tensor(5, "key_cache");
+  const Tensor value_cache = args.tensor(6, "value_cache");
+  const Tensor slot_mapping = args.tensor(7, "slot_mapping");
+  const bool norms_query = args.object(8) != py_none, norms_key = args.object(9) != py_none;
+  const Tensor query_weight = norms_query ? args.tensor(8, "query_weight") : Tensor{};
+  const Tensor key_weight = norms_key ? args.tensor(9, "key_weight") : Tensor{};
+  ops::rotary_and_cache(positions, query, key, value, cos_sin_cache, key_cache, value_cache,
+                        slot_mapping, norms_query ? &query_weight : nullptr,
+                        norms_key ? &key_weight : nullptr, args.number(10, "epsilon"));
+  return none();
+}
+
 PyObject* reshape_and_cache(PyObject* tuple) {
   const Arguments args("reshape_and_cache", tuple, 5,
                        "key, value, key_cache, value_cache, slot_mapping");
@@ -132,6 +153,15 @@ PyObject* reshape_and_cache(PyObject* tuple) {
   const Tensor value_cache = args.tensor(3, "value_cache");
   const Tensor slot_mapping = args.tensor(4, "slot_mapping");
   ops::reshape_and_cache(key, value, key_cache, value_cache, slot_mapping);
+  return none();
+}
+
+PyObject* embedding(PyObject* tuple) {
+  const Arguments args("embedding", tuple, 3, "out, ids, table");
+  const Tensor out = args.tensor(0, "out");
+  const Tensor ids = args.tensor(1, "ids");
+  const Tensor table = args.tensor(2, "table");
+  ops::embedding(out, ids, table);
   return none();
 }
 
@@ -240,9 +270,14 @@ PyMethodDef methods[] = {
     {"rotary_embedding", method<rotary_embedding>, METH_VARARGS,
      "rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox)\n\n"
      "See vllm.ops.rotary_embedding."},
+    {"rotary_and_cache", method<rotary_and_cache>, METH_VARARGS,
+     "rotary_and_cache(positions, query, key, value, cos_sin_cache, key_cache, value_cache, "
+     "slot_mapping, query_weight, key_weight, epsilon)\n\nSee vllm.ops.rotary_and_cache."},
     {"reshape_and_cache", method<reshape_and_cache>, METH_VARARGS,
      "reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)\n\n"
      "See vllm.ops.reshape_and_cache."},
+    {"embedding", method<embedding>, METH_VARARGS,
+     "embedding(out, ids, table)\n\nSee vllm.ops.embedding."},
     {"paged_attention", method<paged_attention>, METH_VARARGS,
      "paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, "
      "query_starts, scale, sliding_window, soft_cap, items, arrivals, partials, decode_blocks, "

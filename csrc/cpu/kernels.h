@@ -8,7 +8,7 @@
 namespace vllm::cpu {
 
 // Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
-// embedding and the cache writes, tokens * kv_heads for attention.
+// embedding, the cache writes and the embedding, tokens * kv_heads for attention.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
@@ -18,11 +18,13 @@ struct Kernels {
   Kernel<RmsNormParams> rms_norm[kFloatTypes];
   Kernel<SiluAndMulParams> silu_and_mul[kFloatTypes];
   Kernel<RotaryEmbeddingParams> rotary_embedding[kFloatTypes];
+  Kernel<RotaryEmbeddingParams> rotary_and_cache[kFloatTypes];
   Kernel<ReshapeAndCacheParams> reshape_and_cache[kFloatTypes];
+  Kernel<EmbeddingParams> embedding[kFloatTypes];
   Kernel<PagedAttentionParams> paged_attention[kFloatTypes];
 };
 
-// The largest head of paged_attention.
+// The largest head of paged_attention and rotary_and_cache.
 constexpr i64 kMaxHeadSize = 256;
 
 // The best set that this processor and its operating system can run; VLLM_CPU_ISA may ask for a

@@ -6,6 +6,12 @@
 namespace vllm::cpu {
 namespace {
 
+// 1 / sqrt(mean + epsilon), of squares that were summed in kUnroll parts.
+inline float inverse_rms(const Floats (&squares)[kUnroll], i64 width, float epsilon) {
+  const float total = sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
+  return 1.0f / square_root(total / static_cast<float>(width) + epsilon);
+}
+
 template <typename T>
 inline void rms_norm(const RmsNormParams& p, i64 begin, i64 end) {
   const T* weight = static_cast<const T*>(p.weight);
@@ -30,8 +36,7 @@ inline void rms_norm(const RmsNormParams& p, i64 begin, i64 end) {
       });
     }
 
-    const float total = sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
-    const float scale = 1.0f / square_root(total / static_cast<float>(p.width) + p.epsilon);
+    const float scale = inverse_rms(squares, p.width, p.epsilon);
     for_lanes(p.width, [&](i64 i, auto n, int) {
       store(out + i, load(normed + i, n) * scale * load(weight + i, n), n);
     });

@@ -11,9 +11,11 @@
 #include "cpu/activation.h"
 #include "cpu/attention.h"
 #include "cpu/cache.h"
+#include "cpu/embedding.h"
 #include "cpu/isa.h"
 #include "cpu/norm.h"
 #include "cpu/rotary.h"
+#include "cpu/rotary_and_cache.h"
 
 namespace vllm::cpu {
 namespace {
@@ -24,7 +26,9 @@ constexpr Kernels kernels_named(const char* isa) {
           {rms_norm<float>, rms_norm<Half>, rms_norm<BFloat16>},
           {silu_and_mul<float>, silu_and_mul<Half>, silu_and_mul<BFloat16>},
           {rotary_embedding<float>, rotary_embedding<Half>, rotary_embedding<BFloat16>},
+          {rotary_and_cache<float>, rotary_and_cache<Half>, rotary_and_cache<BFloat16>},
           {reshape_and_cache<float>, reshape_and_cache<Half>, reshape_and_cache<BFloat16>},
+          {embedding<float>, embedding<Half>, embedding<BFloat16>},
           {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>}};
 }
 

@@ -56,10 +56,63 @@ __device__ inline BFloat16 from_float<BFloat16>(float value) {
 
 __device__ inline float quiet_nan() { return __uint_as_float(0x7fffffff); }
 
-// N neighbours that one instruction loads or stores: 16 bytes, or one element.
-template <typename T, int N>
+// Two neighbours of a 16-bit type, the first in the lower half of the word.
+template <typename T>
+__device__ float to_float(unsigned word, bool upper);
+
+template <>
+__device__ inline float to_float<BFloat16>(unsigned word, bool upper) {
+  return __uint_as_float(upper ? word & 0xffff0000u : word << 16);
+}
+
+template <>
+__device__ inline float to_float<Half>(unsigned word, bool upper) {
+  return to_float(Half{static_cast<unsigned short>(upper ? word >> 16 : word)});
+}
+
+template <typename T>
+__device__ unsigned from_floats(float lower, float upper) {
+  return from_float<T>(lower).bits | static_cast<unsigned>(from_float<T>(upper).bits) << 16;
+}
+
+#if __CUDA_ARCH__ >= 800  // both in one instruction
+template <>
+__device__ inline unsigned from_floats<BFloat16>(float lower, float upper) {
+  unsigned word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(upper), "f"(lower));
+  return word;
+}
+
+template <>
+__device__ inline unsigned from_floats<Half>(float lower, float upper) {
+  unsigned word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(upper), "f"(lower));
+  return word;
+}
+#endif
+
+// N neighbours that one instruction loads or stores: 16 bytes, or one element. Those of 16 bits
+// stay two to a register: compilers are slow to see that they may.
+template <typename T, int N, bool kPaired = sizeof(T) == 2 && N % 2 == 0>
 struct alignas(N * sizeof(T)) Pack {
   T values[N];
+
+  __device__ float get(int i) const { return to_float(values[i]); }
+  __device__ void set(const float (&floats)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] = from_float<T>(floats[i]);
+  }
+};
+
+template <typename T, int N>
+struct alignas(N * sizeof(T)) Pack<T, N, true> {
+  unsigned words[N / 2];
+
+  __device__ float get(int i) const { return to_float<T>(words[i / 2], i % 2 != 0); }
+  __device__ void set(const float (&floats)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i += 2) words[i / 2] = from_floats<T>(floats[i], floats[i + 1]);
+  }
 };
 
 template <typename T, int N>

@@ -1,88 +1,119 @@
-// RMS norm, with and without adding to the residual stream first: a block per row.
+// RMS norm, with and without adding to the residual stream first.
 //
+// A row belongs to a block or, where it is short, to a warp or a part of one: 2^row_bits threads.
 // Each thread keeps its first packs of the row in registers between the two passes (the sum of
-// squares, then the scaling), so rows of up to 2 * 1024 packs are read from memory once.
+// squares, then the scaling), so most rows are read from memory once. It asks for all of them, and
+// for their weights, before it needs the first.
 #include "float_types.cuh"
 #include "params.h"
 #include "reduce.cuh"
 
 namespace vllm {
 
-constexpr int kHeld = 2;  // packs of a row that a thread keeps in registers
-
-// One pack of the row to be normalized. With kAdd it is the new residual, which is stored here.
-template <typename T, int N, bool kAdd>
-__device__ Pack<T, N> read_pack(const T* input, T* residual, unsigned index) {
-  Pack<T, N> pack = load<T, N>(input + index);
-  if constexpr (kAdd) {
-    const Pack<T, N> old = load<T, N>(residual + index);
-    for (int i = 0; i < N; ++i) {
-      pack.values[i] = from_float<T>(to_float(pack.values[i]) + to_float(old.values[i]));
-    }
-    store(residual + index, pack);
-  }
-  return pack;
+template <typename T, int N>
+__device__ Pack<T, N> add(const Pack<T, N>& a, const Pack<T, N>& b) {
+  float values[N];
+#pragma unroll
+  for (int i = 0; i < N; ++i) values[i] = a.get(i) + b.get(i);
+  Pack<T, N> sum;
+  sum.set(values);
+  return sum;
 }
 
 template <typename T, int N>
 __device__ float sum_of_squares(const Pack<T, N>& pack) {
   float sum = 0.0f;
-  for (int i = 0; i < N; ++i) {
-    const float value = to_float(pack.values[i]);
-    sum += value * value;
-  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum += pack.get(i) * pack.get(i);
   return sum;
 }
 
 template <typename T, int N>
-__device__ void write_pack(T* out, const T* weight, const Pack<T, N>& pack, float scale,
-                           unsigned index) {
-  const Pack<T, N> factors = load<T, N>(weight + index);
+__device__ Pack<T, N> scaled(const Pack<T, N>& pack, float scale, const Pack<T, N>& weight) {
+  float values[N];
+#pragma unroll
+  for (int i = 0; i < N; ++i) values[i] = pack.get(i) * scale * weight.get(i);
   Pack<T, N> result;
-  for (int i = 0; i < N; ++i) {
-    result.values[i] =
-        from_float<T>(to_float(pack.values[i]) * scale * to_float(factors.values[i]));
-  }
-  store(out + index, result);
+  result.set(values);
+  return result;
 }
 
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N, bool kAdd>
 __device__ void rms_norm(const RmsNormParams& params) {
-  const unsigned width = static_cast<unsigned>(params.width);
-  const unsigned first = threadIdx.x * N, step = blockDim.x * N;
+  const bool is_whole_block = params.row_bits == kWholeBlock;
+  const unsigned lanes = is_whole_block ? blockDim.x : 1u << params.row_bits;
+  const unsigned rows_here = is_whole_block ? 1 : blockDim.x >> params.row_bits;
+  const unsigned first = (threadIdx.x & ((1u << params.row_bits) - 1)) * N, step = lanes * N;
   const T* weight = static_cast<const T*>(params.weight);
+  constexpr unsigned kHeld = kAdd ? kAddNormPacks : kNormPacks;
+  unsigned parity = 0;
 
-  for (i64 row = blockIdx.x; row < params.rows; row += gridDim.x) {
+  for (i64 start = static_cast<i64>(blockIdx.x) * rows_here; start < params.rows;
+       start += static_cast<i64>(gridDim.x) * rows_here) {
+    const i64 row = start + (threadIdx.x >> params.row_bits);
+    // Threads without a row are there for the sums, and read nothing.
+    const unsigned end = row < params.rows ? static_cast<unsigned>(params.width) : 0;
     T* out = static_cast<T*>(params.out) + row * params.out_stride;
     const T* input = static_cast<const T*>(params.input) + row * params.input_stride;
     T* residual = kAdd ? static_cast<T*>(params.residual) + row * params.residual_stride : nullptr;
 
-    Pack<T, N> held[kHeld];
+    // The row to be normalized: with kAdd that is the new residual, which is stored here.
+    const auto sum_with = [&](const Pack<T, N>& pack, const Pack<T, N>& old, unsigned index) {
+      if constexpr (kAdd) {
+        const Pack<T, N> sum = add(pack, old);
+        store(residual + index, sum);
+        return sum;
+      } else {
+        return pack;
+      }
+    };
+
+    Pack<T, N> held[kHeld], old[kHeld], factors[kHeld];
+#pragma unroll
+    for (unsigned k = 0; k < kHeld; ++k) {
+      const unsigned index = first + k * step;
+      if (index < end) {
+        held[k] = load<T, N>(input + index);
+        if constexpr (kAdd) old[k] = load<T, N>(residual + index);
+      }
+    }
+#pragma unroll
+    for (unsigned k = 0; k < kHeld; ++k) {
+      const unsigned index = first + k * step;
+      if (index < end) factors[k] = load<T, N>(weight + index);
+    }
+
     float sum = 0.0f;
 #pragma unroll
     for (unsigned k = 0; k < kHeld; ++k) {
-      if (first + k * step < width) {
-        held[k] = read_pack<T, N, kAdd>(input, residual, first + k * step);
+      const unsigned index = first + k * step;
+      if (index < end) {
+        held[k] = sum_with(held[k], old[k], index);
         sum += sum_of_squares(held[k]);
       }
     }
-    for (unsigned index = first + kHeld * step; index < width; index += step) {
-      sum += sum_of_squares(read_pack<T, N, kAdd>(input, residual, index));
+#pragma unroll 1
+    for (unsigned index = first + kHeld * step; index < end; index += step) {
+      Pack<T, N> before{};
+      if constexpr (kAdd) before = load<T, N>(residual + index);
+      sum += sum_of_squares(sum_with(load<T, N>(input + index), before, index));
     }
 
-    const float mean = block_sum(sum) / static_cast<float>(width);
-    const float scale = 1.0f / sqrtf(mean + params.epsilon);
+    sum = is_whole_block ? block_sum(sum, parity) : group_sum(sum, params.row_bits);
+    parity ^= 1;
+    const float mean = __fdividef(sum, static_cast<float>(params.width));
+    const float scale = rsqrtf(mean + params.epsilon);
 #pragma unroll
     for (unsigned k = 0; k < kHeld; ++k) {
-      if (first + k * step < width) {
-        write_pack(out, weight, held[k], scale, first + k * step);
-      }
+      const unsigned index = first + k * step;
+      if (index < end) store(out + index, scaled(held[k], scale, factors[k]));
     }
     // A thread reads again only what it wrote itself, or what nobody writes.
     const T* row_values = kAdd ? residual : input;
-    for (unsigned index = first + kHeld * step; index < width; index += step) {
-      write_pack(out, weight, load<T, N>(row_values + index), scale, index);
+#pragma unroll 1
+    for (unsigned index = first + kHeld * step; index < end; index += step) {
+      store(out + index, scaled(load<T, N>(row_values + index), scale, load<T, N>(weight + index)));
     }
   }
 }

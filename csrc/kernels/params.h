@@ -24,7 +24,18 @@ struct RmsNormParams {
   i64 input_stride;
   i64 residual_stride;
   float epsilon;
+  int row_bits;  // CUDA: 2^row_bits threads share a row; kWholeBlock for all of a block
 };
+
+// `row_bits` of a block that has one row: a shift by it makes any thread index 0.
+constexpr int kWholeBlock = 31;
+
+// Packs of a row that a CUDA thread keeps in registers: 64 bytes in flight, with the residual's.
+constexpr int kNormPacks = 4;
+constexpr int kAddNormPacks = 2;
+
+// Packs of each half that a CUDA thread asks for at once.
+constexpr int kSiluPacks = 1;
 
 // out[r, i] = silu(input[r, i]) * input[r, width + i], where silu(x) = x / (1 + exp(-x)).
 struct SiluAndMulParams {
@@ -36,13 +47,44 @@ struct SiluAndMulParams {
   i64 input_stride;
 };
 
-// Rotates the first `rotary_size` elements of every head in place by the angle of its position.
+// Slot s of a paged cache is token s % block_size of block s / block_size.
+// key_cache[slot of slots[t]] = key[t], and the same for the values; a negative slot skips a token,
+// and so does one out of range on CUDA; on the CPU the caller has looked for these.
+struct ReshapeAndCacheParams {
+  const void* key;    // [tokens, kv_heads, head_size]
+  const void* value;  // [tokens, kv_heads, head_size]
+  void* key_cache;    // [blocks, block_size, kv_heads, head_size]
+  void* value_cache;  // [blocks, block_size, kv_heads, head_size]
+  const i64* slots;   // [tokens], each -1 or in [0, capacity)
+  i64 tokens;
+  i64 kv_heads;
+  i64 head_size;
+  i64 block_size;
+  i64 capacity;  // blocks * block_size
+  i64 key_token_stride;
+  i64 key_head_stride;
+  i64 value_token_stride;
+  i64 value_head_stride;
+  i64 key_block_stride;
+  i64 key_slot_stride;
+  i64 key_cache_head_stride;
+  i64 value_block_stride;
+  i64 value_slot_stride;
+  i64 value_cache_head_stride;
+};
+
+// Rotates the first `rotary_size` elements of every head by the angle of its position, in place.
 // NeoX pairs element i with i + rotary_size / 2; GPT-J pairs 2i with 2i + 1.
+// With `query_weight` and `key_weight` set, each head becomes norm(head) * weight first, all of it.
+// With `write.slots` set, `key` is not written: what it would become goes to its slot of the cache,
+// with its value; the tensors of `write` but for `key` are as for that op.
 struct RotaryEmbeddingParams {
-  const i64* positions;  // [tokens], each in [0, max_position)
-  void* query;           // [tokens, query_heads, head_size]
-  void* key;             // [tokens, key_heads, head_size] or null
-  const void* cos_sin;   // [max_position, rotary_size]: cosines, then sines; dtype of query
+  const i64* positions;      // [tokens], each in [0, max_position)
+  void* query;               // [tokens, query_heads, head_size]
+  void* key;                 // [tokens, key_heads, head_size] or null
+  const void* cos_sin;       // [max_position, rotary_size]: cosines, then sines; dtype of query
+  const void* query_weight;  // [head_size] or null
+  const void* key_weight;    // [head_size] or null
   i64 tokens;
   i64 query_heads;
   i64 key_heads;
@@ -54,31 +96,23 @@ struct RotaryEmbeddingParams {
   i64 key_token_stride;
   i64 key_head_stride;
   i64 cos_sin_stride;
+  float epsilon;
   int is_neox;
+  int head_bits;  // CUDA: 2^head_bits threads share a head, at most a warp
+  ReshapeAndCacheParams write;
 };
 
-// Slot s of a paged cache is token s % block_size of block s / block_size.
-// key_cache[slot of slots[t]] = key[t], and the same for the values; slot -1 skips a token.
-struct ReshapeAndCacheParams {
-  const void* key;    // [tokens, kv_heads, head_size]
-  const void* value;  // [tokens, kv_heads, head_size]
-  void* key_cache;    // [blocks, block_size, kv_heads, head_size]
-  void* value_cache;  // [blocks, block_size, kv_heads, head_size]
-  const i64* slots;   // [tokens], each -1 or in [0, blocks * block_size)
+// out[t, :] = table[ids[t], :]. An id out of range makes a row of NaN on CUDA; on the CPU the
+// caller has looked for these.
+struct EmbeddingParams {
+  void* out;          // [tokens, width]
+  const void* table;  // [rows, width]
+  const i64* ids;     // [tokens], each in [0, rows)
   i64 tokens;
-  i64 kv_heads;
-  i64 head_size;
-  i64 block_size;
-  i64 key_token_stride;
-  i64 key_head_stride;
-  i64 value_token_stride;
-  i64 value_head_stride;
-  i64 key_block_stride;
-  i64 key_slot_stride;
-  i64 key_cache_head_stride;
-  i64 value_block_stride;
-  i64 value_slot_stride;
-  i64 value_cache_head_stride;
+  i64 rows;
+  i64 width;
+  i64 out_stride;
+  i64 table_stride;
 };
 
 // Causal attention of new tokens over a paged cache that holds them and everything before them.

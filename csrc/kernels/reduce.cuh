@@ -1,25 +1,38 @@
-// Sums over the threads of a block.
+// Sums over threads.
 #pragma once
 
 namespace vllm {
 
+// The sum of `value` over 2^bits neighbouring threads of a warp that start at a multiple of their
+// number, in each of them. All of them must call it; others may be elsewhere.
+__device__ inline float group_sum(float value, int bits) {
+  const unsigned size = 1u << bits;
+  const unsigned first = threadIdx.x & 31 & ~(size - 1);
+  const unsigned mask = (0xffffffffu >> (32 - size)) << first;
+  for (unsigned distance = size / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(mask, value, distance);
+  }
+  return value;
+}
+
 __device__ inline float warp_sum(float value) {
+#pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(0xffffffffu, value, distance);
   }
   return value;
 }
 
-// The sum of `value` over all threads, in every thread. Threads come in whole warps. All of them
-// must call it, and it may be called again at once.
-__device__ inline float block_sum(float value) {
-  __shared__ float partial[32];
+// The sum of `value` over all threads, in every thread. Threads come in whole warps, and all of
+// them must call it. Calls that follow each other have an unlike `parity`: a thread may be at the
+// next one while another still reads the sums of this one.
+__device__ inline float block_sum(float value, unsigned parity) {
+  __shared__ float partial[2][32];
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   value = warp_sum(value);
-  __syncthreads();  // the readers of the call before are done
-  if (lane == 0) partial[warp] = value;
+  if (lane == 0) partial[parity][warp] = value;
   __syncthreads();
-  return warp_sum(lane < blockDim.x / 32 ? partial[lane] : 0.0f);
+  return warp_sum(lane < blockDim.x / 32 ? partial[parity][lane] : 0.0f);
 }
 
 }  // namespace vllm

@@ -1,97 +1,267 @@
-// Rotary position embedding, in place: a block per token, its threads over the pairs of all query
-// and key heads. A token whose position is out of range gets NaN where it would be rotated, and
-// nothing is read for it.
+// Rotary position embedding: a block per token, 2^head_bits threads for each head of query and key.
+// With a cache that keys and values go to, and optionally the norm of each head before, or in
+// place.
+//
+// A token whose position is out of range gets NaN where it would be rotated, and nothing is read
+// for it; one whose slot is out of range is not written to the cache.
+#include "cache_slots.cuh"
 #include "float_types.cuh"
 #include "params.h"
+#include "reduce.cuh"
 
 namespace vllm {
 
-// Turns one pair by an angle.
-template <typename T>
-__device__ void turn(T& first, T& second, float cosine, float sine) {
-  const float a = to_float(first), b = to_float(second);
-  first = from_float<T>(a * cosine - b * sine);
-  second = from_float<T>(b * cosine + a * sine);
-}
+__device__ inline float square(float x) { return x * x; }
 
-// Rotates N pairs of one head. NeoX pairs element i with i + half, GPT-J 2i with 2i + 1.
-template <typename T, int N, bool kNeox>
-__device__ void rotate(T* head, unsigned pair, unsigned half, const float (&cosine)[N],
-                       const float (&sine)[N]) {
-  if constexpr (kNeox) {
-    Pack<T, N> x = load<T, N>(head + pair);
-    Pack<T, N> y = load<T, N>(head + half + pair);
-    for (int i = 0; i < N; ++i) turn(x.values[i], y.values[i], cosine[i], sine[i]);
-    store(head + pair, x);
-    store(head + half + pair, y);
-  } else if constexpr (N == 1) {
-    // No pack of two: a pair need not lie on a multiple of its size.
-    turn(head[2 * pair], head[2 * pair + 1], cosine[0], sine[0]);
-  } else {
-    Pack<T, 2 * N> pairs = load<T, 2 * N>(head + 2 * pair);
-    for (int i = 0; i < N; ++i) {
-      turn(pairs.values[2 * i], pairs.values[2 * i + 1], cosine[i], sine[i]);
+// Cosines and sines of N pairs of a token.
+template <typename T, int N>
+struct Angles {
+  Pack<T, N> cosines, sines;
+
+  // `row`: the token's, or null where it has none.
+  __device__ void read(const T* row, unsigned pair, unsigned half) {
+    if (row != nullptr) {
+      cosines = load<T, N>(row + pair);
+      sines = load<T, N>(row + half + pair);
+    } else {
+      memset(this, 0xff, sizeof *this);  // NaN in every dtype
     }
-    store(head + 2 * pair, pairs);
   }
-}
+};
 
-// N: pairs that a thread rotates at once; it divides rotary_size / 2.
+// N pairs of a head, as they lie in memory. NeoX pairs element i with i + half, GPT-J 2i with 2i
+// + 1.
 template <typename T, int N, bool kNeox>
-__device__ void rotary_embedding(const RotaryEmbeddingParams& params) {
-  const unsigned half = static_cast<unsigned>(params.rotary_size / 2);
-  const unsigned packs = half / N;  // of one head
-  const unsigned query_heads = static_cast<unsigned>(params.query_heads);
-  const unsigned work = (query_heads + static_cast<unsigned>(params.key_heads)) * packs;
+struct Pairs {
+  static constexpr bool kApart = kNeox || N == 1;  // a pair need not lie on a multiple of its size
+  Pack<T, kApart ? N : 2 * N> packs[kApart ? 2 : 1];
 
-  for (i64 token = blockIdx.x; token < params.tokens; token += gridDim.x) {
-    const i64 position = params.positions[token];
-    const bool in_range = position >= 0 && position < params.max_position;
-    const T* angles = static_cast<const T*>(params.cos_sin);
-    if (in_range) angles += position * params.cos_sin_stride;
-    T* query = static_cast<T*>(params.query) + token * params.query_token_stride;
-    T* key = static_cast<T*>(params.key) + token * params.key_token_stride;
+  // Where pairs `pair` to `pair + N` of a head begin.
+  static __device__ unsigned first_at(unsigned pair) { return kNeox ? pair : 2 * pair; }
+  static __device__ unsigned second_at(unsigned pair, unsigned half) {
+    return kNeox ? half + pair : 2 * pair + 1;
+  }
 
-    for (unsigned index = threadIdx.x; index < work; index += blockDim.x) {
-      const unsigned head = index / packs, pair = index % packs * N;
-      float cosine[N], sine[N];
-      if (in_range) {
-        const Pack<T, N> cosines = load<T, N>(angles + pair);
-        const Pack<T, N> sines = load<T, N>(angles + half + pair);
-        for (int i = 0; i < N; ++i) {
-          cosine[i] = to_float(cosines.values[i]);
-          sine[i] = to_float(sines.values[i]);
-        }
-      } else {
-        for (int i = 0; i < N; ++i) cosine[i] = sine[i] = quiet_nan();
+  __device__ void read(const T* head, unsigned pair, unsigned half) {
+    if constexpr (kApart) {
+      packs[0] = load<T, N>(head + first_at(pair));
+      packs[1] = load<T, N>(head + second_at(pair, half));
+    } else {
+      packs[0] = load<T, 2 * N>(head + first_at(pair));
+    }
+  }
+  __device__ void write(T* head, unsigned pair, unsigned half) const {
+    store(head + first_at(pair), packs[0]);
+    if constexpr (kApart) store(head + second_at(pair, half), packs[1]);
+  }
+
+  __device__ float first(int i) const { return kApart ? packs[0].get(i) : packs[0].get(2 * i); }
+  __device__ float second(int i) const {
+    if constexpr (kApart) return packs[1].get(i);
+    return packs[0].get(2 * i + 1);
+  }
+  __device__ void set(const float (&first)[N], const float (&second)[N]) {
+    if constexpr (kApart) {
+      packs[0].set(first);
+      packs[1].set(second);
+    } else {
+      float both[2 * N];
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        both[2 * i] = first[i];
+        both[2 * i + 1] = second[i];
       }
-      T* values = head < query_heads ? query + head * params.query_head_stride
-                                     : key + (head - query_heads) * params.key_head_stride;
-      rotate<T, N, kNeox>(values, pair, half, cosine, sine);
+      packs[0].set(both);
+    }
+  }
+  // Multiplies each element by its factor, then turns the pairs.
+  template <typename First, typename Second>
+  __device__ void turn(const Angles<T, N>& angles, First first_factor, Second second_factor) {
+    float turned_first[N], turned_second[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float a = first(i) * first_factor(i), b = second(i) * second_factor(i);
+      const float cosine = angles.cosines.get(i), sine = angles.sines.get(i);
+      turned_first[i] = a * cosine - b * sine;
+      turned_second[i] = b * cosine + a * sine;
+    }
+    set(turned_first, turned_second);
+  }
+  __device__ float sum_of_squares() const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum += square(first(i)) + square(second(i));
+    return sum;
+  }
+};
+
+// One head of a token: where it is, where it goes (null: nowhere), and what is done to it.
+template <typename T>
+struct Head {
+  const T* from;
+  T* to;
+  const T* weight;  // of its norm, or null
+  bool turns;       // or is copied
+};
+
+// The heads of a token: those of the query, of the key and, where there is a cache, of the value.
+template <typename T, bool kWrites>
+struct Token {
+  const RotaryEmbeddingParams& p;
+  i64 token;
+  bool has_slot = false;
+  SlotOffsets slot{};
+
+  __device__ Token(const RotaryEmbeddingParams& params, i64 t) : p(params), token(t) {
+    if constexpr (!kWrites) return;
+    const i64 number = p.write.slots[t];
+    has_slot = number >= 0 && number < p.write.capacity;
+    if (has_slot) slot = slot_offsets(p.write, number);
+  }
+
+  __device__ Head<T> head(unsigned index) const {
+    const unsigned query_heads = static_cast<unsigned>(p.query_heads);
+    const unsigned key_heads = static_cast<unsigned>(p.key_heads);
+    if (index < query_heads) {
+      T* at = static_cast<T*>(p.query) + token * p.query_token_stride + index * p.query_head_stride;
+      return {at, at, weight_of(p.query_weight), true};
+    }
+    index -= query_heads;
+    const ReshapeAndCacheParams& w = p.write;
+    if (index < key_heads) {
+      T* at = static_cast<T*>(p.key) + token * p.key_token_stride + index * p.key_head_stride;
+      T* to = kWrites ? in_slot(w.key_cache, slot.key + index * w.key_cache_head_stride) : at;
+      return {at, to, weight_of(p.key_weight), true};
+    }
+    index -= key_heads;
+    return {
+        static_cast<const T*>(w.value) + token * w.value_token_stride + index * w.value_head_stride,
+        in_slot(w.value_cache, slot.value + index * w.value_cache_head_stride), nullptr, false};
+  }
+
+ private:
+  __device__ const T* weight_of(const void* weight) const {
+    return kWrites ? static_cast<const T*>(weight) : nullptr;
+  }
+  __device__ T* in_slot(void* cache, i64 offset) const {
+    return has_slot ? static_cast<T*>(cache) + offset : nullptr;
+  }
+};
+
+// N: pairs that a thread rotates at once; it divides rotary_size / 2 and, with kWrites, head_size.
+// kWrites: there is a cache, and there may be norms; without, query and key are rotated in place.
+template <typename T, int N, bool kNeox, bool kWrites>
+__device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
+  using PairsOf = Pairs<T, N, kNeox>;
+  const unsigned half = static_cast<unsigned>(p.rotary_size / 2);
+  const unsigned rotary_size = static_cast<unsigned>(p.rotary_size);
+  const unsigned head_size = static_cast<unsigned>(p.head_size);
+  const unsigned heads = static_cast<unsigned>(p.query_heads + (kWrites ? 2 : 1) * p.key_heads);
+  const unsigned lanes = 1u << p.head_bits, groups = blockDim.x >> p.head_bits;
+  const unsigned begin = (threadIdx.x & (lanes - 1)) * N, step = lanes * N;
+
+  for (i64 t = blockIdx.x; t < p.tokens; t += gridDim.x) {
+    unsigned index = threadIdx.x >> p.head_bits;
+    if (index >= heads) continue;
+    const i64 position = p.positions[t];
+    const Token<T, kWrites> token(p, t);
+    Head<T> head = token.head(index);
+
+    // The first head is asked for before anything waits for the position.
+    PairsOf held;
+    Angles<T, N> angles;
+    if (begin < half) held.read(head.from, begin, half);
+    const T* row = nullptr;
+    if (position >= 0 && position < p.max_position) {
+      row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
+    }
+    if (begin < half) angles.read(row, begin, half);
+
+    while (true) {
+      if (head.to != nullptr) {
+        float scale = 1.0f;
+        if (head.weight != nullptr) {
+          float sum = begin < half ? held.sum_of_squares() : 0.0f;
+#pragma unroll 1
+          for (unsigned pair = begin + step; pair < half; pair += step) {
+            PairsOf pairs;
+            pairs.read(head.from, pair, half);
+            sum += pairs.sum_of_squares();
+          }
+#pragma unroll 1
+          for (unsigned i = rotary_size + begin; i < head_size; i += step) {
+            const Pack<T, N> rest = load<T, N>(head.from + i);
+#pragma unroll
+            for (int k = 0; k < N; ++k) sum += square(rest.get(k));
+          }
+          sum = group_sum(sum, p.head_bits);
+          scale = rsqrtf(__fdividef(sum, static_cast<float>(head_size)) + p.epsilon);
+        }
+#pragma unroll 1
+        for (unsigned pair = begin; pair < half; pair += step) {
+          if (pair != begin) {
+            held.read(head.from, pair, half);
+            angles.read(row, pair, half);
+          }
+          if (head.turns) {
+            if (head.weight != nullptr) {
+              PairsOf weight;
+              weight.read(head.weight, pair, half);
+              held.turn(
+                  angles, [&](int i) { return scale * weight.first(i); },
+                  [&](int i) { return scale * weight.second(i); });
+            } else {
+              held.turn(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
+            }
+          }
+          held.write(head.to, pair, half);
+        }
+        if (half > step) angles.read(row, begin, half);  // as they were, for the next head
+        if (kWrites && (head.to != head.from || head.weight != nullptr)) {
+#pragma unroll 1
+          for (unsigned i = rotary_size + begin; i < head_size; i += step) {
+            Pack<T, N> rest = load<T, N>(head.from + i);
+            if (head.weight != nullptr) {
+              const Pack<T, N> weight = load<T, N>(head.weight + i);
+              float values[N];
+#pragma unroll
+              for (int k = 0; k < N; ++k) values[k] = rest.get(k) * scale * weight.get(k);
+              rest.set(values);
+            }
+            store(head.to + i, rest);
+          }
+        }
+      }
+      index += groups;
+      if (index >= heads) break;
+      head = token.head(index);
+      if (begin < half) held.read(head.from, begin, half);
     }
   }
 }
 
 }  // namespace vllm
 
-#define VLLM_ROTARY_EMBEDDING(name, T)                                    \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_neox_##name(vllm::RotaryEmbeddingParams p) {       \
-    vllm::rotary_embedding<T, 1, true>(p);                                \
-  }                                                                       \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_neox_##name##_vec(vllm::RotaryEmbeddingParams p) { \
-    vllm::rotary_embedding<T, vllm::kVector<T>, true>(p);                 \
-  }                                                                       \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_gptj_##name(vllm::RotaryEmbeddingParams p) {       \
-    vllm::rotary_embedding<T, 1, false>(p);                               \
-  }                                                                       \
-  extern "C" __global__ void __launch_bounds__(512)                       \
-      rotary_embedding_gptj_##name##_vec(vllm::RotaryEmbeddingParams p) { \
-    vllm::rotary_embedding<T, vllm::kVector<T> / 2, false>(p);            \
+#define VLLM_ROTARY_EMBEDDING(name, T, N, kNeox)               \
+  extern "C" __global__ void __launch_bounds__(512)            \
+      rotary_embedding_##name(vllm::RotaryEmbeddingParams p) { \
+    vllm::rotary_embedding<T, N, kNeox, false>(p);             \
   }
 
-VLLM_ROTARY_EMBEDDING(f32, float)
-VLLM_ROTARY_EMBEDDING(f16, vllm::Half)
-VLLM_ROTARY_EMBEDDING(bf16, vllm::BFloat16)
+#define VLLM_ROTARY_AND_CACHE(name, T, N)                      \
+  extern "C" __global__ void __launch_bounds__(512)            \
+      rotary_and_cache_##name(vllm::RotaryEmbeddingParams p) { \
+    vllm::rotary_embedding<T, N, true, true>(p);               \
+  }
+
+#define VLLM_ROTARY(name, T)                                               \
+  VLLM_ROTARY_EMBEDDING(neox_##name, T, 1, true)                           \
+  VLLM_ROTARY_EMBEDDING(neox_##name##_vec, T, vllm::kVector<T>, true)      \
+  VLLM_ROTARY_EMBEDDING(gptj_##name, T, 1, false)                          \
+  VLLM_ROTARY_EMBEDDING(gptj_##name##_vec, T, vllm::kVector<T> / 2, false) \
+  VLLM_ROTARY_AND_CACHE(name, T, 1)                                        \
+  VLLM_ROTARY_AND_CACHE(name##_vec, T, vllm::kVector<T>)
+
+VLLM_ROTARY(f32, float)
+VLLM_ROTARY(f16, vllm::Half)
+VLLM_ROTARY(bf16, vllm::BFloat16)

@@ -1,4 +1,4 @@
-// What the two ops that use a paged cache ask of it.
+// What the ops that use a paged cache ask of it.
 #pragma once
 
 #include "ops/checks.h"
@@ -16,6 +16,17 @@ struct Cache {
   i64 head_stride;
 };
 Cache require_cache(const char* op, const Tensor& tensor, const Tensor& like);
+
+// The arguments of a write of new tokens into a cache, which two ops make, as its parameters.
+ReshapeAndCacheParams require_cache_write(const char* op, const Tensor& key, const Tensor& value,
+                                          const Tensor& key_cache, const Tensor& value_cache,
+                                          const Tensor& slot_mapping);
+
+// IndexError for a slot that is neither -1 nor in [0, capacity). Reads them: on the CPU only.
+void require_slots_in_range(const char* op, const Tensor& slots, i64 capacity);
+
+// Whether heads can be moved in 16-byte packs; `part` is a length that packs must divide.
+bool packs_cache_write(const ReshapeAndCacheParams& params, i64 part, i64 element_size);
 
 // The kernels for a GPU are not in this build.
 [[noreturn]] void refuse_cuda(const char* op, const Tensor& tensor);

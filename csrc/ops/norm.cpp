@@ -14,7 +14,28 @@ float require_epsilon(const char* op, double epsilon) {
   return static_cast<float>(epsilon);
 }
 
-void run_norm_on_cuda(cuda::Kernel (&kernels)[kFloatTypes][2], const RmsNormParams& params,
+namespace {
+
+// From here on rows alone keep the GPU busy, and a thread does best with all the packs it can hold;
+// with fewer rows, time is what one row takes, and every pack gets a thread.
+constexpr i64 kManyRows = 512;
+constexpr unsigned kShortRowThreads = 128;  // of a block that has several rows
+
+cuda::Grid choose_grid(RmsNormParams& params, i64 packs) {
+  const i64 held = params.residual != nullptr ? kAddNormPacks : kNormPacks;
+  const i64 full = (packs + held - 1) / held;  // threads, if each holds all it can
+  if (full > 32) {
+    params.row_bits = kWholeBlock;
+    return {grid_x(params.rows), 1, block_threads(params.rows < kManyRows ? packs : full, 1024)};
+  }
+  while ((1 << params.row_bits) < full) ++params.row_bits;
+  const i64 rows_in_block = kShortRowThreads >> params.row_bits;
+  return {grid_x((params.rows + rows_in_block - 1) / rows_in_block), 1, kShortRowThreads};
+}
+
+}  // namespace
+
+void run_norm_on_cuda(cuda::Kernel (&kernels)[kFloatTypes][2], RmsNormParams params,
                       const Tensor& input) {
   const i64 size = element_size(input.dtype);
   const auto packs = [&](const void* data, i64 stride) {
@@ -23,9 +44,8 @@ void run_norm_on_cuda(cuda::Kernel (&kernels)[kFloatTypes][2], const RmsNormPara
   const bool vectors = packs(params.out, params.out_stride) &&
                        packs(params.input, params.input_stride) &&
                        packs(params.residual, params.residual_stride) && packs(params.weight, 0);
-  const i64 loads = vectors ? params.width * size / 16 : params.width;
-  run_on_cuda(kernels[float_index(input.dtype)][vectors ? 1 : 0],
-              {grid_x(params.rows), 1, block_threads(loads, 1024)}, params, input);
+  const cuda::Grid grid = choose_grid(params, vectors ? params.width * size / 16 : params.width);
+  run_on_cuda(kernels[float_index(input.dtype)][vectors ? 1 : 0], grid, params, input);
 }
 
 }  // namespace vllm::ops

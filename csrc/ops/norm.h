@@ -9,8 +9,8 @@ namespace vllm::ops {
 // Checks epsilon, which must be a number that keeps the square root's argument positive.
 float require_epsilon(const char* op, double epsilon);
 
-// Launches one of a norm's kernels, [dtype][16-byte packs?], a block per row.
-void run_norm_on_cuda(cuda::Kernel (&kernels)[kFloatTypes][2], const RmsNormParams& params,
+// Launches one of a norm's kernels, [dtype][16-byte packs?].
+void run_norm_on_cuda(cuda::Kernel (&kernels)[kFloatTypes][2], RmsNormParams params,
                       const Tensor& input);
 
 }  // namespace vllm::ops

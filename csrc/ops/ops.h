@@ -15,9 +15,19 @@ void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tenso
 
 void silu_and_mul(const Tensor& out, const Tensor& input);
 
+// out[t] = table[ids[t]].
+void embedding(const Tensor& out, const Tensor& ids, const Tensor& table);
+
 // In place on query and key; key may be null.
 void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor* key,
                       int64_t head_size, const Tensor& cos_sin_cache, bool is_neox);
+
+// The rotary embedding of the query in place, and of the key on its way to the cache, where the
+// value goes too; each head is normalized first where there are weights for it (or null).
+void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor& key,
+                      const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
+                      const Tensor& value_cache, const Tensor& slot_mapping,
+                      const Tensor* query_weight, const Tensor* key_weight, double epsilon);
 
 // Writes new keys and values into the slots of a paged cache; slot -1 skips a token.
 void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key_cache,

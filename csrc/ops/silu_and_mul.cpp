@@ -37,8 +37,10 @@ void run_silu_on_cuda(const SiluAndMulParams& params, const Tensor& input) {
       packs_16_bytes(params.out, params.rows, params.out_stride, params.width, size) &&
       packs_16_bytes(params.input, params.rows, params.input_stride, params.width, size);
   const i64 loads = vectors ? params.width * size / 16 : params.width;
-  const unsigned threads = block_threads(loads, kThreads);
-  const i64 parts = std::min((loads + threads - 1) / threads, kMaxGridY);
+  // Blocks that share a row have about as many threads with work as each other.
+  const i64 turns = (loads + kSiluPacks - 1) / kSiluPacks;
+  const i64 parts = std::min((turns + kThreads - 1) / kThreads, kMaxGridY);
+  const unsigned threads = block_threads((turns + parts - 1) / parts, kThreads);
   run_on_cuda(cuda_kernels[float_index(input.dtype)][vectors ? 1 : 0],
               {grid_x(params.rows), static_cast<unsigned>(parts), threads}, params, input);
 }

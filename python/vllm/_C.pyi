@@ -18,9 +18,24 @@ def rotary_embedding(
     is_neox: bool,
     /,
 ) -> None: ...
+def rotary_and_cache(
+    positions: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    cos_sin_cache: Any,
+    key_cache: Any,
+    value_cache: Any,
+    slot_mapping: Any,
+    query_weight: Optional[Any],
+    key_weight: Optional[Any],
+    epsilon: float,
+    /,
+) -> None: ...
 def reshape_and_cache(
     key: Any, value: Any, key_cache: Any, value_cache: Any, slot_mapping: Any, /
 ) -> None: ...
+def embedding(out: Any, ids: Any, table: Any, /) -> None: ...
 def paged_attention(
     out: Any,
     query: Any,

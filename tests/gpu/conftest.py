@@ -94,7 +94,12 @@ def sample() -> Callable[..., Sample]:
             "residual": added,
             "silu_and_mul": gate / (1 + np.exp(-gate)) * up,
             "rotary_embedding": rotate(wide["query"], wide["cache"]),
+            "embedding": wide["residual"],
         }
+        expected["rotary_and_cache"] = np.concatenate(  # two heads of query, one of key and value
+            [expected["rotary_embedding"][:, :96], wide["query"][:, 96:]], axis=1
+        )
+        expected["reshape_and_cache"] = wide["query"]
         tensors = {name: torch.from_numpy(value).to(device) for name, value in values.items()}
         return Sample(**tensors, expected=expected)
 
@@ -118,12 +123,26 @@ def run_ops() -> Callable[[Sample], dict]:
         ops.silu_and_mul(activated, sample.gated)
         query = sample.query.clone()
         ops.rotary_embedding(sample.positions, query, None, 32, sample.cache)
+        gathered = torch.empty_like(sample.residual)
+        ops.embedding(gathered, sample.positions, sample.residual)
+        heads = sample.query.clone().view(-1, 4, 32)
+        key, value = heads[:, 2:3], heads[:, 3:]
+        stored = [torch.zeros_like(key)[:, None] for _ in "kv"]  # blocks of one token
+        ops.rotary_and_cache(
+            sample.positions, heads[:, :2], key, value, sample.cache, *stored, sample.positions
+        )
+        halves = sample.query.view(-1, 2, 2, 32).unbind(1)
+        copied = [torch.zeros_like(half)[:, None] for half in halves]
+        ops.reshape_and_cache(*halves, *copied, sample.positions)
         return {
             "rms_norm": out,
             "fused_add_rms_norm": added,
             "residual": residual,
             "silu_and_mul": activated,
             "rotary_embedding": query,
+            "embedding": gathered,
+            "rotary_and_cache": torch.cat([heads[:, :2], *(s[:, 0] for s in stored)], 1).flatten(1),
+            "reshape_and_cache": torch.cat([c[:, 0] for c in copied], 1).flatten(1),
         }
 
     return run

@@ -64,6 +64,12 @@ def cpu_kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
     yield from _read_as_told(request)
 
 
+@pytest.fixture(params=_kinds(PLACES[3:], ALL))
+def cuda_kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    """The same, on CUDA only: where it cannot say what the CPU says."""
+    yield from _read_as_told(request)
+
+
 @pytest.fixture(params=_kinds(PLACES[:1], ["float32"]))
 def plain(request: pytest.FixtureRequest) -> Kind:
     """float32 arrays of NumPy, for what does not depend on the kind."""

@@ -78,6 +78,19 @@ def paged_arguments() -> dict:
     query, key, value = tokens
     return {
         "reshape_and_cache": (key, value, keys, values, torch.tensor([4, 5])),
+        "rotary_and_cache": (
+            torch.arange(2),
+            query.clone(),
+            key,
+            value,
+            torch.randn(4, 8),
+            keys.clone(),
+            values.clone(),
+            torch.tensor([4, 5]),
+            torch.ones(8),
+            torch.ones(8),
+            1e-6,
+        ),
         "paged_attention": (torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0),
     }
 
@@ -91,6 +104,7 @@ def test_the_schemas_hold():
         "fused_add_rms_norm": (values["x"], values["residual"], values["weight"], 1e-6),
         "silu_and_mul": (torch.empty(TOKENS, WIDTH // 2), values["x"]),
         "rotary_embedding": (values["positions"], values["x"], None, 32, values["cache"], True),
+        "embedding": (torch.empty(3, WIDTH), torch.tensor([1, 0, 5]), values["x"]),
         **paged_arguments(),
     }.items():
         torch.library.opcheck(

@@ -21,8 +21,7 @@ def slots_of(tokens, block_size):
 
 @pytest.mark.parametrize("block_size", [1, 5, 16])
 @pytest.mark.parametrize(("kv_heads", "head_size"), [(1, 8), (2, 64), (8, 128), (3, 7)])
-def test_tokens_go_to_their_slots(cpu_kind, block_size, kv_heads, head_size, strided):
-    kind = cpu_kind
+def test_tokens_go_to_their_slots(kind, block_size, kv_heads, head_size, strided):
     for tokens in (0, 1, 17, 40 * block_size):
         shape, slots = (tokens, kv_heads, head_size), slots_of(tokens, block_size)
         written = [kind.draw(*shape), kind.draw(*shape, seed=1)]
@@ -40,9 +39,8 @@ def test_tokens_go_to_their_slots(cpu_kind, block_size, kv_heads, head_size, str
             np.testing.assert_array_equal(bits(cache.read()), bits(expected))
 
 
-def test_caches_in_any_order_of_dimensions(cpu_kind):
+def test_caches_in_any_order_of_dimensions(kind):
     """Keys and values in one allocation, [blocks, kv_heads, block_size, head_size] in memory."""
-    kind = cpu_kind
     memory = kind.place(kind.draw(2, BLOCKS, 3, 4, 16))
     before = memory.read()
     keys, values = (memory.tensor[i].swapaxes(1, 2) for i in range(2))
@@ -71,6 +69,25 @@ def test_a_slot_out_of_range_writes_nothing(cpu_kind, slot):
         )
     for cache, was in zip(caches, before):
         np.testing.assert_array_equal(bits(cache.read()), was)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head_size", [16, 7])
+def test_a_slot_out_of_range_is_skipped_on_cuda(cuda_kind, head_size):
+    kind = cuda_kind
+    key, value = kind.draw(9, 2, head_size), kind.draw(9, 2, head_size, seed=1)
+    slots = slots_of(9, 4)
+    expected_slots = slots.copy()
+    slots[[1, 4, 8]] = -2, BLOCKS * 4, 2**40
+    expected_slots[[1, 4, 8]] = -1
+    caches = [kind.empty(BLOCKS, 4, 2, head_size) for _ in "kv"]
+    before = [cache.read() for cache in caches]
+    ops.reshape_and_cache(
+        kind.tensor(key), kind.tensor(value), *(c.tensor for c in caches), kind.tensor(slots)
+    )
+    for values, cache, was in zip((key, value), caches, before):
+        expected = reshape_and_cache(values, was, expected_slots)
+        np.testing.assert_array_equal(bits(cache.read()), bits(expected))
 
 
 def array(*shape, dtype=np.float32):

@@ -37,11 +37,17 @@ def test_fused_add_rms_norm(kind, width, strided):
         assert_close(input.read(), normed, kind.dtype, what=f"{rows} rows")
 
 
-def test_many_rows_on_many_threads(kind):
-    x, weight = kind.draw(3001, 127), kind.draw(127, seed=1)
-    out = kind.empty(3001, 127)
-    ops.rms_norm(out.tensor, kind.tensor(x), kind.tensor(weight), EPSILON)
+@pytest.mark.parametrize(("rows", "width"), [(3001, 127), (1027, 256), (600, 2104)])
+def test_many_rows(kind, rows, width):
+    """On several threads of the CPU; on CUDA as many as there is a launch of its own for."""
+    x, y, weight = kind.draw(rows, width), kind.draw(rows, width, seed=2), kind.draw(width, seed=1)
+    out, input, residual = kind.empty(rows, width), kind.place(x), kind.place(y)
+    ops.rms_norm(out.tensor, input.tensor, kind.tensor(weight), EPSILON)
     assert_close(out.read(), rms_norm(x, weight, EPSILON), kind.dtype)
+    ops.fused_add_rms_norm(input.tensor, residual.tensor, kind.tensor(weight), EPSILON)
+    normed, total = fused_add_rms_norm(x, y, weight, EPSILON)
+    np.testing.assert_array_equal(bits(residual.read()), bits(total))
+    assert_close(input.read(), normed, kind.dtype)
 
 
 @pytest.mark.parametrize("shape", [(64,), (1, 64), (2, 3, 64), (2, 1, 3, 64), (0, 3, 64), (3, 0)])

@@ -114,25 +114,14 @@ class Attention:
     def __call__(
         self,
         query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
         cache: KVCache,
         metadata: AttentionMetadata,
     ) -> torch.Tensor:
-        """Stores the step's keys and values, then lets each query attend to its sequence.
+        """Lets each query attend to its sequence, whose keys and values are in the cache by now.
 
-        query is [tokens, heads * head_size], key and value [tokens, kv_heads * head_size];
-        returns [tokens, heads * head_size].
+        query is [tokens, heads, head_size]; returns [tokens, heads * head_size].
         """
         key_cache, value_cache = cache
-        ops.reshape_and_cache(
-            key.view(-1, self.num_kv_heads, self.head_size),
-            value.view(-1, self.num_kv_heads, self.head_size),
-            key_cache,
-            value_cache,
-            metadata.slot_mapping,
-        )
-        query = query.view(-1, self.num_heads, self.head_size)
         out = query.new_empty(query.shape)
         ops.paged_attention(
             out,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vllm import ops
 from vllm.layers.packed import PackedWeight
 
 
@@ -24,7 +25,9 @@ class Embedding(nn.Module):
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """int64 [tokens] -> [tokens, hidden_size]."""
-        return functional.embedding(token_ids, self.weight)
+        out = self.weight.new_empty(len(token_ids), self.weight.shape[1])
+        ops.embedding(out, token_ids, self.weight)
+        return out
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """``hidden @ weight.T``, [rows, hidden_size] -> [rows, vocab_size]."""

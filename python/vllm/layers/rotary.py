@@ -14,6 +14,8 @@ from torch import nn
 
 from vllm import ops
 from vllm.config import ModelError, RopeConfig
+from vllm.layers.attention import KVCache
+from vllm.layers.norm import RMSNorm
 
 
 class RotaryEmbedding(nn.Module):
@@ -26,15 +28,39 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, head_size: int, max_position: int, rope: RopeConfig) -> None:
         super().__init__()
-        self.head_size = head_size
         table = cos_sin_table(head_size, max_position, rope)
         self.register_buffer("cos_sin_cache", torch.empty(table.shape), persistent=False)
         self.cos_sin_cache.copy_(table)
 
-    def forward(self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> None:
-        """Rotates query and key, [tokens, heads * head_size] or [tokens, heads, head_size], in
-        place; positions is int64 [tokens]."""
-        ops.rotary_embedding(positions, query, key, self.head_size, self.cos_sin_cache)
+    def forward(
+        self,
+        positions: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        cache: KVCache,
+        slot_mapping: torch.Tensor,
+        norms: Optional[Tuple[RMSNorm, RMSNorm]] = None,
+    ) -> None:
+        """Rotates the query in place, and stores the rotated key and the value in the cache.
+
+        query, key and value are [tokens, heads, head_size], slices of a joint projection or not;
+        positions and slot_mapping int64 [tokens]. norms: those of each head of query and key,
+        which come first.
+        """
+        query_norm, key_norm = norms or (None, None)
+        ops.rotary_and_cache(
+            positions,
+            query,
+            key,
+            value,
+            self.cos_sin_cache,
+            *cache,
+            slot_mapping,
+            query_norm.weight if query_norm else None,
+            key_norm.weight if key_norm else None,
+            query_norm.epsilon if query_norm else 0.0,
+        )
 
 
 def cos_sin_table(head_size: int, max_position: int, rope: RopeConfig) -> torch.Tensor:

@@ -40,8 +40,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         head_size = config.head_dim
         query_size = config.num_attention_heads * head_size
-        kv_size = config.num_key_value_heads * head_size
-        self.sizes = (query_size, kv_size, kv_size)
+        kv_heads = config.num_key_value_heads
+        kv_size = kv_heads * head_size
+        self.heads = (config.num_attention_heads, kv_heads, kv_heads)
         self.qkv_proj = MergedLinear(
             config.hidden_size,
             {"q_proj": query_size, "k_proj": kv_size, "v_proj": kv_size},
@@ -62,13 +63,11 @@ class SelfAttention(nn.Module):
         cache: KVCache,
         metadata: AttentionMetadata,
     ) -> torch.Tensor:
-        query, key, value = self.qkv_proj(hidden).split(self.sizes, dim=-1)
-        if self.q_norm is not None and self.k_norm is not None:
-            head_size = self.attention.head_size
-            query = self.q_norm(query.reshape(-1, head_size)).view(query.shape)
-            key = self.k_norm(key.reshape(-1, head_size)).view(key.shape)
-        self.rotary(positions, query, key)
-        out: torch.Tensor = self.o_proj(self.attention(query, key, value, cache, metadata))
+        heads = self.qkv_proj(hidden).view(len(hidden), -1, self.attention.head_size)
+        query, key, value = heads.split(self.heads, dim=1)
+        norms = (self.q_norm, self.k_norm) if self.q_norm and self.k_norm else None
+        self.rotary(positions, query, key, value, cache, metadata.slot_mapping, norms)
+        out: torch.Tensor = self.o_proj(self.attention(query, cache, metadata))
         return out
 
 

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     Tensor = Union[torch.Tensor, np.ndarray[Any, Any]]
 
 __all__ = [
+    "embedding",
     "fused_add_rms_norm",
     "AttentionPlan",
     "paged_attention",
     "plan_attention",
     "reshape_and_cache",
     "rms_norm",
+    "rotary_and_cache",
     "rotary_embedding",
     "silu_and_mul",
 ]
@@ -90,6 +92,20 @@ def silu_and_mul(out: Tensor, input: Tensor) -> None:
         _C.silu_and_mul(out, input)
 
 
+def embedding(out: Tensor, ids: Tensor, table: Tensor) -> None:
+    """out = table[ids], row by row.
+
+    out: [tokens, width], written.
+    ids: int64 [tokens], each in [0, rows). Out of range: IndexError on the CPU, before anything is
+        written; on CUDA that token's row becomes NaN.
+    table: [rows, width].
+    """
+    if _is_tracing():
+        tracing.call("embedding", out, ids, table)
+    else:
+        _C.embedding(out, ids, table)
+
+
 def rotary_embedding(
     positions: Tensor,
     query: Tensor,
@@ -118,18 +134,81 @@ def rotary_embedding(
         _C.rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox)
 
 
+def rotary_and_cache(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos_sin_cache: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slot_mapping: Tensor,
+    query_weight: Optional[Tensor] = None,
+    key_weight: Optional[Tensor] = None,
+    epsilon: float = 0.0,
+) -> None:
+    """What comes between an attention's projections and the attention itself, in one pass.
+
+    Each head of the query becomes rotary_embedding(rms_norm(head)), in place. Each head of the key
+    goes likewise to its slot of the cache, and each of the value as it is; neither is written
+    itself. Without a weight there is no norm. Pairs are NeoX's; nothing is rounded in between.
+
+    positions: int64 [tokens], each in [0, max_position). Out of range: IndexError on the CPU,
+        before anything is written; on CUDA what that token rotates becomes NaN.
+    query: [tokens, heads, head_size], written; head_size is at most 256. Tokens and heads may have
+        any strides, as in a slice of a joint projection; so may those of key and value.
+    key, value: [tokens, kv_heads, head_size].
+    cos_sin_cache: [max_position, rotary_size], as for `rotary_embedding`.
+    key_cache, value_cache: [blocks, block_size, kv_heads, head_size], written; any strides but the
+        last.
+    slot_mapping: int64 [tokens], as for `reshape_and_cache`: -1 writes no key and value.
+    query_weight, key_weight: [head_size], of the norms (Henry et al. 2020, arXiv:2010.04245, with
+        an RMS norm in Qwen3), or None.
+    epsilon: of both norms.
+    """
+    if _is_tracing():
+        tracing.call(
+            "rotary_and_cache",
+            positions,
+            query,
+            key,
+            value,
+            cos_sin_cache,
+            key_cache,
+            value_cache,
+            slot_mapping,
+            query_weight,
+            key_weight,
+            epsilon,
+        )
+    else:
+        _C.rotary_and_cache(
+            positions,
+            query,
+            key,
+            value,
+            cos_sin_cache,
+            key_cache,
+            value_cache,
+            slot_mapping,
+            query_weight,
+            key_weight,
+            epsilon,
+        )
+
+
 def reshape_and_cache(
     key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
 ) -> None:
     """Writes the keys and values of new tokens into the slots of a paged cache.
 
-    Slot s is token s % block_size of block s // block_size. On the CPU so far.
+    Slot s is token s % block_size of block s // block_size.
 
     key, value: [tokens, kv_heads, head_size], any strides but the last.
     key_cache, value_cache: [blocks, block_size, kv_heads, head_size], written; likewise.
     slot_mapping: int64 [tokens], each in [0, blocks * block_size), or -1 for a token that is left
-        out. Out of range: IndexError, before anything is written. Which of two tokens with one
-        slot stays there is not defined.
+        out. Out of range: IndexError on the CPU, before anything is written; on CUDA the token is
+        left out. Which of two tokens with one slot stays there is not defined.
     """
     if _is_tracing():
         tracing.call("reshape_and_cache", key, value, key_cache, value_cache, slot_mapping)

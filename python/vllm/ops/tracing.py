@@ -25,10 +25,16 @@ _SCHEMAS = {
         "(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, "
         "Tensor cos_sin_cache, bool is_neox) -> ()"
     ),
+    "rotary_and_cache": (
+        "(Tensor positions, Tensor(a!) query, Tensor key, Tensor value, Tensor cos_sin_cache, "
+        "Tensor(b!) key_cache, Tensor(c!) value_cache, Tensor slot_mapping, "
+        "Tensor? query_weight, Tensor? key_weight, float epsilon) -> ()"
+    ),
     "reshape_and_cache": (
         "(Tensor key, Tensor value, Tensor(a!) key_cache, Tensor(b!) value_cache, "
         "Tensor slot_mapping) -> ()"
     ),
+    "embedding": "(Tensor(a!) out, Tensor ids, Tensor table) -> ()",
     "paged_attention": (
         "(Tensor(a!) out, Tensor query, Tensor key_cache, Tensor value_cache, "
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
