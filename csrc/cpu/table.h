@@ -13,7 +13,9 @@
 #include "cpu/cache.h"
 #include "cpu/isa.h"
 #include "cpu/norm.h"
+#include "cpu/penalties.h"
 #include "cpu/rotary.h"
+#include "cpu/sampling.h"
 
 namespace vllm::cpu {
 namespace {
@@ -25,7 +27,9 @@ constexpr Kernels kernels_named(const char* isa) {
           {silu_and_mul<float>, silu_and_mul<Half>, silu_and_mul<BFloat16>},
           {rotary_embedding<float>, rotary_embedding<Half>, rotary_embedding<BFloat16>},
           {reshape_and_cache<float>, reshape_and_cache<Half>, reshape_and_cache<BFloat16>},
-          {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>}};
+          {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>},
+          {penalize<float>, penalize<Half>, penalize<BFloat16>},
+          {sample<float>, sample<Half>, sample<BFloat16>}};
 }
 
 }  // namespace

@@ -34,6 +34,13 @@ _SCHEMAS = {
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
         "int sliding_window, float soft_cap) -> ()"
     ),
+    "penalize": (
+        "(Tensor(a!) logits, Tensor rows, Tensor tokens, Tensor repetition, Tensor subtract) -> ()"
+    ),
+    "sample": (
+        "(Tensor(a!) out, Tensor logits, Tensor? temperatures, Tensor? top_k, Tensor? top_p, "
+        "Tensor? min_p, Tensor? seeds, Tensor? draws, Tensor(b!)? workspace) -> ()"
+    ),
 }
 
 _library: Optional[torch.library.Library] = None  # its operators live as long as it does
