@@ -203,8 +203,9 @@ def paged_attention(
 def penalize(
     logits: Tensor, rows: Tensor, tokens: Tensor, repetition: Tensor, subtract: Tensor
 ) -> None:
-    """Changes single logits in place: a positive one is divided by its factor of repetition, another
-    multiplied (Keskar et al. 2019, arXiv:1909.05858); then what is to subtract is subtracted.
+    """Changes single logits in place: a positive one is divided by its factor of repetition,
+    another multiplied (Keskar et al. 2019, arXiv:1909.05858); then what is to subtract is
+    subtracted.
 
     logits: [rows, vocab], written.
     rows, tokens: int64 [changes], which logits; no pair may come twice. Out of range: IndexError on
@@ -231,19 +232,19 @@ def sample(
 ) -> None:
     """Draws a token from every row of logits.
 
-    A draw is a function of the row, its parameters, its seed and its count, and of nothing else: not
-    of other rows, threads or instruction sets but for what they round differently. In float32, with
-    z = (max - logit) / temperature and weights exp(-z):
+    A draw is a function of the row, its parameters, its seed and its count, and of nothing else:
+    not of other rows or of threads. Devices and instruction sets differ by rounding only. In
+    float32, with z = (max - logit) / temperature and weights exp(-z):
 
     * top-k keeps the tokens whose z is at most the k-th least;
     * top-p (Holtzman et al. 2019, arXiv:1904.09751) keeps those of them before which, in order of
       z, less than p of their mass lies;
     * min-p (Nguyen et al. 2024, arXiv:2407.01082) keeps the tokens that weigh at least min_p;
-    * a number that is uniform in [0, 1), SplitMix64's hash of seed and count, falls into the stretch
-      of one of them in the cumulative distribution, in the order of ids.
+    * a number that is uniform in [0, 1), SplitMix64's hash of seed and count, falls into the
+      stretch of one of them in the cumulative distribution, in the order of ids.
 
-    Tokens of equal z are kept or dropped together. One with a weight below 2**-32 is never drawn, nor
-    is NaN or -inf; of a row with nothing else, token 0 is. Where there is +inf, it is drawn.
+    Tokens of equal z are kept or dropped together. One with a weight below 2**-32 is never drawn,
+    nor is NaN or -inf; of a row with nothing else, token 0 is. Where there is +inf, it is drawn.
 
     out: int64 [rows], written.
     logits: [rows, vocab], not written; any stride between rows.
