@@ -70,8 +70,15 @@ struct Row {
   float most[kSegments];  // the largest logit of each segment
   u64 kept[kSegments];    // the mass of the tokens in it that may be drawn
 
-  float z(float x) const { return (max - x) * inverse; }
-  Floats z(Floats x) const { return (max - x) * inverse; }
+  // 0 for +inf too; NaN stays, and is neither above nor below anything.
+  float z(float x) const {
+    const float z = (max - x) * inverse;
+    return z < 0.0f ? 0.0f : z;
+  }
+  Floats z(Floats x) const {
+    const Floats z = (max - x) * inverse;
+    return z < 0.0f ? Floats{} : z;
+  }
 
   // Calls body(first token, x, slot) for the vectors of a segment; slot as in for_lanes.
   template <typename Body>

@@ -62,7 +62,11 @@ struct Row {
   float max;      // the largest logit
   float inverse;  // of the temperature
 
-  __device__ float z(float x) const { return (max - x) * inverse; }
+  // 0 for +inf too; NaN stays, and is neither above nor below anything.
+  __device__ float z(float x) const {
+    const float z = (max - x) * inverse;
+    return z < 0.0f ? 0.0f : z;
+  }
 
   // The dtype is a branch here and no template parameter: kernels that read only parts of a row
   // again are compiled once.
