@@ -204,6 +204,39 @@ PyObject* plan_attention(PyObject* args_tuple) {
                integer(counts.prefill_tiles));
 }
 
+PyObject* penalize(PyObject* tuple) {
+  const Arguments args("penalize", tuple, 5, "logits, rows, tokens, repetition, subtract");
+  const Tensor logits = args.tensor(0, "logits");
+  const Tensor rows = args.tensor(1, "rows");
+  const Tensor tokens = args.tensor(2, "tokens");
+  const Tensor repetition = args.tensor(3, "repetition");
+  const Tensor subtract = args.tensor(4, "subtract");
+  ops::penalize(logits, rows, tokens, repetition, subtract);
+  return none();
+}
+
+PyObject* sample(PyObject* tuple) {
+  const Arguments args("sample", tuple, 9,
+                       "out, logits, temperatures, top_k, top_p, min_p, seeds, draws, workspace");
+  const char* names[] = {"temperatures", "top_k", "top_p", "min_p", "seeds", "draws", "workspace"};
+  const Tensor out = args.tensor(0, "out");
+  const Tensor logits = args.tensor(1, "logits");
+  Tensor tensors[7];
+  const Tensor* given[7] = {};
+  for (Py_ssize_t i = 0; i < 7; ++i) {
+    if (args.object(i + 2) == py_none) continue;
+    tensors[i] = args.tensor(i + 2, names[i]);
+    given[i] = &tensors[i];
+  }
+  ops::sample(out, logits, {given[0], given[1], given[2], given[3], given[4], given[5], given[6]});
+  return none();
+}
+
+PyObject* sample_workspace_size(PyObject* tuple) {
+  const Arguments args("sample_workspace_size", tuple, 2, "rows, vocab");
+  return integer(ops::sample_workspace_size(args.integer(0, "rows"), args.integer(1, "vocab")));
+}
+
 PyObject* cpu_isa(PyObject* tuple) {
   const Arguments args("cpu_isa", tuple, 0, "");
   return text(cpu::kernels().isa);
@@ -285,6 +318,13 @@ PyMethodDef methods[] = {
     {"plan_attention", method<plan_attention>, METH_VARARGS,
      "plan_attention(items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks)"
      "\n\n-> (decode_blocks, prefill_first, prefill_tiles). See vllm.ops.plan_attention."},
+    {"penalize", method<penalize>, METH_VARARGS,
+     "penalize(logits, rows, tokens, repetition, subtract)\n\nSee vllm.ops.penalize."},
+    {"sample", method<sample>, METH_VARARGS,
+     "sample(out, logits, temperatures, top_k, top_p, min_p, seeds, draws, workspace)\n\n"
+     "See vllm.ops.sample."},
+    {"sample_workspace_size", method<sample_workspace_size>, METH_VARARGS,
+     "sample_workspace_size(rows, vocab)\n\nSee vllm.ops.sample_workspace_size."},
     {"cpu_isa", method<cpu_isa>, METH_VARARGS,
      "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'."},
     {"cpu_threads", method<cpu_threads>, METH_VARARGS, "Threads that a CPU op may use."},

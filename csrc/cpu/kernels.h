@@ -8,7 +8,8 @@
 namespace vllm::cpu {
 
 // Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
-// embedding, the cache writes and the embedding, tokens * kv_heads for attention.
+// embedding, the cache writes and the embedding, tokens * kv_heads for attention, changes for
+// the penalties, rows for sampling.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
@@ -22,6 +23,8 @@ struct Kernels {
   Kernel<ReshapeAndCacheParams> reshape_and_cache[kFloatTypes];
   Kernel<EmbeddingParams> embedding[kFloatTypes];
   Kernel<PagedAttentionParams> paged_attention[kFloatTypes];
+  Kernel<PenalizeParams> penalize[kFloatTypes];
+  Kernel<SampleParams> sample[kFloatTypes];
 };
 
 // The largest head of paged_attention and rotary_and_cache.

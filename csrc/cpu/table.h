@@ -14,8 +14,10 @@
 #include "cpu/embedding.h"
 #include "cpu/isa.h"
 #include "cpu/norm.h"
+#include "cpu/penalties.h"
 #include "cpu/rotary.h"
 #include "cpu/rotary_and_cache.h"
+#include "cpu/sampling.h"
 
 namespace vllm::cpu {
 namespace {
@@ -29,7 +31,9 @@ constexpr Kernels kernels_named(const char* isa) {
           {rotary_and_cache<float>, rotary_and_cache<Half>, rotary_and_cache<BFloat16>},
           {reshape_and_cache<float>, reshape_and_cache<Half>, reshape_and_cache<BFloat16>},
           {embedding<float>, embedding<Half>, embedding<BFloat16>},
-          {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>}};
+          {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>},
+          {penalize<float>, penalize<Half>, penalize<BFloat16>},
+          {sample<float>, sample<Half>, sample<BFloat16>}};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import List, Optional
 from typing import Sequence as SequenceOf
 
@@ -22,7 +23,6 @@ class SamplingTensorBuilder:
         self._vocab_size = vocab_size
         self._device = device
         self._seqs: List[Sequence] = []
-        self._random: List[Sequence] = []
         self._lasting = SamplingTensors()
         self._any_changes = False
 
@@ -31,39 +31,26 @@ class SamplingTensorBuilder:
         if seqs != self._seqs:
             self._seqs = list(seqs)
             self._lasting = self._build_lasting(self._seqs)
-        lasting = self._lasting
         changes = self._build_changes(seqs) if self._any_changes else None
-        if lasting.random_rows is None:
-            return SamplingTensors(changes=changes)
-        return SamplingTensors(
-            lasting.random_rows,
-            lasting.temperatures,
-            lasting.top_k,
-            lasting.top_p,
-            lasting.min_p,
-            lasting.seeds,
-            self._integers([seq.num_output_tokens for seq in self._random]),
-            changes,
-        )
+        draws = None
+        if self._lasting.temperatures is not None:
+            draws = self._integers([seq.num_output_tokens for seq in seqs])
+        return replace(self._lasting, draws=draws, changes=changes)
 
     def _build_lasting(self, seqs: SequenceOf[Sequence]) -> SamplingTensors:
         self._any_changes = any(s.params.has_penalties or s.params.min_tokens for s in seqs)
-        rows = [row for row, seq in enumerate(seqs) if not seq.params.is_greedy]
-        self._random = [seqs[row] for row in rows]
-        if not rows:
+        params = [seq.params for seq in seqs]
+        if all(p.is_greedy for p in params):
             return SamplingTensors()
-        params = [seq.params for seq in self._random]
-        vocab_size = self._vocab_size
-        top_k = [p.top_k if 0 < p.top_k < vocab_size else vocab_size for p in params]
+        top_k = [p.top_k if 0 < p.top_k < self._vocab_size else 0 for p in params]
         top_p = [p.top_p for p in params]
         min_p = [p.min_p for p in params]
         return SamplingTensors(
-            random_rows=self._integers(rows),
-            temperatures=self._reals([p.temperature for p in params]),
-            top_k=self._integers(top_k) if min(top_k) < vocab_size else None,
+            temperatures=self._reals([0.0 if p.is_greedy else p.temperature for p in params]),
+            top_k=self._integers(top_k) if any(top_k) else None,
             top_p=self._reals(top_p) if min(top_p) < 1 else None,
-            min_p=self._reals(min_p) if max(min_p) > 0 else None,
-            seeds=self._integers([seq.seed for seq in self._random]),
+            min_p=self._reals(min_p) if any(min_p) else None,
+            seeds=self._integers([seq.seed for seq in seqs]),
         )
 
     def _build_changes(self, seqs: SequenceOf[Sequence]) -> Optional[LogitChanges]:

@@ -41,6 +41,13 @@ _SCHEMAS = {
         "int sliding_window, float soft_cap, Tensor? items, Tensor(b!)? arrivals, "
         "Tensor(c!)? partials, int decode_blocks, int prefill_first, int prefill_tiles) -> ()"
     ),
+    "penalize": (
+        "(Tensor(a!) logits, Tensor rows, Tensor tokens, Tensor repetition, Tensor subtract) -> ()"
+    ),
+    "sample": (
+        "(Tensor(a!) out, Tensor logits, Tensor? temperatures, Tensor? top_k, Tensor? top_p, "
+        "Tensor? min_p, Tensor? seeds, Tensor? draws, Tensor(b!)? workspace) -> ()"
+    ),
 }
 
 _library: Optional[torch.library.Library] = None  # its operators live as long as it does

@@ -1,0 +1,279 @@
+// Which tokens of a row may be drawn, without sorting it: a block of threads works on one row.
+//
+// What has been noted of each block of tokens bounds how unlikely a token may be; the few that lie
+// within the bounds are listed and sorted. Where they are too many, a histogram of the row narrows
+// the bounds first.
+#pragma once
+
+#include "sampling_row.cuh"
+
+namespace vllm {
+
+constexpr unsigned kRowThreads = 1024;
+constexpr unsigned kListed = 1024;  // tokens that are sorted; a power of 2
+constexpr unsigned kBins = 4096;    // of the histogram
+constexpr int kBinBits = 15;        // at most: 256 bins for each power of 2
+constexpr float kNothing = -1.0f;   // less than any z
+constexpr float kHorizon = 23.0f;   // where weights are below 2^-32
+
+// Tokens whose z lies in a range that holds the one that is looked for.
+struct Candidates {
+  u64 sorted[kListed];  // z as its bits, then the token
+  u64 mass[kListed];    // of the tokens up to each, in that order
+  unsigned bins[kBins];
+  unsigned count;
+  unsigned low_bin, bin, high_bin;
+  unsigned found;
+};
+
+__device__ inline float z_of(u64 entry) {
+  return __uint_as_float(static_cast<unsigned>(entry >> 32));
+}
+__device__ inline unsigned token_of(u64 entry) { return static_cast<unsigned>(entry); }
+
+// Numbers the z of tokens in order, from 0 for kNothing.
+__device__ inline unsigned ordinal(float z) { return z < 0.0f ? 0 : __float_as_uint(z) + 1; }
+__device__ inline float z_at(unsigned n) { return n == 0 ? kNothing : __uint_as_float(n - 1); }
+
+// Lists the tokens with low < z <= high, and notes in each block the mass of those with z <= low.
+// The list overflows where it would be longer than kListed: then the notes are not complete.
+struct Collected {
+  u64 count, mass;  // of the tokens with z <= low
+  unsigned listed;
+};
+__device__ inline Collected collect(const Row& row, float low, float high, Candidates& c) {
+  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  __syncthreads();
+  if (threadIdx.x == 0) c.count = 0;
+  __syncthreads();
+
+  unsigned count = 0;
+  u64 mass = 0;  // in lane 0
+  for (unsigned b = warp; b < row.num_blocks; b += kRowThreads / 32) {
+    u64 kept = 0;
+    if (row.z(row.blocks[b].max) <= high) {
+      float x[kHeld];
+      row.load(b, x);
+      float sum = 0.0f;
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; ++i) {
+        const float z = row.z(x[i]);
+        if (z <= low) {
+          sum += weight(z);
+          ++count;
+        }
+        const bool listed = z > low && z <= high;
+        const unsigned lanes = __ballot_sync(kFullWarp, listed);
+        if (lanes == 0) continue;
+        unsigned first = 0;
+        if (lane == 0) first = atomicAdd(&c.count, __popc(lanes));
+        const unsigned place =
+            __shfl_sync(kFullWarp, first, 0) + __popc(lanes & ((1u << lane) - 1));
+        if (listed && place < kListed) {
+          c.sorted[place] = static_cast<u64>(__float_as_uint(z)) << 32 | Row::token(b, i);
+        }
+      }
+      kept = fixed(warp_sum(sum));
+      // One lane's look decides for all of them.
+      const unsigned so_far = *static_cast<volatile unsigned*>(&c.count);
+      if (__shfl_sync(kFullWarp, so_far, 0) > kListed) break;
+    }
+    if (lane == 0) {
+      row.blocks[b].kept = kept;
+      mass += kept;
+    }
+  }
+  __syncthreads();
+  return {block_scan(count).total, block_scan(mass).total, c.count};
+}
+
+// Narrows (low, high] to a part in which the measure of all tokens up to z reaches `target`: their
+// number or, by mass, their mass, of which `total` is the most there can be.
+__device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 total, float& low,
+                              float& high, Candidates& c) {
+  const unsigned bottom = ordinal(low), top = ordinal(high);
+  int shift = 0;
+  while (shift < kBinBits && (top - bottom - 1) >> shift >= kBins) ++shift;
+  // A mass in a bin is a whole number of units, of which there can be 2^31; cutting it short loses
+  // less than one for each token.
+  const float vocab = static_cast<float>(row.vocab);
+  const float most = fminf(static_cast<float>(total), vocab * weight(fmaxf(low, 0.0f)) * 0x1p32f);
+  const float units = by_mass ? 0x1p63f / most : 0.0f;
+  const u64 slack = by_mass ? row.vocab : 0;
+
+  __syncthreads();
+  for (unsigned i = threadIdx.x; i < kBins; i += kRowThreads) c.bins[i] = 0;
+  if (threadIdx.x == 0) c.low_bin = c.bin = c.high_bin = kBins - 1;
+  __syncthreads();
+  u64 below = 0;
+  for (unsigned b = threadIdx.x / 32; b < row.num_blocks; b += kRowThreads / 32) {
+    if (!(row.z(row.blocks[b].max) <= high)) continue;
+    float x[kHeld], mass = 0.0f;
+    row.load(b, x);
+#pragma unroll
+    for (unsigned i = 0; i < kHeld; ++i) {
+      const float z = row.z(x[i]);
+      if (z <= low) {
+        mass += weight(z);
+        if (!by_mass) ++below;
+      } else if (z <= high) {
+        const unsigned bin = (top - ordinal(z)) >> shift;  // from the top, where it must be fine
+        const unsigned measure = by_mass ? static_cast<unsigned>(weight(z) * units) : 1;
+        atomicAdd(&c.bins[kBins - 1 - min(bin, kBins - 1)], measure);
+      }
+    }
+    mass = warp_sum(mass);
+    if (by_mass && threadIdx.x % 32 == 0) below += fixed(mass);
+  }
+  below = block_scan(below).total;
+  if (below >= target) {  // by what rounds differently: nothing is left to look at
+    high = low;
+    return;
+  }
+  target -= below;
+  if (by_mass) target = static_cast<u64>(static_cast<float>(target) * (units * 0x1p-32f));
+
+  constexpr unsigned kEach = kBins / kRowThreads;
+  u64 sum = 0;
+  for (unsigned i = 0; i < kEach; ++i) sum += c.bins[threadIdx.x * kEach + i];
+  u64 before = block_scan(sum).before;
+  for (unsigned i = 0; i < kEach; ++i) {
+    const unsigned bin = threadIdx.x * kEach + i;
+    const u64 reached = before + c.bins[bin];
+    const auto crosses = [&](u64 level) {
+      return reached >= level && (before < level || bin == 0);
+    };
+    if (crosses(target > slack ? target - slack : 0)) c.low_bin = bin;
+    if (crosses(target)) c.bin = bin;
+    if (crosses(target + slack)) c.high_bin = bin;
+    before = reached;
+  }
+  __syncthreads();
+  unsigned first = c.low_bin, last = c.high_bin;
+  if (first == 0 && last == kBins - 1) first = last = c.bin;  // no narrower: go by the best guess
+  const unsigned width = (kBins - first) << shift;            // from its lower end to the top
+  if (first > 0 && top - bottom > width) low = z_at(top - width);
+  high = z_at(top - ((kBins - 1 - last) << shift));
+}
+
+// Sorts the list by z, then by token, and sums its masses.
+__device__ inline void sort(Candidates& c, unsigned listed) {
+  unsigned size = 2;
+  while (size < listed) size *= 2;
+  const unsigned i = threadIdx.x;
+  if (i >= listed && i < size) c.sorted[i] = ~0ull;
+  // Bitonic: runs of `run` in alternating directions, merged at distances that halve.
+  for (unsigned run = 2; run <= size; run *= 2) {
+    for (unsigned distance = run / 2; distance > 0; distance /= 2) {
+      __syncthreads();
+      const unsigned other = i ^ distance;
+      if (i < size && other > i) {
+        const u64 a = c.sorted[i], b = c.sorted[other];
+        if ((a > b) == ((i & run) == 0)) {
+          c.sorted[i] = b;
+          c.sorted[other] = a;
+        }
+      }
+    }
+  }
+  __syncthreads();
+  const u64 mass = i < listed ? fixed(weight(z_of(c.sorted[i]))) : 0;
+  const u64 before = block_scan(mass).before;
+  if (i < listed) c.mass[i] = before + mass;
+  __syncthreads();
+}
+
+// The index of the first thread for which `is_found`; `otherwise` where there is none.
+__device__ inline unsigned first_thread(bool is_found, unsigned otherwise, Candidates& c) {
+  __syncthreads();
+  if (threadIdx.x == 0) c.found = otherwise;
+  __syncthreads();
+  const unsigned lanes = __ballot_sync(kFullWarp, is_found);
+  if (lanes != 0 && threadIdx.x % 32 == 0) {
+    atomicMin(&c.found, threadIdx.x + __ffs(static_cast<int>(lanes)) - 1);
+  }
+  __syncthreads();
+  return c.found;
+}
+
+// At least k tokens have a z up to this, for as many blocks have such a token.
+__device__ inline float bound_of_count(const Row& row, u64 k) {
+  if (k > row.num_blocks || row.num_blocks > kRowThreads) return kHorizon;
+  const bool has_block = threadIdx.x < row.num_blocks;
+  const unsigned mine = has_block ? ordinal(row.z(row.blocks[threadIdx.x].max)) : 0xffffffffu;
+  unsigned bound = 0;
+  for (unsigned bit = 1u << 30; bit > 0; bit /= 2) {
+    const unsigned tried = bound + bit - 1;
+    if (__syncthreads_count(has_block && mine <= tried) < k) bound += bit;
+  }
+  return fminf(z_at(bound), kHorizon);
+}
+
+// Less than 1 - p of the mass lies beyond, even if every token had the weight of this z.
+__device__ inline float bound_of_mass(const Row& row, float p, u64 total) {
+  const float rest = (1.0f - p) * (static_cast<float>(total) * 0x1p-32f);
+  return fminf(logf(static_cast<float>(row.vocab) / rest) + 0.01f, kHorizon);
+}
+
+__device__ inline u64 part_of(u64 total, float p) {
+  const u64 part = static_cast<u64>(static_cast<double>(p) * static_cast<double>(total));
+  return part > 0 ? part : 1;
+}
+
+// The largest z that may be drawn, by top-k (below 1: none) and top-p (1: none); notes in each
+// block the mass of what is kept. `total`: the mass of the row, for top-p without top-k.
+__device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u64 total,
+                                 Candidates& c) {
+  const float least = min_p > 0.0f ? fmaxf(-logf(min_p), 0.0f) : kHorizon;
+  bool by_mass = k == 0;
+  float limit = kHorizon, low = kNothing;
+  unsigned listed = 0;
+  if (k > 0 || p < 1.0f) {
+    u64 target = by_mass ? part_of(total, p) : k;
+    float high = by_mass ? bound_of_mass(row, p, total) : bound_of_count(row, k);
+    for (;;) {
+      Collected below = collect(row, low, high, c);
+      while (below.listed > kListed) {
+        narrow(row, by_mass, target, total, low, high, c);
+        if (ordinal(high) - ordinal(low) == 1) low = high;  // equal tokens, all kept
+        below = collect(row, low, high, c);
+      }
+      listed = below.listed;
+      sort(c, listed);
+
+      const unsigned i = threadIdx.x;
+      const bool in_list = i < listed;
+      const u64 reached = by_mass ? below.mass + (in_list ? c.mass[i] : 0) : below.count + i + 1;
+      const unsigned last = first_thread(in_list && reached >= target, listed, c);
+      const bool is_below = (by_mass ? below.mass : below.count) >= target;
+      limit = is_below ? low : last < listed ? z_of(c.sorted[last]) : high;
+      if (by_mass || !(p < 1.0f)) break;
+
+      // Top-p among what top-k keeps, which the list and what lies below it hold.
+      const unsigned after = first_thread(in_list && z_of(c.sorted[i]) > limit, listed, c);
+      total = below.mass + (after > 0 ? c.mass[after - 1] : 0);
+      target = part_of(total, p);
+      if (target > below.mass) {
+        const bool enough = i < after && below.mass + c.mass[i] >= target;
+        const unsigned end = first_thread(enough, after, c);
+        if (end < after) limit = z_of(c.sorted[end]);
+        break;
+      }
+      by_mass = true;
+      high = low;
+      low = kNothing;
+    }
+  }
+  limit = fminf(limit, least);
+  if (limit < low || (k == 0 && !(p < 1.0f))) {  // min-p alone, or below what was listed
+    listed = collect(row, limit, limit, c).listed;
+  }
+  if (threadIdx.x < listed && z_of(c.sorted[threadIdx.x]) <= limit) {
+    const u64 entry = c.sorted[threadIdx.x];
+    atomicAdd(&row.blocks[token_of(entry) / kBlock].kept, fixed(weight(z_of(entry))));
+  }
+  __syncthreads();
+  return limit;
+}
+
+}  // namespace vllm
