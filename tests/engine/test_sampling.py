@@ -25,7 +25,7 @@ def changes_of(tensors):
 
 def test_greedy_rows_need_nothing(builder, make_sequence):
     tensors = builder.build([make_sequence([1], temperature=0) for _ in range(3)])
-    assert tensors.random_rows is None
+    assert tensors.temperatures is None
     assert tensors.changes is None
 
 
@@ -33,13 +33,13 @@ def test_only_what_somebody_asks_for_becomes_a_tensor(builder, make_sequence):
     greedy, plain = make_sequence([1], temperature=0), make_sequence([1], temperature=0.5)
     cut = make_sequence([1], top_k=7, top_p=0.5, seed=3)
     tensors = builder.build([greedy, plain])
-    assert tensors.random_rows.tolist() == [1]
-    assert tensors.temperatures.tolist() == [0.5]
+    assert tensors.temperatures.tolist() == [0.0, 0.5]
     assert (tensors.top_k, tensors.top_p, tensors.min_p) == (None, None, None)
     tensors = builder.build([cut, greedy, plain])
-    assert tensors.random_rows.tolist() == [0, 2]
-    assert tensors.top_k.tolist() == [7, VOCAB]
-    assert tensors.top_p.tolist() == [0.5, 1.0]
+    assert tensors.temperatures.tolist() == [1.0, 0.0, 0.5]
+    assert tensors.seeds.tolist() == [cut.seed, greedy.seed, plain.seed]
+    assert tensors.top_k.tolist() == [7, 0, 0]
+    assert tensors.top_p.tolist() == [0.5, 1.0, 1.0]
     assert tensors.min_p is None
 
 

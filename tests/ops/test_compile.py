@@ -95,6 +95,18 @@ def paged_arguments() -> dict:
     }
 
 
+def sampling_arguments() -> dict:
+    """Two rows; a change in each; the second is greedy."""
+    integers, reals = torch.arange(2), torch.tensor([0.5, 0.0])
+    return {
+        "penalize": (torch.randn(2, 8), integers, integers, torch.full((2,), 2.0), reals),
+        "sample": (
+            *(torch.zeros(2, dtype=torch.int64), torch.randn(2, 8)),
+            *(reals, None, torch.tensor([0.9, 0.8]), None, integers, integers, None),
+        ),
+    }
+
+
 def test_the_schemas_hold():
     """torch's own check: what is declared as written, and only that, is written."""
     values = arguments()
@@ -106,6 +118,7 @@ def test_the_schemas_hold():
         "rotary_embedding": (values["positions"], values["x"], None, 32, values["cache"], True),
         "embedding": (torch.empty(3, WIDTH), torch.tensor([1, 0, 5]), values["x"]),
         **paged_arguments(),
+        **sampling_arguments(),
     }.items():
         torch.library.opcheck(
             getattr(torch.ops.vllm, name).default, args, test_utils=["test_schema"]
