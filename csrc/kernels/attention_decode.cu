@@ -280,8 +280,8 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
         scores[i] = seen ? scoring(scores[i]) : lowest_score();
       }
       sums.weigh(scores);
-      const unsigned weights0 = transpose_matrix(pack_pair<T>(scores[0], scores[1]));
-      const unsigned weights1 = transpose_matrix(pack_pair<T>(scores[2], scores[3]));
+      const unsigned weights0 = transpose_matrix(from_floats<T>(scores[0], scores[1]));
+      const unsigned weights1 = transpose_matrix(from_floats<T>(scores[2], scores[3]));
 #pragma unroll
       for (int tile = 0; tile < kHead / 16; ++tile) {
         unsigned matrices[4];

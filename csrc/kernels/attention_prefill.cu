@@ -158,10 +158,10 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
     }
 #pragma unroll
     for (int n = 0; n < kKeys / 16; ++n) {
-      const unsigned weights[4] = {pack_pair<T>(scores[2 * n][0], scores[2 * n][1]),
-                                   pack_pair<T>(scores[2 * n][2], scores[2 * n][3]),
-                                   pack_pair<T>(scores[2 * n + 1][0], scores[2 * n + 1][1]),
-                                   pack_pair<T>(scores[2 * n + 1][2], scores[2 * n + 1][3])};
+      const unsigned weights[4] = {from_floats<T>(scores[2 * n][0], scores[2 * n][1]),
+                                   from_floats<T>(scores[2 * n][2], scores[2 * n][3]),
+                                   from_floats<T>(scores[2 * n + 1][0], scores[2 * n + 1][1]),
+                                   from_floats<T>(scores[2 * n + 1][2], scores[2 * n + 1][3])};
 #pragma unroll
       for (int d = 0; d < kHead / 16; ++d) {
         // Values as the second operand: matrices (keys, elements) (0, 0), (1, 0), (0, 1), (1, 1).

@@ -42,7 +42,7 @@ __device__ void load_block(const T* logits, unsigned vocab, bool packs, unsigned
     if (packs && first + kBlock <= vocab) {
       const Pack<T, kPack> pack = load<T, kPack>(logits + token);
 #pragma unroll
-      for (unsigned j = 0; j < kPack; ++j) x[i + j] = to_float(pack.values[j]);
+      for (unsigned j = 0; j < kPack; ++j) x[i + j] = pack.get(j);
     } else {
       for (unsigned j = 0; j < kPack; ++j) {
         x[i + j] = token + j < vocab ? to_float(logits[token + j]) : negative_infinity();

@@ -28,28 +28,6 @@ __device__ inline float exp2_fast(float x) {
   return result;
 }
 
-// Two numbers rounded and side by side, `low` in the lower half.
-template <typename T>
-__device__ unsigned pack_pair(float low, float high) {
-  const T a = from_float<T>(low), b = from_float<T>(high);
-  return static_cast<unsigned>(a.bits) | static_cast<unsigned>(b.bits) << 16;
-}
-
-#if __CUDA_ARCH__ >= 800
-template <>
-__device__ inline unsigned pack_pair<BFloat16>(float low, float high) {
-  unsigned result;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  return result;
-}
-template <>
-__device__ inline unsigned pack_pair<Half>(float low, float high) {
-  unsigned result;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  return result;
-}
-#endif
-
 #if __CUDA_ARCH__ >= 750
 
 // Four 8 x 8 matrices of 16-bit elements: lane l passes the address of row l % 8 of matrix l / 8.

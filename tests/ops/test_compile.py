@@ -57,7 +57,8 @@ def test_a_compiled_block_is_one_graph_with_the_same_results(backend):
 
 
 def test_every_op_has_a_schema():
-    assert set(ops.tracing._SCHEMAS) == set(ops.__all__)
+    planning = {"AttentionPlan", "plan_attention"}  # on the host, before a step
+    assert set(ops.tracing._SCHEMAS) == set(ops.__all__) - planning
 
 
 def test_errors_come_through():
