@@ -1,5 +1,6 @@
 // silu(x) * y over rows that hold x and y side by side: blocks along x take rows, along y parts of
 // a row.
+#include "early_launch.cuh"
 #include "float_types.cuh"
 #include "params.h"
 
@@ -16,6 +17,7 @@ __device__ float silu(float x) {
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N>
 __device__ void silu_and_mul(const SiluAndMulParams& params) {
+  wait_for_kernels_before();
   const unsigned step = gridDim.y * blockDim.x * N;
   const unsigned width = static_cast<unsigned>(params.width);
 

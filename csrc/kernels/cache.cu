@@ -1,6 +1,7 @@
 // Copies that choose their rows: new keys and values into the slots of a paged cache, and the
 // embeddings of tokens. The bits are copied, so an element is known by its size alone.
 #include "cache_slots.cuh"
+#include "early_launch.cuh"
 #include "float_types.cuh"
 #include "params.h"
 
@@ -9,6 +10,7 @@ namespace vllm {
 // A block per token. N: elements of a pack; it divides head_size.
 template <typename Bits, int N>
 __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
+  wait_for_kernels_before();
   const unsigned packs = static_cast<unsigned>(p.head_size) / N;  // of one head
   const unsigned heads = static_cast<unsigned>(p.kv_heads);
 
@@ -34,6 +36,7 @@ __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
 // Blocks along x take tokens, along y parts of a row. N: elements of a pack; it divides the width.
 template <typename Bits, int N>
 __device__ void embedding(const EmbeddingParams& p) {
+  wait_for_kernels_before();
   constexpr unsigned kHeld = 4;  // packs that a thread has asked for at once
   const unsigned width = static_cast<unsigned>(p.width);
   const unsigned step = gridDim.y * blockDim.x * N;

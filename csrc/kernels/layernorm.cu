@@ -4,6 +4,7 @@
 // Each thread keeps its first packs of the row in registers between the two passes (the sum of
 // squares, then the scaling), so most rows are read from memory once. It asks for all of them, and
 // for their weights, before it needs the first.
+#include "early_launch.cuh"
 #include "float_types.cuh"
 #include "params.h"
 #include "reduce.cuh"
@@ -41,6 +42,7 @@ __device__ Pack<T, N> scaled(const Pack<T, N>& pack, float scale, const Pack<T, 
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N, bool kAdd>
 __device__ void rms_norm(const RmsNormParams& params) {
+  wait_for_kernels_before();
   const bool is_whole_block = params.row_bits == kWholeBlock;
   const unsigned lanes = is_whole_block ? blockDim.x : 1u << params.row_bits;
   const unsigned rows_here = is_whole_block ? 1 : blockDim.x >> params.row_bits;

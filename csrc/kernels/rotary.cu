@@ -5,6 +5,7 @@
 // A token whose position is out of range gets NaN where it would be rotated, and nothing is read
 // for it; one whose slot is out of range is not written to the cache.
 #include "cache_slots.cuh"
+#include "early_launch.cuh"
 #include "float_types.cuh"
 #include "params.h"
 #include "reduce.cuh"
@@ -152,6 +153,7 @@ struct Token {
 // kWrites: there is a cache, and there may be norms; without, query and key are rotated in place.
 template <typename T, int N, bool kNeox, bool kWrites>
 __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
+  wait_for_kernels_before();
   using PairsOf = Pairs<T, N, kNeox>;
   const unsigned half = static_cast<unsigned>(p.rotary_size / 2);
   const unsigned rotary_size = static_cast<unsigned>(p.rotary_size);

@@ -33,9 +33,10 @@ void run_embedding_on_cuda(const EmbeddingParams& p, const Tensor& table) {
   const i64 loads = vectors ? p.width * size / 16 : p.width;
   const i64 in_block = kThreads * kHeld;
   const i64 parts = std::min((loads + in_block - 1) / in_block, kMaxGridY);
-  run_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0],
-              {grid_x(p.tokens), static_cast<unsigned>(parts), block_threads(loads, kThreads)}, p,
-              table);
+  run_on_cuda(
+      cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0],
+      early_grid(grid_x(p.tokens), static_cast<unsigned>(parts), block_threads(loads, kThreads)), p,
+      table);
 }
 
 }  // namespace

@@ -34,6 +34,11 @@ inline unsigned grid_x(i64 items) {
   return static_cast<unsigned>(std::min<i64>(items, 2147483647));
 }
 
+// A grid of a kernel that waits by itself for the kernels before it.
+inline cuda::Grid early_grid(unsigned x, unsigned y, unsigned threads) {
+  return {x, y, threads, 0, true};
+}
+
 // Whole warps for `work` items, at most `limit` threads.
 inline unsigned block_threads(i64 work, i64 limit) {
   return static_cast<unsigned>(std::min((work + 31) / 32 * 32, limit));

@@ -26,11 +26,12 @@ cuda::Grid choose_grid(RmsNormParams& params, i64 packs) {
   const i64 full = (packs + held - 1) / held;  // threads, if each holds all it can
   if (full > 32) {
     params.row_bits = kWholeBlock;
-    return {grid_x(params.rows), 1, block_threads(params.rows < kManyRows ? packs : full, 1024)};
+    return early_grid(grid_x(params.rows), 1,
+                      block_threads(params.rows < kManyRows ? packs : full, 1024));
   }
   while ((1 << params.row_bits) < full) ++params.row_bits;
   const i64 rows_in_block = kShortRowThreads >> params.row_bits;
-  return {grid_x((params.rows + rows_in_block - 1) / rows_in_block), 1, kShortRowThreads};
+  return early_grid(grid_x((params.rows + rows_in_block - 1) / rows_in_block), 1, kShortRowThreads);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ void run_cache_write_on_cuda(const ReshapeAndCacheParams& p, const Tensor& key) 
   const bool vectors = packs_cache_write(p, p.head_size, size);
   const i64 loads = p.kv_heads * (vectors ? p.head_size * size / 16 : p.head_size);
   run_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0],
-              {grid_x(p.tokens), 1, block_threads(loads, kThreads)}, p, key);
+              early_grid(grid_x(p.tokens), 1, block_threads(loads, kThreads)), p, key);
 }
 
 }  // namespace

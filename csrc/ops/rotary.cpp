@@ -92,9 +92,10 @@ void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& 
   const i64 lanes = i64{1} << p.head_bits;
   const i64 turns = (heads * lanes + kThreads - 1) / kThreads;
   auto& kernels = writes_cache ? and_cache_kernels : p.is_neox != 0 ? neox_kernels : gptj_kernels;
-  run_on_cuda(kernels[float_index(query.dtype)][vectors ? 1 : 0],
-              {grid_x(p.tokens), 1, block_threads((heads + turns - 1) / turns * lanes, kThreads)},
-              p, query);
+  run_on_cuda(
+      kernels[float_index(query.dtype)][vectors ? 1 : 0],
+      early_grid(grid_x(p.tokens), 1, block_threads((heads + turns - 1) / turns * lanes, kThreads)),
+      p, query);
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ void run_silu_on_cuda(const SiluAndMulParams& params, const Tensor& input) {
   const i64 parts = std::min((turns + kThreads - 1) / kThreads, kMaxGridY);
   const unsigned threads = block_threads((turns + parts - 1) / parts, kThreads);
   run_on_cuda(cuda_kernels[float_index(input.dtype)][vectors ? 1 : 0],
-              {grid_x(params.rows), static_cast<unsigned>(parts), threads}, params, input);
+              early_grid(grid_x(params.rows), static_cast<unsigned>(parts), threads), params,
+              input);
 }
 
 }  // namespace

@@ -51,6 +51,8 @@ Driver open_driver() {
   VLLM_FIND(cuGetErrorName);
   VLLM_FIND(cuGetErrorString);
 #undef VLLM_FIND
+  driver.cuLaunchKernelEx =
+      reinterpret_cast<decltype(driver.cuLaunchKernelEx)>(dlsym(library, "cuLaunchKernelEx"));
   return driver;
 }
 

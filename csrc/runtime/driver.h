@@ -16,6 +16,22 @@ using Module = struct CUmod_st*;
 using Function = struct CUfunc_st*;
 using Stream = struct CUstream_st*;
 
+// As CUlaunchAttribute and CUlaunchConfig, with the one attribute that we set.
+struct LaunchAttribute {
+  int id;
+  int unused;
+  int value;
+  int rest[15];
+};
+struct LaunchConfig {
+  unsigned grid_x, grid_y, grid_z;
+  unsigned block_x, block_y, block_z;
+  unsigned shared_bytes;
+  Stream stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
 // The functions that we call, by the names that libcuda.so.1 exports. Signatures: cuda.h, 11.8.
 struct Driver {
   Result (*cuInit)(unsigned flags);
@@ -35,6 +51,8 @@ struct Driver {
   Result (*cuLaunchKernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                            unsigned block_x, unsigned block_y, unsigned block_z,
                            unsigned shared_bytes, Stream stream, void** params, void** extra);
+  Result (*cuLaunchKernelEx)(const LaunchConfig* config, Function function, void** params,
+                             void** extra);  // null before CUDA 11.8
   Result (*cuThreadExchangeStreamCaptureMode)(int* mode);
   Result (*cuGetErrorName)(Result result, const char** name);
   Result (*cuGetErrorString)(Result result, const char** text);

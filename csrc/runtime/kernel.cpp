@@ -18,6 +18,10 @@ constexpr int kJitErrorLogSize = 6;             // CU_JIT_ERROR_LOG_BUFFER_SIZE_
 constexpr int kMaxDynamicShared = 8;            // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 constexpr unsigned kDefaultShared = 48 * 1024;  // what a block may have without being asked for
 
+// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+constexpr int kLaunchEarly = 6;
+constexpr int kEarlyInGraphs = 12030;  // the first driver that also captures it
+
 struct LoadedModule {
   int device;
   std::string file;
@@ -106,6 +110,13 @@ const LoadedModule& load_file(int index, const std::string& file) {
   return modules().back();
 }
 
+// The instructions that a kernel waits with came with compute capability 9.0.
+bool can_launch_early(int index) {
+  static const int version = driver_version();
+  return version >= kEarlyInGraphs && driver().cuLaunchKernelEx != nullptr &&
+         code_arch(index).major >= 9;
+}
+
 }  // namespace
 
 const Arch& code_arch(int index) {
@@ -144,8 +155,13 @@ void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void
     function = load(device_index, grid.shared);
     cached.store(function, std::memory_order_release);
   }
-  const Result result = driver().cuLaunchKernel(function, grid.x, grid.y, 1, grid.threads, 1, 1,
-                                                grid.shared, stream, arguments, nullptr);
+  LaunchAttribute attribute{kLaunchEarly, 0, 1, {}};
+  const LaunchConfig config{grid.x, grid.y,      1,      grid.threads, 1,
+                            1,      grid.shared, stream, &attribute,   1};
+  const Result result = grid.early && can_launch_early(device_index)
+                            ? driver().cuLaunchKernelEx(&config, function, arguments, nullptr)
+                            : driver().cuLaunchKernel(function, grid.x, grid.y, 1, grid.threads, 1,
+                                                      1, grid.shared, stream, arguments, nullptr);
   if (result != 0) {
     fail(result, "cuLaunchKernel",
          concat(": kernel ", name_, " of ", file_, ", grid ", grid.x, " x ", grid.y, ", ",

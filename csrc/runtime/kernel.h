@@ -10,11 +10,15 @@
 
 namespace vllm::cuda {
 
+// early: the kernel may be launched while the one before it in the stream still runs, for it waits
+// by itself before it touches memory (csrc/kernels/early_launch.cuh). Where code or driver cannot,
+// it is launched as any other.
 struct Grid {
   unsigned x;
   unsigned y;
   unsigned threads;     // in a block
   unsigned shared = 0;  // bytes of dynamic shared memory; for one kernel and device always the same
+  bool early = false;
 };
 
 // One __global__ function of one file of csrc/kernels, on every device. A static object: it keeps
