@@ -11,6 +11,7 @@
 // the end of an item the warps' results are added up; where several blocks share its keys, the last
 // of them to be done adds up theirs (as in Flash-Decoding, Dao et al. 2023).
 #include "attention_item.cuh"
+#include "early_launch.cuh"
 #include "tensor_core.cuh"
 
 namespace vllm {
@@ -225,6 +226,7 @@ __device__ void finish_item(const AttentionLaunchParams& p, const AttentionItem&
 
 template <typename T, int kHead>
 __device__ void paged_decode(const AttentionLaunchParams& p) {
+  wait_for_kernels_before();
   using Reader = ChunkReader<T, kHead>;
   using Rows = typename Reader::Rows;
   extern __shared__ __align__(128) unsigned char shared[];

@@ -4,6 +4,7 @@
 // A warp takes 32 keys at a time, one a lane, for 8 rows: the lane computes its key's scores by
 // itself, and the warp then adds up the values, with the elements of a head spread over the lanes.
 #include "attention_item.cuh"
+#include "early_launch.cuh"
 #include "reduce.cuh"
 
 namespace vllm {
@@ -146,6 +147,7 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
 // The list of items of a block.
 template <typename T>
 __device__ void paged_decode(const AttentionLaunchParams& p) {
+  wait_for_kernels_before();
   __shared__ PlainShared shared;
   for (int index = blockIdx.x; index >= 0;) {
     const AttentionItem item = read_item(p.items, index);
@@ -160,6 +162,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 // One item, for the KV head blockIdx.y, in parts of 8 rows.
 template <typename T>
 __device__ void paged_prefill(const AttentionLaunchParams& p) {
+  wait_for_kernels_before();
   __shared__ PlainShared shared;
   const AttentionItem item = read_item(p.items, blockIdx.x);
   for (int row = 0; row < item.rows; row += kDecodeRows) {

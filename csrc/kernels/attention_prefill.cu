@@ -5,6 +5,7 @@
 // each other, so that grouped heads read keys and values once. Tiles of keys and values go through
 // shared memory, the next ones copied while these are multiplied.
 #include "attention_item.cuh"
+#include "early_launch.cuh"
 #include "tensor_core.cuh"
 
 namespace vllm {
@@ -36,6 +37,7 @@ __device__ void copy_tile(const PagedAttentionParams& p, const int* table, const
 
 template <typename T, int kHead>
 __device__ void paged_prefill(const AttentionLaunchParams& p) {
+  wait_for_kernels_before();
   using Rows = SharedRows<kHead>;
   constexpr int kKeys = prefill_keys(kHead);
   constexpr int kTileBytes = kKeys * Rows::kPitch;

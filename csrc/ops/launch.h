@@ -35,8 +35,8 @@ inline unsigned grid_x(i64 items) {
 }
 
 // A grid of a kernel that waits by itself for the kernels before it.
-inline cuda::Grid early_grid(unsigned x, unsigned y, unsigned threads) {
-  return {x, y, threads, 0, true};
+inline cuda::Grid early_grid(unsigned x, unsigned y, unsigned threads, unsigned shared = 0) {
+  return {x, y, threads, shared, true};
 }
 
 // Whole warps for `work` items, at most `limit` threads.

@@ -130,14 +130,14 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   const Choice choice = choose(params, query.dtype, query.device_index);
   if (plan->decode_blocks > 0) {
     run_on_cuda(choice.kernels->decode,
-                {grid_x(plan->decode_blocks), 1, kAttentionThreads, choice.decode_shared}, launch,
-                query);
+                early_grid(grid_x(plan->decode_blocks), 1, kAttentionThreads, choice.decode_shared),
+                launch, query);
   }
   if (plan->prefill_tiles > 0) {
     launch.items += plan->prefill_first;
     run_on_cuda(choice.kernels->prefill,
-                {grid_x(plan->prefill_tiles), static_cast<unsigned>(params.kv_heads),
-                 kAttentionThreads, choice.prefill_shared},
+                early_grid(grid_x(plan->prefill_tiles), static_cast<unsigned>(params.kv_heads),
+                           kAttentionThreads, choice.prefill_shared),
                 launch, query);
   }
 }
