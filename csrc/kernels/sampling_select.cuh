@@ -203,6 +203,7 @@ __device__ inline float bound_of_count(const Row& row, u64 k) {
   const bool has_block = threadIdx.x < row.num_blocks;
   const unsigned mine = has_block ? ordinal(row.z(row.blocks[threadIdx.x].max)) : 0xffffffffu;
   unsigned bound = 0;
+#pragma unroll 1
   for (unsigned bit = 1u << 30; bit > 0; bit /= 2) {
     const unsigned tried = bound + bit - 1;
     if (__syncthreads_count(has_block && mine <= tried) < k) bound += bit;
