@@ -25,7 +25,7 @@ from typing import Any, Callable, Dict, List
 import torch
 from host_overhead import commit, machine
 
-from vllm import SamplingParams, _C
+from vllm import _C, SamplingParams
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.model_runner import ModelRunner
 from vllm.engine.sampling import SamplingTensorBuilder

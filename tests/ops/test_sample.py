@@ -108,7 +108,7 @@ TRUNCATIONS = [
 ]
 
 
-@pytest.mark.parametrize("vocab", VOCABS[1::2] + [33_000])
+@pytest.mark.parametrize("vocab", [*VOCABS[1::2], 33_000])
 @pytest.mark.parametrize("truncation", TRUNCATIONS, ids=lambda each: "+".join(each))
 def test_truncation(kind, vocab, truncation, strided):
     # Each way meets flat and sharp logits, with ties and without.
