@@ -14,6 +14,7 @@ machine disturbs them little; written to cpu_step_overhead.json beside this file
 from __future__ import annotations
 
 import json
+import os
 import random
 import statistics
 import time
@@ -22,8 +23,9 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
 
 import torch
+from host_overhead import commit, machine
 
-from vllm import SamplingParams
+from vllm import _C, SamplingParams
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.model_runner import ModelRunner
 from vllm.engine.sampling import SamplingTensorBuilder
@@ -72,9 +74,14 @@ def median_ms(
 
 def main() -> None:
     torch.set_num_threads(1)
+    os.environ["VLLM_CPU_THREADS"] = "1"
     greedy = SamplingParams(temperature=0)
     scheduler = running(greedy, 32000)
-    figures: Dict[str, Any] = {"sequences": SEQUENCES}
+    figures: Dict[str, Any] = {
+        "commit": commit(),
+        "machine": {**machine(), "isa": _C.cpu_isa()},
+        "sequences": SEQUENCES,
+    }
     figures["schedule and update"] = median_ms(lambda: step(scheduler))
     chunks = scheduler.schedule()
     model = SimpleNamespace(config=SimpleNamespace(vocab_size=32000))
@@ -83,8 +90,11 @@ def main() -> None:
     kinds = {
         "greedy": greedy,
         "temperature": SamplingParams(temperature=0.8),
+        "min-p": SamplingParams(temperature=0.8, min_p=0.05),
+        "top-k": SamplingParams(temperature=0.8, top_k=50),
         "top-p": SamplingParams(temperature=0.8, top_p=0.9),
         "top-k and top-p": SamplingParams(temperature=0.8, top_p=0.9, top_k=50),
+        "greedy with penalties": SamplingParams(temperature=0, repetition_penalty=1.1),
     }
     for vocab_size in (32000, 151936):
         logits = torch.randn(SEQUENCES, vocab_size, generator=torch.Generator().manual_seed(0)) * 4
@@ -99,8 +109,10 @@ def main() -> None:
                 ),
             }
         figures[f"sampler, vocabulary of {vocab_size}"] = parts
-    print(json.dumps(figures, indent=1))
-    Path(__file__).with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures, indent=1, ensure_ascii=False))
+    Path(__file__).with_suffix(".json").write_text(
+        json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 if __name__ == "__main__":

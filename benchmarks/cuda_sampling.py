@@ -15,11 +15,11 @@ peer that is missing, or fails on a row, is named with the reason.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple
 
@@ -34,7 +34,7 @@ from cuda_sampling_cases import (
     make_set,
     vllm_sample,
 )
-from cuda_timing import Call, Replay, Sets, Tensors, ceilings, commit, machine, number_of_sets
+from cuda_timing import Replay, Sets, Tensors, ceilings, commit, machine, number_of_sets
 
 OURS = "vllm"
 ROUNDS = 21
@@ -73,7 +73,7 @@ def cases() -> Iterator[Case]:
                 yield Case(how, torch.float32, rows, 128256, "flat")
 
 
-def left_in(each: Tensors, name: str, call: Any) -> Any:
+def left_in(name: str, call: Any, each: Tensors) -> Any:
     """Runs a call, and keeps where its tokens will be after each replay."""
     tokens = call(each)
     each["tokens " + name] = tokens
@@ -155,9 +155,8 @@ def measure(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Di
     replays: Dict[str, Replay] = {}
     failed: Dict[str, str] = {}
     for name, call in contenders(case, missing, compiled).items():
-        keeping: Call = functools.partial(left_in, name=name, call=call)
         try:
-            replays[name] = Replay(keeping, sets)
+            replays[name] = Replay(partial(left_in, name, call), sets)
         except Exception as error:  # a peer's
             if name == OURS:
                 raise

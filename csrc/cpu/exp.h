@@ -19,17 +19,9 @@ inline Floats times_power_of_2(Floats x, Floats n) {
 #endif
 }
 
-// Within 1.01 units in the last place of e^x, as all floats were seen to be; 0 below -104, infinity
-// above 88.73, NaN for NaN.
-inline Floats exp(Floats x) {
-  // Beyond these the result is 0 or infinite anyway. Comparisons let NaN pass through.
-  x = x > 89.0f ? broadcast(89.0f) : x;
-  x = x < -105.0f ? broadcast(-105.0f) : x;
-
-  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer. ln 2 is taken in
-  // two parts, the first of 15 bits, so that n times it is exact.
-  const Floats shift = broadcast(0x1.8p23f);
-  const Floats n = multiply_add(x, broadcast(0x1.715476p0f), shift) - shift;
+// e^(x - n ln 2), in [0.7, 1.42], for the whole number n that is nearest to x / ln 2. ln 2 is taken
+// in two parts, the first of 15 bits, so that n times it is exact.
+inline Floats exp_of_rest(Floats x, Floats n) {
   const Floats r =
       multiply_add(n, broadcast(-0x1.7f7d1cp-20f), multiply_add(n, broadcast(-0x1.62e4p-1f), x));
 
@@ -39,8 +31,20 @@ inline Floats exp(Floats x) {
   p = multiply_add(p, r, broadcast(0x1.5558f2p-5f));
   p = multiply_add(p, r, broadcast(0x1.555492p-3f));
   p = multiply_add(p, r, broadcast(0x1.fffffcp-2f));
-  const Floats fraction = multiply_add(p, r * r, r) + 1.0f;
-  return times_power_of_2(fraction, n);
+  return multiply_add(p, r * r, r) + 1.0f;
+}
+
+// Within 1.01 units in the last place of e^x, as all floats were seen to be; 0 below -104, infinity
+// above 88.73, NaN for NaN.
+inline Floats exp(Floats x) {
+  // Beyond these the result is 0 or infinite anyway. Comparisons let NaN pass through.
+  x = x > 89.0f ? broadcast(89.0f) : x;
+  x = x < -105.0f ? broadcast(-105.0f) : x;
+
+  // Adding 1.5 * 2^23 rounds to an integer.
+  const Floats shift = broadcast(0x1.8p23f);
+  const Floats n = multiply_add(x, broadcast(0x1.715476p0f), shift) - shift;
+  return times_power_of_2(exp_of_rest(x, n), n);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ inline i64 draw(const Row<T>& row, float limit, unsigned u) {
   // Relative to the maximum of the segment, weights are whole numbers of enough bits.
   const auto for_weights = [&](auto body) {
     row.for_segment(segment, [&](i64 first, Floats x, int) {
-      const Floats w = weight((row.most[segment] - x) * row.inverse) * 0x1p23f;
+      const Floats w = weight(row.below(row.most[segment], x)) * 0x1p23f;
       body(first, __builtin_convertvector(row.z(x) <= limit ? w : Floats{}, Ints));
     });
   };

@@ -16,11 +16,15 @@ constexpr float kNothing = -1.0f;            // less than any z
 constexpr float kHorizon = 23.0f;            // where weights are below 2^-32
 constexpr int kSegments = 1024;
 
-// exp(-z), where NaN gives 0 and what is infinitely likely 1.
+// exp(-z) for z >= 0, within 2 units in the last place; less than 2^-100 for NaN and from 80 on.
+// Where results are neither subnormal nor infinite, half of what exp does can be left out.
 inline Floats weight(Floats z) {
-  const Floats w = exp(-z);
-  const Floats number = w > 0.0f ? w : Floats{};
-  return number < 1.0f ? number : broadcast(1.0f);
+  const Floats x = -(z < 80.0f ? z : broadcast(80.0f));
+  const Floats shift = broadcast(0x1.8p23f);
+  const Floats shifted = multiply_add(x, broadcast(0x1.715476p0f), shift);  // n, in its last bits
+  const Floats fraction = exp_of_rest(x, shifted - shift);
+  return reinterpret_cast<Floats>(reinterpret_cast<Words>(fraction) +
+                                  (reinterpret_cast<Words>(shifted) << 23));
 }
 
 // A sum of weights as a whole number of 2^-32: such sums do not depend on their order.
@@ -71,14 +75,12 @@ struct Row {
   u64 kept[kSegments];    // the mass of the tokens in it that may be drawn
 
   // 0 for +inf too; NaN stays, and is neither above nor below anything.
-  float z(float x) const {
-    const float z = (max - x) * inverse;
-    return z < 0.0f ? 0.0f : z;
-  }
-  Floats z(Floats x) const {
-    const Floats z = (max - x) * inverse;
+  Floats below(float most, Floats x) const {
+    const Floats z = (most - x) * inverse;
     return z < 0.0f ? Floats{} : z;
   }
+  Floats z(Floats x) const { return below(max, x); }
+  float z(float x) const { return (max - x) * inverse; }  // of a maximum
 
   // Calls body(first token, x, slot) for the vectors of a segment; slot as in for_lanes.
   template <typename Body>

@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kListed = 4096;
 constexpr int kBins = 4096;
-constexpr int kBinBits = 15;  // at most: 256 bins for each power of 2
+constexpr float kFirstLook = 7.0f;  // up to which z to look for the end of a nucleus at first
+constexpr int kBinBits = 15;        // at most: 256 bins for each power of 2
 
 struct Candidate {
   float z;
@@ -201,17 +202,20 @@ template <typename T>
 inline float truncate(Row<T>& row, u64 k, float p, float min_p, Candidates& c) {
   const bool by_list = k > 0 || p < 1.0f;
   bool by_mass = k == 0;
-  float limit = kHorizon, low = kNothing, high = kHorizon;
+  float limit = kHorizon, low = kNothing, bound = kHorizon;
   u64 target = k;
   if (k > 0) {
-    high = bound_of_count(row, k, c);
+    bound = bound_of_count(row, k, c);
   } else if (by_list) {
     const u64 total = weigh(row);
     target = part_of(total, p);
     // Less than 1 - p of the mass lies beyond, even if every token had the weight of this z.
     const float rest = (1.0f - p) * static_cast<float>(static_cast<i64>(total)) * 0x1p-32f;
-    high = z_of_weight(rest / static_cast<float>(row.vocab) * 0.99f);
+    bound = z_of_weight(rest / static_cast<float>(row.vocab) * 0.99f);
   }
+  // Most nuclei end long before the bound.
+  bool first_look = by_mass && bound > kFirstLook;
+  float high = first_look ? kFirstLook : bound;
   while (by_list) {
     while (!collect(row, low, high, c)) {
       narrow(row, by_mass, target, low, high, c);
@@ -219,6 +223,11 @@ inline float truncate(Row<T>& row, u64 k, float p, float min_p, Candidates& c) {
     }
     const u64 below = by_mass ? c.mass : c.count;
     limit = below >= target ? low : select(c, by_mass, target - below, high);
+    if (first_look && limit == high && high < bound) {  // perhaps none reaches it
+      first_look = false;
+      high = bound;
+      continue;
+    }
     if (by_mass || !(p < 1.0f)) break;
 
     // Top-p among what top-k keeps, which the list and what lies below it hold.

@@ -93,7 +93,7 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
     // Not from the first-level cache: atomics have changed it elsewhere.
     return truncated ? __ldcg(&block.kept) : fixed(block.mass * weight(row.z(block.max)));
   };
-  const unsigned each = (row.num_blocks + kRowThreads - 1) / kRowThreads;
+  const unsigned each = (row.num_blocks + blockDim.x - 1) / blockDim.x;
   const unsigned begin = min(threadIdx.x * each, row.num_blocks);
   const unsigned end = min(begin + each, row.num_blocks);
   u64 sum = 0;
@@ -112,6 +112,7 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
   return threadIdx.x < 32 ? draw_in_block(row, chosen, limit, rest, mass) : 0;
 }
 
+// Blocks of kRowThreads; of fewer, where no row is truncated.
 __device__ inline void pick(const SampleParams& p) {
   __shared__ Candidates candidates;
   Row row;
@@ -127,7 +128,7 @@ __device__ inline void pick(const SampleParams& p) {
 
     float most = negative_infinity();
     unsigned where = 0;
-    for (unsigned b = threadIdx.x; b < row.num_blocks; b += kRowThreads) {
+    for (unsigned b = threadIdx.x; b < row.num_blocks; b += blockDim.x) {
       const float max = row.blocks[b].max;
       if (max > most) {
         most = max;
@@ -155,7 +156,7 @@ __device__ inline void pick(const SampleParams& p) {
       if (truncated) {
         u64 total = 0;
         if (k == 0 && top_p < 1.0f) {
-          for (unsigned b = threadIdx.x; b < row.num_blocks; b += kRowThreads) {
+          for (unsigned b = threadIdx.x; b < row.num_blocks; b += blockDim.x) {
             const SampleBlock& block = row.blocks[b];
             total += fixed(block.mass * weight(row.z(block.max)));
           }

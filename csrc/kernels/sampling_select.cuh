@@ -13,6 +13,7 @@ constexpr unsigned kRowThreads = 1024;
 constexpr unsigned kListed = 1024;  // tokens that are sorted; a power of 2
 constexpr unsigned kBins = 4096;    // of the histogram
 constexpr int kBinBits = 15;        // at most: 256 bins for each power of 2
+constexpr float kFirstLook = 7.0f;  // up to which z to look for the end of a nucleus at first
 constexpr float kNothing = -1.0f;   // less than any z
 constexpr float kHorizon = 23.0f;   // where weights are below 2^-32
 
@@ -202,6 +203,7 @@ __device__ inline float bound_of_count(const Row& row, u64 k) {
   const bool has_block = threadIdx.x < row.num_blocks;
   const unsigned mine = has_block ? ordinal(row.z(row.blocks[threadIdx.x].max)) : 0xffffffffu;
   unsigned bound = 0;
+#pragma unroll 1
   for (unsigned bit = 1u << 30; bit > 0; bit /= 2) {
     const unsigned tried = bound + bit - 1;
     if (__syncthreads_count(has_block && mine <= tried) < k) bound += bit;
@@ -230,7 +232,10 @@ __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u6
   unsigned listed = 0;
   if (k > 0 || p < 1.0f) {
     u64 target = by_mass ? part_of(total, p) : k;
-    float high = by_mass ? bound_of_mass(row, p, total) : bound_of_count(row, k);
+    const float bound = by_mass ? bound_of_mass(row, p, total) : bound_of_count(row, k);
+    // Most nuclei end long before the bound.
+    bool first_look = by_mass && bound > kFirstLook;
+    float high = first_look ? kFirstLook : bound;
     for (;;) {
       Collected below = collect(row, low, high, c);
       while (below.listed > kListed) {
@@ -247,6 +252,11 @@ __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u6
       const unsigned last = first_thread(in_list && reached >= target, listed, c);
       const bool is_below = (by_mass ? below.mass : below.count) >= target;
       limit = is_below ? low : last < listed ? z_of(c.sorted[last]) : high;
+      if (first_look && !is_below && last == listed) {
+        first_look = false;
+        high = bound;
+        continue;
+      }
       if (by_mass || !(p < 1.0f)) break;
 
       // Top-p among what top-k keeps, which the list and what lies below it hold.

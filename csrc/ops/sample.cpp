@@ -10,7 +10,8 @@ namespace {
 constexpr const char* kOp = "sample";
 constexpr i64 kSummarizeThreads = 256;
 constexpr i64 kTokensPerSummary = kSummarizeThreads / 32 * 2 * kSampleBlock;  // of a thread block
-constexpr i64 kRowThreads = 1024;  // as in sampling_select.cuh
+constexpr unsigned kRowThreads = 1024;  // as in sampling_select.cuh
+constexpr unsigned kDrawThreads = 256;  // where there is nothing to select
 
 cuda::Kernel summarize_kernels[kFloatTypes] = {
     {"sampling", "sample_summarize_f32"},
@@ -55,7 +56,8 @@ void run_sample_on_cuda(const SampleParams& params, const Tensor& logits) {
               {grid_x(params.rows), static_cast<unsigned>(std::min<i64>(parts, 65535)),
                static_cast<unsigned>(kSummarizeThreads)},
               params, logits);
-  run_on_cuda(pick_kernel, {grid_x(params.rows), 1, static_cast<unsigned>(kRowThreads)}, params,
+  const bool truncates = params.top_k || params.top_p || params.min_p;
+  run_on_cuda(pick_kernel, {grid_x(params.rows), 1, truncates ? kRowThreads : kDrawThreads}, params,
               logits);
 }
 

@@ -74,7 +74,7 @@ def test_ends_are_forbidden_until_min_tokens(builder, make_sequence):
     seq = make_sequence(
         [1, 4], eos_token_ids=[4], stop_token_ids=[6], min_tokens=1, repetition_penalty=2.0
     )
-    forbidden = (1.0, float("inf"))
+    forbidden = (2.0, float("inf"))
     # Token 4 is also penalised, for the prompt has it: one change per token, and this one wins.
     assert changes_of(builder.build([seq])) == {
         (0, 1): (2.0, 0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from typing import List, Optional
 from typing import Sequence as SequenceOf
@@ -54,35 +55,36 @@ class SamplingTensorBuilder:
         )
 
     def _build_changes(self, seqs: SequenceOf[Sequence]) -> Optional[LogitChanges]:
-        rows: List[int] = []
-        tokens: List[int] = []
-        repetition: List[float] = []
-        subtract: List[float] = []
-        for row, seq in enumerate(seqs):
-            params = seq.params
+        """There may be hundreds of tokens to each sequence: none is touched in Python."""
+        tokens = array("q")
+        uses = array("f")  # of each token in the output; infinite where it is forbidden
+        lengths: List[int] = []
+        for seq in seqs:
+            counts = seq.token_counts or {}
             forbidden = frozenset() if seq.may_end else seq.ending_token_ids()
-            counts = seq.token_counts
-            if counts is not None:
-                penalised = [token for token in counts if token not in forbidden]
-                rows += [row] * len(penalised)
-                tokens += penalised
-                repetition += [params.repetition_penalty] * len(penalised)
-                presence, frequency = params.presence_penalty, params.frequency_penalty
-                subtract += [
-                    presence + frequency * counts[token] if counts[token] else 0.0
-                    for token in penalised
-                ]
-            rows += [row] * len(forbidden)
-            tokens += forbidden
-            repetition += [1.0] * len(forbidden)
-            subtract += [float("inf")] * len(forbidden)
-        if not rows:
+            if forbidden:
+                counts = {token: n for token, n in counts.items() if token not in forbidden}
+            tokens.extend(counts)
+            tokens.extend(forbidden)
+            uses.extend(counts.values())
+            uses.extend([float("inf")] * len(forbidden))
+            lengths.append(len(counts) + len(forbidden))
+        if not tokens:
             return None
+        repeats = torch.tensor(lengths)
+        used = torch.frombuffer(uses, dtype=torch.float32)
+
+        def of_each(values: List[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32).repeat_interleave(repeats)
+
+        presence = of_each([seq.params.presence_penalty for seq in seqs])
+        frequency = of_each([seq.params.frequency_penalty for seq in seqs])
+        subtract = torch.where(used > 0, presence + frequency * used, 0.0)
         return LogitChanges(
-            self._integers(rows),
-            self._integers(tokens),
-            self._reals(repetition),
-            self._reals(subtract),
+            torch.arange(len(seqs)).repeat_interleave(repeats).to(self._device),
+            torch.frombuffer(tokens, dtype=torch.int64).to(self._device),
+            of_each([seq.params.repetition_penalty for seq in seqs]).to(self._device),
+            subtract.masked_fill_(used.isinf(), float("inf")).to(self._device),
         )
 
     def _integers(self, values: List[int]) -> torch.Tensor:
