@@ -15,7 +15,7 @@ NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0
 
-.PHONY: nightly test browser gates format lock clean
+.PHONY: nightly test cibuildwheel browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -24,6 +24,10 @@ test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
 	$(RUN) -m ci install-built
 	$(RUN) -m pytest
+
+# The same wheel from PyPA's tool, in a container; the extension has to have the same bits.
+cibuildwheel: $(VENV)/ci.stamp
+	$(RUN) -m ci cibuildwheel $(if $(CI),--if-possible)
 
 # The page is tested in a real one. Without root its tests say why they were skipped.
 browser:
@@ -44,7 +48,7 @@ format: $(VENV)/test.stamp
 
 # Pins the newest versions that the .in files allow, for every Python from 3.9 on.
 lock: $(VENV)/ci.stamp
-	for name in ci test; do \
+	for name in ci test cibuildwheel; do \
 	  $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.9 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	    requirements/$$name.in -o requirements/$$name.txt || exit 1; \
