@@ -27,7 +27,7 @@ test: $(VENV)/test.stamp browser gates
 
 # The same wheel from PyPA's tool, in a container; the extension has to have the same bits.
 cibuildwheel: $(VENV)/ci.stamp
-	$(RUN) -m ci cibuildwheel $(if $(CI),--if-possible)
+	$(RUN) -m ci cibuildwheel $(if $(PYPA_IMAGE),--pypa-image) $(if $(IF_POSSIBLE),--if-possible)
 
 # The page is tested in a real one. Without root its tests say why they were skipped.
 browser:

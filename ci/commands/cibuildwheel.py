@@ -61,19 +61,17 @@ def run(args: argparse.Namespace) -> int:
         results = dict.fromkeys(tested, "passed in the container")
     different = wheels.differences(host, wheel)
 
-    table = Table("", "result")
-    table.add_row("wheel", f"{wheel.path.name}, {wheel.size:,} bytes")
+    table = Table("python", "result")
     for python, result in results.items():
-        table.add_row(f"python {python}", result)
-    table.add_row("vllm/_C.abi3.so, host", host.native[EXTENSION])
-    table.add_row("vllm/_C.abi3.so, container", wheel.native[EXTENSION])
-    alike = f"{len(host.native)} files, all with the same bits"
-    table.add_row("native files", "different: " + ", ".join(different) if different else alike)
+        table.add_row(python, result)
     console.print(table)
+    console.print(f"{wheel.path.name}, {wheel.size:,} bytes", highlight=False)
+    for place_of_build, built in (("host", host), ("container", wheel)):
+        digest = built.native[names.LIBRARY]
+        console.print(f"{names.LIBRARY}, {place_of_build:9}  sha256 {digest}", highlight=False)
+    alike = f"the same bits in all {len(host.native)} native files"
+    console.print(f"different: {', '.join(different)}" if different else alike)
     return 1 if different else 0
-
-
-EXTENSION = "vllm/_C.abi3.so"
 
 
 def _place(pypa_image: bool, repo: Path, console: Console) -> Place:
