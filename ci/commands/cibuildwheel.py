@@ -1,4 +1,4 @@
-"""``python -m ci cibuildwheel``: this commit's wheel as cibuildwheel makes it, beside the host's."""
+"""``python -m ci cibuildwheel``: this commit's wheel by cibuildwheel, beside the host's."""
 
 from __future__ import annotations
 

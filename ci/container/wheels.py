@@ -1,4 +1,4 @@
-"""Runs cibuildwheel on a commit, tries its wheel on more Pythons, and compares it with the host's."""
+"""Runs cibuildwheel, tries its wheel on more Pythons, and compares it with the host's."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def collect(cells: Path, names: Iterable[str], out: Path) -> list[Path]:
     if missing:
         raise IncompleteSet(
             f"not below {cells}: {', '.join(missing)}",
-            means="a machine that builds a part of the set has not delivered, or was another commit",
+            means="a machine that builds a part of the set has not delivered, or built another",
             do="build the missing variants of this commit (--variant), and collect again",
         )
     for name, paths in found.items():
