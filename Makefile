@@ -37,6 +37,7 @@ reproducible: $(VENV)/ci.stamp
 
 # The op tests with one wheel under the oldest and newest torch: gigabytes of downloads.
 test-torch: $(VENV)/ci.stamp
+	$(RUN) -m ci build
 	$(RUN) -m ci test-torch
 
 # The page is tested in a real one. Without root its tests say why they were skipped.
