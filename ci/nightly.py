@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from rich.table import Table
 
 from ci import git, interpreters, serve, trial
-from ci.audit import AuditReport, audit
+from ci.audit import AuditReport, audit_all
 from ci.build import build
 from ci.build.donors import Bucket, Donors
 from ci.errors import CiError
@@ -48,8 +48,8 @@ def run(
             paths = build(repo, repo / WHEELHOUSE, commit=commit, donors=donors, console=console)
             wheels = [read(path) for path in paths]
         with stages.stage("audit"):
-            for wheel in wheels:
-                show(audit(wheel.path, matrix, repo), commit, console)
+            for report in audit_all(paths, matrix, repo):
+                show(report, commit, console)
     if commit.dirty:
         console.print("not published: these wheels hold changes that no commit has")
         return ()

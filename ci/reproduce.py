@@ -73,8 +73,8 @@ def places(image: str = "") -> list[Place]:
     return found
 
 
-def build(repo: Path, place: Place, environ: Mapping[str, str]) -> Outcome:
-    """Builds the commit checked out in `repo` at `place`, in a temporary folder.
+def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> Outcome:
+    """Builds `commit` of `repo` at `place`, in a temporary folder.
 
     environ: how to reach registries and podman; what places would share is left out of it.
     Raises ReproduceError with the last words of a build that failed.
@@ -83,7 +83,8 @@ def build(repo: Path, place: Place, environ: Mapping[str, str]) -> Outcome:
         root = Path(temporary)
         root.chmod(0o755)
         clone, home = root / place.folder, root / f"home {place.name}".replace(" ", "-")
-        _run(["git", "clone", "--quiet", str(repo), str(clone)], root, environ)
+        _run(["git", "clone", "--quiet", "--no-checkout", str(repo), str(clone)], root, environ)
+        _run(["git", "checkout", "--quiet", commit], clone, environ)
         home.mkdir()
         python = _find_python(place, environ)
         if python is None:

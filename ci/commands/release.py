@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import git, matrix, release
-from ci.audit import audit
+from ci.audit import audit_all
 from ci.build import donors as lending
 from ci.build.donors import Bucket, Donors
 from ci.publish import plan, publish
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         reused = donors.used if donors else {}
         lending.write_loans(out, commit, reused)
     with stages.timed("audit"):
-        wheels = [audit(path, released, repo).wheel for path in paths]
+        wheels = [report.wheel for report in audit_all(paths, released, repo)]
     if not args.variant:
         paths = release.finish(
             repo, out, version, paths, commit=commit, key=key, console=console, stages=stages

@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
         name = image.ensure(repo, environ, console)
     except NoContainers as error:
         reason = error.what
-    outcomes = [_build(repo, place, environ, console) for place in reproduce.places(name)]
+    outcomes = [
+        _build(repo, commit.sha, place, environ, console) for place in reproduce.places(name)
+    ]
     if reason:
         outcomes.append(Outcome(Place("container", "", "3.9"), reason=reason))
     console.print(_table(outcomes))
@@ -46,13 +48,10 @@ def run(args: argparse.Namespace) -> int:
     return 1 if different else 0
 
 
-def _build(repo: Path, place: Place, environ: dict[str, str], console: Console) -> Outcome:
+def _build(repo: Path, commit: str, place: Place, environ: dict[str, str]) -> Outcome:
     if place.user and not reproduce.may_change_user():
         return Outcome(place, reason="only root may build as another user")
-    outcome = reproduce.build(repo, place, environ)
-    said = outcome.reason or f"{outcome.seconds:.0f} s"
-    console.print(f"{place.name}: {said}", highlight=False)
-    return outcome
+    return reproduce.build(repo, commit, place, environ)
 
 
 def _table(outcomes: list[Outcome]) -> Table:
