@@ -32,9 +32,7 @@ def run(args: argparse.Namespace) -> int:
         name = image.ensure(repo, environ, console)
     except NoContainers as error:
         reason = error.what
-    outcomes = [
-        _build(repo, commit.sha, place, environ, console) for place in reproduce.places(name)
-    ]
+    outcomes = [_build(repo, commit.sha, place, environ) for place in reproduce.places(name)]
     if reason:
         outcomes.append(Outcome(Place("container", "", "3.9"), reason=reason))
     console.print(_table(outcomes))
