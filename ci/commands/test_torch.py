@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
         if args.torch and trial.version not in args.torch:
             continue
         outcome = torches.run(trial, path.resolve(), Path.cwd())
-        failed = failed or not outcome.passed
+        if not outcome.passed:
+            failed = True
+            console.print(outcome.output, markup=False, highlight=False)
         table.add_row(trial.python, outcome.identity or trial.version, outcome.result)
         console.print(f"{trial.python}, {outcome.identity}: {outcome.result}", highlight=False)
     console.print(table)

@@ -36,6 +36,7 @@ class TorchOutcome:
     passed: bool
     identity: str  # torch, whether it has DLPack's table, vllm: as they say themselves
     result: str  # pytest's last line, or why there is none
+    output: str = ""  # all that pytest printed
 
 
 def run(trial: TorchTrial, wheel: Path, repo: Path) -> TorchOutcome:
@@ -57,7 +58,8 @@ def run(trial: TorchTrial, wheel: Path, repo: Path) -> TorchOutcome:
         identity = _must([str(python), "-c", IDENTITY], folder).strip()
         done = _start([str(python), "-m", "pytest", *TESTS], repo)
     lines = done.stdout.strip().splitlines()
-    return TorchOutcome(trial, done.returncode == 0, identity, lines[-1] if lines else "nothing")
+    last = lines[-1] if lines else "nothing"
+    return TorchOutcome(trial, done.returncode == 0, identity, last, done.stdout)
 
 
 def _requirements(trial: TorchTrial) -> list[str]:
