@@ -33,7 +33,8 @@ def test_cells_of_separate_clones_are_published_together_or_not_at_all(
 ) -> None:
     """The next commit, with the commands of .github/workflows/nightly.yml."""
     earlier, origin = git.read(built), clone(built, tmp_path / "origin")
-    (origin / "python" / "vllm" / "__init__.py").open("a").write("# Another line.\n")
+    with (origin / "python" / "vllm" / "__init__.py").open("a") as file:
+        file.write("# Another line.\n")
     commit(origin)
     cells, store = tmp_path / "cells", FolderStore(tmp_path / "bucket", durable=False)
     publisher = clone(origin, tmp_path / "publisher")
