@@ -32,7 +32,11 @@ def run(args: argparse.Namespace) -> int:
         name = image.ensure(repo, environ, console)
     except NoContainers as error:
         reason = error.what
-    outcomes = [_build(repo, commit.sha, place, environ) for place in reproduce.places(name)]
+    outcomes = []
+    for place in reproduce.places(name):
+        outcomes.append(_build(repo, commit.sha, place, environ))
+        said = outcomes[-1].reason or f"{outcomes[-1].seconds:.0f} s"
+        console.print(f"{place.name}, Python {place.python}: {said}", highlight=False)
     if reason:
         outcomes.append(Outcome(Place("container", "", "3.9"), reason=reason))
     console.print(_table(outcomes))
