@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ci import native
+from ci.__main__ import main
 from ci.container import image, podman, wheels
 from ci.container.podman import NoContainers
 from ci.container.wheels import Place
 from ci.matrix import Matrix
+from tests.ci.support.repository import commit, run
 from tests.ci.support.wheels import Factory
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +27,7 @@ def test_it_compiles_with_the_releases_compiler(the_matrix: Matrix) -> None:
     zig = Path("/opt/python/cp39-cp39/lib/python3.9/site-packages/ziglang/zig")
     defines = native.release_defines(the_matrix, Path("{project}"), zig)
     assert SETTINGS["config-settings"] == {f"cmake.define.{k}": v for k, v in defines.items()}
-    assert "--constraints {project}/requirements/ci.txt ziglang" in SETTINGS["before-build"]
+    assert "--constraints {project}/requirements/ci.txt " in SETTINGS["before-build"]
 
 
 def test_it_repairs_to_the_tag_of_the_matrix(the_matrix: Matrix) -> None:
@@ -66,6 +69,25 @@ def test_without_podman_and_without_root_the_reason_is_told(
     with pytest.raises(NoContainers, match="podman, runc, mmdebstrap not found") as caught:
         podman.prepare(tmp_path)
     assert "apt-get install" in caught.value.do
+
+
+def test_where_no_container_can_be_run_ci_says_why_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    git = shutil.which("git")
+    assert git is not None
+    (tmp_path / "bin" / "git").symlink_to(git)
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    run(repo, "init", "-q")
+    commit(repo, "one")
+    monkeypatch.chdir(repo)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert main(["cibuildwheel", "--if-possible"]) == 0
+    assert "cibuildwheel was not run: podman, runc, mmdebstrap not found" in capsys.readouterr().out
+    assert main(["cibuildwheel"]) == 1
+    assert "what to do" in capsys.readouterr().err
 
 
 def test_an_image_of_other_requirements_has_another_name() -> None:
