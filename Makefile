@@ -33,7 +33,7 @@ cibuildwheel: $(VENV)/ci.stamp
 
 # This commit built as other users, by other Pythons and in a container, without shared caches.
 reproducible: $(VENV)/ci.stamp
-	$(RUN) -m ci reproduce
+	$(RUN) -m ci reproduce --json benchmarks/reproducible.json
 
 # The op tests with one wheel under the oldest and newest torch: gigabytes of downloads.
 test-torch: $(VENV)/ci.stamp
