@@ -1,5 +1,7 @@
 # Two commands do everything: `make nightly` (a commit to installable wheels) and `make test`.
 #
+# `make cibuildwheel`, `make reproducible` and `make test-torch` prove what takes longer.
+#
 #   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
 #   ALLOW_DIRTY=1      build a tree with uncommitted changes, under a version that says so;
 #                      such wheels are audited but never published
@@ -15,7 +17,7 @@ NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0
 
-.PHONY: nightly test browser gates format lock clean
+.PHONY: nightly test cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -24,6 +26,19 @@ test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
 	$(RUN) -m ci install-built
 	$(RUN) -m pytest
+
+# The same wheel from PyPA's tool, in a container; the extension has to have the same bits.
+cibuildwheel: $(VENV)/ci.stamp
+	$(RUN) -m ci cibuildwheel $(if $(PYPA_IMAGE),--pypa-image) $(if $(IF_POSSIBLE),--if-possible)
+
+# This commit built as other users, by other Pythons and in a container, without shared caches.
+reproducible: $(VENV)/ci.stamp
+	$(RUN) -m ci reproduce --json benchmarks/reproducible.json
+
+# The op tests with one wheel under the oldest and newest torch: gigabytes of downloads.
+test-torch: $(VENV)/ci.stamp
+	$(RUN) -m ci build
+	$(RUN) -m ci test-torch
 
 # The page is tested in a real one. Without root its tests say why they were skipped.
 browser:
@@ -44,7 +59,7 @@ format: $(VENV)/test.stamp
 
 # Pins the newest versions that the .in files allow, for every Python from 3.9 on.
 lock: $(VENV)/ci.stamp
-	for name in ci test; do \
+	for name in ci test cibuildwheel; do \
 	  $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.9 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	    requirements/$$name.in -o requirements/$$name.txt || exit 1; \

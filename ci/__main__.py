@@ -6,7 +6,7 @@ import argparse
 import importlib
 import pkgutil
 import sys
-from typing import Optional, Sequence, cast
+from typing import Mapping, Optional, Sequence, cast
 
 from rich.console import Console
 
@@ -27,13 +27,18 @@ def find_commands() -> dict[str, Command]:
     }
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of the whole command line; `command` in its result names one of `commands`."""
     parser = argparse.ArgumentParser(prog="python -m ci", description=ci.__doc__)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands = find_commands()
     for name, command in commands.items():
         command.configure(subparsers.add_parser(name, help=command.HELP, description=command.HELP))
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    commands = find_commands()
+    args = make_parser(commands).parse_args(argv)
     try:
         return commands[args.command].run(args)
     except CiError as error:

@@ -61,6 +61,14 @@ class Cuda:
 
 
 @dataclass(frozen=True)
+class TorchTrial:
+    """A torch, and the Python to install it for, that the ops are tested with."""
+
+    version: str
+    python: str
+
+
+@dataclass(frozen=True)
 class Matrix:
     """All of `matrix.toml`."""
 
@@ -71,6 +79,7 @@ class Matrix:
     trial_pythons: tuple[str, ...]
     torch_python: str
     torch_version: str
+    torch_trials: tuple[TorchTrial, ...]
     platform_tag: str
     policy: str
     zig_target: str
@@ -116,6 +125,9 @@ def parse(table: dict[str, Any]) -> Matrix:
         trial_pythons=tuple(table["python"]["trial"]),
         torch_python=table["python"]["trial_with_torch"]["python"],
         torch_version=table["python"]["trial_with_torch"]["torch"],
+        torch_trials=tuple(
+            TorchTrial(entry["version"], entry["python"]) for entry in table["torch"]
+        ),
         platform_tag=table["platform"]["tag"],
         policy=table["platform"]["policy"],
         zig_target=table["platform"]["zig_target"],

@@ -8,6 +8,7 @@ from ci.matrix import Cuda, Matrix
 
 PROJECT = "vllm"
 NIGHTLY = "nightly"
+LIBRARY = "vllm/_C.abi3.so"  # in a wheel
 
 
 def wheel_name(version: str, python: str, abi: str, platform: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -13,37 +11,20 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from rich.table import Table
 
 from ci import git, interpreters, serve, trial
-from ci.audit import AuditReport, audit
+from ci.audit import AuditReport, audit_all
 from ci.build import build
 from ci.build.donors import Bucket, Donors
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import begin, fail, publish
+from ci.stages import Stages
 from ci.store import Store, open_store
 from ci.trial import Cell, Offer, Outcome, Status
 from ci.versions import SHA_DIGITS
 from ci.wheel.reader import WheelFile, read
 
 WHEELHOUSE = "wheelhouse"
-
-
-@dataclass
-class Stages:
-    """Times the stages of a run and announces each."""
-
-    console: Console
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.console.rule(f"[bold]{name}", align="left")
-        start = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - start
-
-    def summary(self) -> str:
-        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
 
 
 def run(
@@ -67,8 +48,8 @@ def run(
             paths = build(repo, repo / WHEELHOUSE, commit=commit, donors=donors, console=console)
             wheels = [read(path) for path in paths]
         with stages.stage("audit"):
-            for wheel in wheels:
-                show(audit(wheel.path, matrix, repo), commit, console)
+            for report in audit_all(paths, matrix, repo):
+                show(report, commit, console)
     if commit.dirty:
         console.print("not published: these wheels hold changes that no commit has")
         return ()

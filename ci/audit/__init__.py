@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ci.audit import contents, device_code, host_library, metadata, tree
@@ -10,7 +11,7 @@ from ci.audit.report import AuditReport
 from ci.matrix import Matrix
 from ci.wheel import reader
 
-__all__ = ["AuditError", "AuditReport", "audit"]
+__all__ = ["AuditError", "AuditReport", "audit", "audit_all"]
 
 
 def audit(path: Path, matrix: Matrix, repo: Path) -> AuditReport:
@@ -21,6 +22,21 @@ def audit(path: Path, matrix: Matrix, repo: Path) -> AuditReport:
     Raises BadWheel if the file is damaged or disagrees with itself, and AuditError with what else
     is wrong, each finding with the member, what was expected and what was found.
     """
+    return audit_all([path], matrix, repo)[0]
+
+
+def audit_all(paths: Iterable[Path], matrix: Matrix, repo: Path) -> list[AuditReport]:
+    """`audit` of each; what auditwheel and abi3audit say holds for all wheels of the same code."""
+    judged: dict[frozenset[tuple[str, str]], tuple[str, str]] = {}
+    return [_audit(path, matrix, repo, judged) for path in paths]
+
+
+def _audit(
+    path: Path,
+    matrix: Matrix,
+    repo: Path,
+    judged: dict[frozenset[tuple[str, str]], tuple[str, str]],
+) -> AuditReport:
     wheel, members = reader.open_wheel(path)
     cuda = matrix.variant(wheel.build.variant)
     by_name = {member.name: member.data for member in members}
@@ -33,10 +49,14 @@ def audit(path: Path, matrix: Matrix, repo: Path) -> AuditReport:
             *_check_size(wheel.size, cuda.wheel_budget),
         ],
     )
-    # These run programs for a second each, and want a wheel that has a library to look at.
-    policy, findings = host_library.check_policy(wheel, matrix)
-    extension, more = host_library.check_abi3(wheel, matrix)
-    _raise_if_any(path, [*findings, *more])
+    code = frozenset(wheel.native.items())
+    if code not in judged:
+        # These run programs for a second each, and want a wheel that has a library to look at.
+        policy, findings = host_library.check_policy(wheel, matrix)
+        extension, more = host_library.check_abi3(wheel, matrix)
+        _raise_if_any(path, [*findings, *more])
+        judged[code] = policy, extension
+    policy, extension = judged[code]
     return AuditReport.of(wheel, policy=policy, extension=extension, budget=cuda.wheel_budget)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from ci.audit.findings import Finding
 from ci.audit.tree import Tree, blob_id
 from ci.matrix import Cuda
+from ci.names import LIBRARY
 from ci.native import arch_digits
 from ci.wheel import sbom
 from ci.wheel.reader import WheelFile
 
-LIBRARY = "vllm/_C.abi3.so"
 # Files of the package that are no modules. Anything else that turns up under python/ is noticed
 # here before it is published.
 DATA_FILES = ("py.typed",)

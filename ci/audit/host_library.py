@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 
-from ci.audit.contents import LIBRARY
 from ci.audit.findings import Finding
 from ci.errors import CiError
 from ci.matrix import Matrix
+from ci.names import LIBRARY
 from ci.wheel.reader import WheelFile
 
 

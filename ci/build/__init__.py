@@ -17,6 +17,7 @@ from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Cuda, Matrix
 from ci.names import python_tag
+from ci.stages import Stages
 from ci.wheel import reader, sbom
 from ci.wheel.archive import Compressor, write_atomically
 from ci.wheel.pack import repack
@@ -41,6 +42,7 @@ def build(
     labels: Optional[Callable[[Cuda], Sequence[Label]]] = None,
     donors: Optional[Donors] = None,
     console: Optional[Console] = None,
+    stages: Optional[Stages] = None,
 ) -> list[Path]:
     """Leaves in `out` the wheels of the commit checked out in `repo`, and returns their paths.
 
@@ -48,30 +50,35 @@ def build(
     labels: the wheels to pack of each; by default `commit_labels`.
     donors: where native files of the same inputs may be found. What an earlier call compiled is
     used again too.
+    stages: is told the time of fetching, compiling and packing.
     Raises GitError, MatrixError, BuildError and ToolkitError.
     """
     commit = commit or git.read(repo)
     console = console or Console()
+    stages = stages or Stages(console)
     known = matrix.load(repo / "ci" / "matrix.toml")
     chosen = [known.variant(name) for name in variants] or list(known.cudas)
     folder = (repo / BUILD).resolve()
     with locked(folder, console):
-        prebuilt = _borrow(repo, known, chosen, donors, folder / "prebuilt", console)
-        if donors is not None:
-            donors.forget(commit.sha)
-        missing = [cuda for cuda in chosen if cuda.variant not in prebuilt]
-        toolkits = toolkit.fetch(missing, folder / "toolkit", console)
-        wheels = canonical.build(
-            repo.resolve(),
-            folder,
-            known,
-            commit,
-            toolkits=toolkits,
-            prebuilt=prebuilt,
-            console=console,
-        )
+        with stages.timed("fetch"):
+            prebuilt = _borrow(repo, known, chosen, donors, folder / "prebuilt", console)
+            if donors is not None:
+                donors.forget(commit.sha)
+            missing = [cuda for cuda in chosen if cuda.variant not in prebuilt]
+            toolkits = toolkit.fetch(missing, folder / "toolkit", console)
+        with stages.timed("canonical wheels"):
+            wheels = canonical.build(
+                repo.resolve(),
+                folder,
+                known,
+                commit,
+                toolkits=toolkits,
+                prebuilt=prebuilt,
+                console=console,
+            )
         chosen_labels = labels or (lambda cuda: commit_labels(known, cuda, commit))
-        return _pack(repo, wheels, out, known, commit, chosen_labels)
+        with stages.timed("packing"):
+            return _pack(repo, wheels, out, known, commit, chosen_labels)
 
 
 def commit_labels(known: Matrix, cuda: Cuda, commit: Commit) -> list[Label]:

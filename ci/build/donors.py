@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Protocol
 
 from ci.errors import CiError
+from ci.git import Commit
 from ci.index import records
 from ci.matrix import Cuda
 from ci.publish import access
 from ci.store import Store
 from ci.wheel import reader
 from ci.wheel.reader import BadWheel
+
+# Beside wheels that were built with native files of another commit.
+LOAN = "reused-{}.json"
 
 
 class BadDonor(CiError):
@@ -117,3 +122,27 @@ class Bucket:
         with target.open("wb") as file:
             for chunk in self.store.read(self.store.head(candidate.key)):
                 file.write(chunk)
+
+
+def write_loans(out: Path, commit: Commit, used: Mapping[str, str]) -> None:
+    """Leaves beside the wheels of `commit` whose native files they have, for `read_loans`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for variant, lender in used.items():
+        text = json.dumps({"commit": commit.sha, "reused_from": lender}) + "\n"
+        (out / LOAN.format(variant)).write_text(text, encoding="utf-8")
+
+
+def read_loans(folder: Path, commit: Commit) -> dict[str, str]:
+    """Variant → commit that its native files are of, as the builders of `commit` left it.
+
+    Of an earlier commit's builders nothing is believed. Raises BadDonor for a file that is none.
+    """
+    loans: dict[str, str] = {}
+    for path in sorted(folder.rglob(LOAN.format("*"))):
+        try:
+            loan = json.loads(path.read_text(encoding="utf-8"))
+            if loan["commit"] == commit.sha:
+                loans[path.name.split("-")[1].partition(".")[0]] = str(loan["reused_from"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadDonor(f"{path} does not say whose native files were used: {error}") from error
+    return loans

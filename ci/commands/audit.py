@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import matrix
-from ci.audit import audit
+from ci.audit import audit_all
 
 HELP = "audit wheels: tags, contents, arches, metadata, size"
 
@@ -19,6 +19,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
-    for path in args.wheel:
-        console.print(audit(path, matrix.load(), Path.cwd()).table())
+    for report in audit_all(args.wheel, matrix.load(), Path.cwd()):
+        console.print(report.table())
     return 0

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ci import build, git
 from ci.build import Label
+from ci.build import donors as lending
 from ci.build.donors import Bucket, Donors
 from ci.store import open_store
 
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         donors=donors,
         console=console,
     )
+    lending.write_loans(args.out, commit, donors.used if donors else {})
     for path in paths:
         size = f"{path.stat().st_size / 1e6:.2f} MB"
         console.print(f"{path}  {size}", highlight=False, soft_wrap=True)

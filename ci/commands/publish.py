@@ -7,7 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from ci import git, matrix
-from ci.publish import cli, plan, publish
+from ci.build.donors import read_loans
+from ci.publish import cli, fail, plan, publish
+from ci.publish.collect import collect
+from ci.publish.errors import PublishError
 from ci.wheel.reader import read
 
 HELP = "publish the wheels of the current commit, completely or not at all"
@@ -22,6 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=Path("wheelhouse"),
         metavar="FOLDER",
         help="where the wheels lie; others there are passed over (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cells",
+        type=Path,
+        metavar="FOLDER",
+        help="first collect the complete set that other machines left below this folder",
     )
     parser.add_argument("--release", action="store_true", help="publish the release, not a nightly")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="the sdist of a release")
@@ -38,16 +47,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     the_matrix = matrix.load()
     commit = git.read(Path.cwd())
+    store = cli.bucket(args)
     names = (
         plan.release_wheels(the_matrix) if args.release else plan.commit_wheels(the_matrix, commit)
     )
+    if args.cells:
+        try:
+            collect(args.cells, names, args.wheels)
+        except PublishError as error:
+            if not args.release:
+                fail(store, commit, error.what)
+            raise
     paths = [args.wheels / name for name in names]
     result = publish(
-        cli.bucket(args),
+        store,
         [read(path) for path in paths if path.exists()],
         commit,
         the_matrix,
         release=args.release,
+        reused_from=read_loans(args.cells or args.wheels, commit),
         sdist=args.sdist,
         attachments=args.attach,
         report=partial(cli.progress, args),

@@ -1,4 +1,4 @@
-"""``python -m ci release``: every file of a release."""
+"""``python -m ci release``: every file of a release, built here or collected from many machines."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import git, matrix, release
-from ci.audit import audit
+from ci.audit import audit_all
+from ci.build import donors as lending
 from ci.build.donors import Bucket, Donors
-from ci.publish import publish
-from ci.release import provenance
+from ci.publish import plan, publish
+from ci.publish.collect import collect
+from ci.release import ReleaseError, provenance
+from ci.stages import Stages
 from ci.store import open_store
-from ci.wheel.reader import read
 
 HELP = "build every wheel of a release, its sdist, checksums and provenance"
 
@@ -24,34 +26,73 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", type=Path, help="PEM file of the Ed25519 key to sign with")
     parser.add_argument("--reuse", metavar="BUCKET", help="take unchanged native files from there")
     parser.add_argument("--publish", metavar="BUCKET", help="a folder or s3://name to publish to")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        help="cu121, cu118: only the wheels of this one, for --cells on another machine",
+    )
+    part.add_argument(
+        "--cells",
+        type=Path,
+        metavar="FOLDER",
+        help="build no wheels: collect the complete set that other machines left below this folder",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
+    stages = Stages(console)
     repo = Path.cwd()
     key = provenance.load_key(args.key)
     commit = git.read(repo)
     version = args.version or release.version_of_tag(repo)
+    if args.variant and args.publish:
+        raise ReleaseError(
+            f"a release of {', '.join(args.variant)} alone cannot be published",
+            means="one with a variant missing is never listed",
+            do="collect all of them, and publish that: release --cells FOLDER --publish BUCKET",
+        )
+    released = release.matrix_of(matrix.load(), version)
     out = args.out or Path("wheelhouse") / f"release-{version}"
     donors = Donors(Bucket(open_store(args.reuse))) if args.reuse else None
-    paths = release.release(
-        repo, out, version, commit=commit, key=key, donors=donors, console=console
-    )
-    released = release.matrix_of(matrix.load(), version)
-    wheels = [read(path) for path in paths if path.suffix == ".whl"]
-    for wheel in wheels:
-        audit(wheel.path, released, repo)
+    if args.cells:
+        paths = collect(args.cells, plan.release_wheels(released), out)
+        reused = lending.read_loans(args.cells, commit)
+    else:
+        paths = release.build_wheels(
+            repo,
+            out,
+            version,
+            commit=commit,
+            variants=args.variant,
+            donors=donors,
+            console=console,
+            stages=stages,
+        )
+        reused = donors.used if donors else {}
+        lending.write_loans(out, commit, reused)
+    with stages.timed("audit"):
+        wheels = [report.wheel for report in audit_all(paths, released, repo)]
+    if not args.variant:
+        paths = release.finish(
+            repo, out, version, paths, commit=commit, key=key, console=console, stages=stages
+        )
     for path in paths:
         console.print(f"{path}  {path.stat().st_size:,} bytes", highlight=False)
-    if args.publish:
-        publish(
-            open_store(args.publish),
-            wheels,
-            commit,
-            released,
-            release=True,
-            reused_from=donors.used if donors else {},
-            attachments=[path for path in paths if path.suffix != ".whl"],
-            report=console.print,
-        )
+    if args.publish and not args.variant:
+        with stages.timed("publish"):
+            publish(
+                open_store(args.publish),
+                wheels,
+                commit,
+                released,
+                release=True,
+                reused_from=reused,
+                sdist=next(path for path in paths if path.name.endswith(".tar.gz")),
+                attachments=[p for p in paths if p.suffix not in (".whl", ".gz")],
+                report=console.print,
+            )
+    console.print(stages.table())
     return 0

@@ -67,6 +67,7 @@ def unit(
     _check_complete(expected, [wheel.path.name for wheel in wheels])
     for wheel in wheels:
         _check_build(wheel, commit, expected[wheel.path.name])
+    _check_one_library(wheels)
     files = [_file(wheel, expected[wheel.path.name], reused_from or {}) for wheel in wheels]
     if sdist:
         files.append(_sdist(sdist[0], sdist[1], matrix.version, files[0].requires_python))
@@ -121,6 +122,18 @@ def _check_build(wheel: WheelFile, commit: Commit, variant: str) -> None:
             f"{commit.sha}, variant {variant}",
             means="its build.json, which `vllm.__commit__` shows, would contradict its address",
             do="remove old wheels from the folder and build this commit again",
+        )
+
+
+def _check_one_library(wheels: Sequence[WheelFile]) -> None:
+    """Variants may be compiled on different machines; their host library is the same file."""
+    found = {wheel.native.get(names.LIBRARY): wheel.path.name for wheel in wheels}
+    if len(found) > 1:
+        listed = ", ".join(f"{digest} in {name}" for digest, name in found.items())
+        raise PublishError(
+            f"{names.LIBRARY} differs between wheels of one commit: {listed}",
+            means="a machine that built some of them does not reproduce what the others built",
+            do="build them again; `python -m ci verify WHEEL` tells which one is wrong",
         )
 
 

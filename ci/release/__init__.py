@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -16,6 +17,7 @@ from ci.git import Commit
 from ci.matrix import Matrix
 from ci.release import provenance, sdist, sums
 from ci.release.provenance import SigningKey
+from ci.stages import Stages
 from ci.wheel import reader
 
 SUMS = "SHA256SUMS"
@@ -34,6 +36,7 @@ def release(
     key: Optional[SigningKey] = None,
     donors: Optional[Donors] = None,
     console: Optional[Console] = None,
+    stages: Optional[Stages] = None,
 ) -> list[Path]:
     """Leaves in `out` the files of release `version` of the commit in `repo`; returns their paths.
 
@@ -42,24 +45,64 @@ def release(
     Raises ReleaseError for a version that disagrees with a tag, and what `ci.build.build` raises.
     """
     console = console or Console()
+    stages = stages or Stages(console)
+    wheels = build_wheels(
+        repo, out, version, commit=commit, donors=donors, console=console, stages=stages
+    )
+    return finish(
+        repo, out, version, wheels, commit=commit, key=key, console=console, stages=stages
+    )
+
+
+def build_wheels(
+    repo: Path,
+    out: Path,
+    version: str,
+    *,
+    commit: Commit,
+    variants: Sequence[str] = (),
+    donors: Optional[Donors] = None,
+    console: Console,
+    stages: Optional[Stages] = None,
+) -> list[Path]:
+    """The wheels of these variants, all if none is named; `finish` makes a release of them."""
     check_version(repo, version)
     released = matrix_of(matrix.load(repo / "ci" / "matrix.toml"), version)
-    paths = build.build(
+    return build.build(
         repo,
         out,
         commit=commit,
+        variants=variants,
         labels=lambda cuda: build.release_labels(released, cuda),
         donors=donors,
         console=console,
+        stages=stages,
     )
-    paths.append(sdist.build(repo, out, released, commit))
-    statements = [
-        provenance.write(path, repo, released, reader.read(path), key)
-        for path in paths
-        if path.suffix == ".whl"
-    ]
-    listing = out / SUMS
-    sums.write(listing, paths)
+
+
+def finish(
+    repo: Path,
+    out: Path,
+    version: str,
+    wheels: Sequence[Path],
+    *,
+    commit: Commit,
+    key: Optional[SigningKey],
+    console: Console,
+    stages: Optional[Stages] = None,
+) -> list[Path]:
+    """Adds to the complete set of `wheels` in `out` what is made once: sdist, provenance, sums."""
+    stages = stages or Stages(console)
+    check_version(repo, version)
+    released = matrix_of(matrix.load(repo / "ci" / "matrix.toml"), version)
+    with stages.timed("sdist"):
+        paths = [*wheels, sdist.build(repo, out, released, commit)]
+    with stages.timed("provenance and sums"):
+        statements = [
+            provenance.write(path, repo, released, reader.read(path), key) for path in wheels
+        ]
+        listing = out / SUMS
+        sums.write(listing, paths)
     if key is None:
         console.print("provenance is not signed: no key was given (--key or VLLM_SIGNING_KEY)")
     return [*paths, *statements, listing]

@@ -96,3 +96,10 @@ def test_pyproject_agrees_with_the_matrix(the_matrix: Matrix) -> None:
     assert PYPROJECT["project"]["requires-python"] == f">={the_matrix.abi3}"
     assert PYPROJECT["tool"]["scikit-build"]["wheel"]["py-api"] == "cp38"
     assert the_matrix.abi3 == min(the_matrix.pythons, key=lambda v: [*map(int, v.split("."))])
+
+
+def test_one_wheel_is_tried_with_old_and_new_torches(the_matrix: Matrix) -> None:
+    versions = [trial.version for trial in the_matrix.torch_trials]
+    assert {"2.1.2", "2.4.1", "2.13.0"} <= set(versions)
+    for version in versions:
+        assert SpecifierSet(the_matrix.default.torch).contains(version)

@@ -92,7 +92,7 @@ def find_is_tracing() -> Optional[Callable[[], bool]]:
         return None
     import torch
 
-    try:
+    # Not by `try`: Dynamo may be tracing this, and 2.1's handles no AttributeError.
+    if hasattr(torch.compiler, "is_dynamo_compiling"):
         return torch.compiler.is_dynamo_compiling
-    except AttributeError:  # torch 2.1 and 2.2; the other name takes a second to import
-        return torch._dynamo.is_compiling
+    return torch._dynamo.is_compiling  # torch 2.1 and 2.2; importing it takes a second

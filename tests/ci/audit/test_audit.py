@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from ci.audit import AuditError, audit
+from ci.audit import AuditError, audit, audit_all, host_library
 from ci.audit.device_code import cubin_arch
+from ci.audit.findings import Finding
 from ci.audit.tree import UnknownCommit
 from ci.matrix import Matrix, MatrixError
-from ci.wheel.reader import BadWheel
+from ci.wheel.reader import BadWheel, WheelFile
 from tests.ci.support.toolchain import device_code, extension, nvrtcc
 
 if TYPE_CHECKING:
@@ -59,6 +60,31 @@ def test_the_report_shows_what_takes_the_room(make: Make, the_matrix: Matrix, re
     text = console.file.getvalue()
     for word in ("manylinux_2_5_x86_64", report.wheel.sha256, "sm_90a", report.largest()[0][0]):
         assert word in text
+
+
+def test_wheels_of_the_same_code_are_judged_once_and_each_is_looked_into(
+    make: Make, the_matrix: Matrix, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    check_policy = host_library.check_policy
+
+    def counted(wheel: WheelFile, matrix: Matrix) -> tuple[str, list[Finding]]:
+        judged.append(wheel.path.name)
+        return check_policy(wheel, matrix)
+
+    monkeypatch.setattr(host_library, "check_policy", counted)
+    sample = make("cu121")
+    paths = [sample.write()]
+    sample.tag = "cp310-cp310-manylinux1_x86_64"
+    paths.append(sample.write())
+    paths.append(make("cu118").write())
+    reports = audit_all(paths, the_matrix, repo)
+    assert [report.wheel.path for report in reports] == paths
+    assert {report.policy for report in reports} == {the_matrix.policy}
+    assert judged == [paths[0].name, paths[2].name]
+    sample.tag = "cp37-cp37-manylinux1_x86_64"
+    with pytest.raises(AuditError):
+        audit_all([paths[0], sample.write()], the_matrix, repo)
 
 
 def test_a_truncated_wheel(make: Make, the_matrix: Matrix, repo: Path) -> None:

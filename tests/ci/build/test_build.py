@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ci import audit, build, git, matrix, release, verify
+from ci import audit, build, git, release, verify
 from ci.build import canonical, toolkit
 from ci.build.donors import Bucket, Donors
 from ci.matrix import Matrix
@@ -22,78 +20,10 @@ from ci.store import FolderStore
 from ci.wheel import reader
 from ci.wheel.archive import Compressor
 from ci.wheel.pack import repack
+from tests.ci.support.clones import ABI3, clone, commit, hashes, run
 from tests.ci.support.toolchain import ROOT
 
 pytestmark = pytest.mark.slow
-
-ABI3 = "vllm-{}-cp38-abi3-manylinux1_x86_64.whl"
-IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-
-
-def clone(source: Path, target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["git", "clone", "-q", str(source), str(target)], check=True)
-    return target
-
-
-def commit(repo: Path) -> None:
-    command = ["git", "-C", str(repo), *IDENTITY, "commit", "-q", "-a", "-m", "a change"]
-    subprocess.run(command, check=True)
-
-
-def run(repo: Path, *arguments: str, mask: int = 0o022, **environ: str) -> str:
-    """``python -m ci build`` in `repo`; libc++ of the release is compiled once for all clones."""
-    command = [sys.executable, "-m", "ci", "build", *arguments]
-    environ = {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / "build" / "zig"), **environ}
-    done = subprocess.run(
-        command,
-        cwd=repo,
-        env={**os.environ, **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        umask=mask,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def hashes(repo: Path) -> dict[str, str]:
-    wheels = sorted((repo / "wheelhouse").glob("*.whl"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HEAD with two arches for each CUDA: the full list shows nothing more and takes minutes."""
-    repo = clone(ROOT, tmp_path_factory.mktemp("origin") / "repo")
-    path = repo / "ci" / "matrix.toml"
-    path.write_text(re.sub(r"archs = \[.*\]", 'archs = ["7.0", "9.0"]', path.read_text()))
-    commit(repo)
-    return repo
-
-
-@pytest.fixture(scope="module")
-def built(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with its wheels built."""
-    repo = clone(origin, tmp_path_factory.mktemp("built") / "repo")
-    run(repo, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
-    return repo
-
-
-@pytest.fixture(scope="module")
-def other(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another clone, built by somebody who has everything set up differently."""
-    repo = clone(origin, tmp_path_factory.mktemp("other") / "some" / "deeper folder" / "clone")
-    foreign = {"TZ": "Asia/Tokyo", "CXXFLAGS": "-O0 -march=native", "CMAKE_ARGS": "-DX=1"}
-    run(repo, mask=0o077, MAX_JOBS="1", LC_ALL="C.UTF-8", **foreign)
-    return repo
-
-
-@pytest.fixture(scope="module")
-def small(built: Path) -> Matrix:
-    """The matrix of the clones."""
-    return matrix.load(built / "ci" / "matrix.toml")
 
 
 def test_the_wheels_of_a_commit(built: Path, small: Matrix) -> None:

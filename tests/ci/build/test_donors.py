@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.build import donors as donors_module
 from ci.build.donors import BadDonor, Bucket, Candidate, Donors
 from ci.git import Commit
 from ci.matrix import Matrix
@@ -180,3 +181,15 @@ def test_an_empty_bucket_has_nothing_and_one_with_a_hole_says_so(
     lost = Candidate(f"{COMMIT.sha}/lost.whl", "cu121", DIGEST, "0" * 64, COMMIT.sha)
     with pytest.raises(NotFound):
         Bucket(store).download(lost, tmp_path / "lost.whl")
+
+
+def test_builders_leave_word_of_whose_native_files_they_used(tmp_path: Path) -> None:
+    """For a publisher on another machine; an earlier commit's word is not taken for this one's."""
+    earlier = Commit("9" * 40, 1, COMMIT.time, dirty=False)
+    donors_module.write_loans(tmp_path / "one", COMMIT, {"cu118": "a" * 40})
+    donors_module.write_loans(tmp_path / "two", COMMIT, {"cu121": "b" * 40})
+    donors_module.write_loans(tmp_path / "old", earlier, {"cu124": "c" * 40})
+    assert donors_module.read_loans(tmp_path, COMMIT) == {"cu118": "a" * 40, "cu121": "b" * 40}
+    (tmp_path / "one" / "reused-cu118.json").write_text("[]")
+    with pytest.raises(BadDonor, match="does not say whose"):
+        donors_module.read_loans(tmp_path, COMMIT)

@@ -98,6 +98,23 @@ def test_publish_says_which_wheels_are_missing(
     assert nightly_of(store) is None
 
 
+def test_cells_that_are_not_complete_are_told_to_the_buckets_readers(
+    run: Run, store: FolderStore, repository: Path, factory: Factory
+) -> None:
+    commit = put_wheels(repository, factory)
+    (repository / "wheelhouse").rename(repository / "cells")
+    (repository / ".gitignore").write_text("/wheelhouse/\n/cells/\n")
+    git(repository, "commit", "--quiet", "--all", "--message", "another commit")
+    other = git(repository, "rev-parse", "HEAD")
+    assert "pending" in run("announce")
+    said = run("publish", "--cells", "cells", code=1)
+    assert f"+g{other[:9]}" in said  # what is asked for, not what is there: that is `commit`'s
+    assert commit.sha[:9] not in said
+    assert json.loads(run("status", other, "--json"))["state"] == "failed"
+    assert "failed: see the log" in run("announce", "--failed", "see the log")
+    assert json.loads(run("status", other, "--json"))["reason"] == "see the log"
+
+
 def test_status_of_a_bucket_and_of_a_commit(run: Run, commits: list[Commit]) -> None:
     said = run("status")
     assert f"nightly    {commits[2].sha}" in said

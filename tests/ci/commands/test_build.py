@@ -59,6 +59,15 @@ def test_a_release_without_a_version(repo: Path, capsys: pytest.CaptureFixture[s
     refuse(capsys, ["release"], "this commit has no tag", "pass --version")
 
 
+def test_a_part_of_a_release_is_not_published(
+    repo: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["release", "--version", "1.0", "--variant", "cu118"]
+    words = ["a release of cu118 alone", "release --cells FOLDER"]
+    refuse(capsys, [*arguments, "--publish", str(tmp_path / "bucket")], *words)
+    assert not (tmp_path / "bucket").exists()
+
+
 def test_a_label_that_is_none(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["build", "--label", "0.5.4"])

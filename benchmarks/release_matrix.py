@@ -1,0 +1,164 @@
+"""What does the whole matrix cost beside the two canonical builds that it is packed from?
+
+    python -m benchmarks.release_matrix
+
+In a fresh clone of HEAD, with nothing cached but pip's downloads: every wheel of a release, the
+`.devN` wheels and the sdist, from one build; each stage is timed, and the whole is a ratio to
+fetching and compiling alone, in the same run. Then a commit that changed only Python, by a clone
+that takes the native files of the first. Each wheel for one Python is installed on that Python,
+and asked what it is. Writes ``release_matrix.json`` beside itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ci import build, git, interpreters, matrix, names, release
+from ci.audit import audit_all
+from ci.build.donors import Bucket, Donors
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.publish import publish
+from ci.stages import Stages
+from ci.store import FolderStore
+from ci.wheel.reader import WheelFile, read
+
+ROOT = Path(__file__).parents[1]
+RESULT = Path(__file__).with_suffix(".json")
+CANONICAL = ("fetch", "canonical wheels")  # the stages without which there would be no wheel
+COMMIT = ["git", "-c", "user.name=b", "-c", "user.email=b@example.org", "commit", "-q", "-a"]
+ASK = "import vllm; print(vllm.__version__, vllm.__commit__)"
+
+
+def whole_matrix(repo: Path, out: Path, known: Matrix, console: Console) -> dict[str, Any]:
+    """Everything of a release and of a commit, from nothing; times, ratio and what was made."""
+    stages, commit = Stages(console), git.read(repo)
+    paths = build.build(
+        repo,
+        out,
+        commit=commit,
+        # The abi3 wheel of the documented name is one of the release's.
+        labels=lambda cuda: [
+            *build.release_labels(known, cuda),
+            build.commit_labels(known, cuda, commit)[1],
+        ],
+        console=console,
+        stages=stages,
+    )
+    with stages.timed("audit"):
+        reports = audit_all(paths, known, repo)
+    development = f".dev{commit.number}+"
+    released = [path for path in paths if development not in path.name]
+    release.finish(
+        repo, out, known.version, released, commit=commit, key=None, console=console, stages=stages
+    )
+    canonical = sum(stages.seconds[name] for name in CANONICAL)
+    console.print(stages.table())
+    return {
+        "seconds": {name: round(seconds, 2) for name, seconds in stages.seconds.items()},
+        "canonical_seconds": round(canonical, 2),
+        "ratio": round(sum(stages.seconds.values()) / canonical, 3),
+        "wheels": {
+            r.wheel.path.name: {"bytes": r.wheel.size, "tags": r.wheel.tags} for r in reports
+        },
+    }
+
+
+def python_only_commit(repo: Path, bucket: Path, known: Matrix, console: Console) -> dict[str, Any]:
+    """The commands of `make nightly` up to the published set, where nothing native changed."""
+    first = [read(path) for path in build.build(repo, repo / "wheelhouse", console=console)]
+    store = FolderStore(bucket)
+    publish(store, first, git.read(repo), known)
+    next_clone = bucket.with_name("next")
+    subprocess.run(["git", "clone", "-q", repo, next_clone], check=True)
+    with (next_clone / "python" / "vllm" / "__init__.py").open("a") as file:
+        file.write("# Another line.\n")
+    subprocess.run([*COMMIT, "-m", "change Python only"], cwd=next_clone, check=True)
+    stages, commit, donors = Stages(console), git.read(next_clone), Donors(Bucket(store))
+    start, processor = time.monotonic(), processor_seconds()
+    paths = build.build(
+        next_clone,
+        next_clone / "wheelhouse",
+        commit=commit,
+        labels=lambda cuda: [
+            *build.release_labels(known, cuda),
+            build.commit_labels(known, cuda, commit)[1],
+        ],
+        donors=donors,
+        console=console,
+        stages=stages,
+    )
+    return {
+        "seconds": round(time.monotonic() - start, 2),
+        # What it would be on a machine that does nothing else.
+        "processor_seconds": round(processor_seconds() - processor, 2),
+        "stages": {name: round(seconds, 2) for name, seconds in stages.seconds.items()},
+        "wheels": len(paths),
+        "compiled": sorted({cuda.variant for cuda in known.cudas} - donors.used.keys()),
+    }
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it has waited for."""
+    return sum(os.times()[:4])
+
+
+def installed(out: Path, known: Matrix, commit: Commit, scratch: Path) -> dict[str, str]:
+    """Each wheel for one Python, on that Python: what it says, or why it was not asked."""
+    said: dict[str, str] = {}
+    for python, interpreter in interpreters.find(known.pythons).items():
+        tag = names.python_tag(python)
+        for path in sorted(out.glob(f"*-{tag}-{tag}-*.whl")):
+            if interpreter is None:
+                said[path.name] = f"not asked: no python{python} on this machine"
+                continue
+            site = scratch / path.stem
+            pip = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--no-deps"]
+            subprocess.run([*pip, "--python", interpreter, "--target", site, path], check=True)
+            done = subprocess.run(
+                [interpreter, "-c", ASK],
+                env={**os.environ, "PYTHONPATH": str(site)},
+                cwd=scratch,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            said[path.name] = done.stdout.strip()
+            expect(read(path), commit, said[path.name])
+    return said
+
+
+def expect(wheel: WheelFile, commit: Commit, said: str) -> None:
+    if said != f"{wheel.version} {commit.sha}":
+        raise AssertionError(f"{wheel.path.name} says {said!r}")
+
+
+def main() -> None:
+    console = Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="vllm-release-") as temporary:
+        scratch = Path(temporary)
+        repo, out = scratch / "clone", scratch / "release"
+        subprocess.run(["git", "clone", "-q", ROOT, repo], check=True)
+        known, commit = matrix.load(repo / "ci" / "matrix.toml"), git.read(repo)
+        record = {
+            "commit": commit.sha,
+            "machine": f"{os.cpu_count()} cores",
+            "whole_matrix": whole_matrix(repo, out, known, console),
+            "python_only_commit": python_only_commit(repo, scratch / "bucket", known, console),
+            "installed": installed(out, known, commit, scratch),
+        }
+    console.print(f"{record['whole_matrix']['ratio']} × the canonical builds", highlight=False)
+    RESULT.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

