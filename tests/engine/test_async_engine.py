@@ -143,6 +143,8 @@ def test_refused_requests_raise_and_leave_no_trace(args):
         async with AsyncLLMEngine(args) as engine:
             with pytest.raises(ValueError, match="the prompt is empty"):
                 await last(engine.generate([], GREEDY))
+            with pytest.raises(ValueError, match="must be a SamplingParams, got"):
+                await last(engine.generate(PROMPTS[0], {"n": 1}))
             stream = engine.generate(PROMPTS[0], GREEDY, "same")
             await stream.__anext__()
             with pytest.raises(ValueError, match="request id 'same' is in use"):
@@ -164,6 +166,25 @@ def test_a_failed_step_reaches_its_requests_and_the_engine_goes_on(args, expecte
             output = await last(engine.generate(PROMPTS[0], GREEDY))
             assert output.outputs[0].token_ids == expected[0]
             assert all_free(engine)
+
+    asyncio.run(run())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_has_died(args, monkeypatch):
+    async def run():
+        engine = AsyncLLMEngine(args)
+        monkeypatch.setattr(engine.engine, "abort_request", lambda request_id: 1 / 0)
+        stream = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
+        await stream.__anext__()
+        other = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
+        await asyncio.sleep(0)
+        await stream.aclose()
+        with pytest.raises((ZeroDivisionError, EngineClosedError)):
+            await other
+        with pytest.raises(EngineClosedError):
+            await last(engine.generate(PROMPTS[2], GREEDY))
+        await engine.shutdown()
 
     asyncio.run(run())
 

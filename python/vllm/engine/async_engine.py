@@ -14,10 +14,10 @@ import queue
 import threading
 from typing import Any, AsyncIterator, Callable, Dict, Optional, Union
 
-from vllm.config import EngineArgs
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.prompts import Prompt
 from vllm.engine.request import Request
+from vllm.engine_args import EngineArgs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -191,6 +191,17 @@ class _Worker:
             self._messages.put(message)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:
+            # A defect of the engine's: whoever waits is told, or would wait for ever.
+            with self._lock:
+                self._closing = True
+            for deliver in self._readers.values():
+                deliver(error)
+            raise
+
+    def _serve(self) -> None:
         while True:
             while not self._messages.empty() or not self._engine.has_unfinished_requests:
                 self._messages.get()()
