@@ -159,6 +159,19 @@ def test_a_finished_sequence_can_be_finished_again(make_sequence):
     assert seq.finish_reason is FinishReason.LENGTH
 
 
+def test_a_prompt_that_was_cancelled_half_way_spares_only_what_was_computed(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=32, max_num_seqs=1, max_num_batched_tokens=6)
+    first, second = make_sequence(range(20)), make_sequence(range(20), 2)
+    scheduler.add(first)
+    chunks = scheduler.schedule()
+    scheduler.update(chunks, model.run(chunks))
+    scheduler.finish(first, FinishReason.ABORT)
+    scheduler.add(second)
+    run_to_end(scheduler, model)
+    assert second.num_cached_tokens == 4
+    assert second.output_token_ids == expected_output(range(20), 2)
+
+
 @given(
     block_size=st.integers(1, 6),
     budget=st.integers(2, 20),
@@ -238,8 +251,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert all(c.start < c.end <= c.seq.num_tokens for c in chunks)
             # Nobody starves: whoever runs makes progress in every step.
             assert [c.seq for c in chunks] == self.scheduler.running
-            if self.scheduler.num_preemptions > preempted_before:  # what is short is not given away
-                assert all(c.seq in ran_before for c in chunks)
+            num_preempted = self.scheduler.num_preemptions - preempted_before
+            if num_preempted:  # nobody is let in while there is not enough for those who run
+                assert self.scheduler.running == ran_before[:-num_preempted]
             self.scheduler.update(chunks, self.model.run(chunks))
             for seq, prompt in [pair for pair in self.live if pair[0].is_finished]:
                 assert seq.output_token_ids == expected_output(prompt, seq.max_tokens)
