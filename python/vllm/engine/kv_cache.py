@@ -115,6 +115,7 @@ def _free_on_cuda(
     device: torch.device,
     max_model_len: int,
 ) -> int:
+    torch.cuda.empty_cache()  # what loading has left with torch's allocator is free too
     free, total = torch.cuda.mem_get_info(device)
     # What a step needs beside weights and cache: a few activations per token, the widest of them
     # in the MLP, and the logits, in float32, with as much again for the sampler.
