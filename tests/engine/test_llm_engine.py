@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from tests.models.support import VOCAB_SIZE, prompts_of
 from vllm import LLM, EngineArgs, LLMEngine, RequestOutputKind, SamplingParams
 from vllm.config import ModelError
+from vllm.engine import llm_engine
 
 PROMPT = "the cat and the dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
@@ -375,6 +377,18 @@ def test_requests_that_this_engine_cannot_serve(chat_model, llm):
 def test_engines_that_cannot_be(chat_model, kwargs, error, message):
     with pytest.raises(error, match=message):
         LLM(str(chat_model.folder), **{"num_kv_blocks": 64, **kwargs})
+
+
+def test_the_revision_is_that_of_the_model_only(chat_model, monkeypatch):
+    folder, asked = str(chat_model.folder), []
+
+    def find(name, revision=None):
+        asked.append((name, revision))
+        return Path(name)
+
+    monkeypatch.setattr(llm_engine, "find_folder", find)
+    LLM(folder, tokenizer=folder, revision="v2", num_kv_blocks=64)
+    assert asked == [(folder, "v2"), (folder, None)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

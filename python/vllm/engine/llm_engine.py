@@ -47,7 +47,8 @@ class LLMEngine:
         self.tokenizer: Optional[Tokenizer] = None
         if not args.skip_tokenizer_init:
             self.tokenizer = Tokenizer(
-                find_folder(args.tokenizer, args.revision) if args.tokenizer else folder
+                # The revision is the model's; another repository knows nothing of it.
+                find_folder(args.tokenizer) if args.tokenizer else folder
             )
         wanted_len = args.max_model_len or self.model_config.max_model_len
         if wanted_len > self.model_config.max_model_len:
