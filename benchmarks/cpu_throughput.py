@@ -231,7 +231,9 @@ def main() -> None:
         for name in turned:
             if number < (args.continuous_rounds if name == continuous else args.rounds):
                 measure(peers[name], expected, results["peers"][name])
-                print(f"round {number + 1}: {name} {results['peers'][name]['seconds'][-1]} s")
+                seconds = results["peers"][name]["seconds"][-1]
+                print(f"round {number + 1}: {name} {seconds} s", flush=True)
+                write(args, results)  # what comes next may take long, and fail
         for name, decode in alone.items():
             single[name].append(measure_decode(decode))
         results["load_average_at_the_end"] = round(os.getloadavg()[0], 2)
