@@ -61,9 +61,6 @@ class ModelConfig:
         """Reads `config.json` of a model folder. Raises ModelError naming the field at fault."""
         path = folder / "config.json"
         raw = _Fields(path, read_json(path))
-        architectures = raw.take("architectures", list)
-        if len(architectures) != 1:
-            raise ModelError(f"{path}: architectures must name one, got {architectures}")
         for unsupported in ("quantization_config", "auto_map"):
             if raw.take(unsupported, dict, None):
                 raise ModelError(
@@ -83,7 +80,7 @@ class ModelConfig:
         num_layers = raw.positive("num_hidden_layers")
         dtype = raw.take("dtype", str, None) or raw.take("torch_dtype", str, None) or "float32"
         return cls(
-            architecture=architectures[0],
+            architecture=read_architecture(folder),
             vocab_size=raw.positive("vocab_size"),
             hidden_size=hidden_size,
             intermediate_size=raw.positive("intermediate_size"),
@@ -145,6 +142,15 @@ class GenerationDefaults:
     def params(self, **overrides: Any) -> SamplingParams:
         """Sampling parameters as the model's makers advise them, with changes."""
         return SamplingParams(**{**self.sampling, **overrides})
+
+
+def read_architecture(folder: Path) -> str:
+    """The class that a model was made for, as `config.json` names it. Raises ModelError."""
+    path = folder / "config.json"
+    names = _Fields(path, read_json(path)).take("architectures", list)
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise ModelError(f"{path}: architectures must name one, got {names}")
+    return str(names[0])
 
 
 def read_json(path: Path) -> Dict[str, Any]:

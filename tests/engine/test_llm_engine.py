@@ -379,6 +379,12 @@ def test_engines_that_cannot_be(chat_model, kwargs, error, message):
         LLM(str(chat_model.folder), **{"num_kv_blocks": 64, **kwargs})
 
 
+def test_a_family_that_is_not_supported_is_told_so_whatever_its_fields(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "n_embd": 8}')
+    with pytest.raises(ModelError, match="architecture 'GPT2LMHeadModel' is not supported; Llama"):
+        LLM(str(tmp_path))
+
+
 def test_the_revision_is_that_of_the_model_only(chat_model, monkeypatch):
     folder, asked = str(chat_model.folder), []
 

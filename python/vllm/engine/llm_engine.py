@@ -11,7 +11,7 @@ from typing import Sequence as SequenceOf
 
 import torch
 
-from vllm.config import GenerationDefaults, ModelConfig
+from vllm.config import GenerationDefaults, ModelConfig, read_architecture
 from vllm.engine import kv_cache
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.model_runner import ModelRunner, StepResult
@@ -23,6 +23,7 @@ from vllm.engine.tokenizer import Tokenizer
 from vllm.engine_args import EngineArgs
 from vllm.models.hub import find_folder
 from vllm.models.loader import load_model
+from vllm.models.registry import find_architecture
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 
@@ -39,6 +40,8 @@ class LLMEngine:
     def __init__(self, args: EngineArgs) -> None:
         folder = find_folder(args.model, args.revision)
         self.args = args
+        # First, for families that are not supported have other fields than those that are.
+        find_architecture(read_architecture(folder))
         self.model_config = ModelConfig.read(folder)
         self.generation_defaults = GenerationDefaults.read(folder)
         self.device = _device(args.device)
