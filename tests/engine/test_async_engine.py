@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 
 import pytest
 
@@ -203,6 +204,36 @@ def test_shutdown_tells_those_who_wait_and_those_who_come(args):
                 await waiting
 
     asyncio.run(run())
+
+
+def test_shutdown_tells_those_whose_request_has_not_been_looked_at(args, monkeypatch):
+    """They have been let in, and the engine is in a step, or asleep."""
+
+    async def run():
+        engine = AsyncLLMEngine(args)
+        step = engine.engine.step
+        stepping, go_on = threading.Event(), threading.Event()
+
+        def slow_step():
+            stepping.set()
+            assert go_on.wait(60)
+            return step()
+
+        monkeypatch.setattr(engine.engine, "step", slow_step)
+        tasks = [asyncio.create_task(last(engine.generate(PROMPTS[0], GREEDY)))]
+        while not stepping.is_set():
+            await asyncio.sleep(0.01)
+        tasks += [asyncio.create_task(last(engine.generate(p, GREEDY))) for p in PROMPTS[1:4]]
+        while engine._worker._messages.qsize() < 3:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(engine.shutdown())
+        while not engine._worker._closing:
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await closing
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+
+    assert [type(result) for result in asyncio.run(run())] == [EngineClosedError] * 4
 
 
 def test_a_closed_loop_stops_the_work_for_it(args):
