@@ -13,6 +13,9 @@ Everybody runs once in each round, in an order that turns, so that what else the
 disturbs nobody more than the others; compared are the medians. Goals: 0.9 × waste times the best
 static batch, 1.2 times continuous batching, and one request alone no slower.
 
+On a machine that does other things too, take one thread: with two, each product waits at a barrier
+of OpenMP's for a thread that has no processor, and both sides take many times as long.
+
 Writes the figures to cpu_throughput_MODEL_DTYPE_THREADS.json beside this file, after each round.
 """
 
