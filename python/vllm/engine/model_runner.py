@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 from typing import Sequence as SequenceOf
@@ -74,30 +75,29 @@ class ModelRunner:
 
         All of it is worked out on the host, and sent to the device in one transfer.
         """
-        token_ids: List[int] = []
-        positions: List[int] = []
-        rows: List[int] = []
-        query_starts = [0]
+        # Arrays, for a tensor of one is made without a look at each element.
+        token_ids, positions, rows = array("q"), array("q"), array("q")
+        query_starts = array("i", [0])
         for seq, start, end, samples in chunks:
             if end - start == 1:  # most chunks: a sequence that generates
                 token_ids.append(seq.token_ids[start])
                 positions.append(start)
             else:
-                token_ids += seq.token_ids[start:end]
-                positions += range(start, end)
+                token_ids.extend(seq.token_ids[start:end])
+                positions.extend(range(start, end))
             query_starts.append(len(token_ids))
             if samples:
                 rows.append(len(token_ids) - 1)
-        at = torch.tensor(positions)
-        starts = torch.tensor(query_starts, dtype=torch.int32)
+        at = torch.frombuffer(positions, dtype=torch.int64)
+        starts = torch.frombuffer(query_starts, dtype=torch.int32)
         block_tables = self._block_tables([chunk.seq for chunk in chunks])
         owners = torch.repeat_interleave(starts.diff(), output_size=len(token_ids))
         blocks = block_tables[owners, at // self.block_size].to(torch.int64)
         ids, at, sampled, slots, block_tables, context_lens, starts = to_device(
             [
-                torch.tensor(token_ids),
+                torch.frombuffer(token_ids, dtype=torch.int64),
                 at,
-                torch.tensor(rows, dtype=torch.int64),
+                torch.frombuffer(rows, dtype=torch.int64) if rows else at[:0],
                 blocks * self.block_size + at % self.block_size,
                 block_tables,
                 torch.tensor([chunk.end for chunk in chunks], dtype=torch.int32),
