@@ -1,16 +1,22 @@
 """Tokens per second on the CPU, beside transformers: the same weights, dtype, threads and tokens.
 
-    python benchmarks/cpu_throughput.py small
-    python benchmarks/cpu_throughput.py half-billion --dtype bfloat16 --batch-sizes 8 16
+    python -m benchmarks.cpu_throughput small
+    python -m benchmarks.cpu_throughput half-billion --requests 12 --batch-sizes 4 12
 
 The workload is 64 requests with prompts of 32 to 512 tokens and outputs of 32 to 256, all known
-beforehand. transformers runs it twice: `generate` on batches sorted by length, for each batch size,
-and its continuous batching (which wants psutil). Static batching also computes padding, before
-short prompts and after short outputs: "waste" is what it computes over what was asked for.
+beforehand; `--requests` takes the first of them, for a model with which 64 would take too long.
+transformers runs it twice: `generate` on batches sorted by length, for each batch size, and its
+continuous batching (which wants psutil). Static batching also computes padding, before short
+prompts and after short outputs: "waste" is what it computes over what was asked for.
 
-On a machine that does other things too, run it with one thread and compare by CPU time.
+Everybody runs once in each round, in an order that turns, so that what else the machine does
+disturbs nobody more than the others; compared are the medians. Goals: 0.9 × waste times the best
+static batch, 1.2 times continuous batching, and one request alone no slower.
 
-Writes the figures to cpu_throughput_MODEL_DTYPE_THREADS.json beside this file.
+On a machine that does other things too, take one thread: with two, each product waits at a barrier
+of OpenMP's for a thread that has no processor, and both sides take many times as long.
+
+Writes the figures to cpu_throughput_MODEL_DTYPE_THREADS.json beside this file, after each round.
 """
 
 from __future__ import annotations
@@ -18,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import tempfile
@@ -27,11 +32,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import torch
-import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Qwen2Config
 
+from benchmarks import cpu_machine
 from vllm import LLM, SamplingParams
 
+WHOLE_WORKLOAD = 64
 MODELS = {
     "small": LlamaConfig(
         vocab_size=32000,
@@ -60,6 +66,8 @@ MODELS = {
 }
 
 Request = Tuple[List[int], int]  # prompt, tokens to generate
+Counts = Tuple[int, int]  # tokens of prompts and of outputs that were computed for somebody
+Figures = Dict[str, Any]
 
 
 def make_workload(vocab_size: int, count: int, seed: int = 0) -> List[Request]:
@@ -73,46 +81,53 @@ def make_workload(vocab_size: int, count: int, seed: int = 0) -> List[Request]:
     return [request() for _ in range(count)]
 
 
-def run_ours(llm: LLM, workload: List[Request]) -> int:
+def run_ours(llm: LLM, workload: List[Request]) -> Counts:
     prompts = [prompt for prompt, _ in workload]
     params = [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for _, n in workload]
     outputs = llm.generate(prompts, params)
-    return sum(len(output.outputs[0].token_ids) for output in outputs)
-
-
-@torch.inference_mode()
-def run_static(model: Any, workload: List[Request], batch_size: int) -> int:
-    """Batches of similar lengths, padded on the left, each run to its longest output."""
-    ordered = sorted(workload, key=lambda request: len(request[0]))
-    generated = 0
-    for start in range(0, len(ordered), batch_size):
-        batch = ordered[start : start + batch_size]
-        width = max(len(prompt) for prompt, _ in batch)
-        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt, _ in batch])
-        mask = torch.tensor(
-            [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt, _ in batch]
-        )
-        longest = max(count for _, count in batch)
-        model.generate(
-            ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, pad_token_id=0
-        )
-        generated += sum(count for _, count in batch)
-    return generated
-
-
-def static_slots(workload: List[Request], batch_size: int) -> int:
-    """Token positions that `run_static` computes, padding included."""
-    ordered = sorted(workload, key=lambda request: len(request[0]))
-    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
-    return sum(
-        len(batch) * (max(len(p) for p, _ in batch) + max(n for _, n in batch)) for batch in batches
+    return (
+        sum(len(output.prompt_token_ids) for output in outputs),
+        sum(len(output.outputs[0].token_ids) for output in outputs),
     )
 
 
-def run_continuous(model: Any, workload: List[Request]) -> int:
+def in_batches(workload: List[Request], batch_size: int) -> List[List[Request]]:
+    ordered = sorted(workload, key=lambda request: len(request[0]))
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+
+
+@torch.inference_mode()
+def run_static(model: Any, workload: List[Request], batch_size: int) -> Counts:
+    """Batches of similar lengths, padded on the left, each run to its longest output."""
+    prompt_tokens = output_tokens = 0
+    for batch in in_batches(workload, batch_size):
+        width = max(len(prompt) for prompt, _ in batch)
+        padding = [width - len(prompt) for prompt, _ in batch]
+        ids = torch.tensor([[0] * pad + prompt for pad, (prompt, _) in zip(padding, batch)])
+        mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+        longest = max(count for _, count in batch)
+        rows = model.generate(
+            ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, pad_token_id=0
+        )
+        for row, (prompt, count) in zip(rows, batch):
+            prompt_tokens += len(prompt)
+            output_tokens += min(count, len(row) - width)
+    return prompt_tokens, output_tokens
+
+
+def static_waste(workload: List[Request], batch_size: int) -> float:
+    """Token positions that `run_static` computes, padding included, over those asked for."""
+    computed = sum(
+        len(batch) * (max(len(prompt) for prompt, _ in batch) + max(count for _, count in batch))
+        for batch in in_batches(workload, batch_size)
+    )
+    return computed / sum(len(prompt) + count for prompt, count in workload)
+
+
+def run_continuous(model: Any, workload: List[Request]) -> Counts:
     """transformers' own continuous batching, each request to its own length."""
     config = GenerationConfig(do_sample=False, max_new_tokens=256, eos_token_id=-1, pad_token_id=0)
-    generated = 0
+    prompt_tokens = output_tokens = 0
     with model.continuous_batching_context_manager(generation_config=config, block=True) as manager:
         for prompt, count in workload:
             manager.add_request(prompt, max_new_tokens=count)
@@ -122,56 +137,46 @@ def run_continuous(model: Any, workload: List[Request]) -> int:
             if result is None:
                 raise RuntimeError(f"transformers gave nothing for 300 s, {left} requests are left")
             if result.is_finished():
-                generated += len(result.generated_tokens)
+                prompt_tokens += len(result.prompt_ids)
+                output_tokens += len(result.generated_tokens)
                 left -= 1
-    return generated
+    return prompt_tokens, output_tokens
 
 
-def measure(run: Callable[[], int], workload: List[Request], repeats: int) -> Dict[str, Any]:
-    """The best of several runs, which other work on the machine has disturbed least."""
-    expected = sum(count for _, count in workload)
-    tokens = expected + sum(len(prompt) for prompt, _ in workload)
-    seconds, cpu_seconds = [], []
-    for _ in range(repeats):
-        started, cpu_started = time.perf_counter(), time.process_time()
-        generated = run()
-        seconds.append(time.perf_counter() - started)
-        cpu_seconds.append(time.process_time() - cpu_started)
-        if generated != expected:
-            raise RuntimeError(f"generated {generated} tokens, not the {expected} asked for")
-    return {
-        "seconds": [round(value, 3) for value in seconds],
-        "cpu_seconds": [round(value, 3) for value in cpu_seconds],
-        "total_tokens_per_second": round(tokens / min(seconds), 1),
-        "total_tokens_per_cpu_second": round(tokens / min(cpu_seconds), 1),
-    }
+def decode_ours(llm: LLM, prompt: List[int], count: int) -> None:
+    llm.generate(prompt, SamplingParams(temperature=0, max_tokens=count, ignore_eos=True))
 
 
-def measure_single(llm: LLM, model: Any, repeats: int) -> Dict[str, float]:
-    """Milliseconds per token of one request: 128 tokens of prompt, 64 generated."""
-    prompt = make_workload(llm.engine.model_config.vocab_size, 1, seed=1)[0][0][:128]
+@torch.inference_mode()
+def decode_theirs(model: Any, prompt: List[int], count: int) -> None:
+    model.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False, pad_token_id=0)
 
-    def ours(count: int) -> None:
-        llm.generate(prompt, SamplingParams(temperature=0, max_tokens=count, ignore_eos=True))
 
-    def theirs(count: int) -> None:
-        with torch.inference_mode():
-            model.generate(
-                torch.tensor([prompt]), max_new_tokens=count, do_sample=False, pad_token_id=0
-            )
+def measure(run: Callable[[], Counts], expected: Counts, figures: Figures) -> None:
+    """Adds one run to the figures of a peer."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    counts = run()
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    if counts != expected:
+        raise RuntimeError(f"computed {counts} tokens of prompts and outputs, not {expected}")
+    figures["prompt_tokens"], figures["output_tokens"] = counts
+    figures.setdefault("seconds", []).append(round(seconds, 3))
+    figures.setdefault("cpu_seconds", []).append(round(cpu_seconds, 3))
+    figures["total_tokens_per_second"] = rate(sum(counts), figures["seconds"])
+    figures["total_tokens_per_cpu_second"] = rate(sum(counts), figures["cpu_seconds"])
 
-    figures = {}
-    for name, run in (("vllm", ours), ("transformers", theirs)):
-        times = []
-        for _ in range(repeats):
-            marks = [time.perf_counter()]
-            for count in (1, 65):
-                run(count)
-                marks.append(time.perf_counter())
-            # What 65 tokens take beyond one: 64 steps of decoding, the prefill left out.
-            times.append((marks[2] - marks[1] - (marks[1] - marks[0])) / 64 * 1e3)
-        figures[f"{name}_ms_per_token"] = round(statistics.median(times), 3)
-    return figures
+
+def rate(tokens: int, seconds: List[float]) -> float:
+    return round(tokens / statistics.median(seconds), 1)
+
+
+def measure_decode(decode: Callable[[int], None]) -> float:
+    """Milliseconds per token of one request: what 65 tokens take beyond one, prefill left out."""
+    marks = [time.perf_counter()]
+    for count in (1, 65):
+        decode(count)
+        marks.append(time.perf_counter())
+    return round((marks[2] - marks[1] - (marks[1] - marks[0])) / 64 * 1e3, 3)
 
 
 def main() -> None:
@@ -179,17 +184,69 @@ def main() -> None:
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=WHOLE_WORKLOAD)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4, 8, 16, 32])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--no-continuous", action="store_true", help="leave out transformers' own")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--continuous-rounds", type=int, default=1, help="rounds that have transformers' own too"
+    )
     args = parser.parse_args()
 
     os.environ["VLLM_CPU_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)
     config = MODELS[args.model]
     workload = make_workload(config.vocab_size, args.requests)
-    dtype = getattr(torch, args.dtype)
+    expected = (sum(len(prompt) for prompt, _ in workload), sum(count for _, count in workload))
+    model, llm = make_both(config, getattr(torch, args.dtype))
+
+    peers: Dict[str, Callable[[], Counts]] = {"vllm": lambda: run_ours(llm, workload)}
+    for size in args.batch_sizes:
+        name = f"transformers_static_{size}"
+        peers[name] = lambda size=size: run_static(model, workload, size)
+    continuous = "transformers_continuous"
+    peers[continuous] = lambda: run_continuous(model, workload)
+
+    results: Figures = {
+        **cpu_machine.describe(),
+        "model": args.model,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": args.dtype,
+        "threads": {"torch": torch.get_num_threads(), "vllm": args.threads},
+        "requests": args.requests,
+        "workload": "whole" if args.requests == WHOLE_WORKLOAD else "reduced, to save time",
+        "peers": {name: {} for name in peers},
+    }
+    for size in args.batch_sizes:
+        waste = round(static_waste(workload, size), 3)
+        results["peers"][f"transformers_static_{size}"]["waste"] = waste
+    one = make_workload(config.vocab_size, 1, seed=1)[0][0][:128]
+    alone: Dict[str, Callable[[int], None]] = {
+        "vllm": lambda count: decode_ours(llm, one, count),
+        "transformers": lambda count: decode_theirs(model, one, count),
+    }
+    for decode in alone.values():  # touches the weights
+        decode(2)
+    single = results["single_request_ms_per_token"] = {name: [] for name in alone}
+
+    names = list(peers)
+    for number in range(max(args.rounds, args.continuous_rounds)):
+        turned = names[number % len(names) :] + names[: number % len(names)]
+        for name in turned:
+            if number < (args.continuous_rounds if name == continuous else args.rounds):
+                measure(peers[name], expected, results["peers"][name])
+                seconds = results["peers"][name]["seconds"][-1]
+                print(f"round {number + 1}: {name} {seconds} s", flush=True)
+                write(args, results)  # what comes next may take long, and fail
+        for name, decode in alone.items():
+            single[name].append(measure_decode(decode))
+        results["load_average_at_the_end"] = round(os.getloadavg()[0], 2)
+        results["compared"] = compare(results)
+        write(args, results)
+    report(results)
+
+
+def make_both(config: Any, dtype: torch.dtype) -> Tuple[Any, LLM]:
+    """The same random weights, in transformers and here."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -201,55 +258,46 @@ def main() -> None:
             max_model_len=1024,
             enable_prefix_caching=False,
         )
-    results: Dict[str, Any] = {
-        "model": args.model,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "dtype": args.dtype,
-        "threads": {"torch": torch.get_num_threads(), "vllm": args.threads},
-        "processor": platform.processor() or platform.machine(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "requests": args.requests,
-        "prompt_tokens": sum(len(prompt) for prompt, _ in workload),
-        "output_tokens": sum(count for _, count in workload),
+    return model, llm
+
+
+def compare(results: Figures) -> Figures:
+    """How many times as fast vllm is, beside the goals."""
+    peers = {name: peer for name, peer in results["peers"].items() if "seconds" in peer}
+    ours = peers["vllm"]["total_tokens_per_second"]
+    static = {name: peer for name, peer in peers.items() if "waste" in peer}
+    best = max(static, key=lambda name: static[name]["total_tokens_per_second"])
+    single = results["single_request_ms_per_token"]
+    medians = {name: statistics.median(times) for name, times in single.items()}
+    compared = {
+        "best_static": best,
+        "over_best_static": ours / static[best]["total_tokens_per_second"],
+        "goal_over_best_static": 0.9 * static[best]["waste"],
+        "single_request": medians["transformers"] / medians["vllm"],
+        "goal_single_request": 1.0,
     }
-    run_ours(llm, workload[:2])
-    ours = results["vllm"] = measure(lambda: run_ours(llm, workload), workload, args.repeats)
-    report("vllm", ours)
-    for batch_size in args.batch_sizes:
-        name = f"transformers_static_{batch_size}"
-        static = measure(
-            lambda size=batch_size: run_static(model, workload, size), workload, args.repeats
-        )
-        tokens = results["prompt_tokens"] + results["output_tokens"]
-        static["waste"] = round(static_slots(workload, batch_size) / tokens, 3)
-        results[name] = static
-        report(name, static, ours)
-    results["single_request"] = measure_single(llm, model, args.repeats)
-    print(f"{'one request':28} {results['single_request']}")
-    write(args, results)  # what comes next takes long, and may fail
-    if not args.no_continuous:
-        continuous = measure(lambda: run_continuous(model, workload), workload, 1)
-        results["transformers_continuous"] = continuous
-        report("transformers_continuous", continuous, ours)
-    write(args, results)
+    continuous = peers.get("transformers_continuous")
+    if continuous:
+        compared["over_continuous"] = ours / continuous["total_tokens_per_second"]
+        compared["goal_over_continuous"] = 1.2
+    return {k: v if isinstance(v, str) else round(v, 2) for k, v in compared.items()}
 
 
-def write(args: argparse.Namespace, results: Dict[str, Any]) -> None:
+def write(args: argparse.Namespace, results: Figures) -> None:
     stem = f"cpu_throughput_{args.model}_{args.dtype}_{args.threads}"
     path = Path(__file__).with_name(f"{stem}.json")
     path.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def report(name: str, figures: Dict[str, Any], ours: Dict[str, Any] | None = None) -> None:
-    wall, cpu = (figures[f"total_tokens_per_{unit}"] for unit in ("second", "cpu_second"))
-    line = f"{name:26} {wall:9.1f} tokens/s {cpu:9.1f} tokens/CPU s"
-    if ours is not None:
-        by_wall = ours["total_tokens_per_second"] / wall
-        by_cpu = ours["total_tokens_per_cpu_second"] / cpu
-        line += f"   vllm is {by_wall:5.2f} x, by CPU time {by_cpu:5.2f} x"
-    if "waste" in figures:
-        line += f"; padding {figures['waste']:.2f} x"
-    print(line, flush=True)
+def report(results: Figures) -> None:
+    columns = ("prompt_tokens", "output_tokens", "total_tokens_per_second", "waste")
+    print(f"{'':26}", *(f"{name.replace('_', ' '):>24}" for name in columns))
+    for name, peer in results["peers"].items():
+        if "seconds" in peer:
+            print(f"{name:26}", *(f"{peer.get(column, 1.0):24}" for column in columns))
+    for name, times in results["single_request_ms_per_token"].items():
+        print(f"one request, {name}: {statistics.median(times):.2f} ms per token")
+    print(json.dumps(results["compared"], indent=1))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """tiny(family) -> tests.models.support.TinyModel."""
+    pytest.importorskip("torch")
     from tests.models.support import write_model
 
     made = {}
@@ -23,6 +24,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def chat_model(tmp_path_factory):
     """A Qwen3 with a tokenizer, a chat template and advice on sampling: all that the CLI needs."""
+    pytest.importorskip("torch")
     from tests.models.support import write_model, write_tokenizer
 
     model = write_model(tmp_path_factory.mktemp("chat"), "qwen3", seed=4)

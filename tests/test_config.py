@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vllm.config import EngineArgs, GenerationDefaults, ModelConfig, ModelError
+from vllm.config import GenerationDefaults, ModelConfig, ModelError
 
 MINIMAL = {
     "architectures": ["LlamaForCausalLM"],
@@ -76,6 +76,20 @@ def test_dtype_under_both_its_names(read, field):
     [
         ({"vocab_size": None}, "vocab_size is missing"),
         ({"hidden_size": "big"}, "hidden_size must be int, got 'big'"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps must be a number, at least 0, got -1"),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps must be a number, at least 0, got 'small'"),
+        ({"sliding_window": 0}, "sliding_window must be at least 1, got 0"),
+        ({"rope_theta": -1.0}, "rope_theta must be a number, at least 0, got -1.0"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta must be a number above 0, got 'x'"),
+        (
+            {"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": "x"}},
+            "low_freq_factor of the llama3 rope scaling must be a number, got 'x'",
+        ),
+        (
+            {"layer_types": ["full_attention"]},
+            r"for each of the 2 layers, got \['full_attention'\]",
+        ),
+        ({"layer_types": ["full_attention", "other"]}, "layer_types must be one of full_attention"),
         ({"num_hidden_layers": 0}, "num_hidden_layers must be at least 1, got 0"),
         ({"num_hidden_layers": True}, "num_hidden_layers must be int, got True"),
         ({"num_key_value_heads": 3}, r"num_attention_heads \(4\) must be a multiple of .* \(3\)"),
@@ -125,29 +139,16 @@ def test_generation_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("written", "message"),
     [
-        ({"max_num_seqs": 0}, "max_num_seqs must be an integer, at least 1, got 0"),
-        ({"block_size": -1}, "block_size must be an integer, at least 1, got -1"),
-        ({"max_model_len": 1.5}, "max_model_len must be an integer, at least 1, got 1.5"),
-        ({"num_kv_blocks": 0}, "num_kv_blocks must be"),
-        ({"kv_cache_memory_bytes": "4G"}, "kv_cache_memory_bytes must be"),
-        ({"gpu_memory_utilization": 0}, r"gpu_memory_utilization must be in \(0, 1\], got 0"),
-        ({"gpu_memory_utilization": 1.1}, r"gpu_memory_utilization must be in \(0, 1\]"),
-        ({"dtype": "float8"}, "dtype must be one of"),
-        ({"max_num_batched_tokens": 255}, r"at least max_num_seqs \(256\), got 255"),
+        ({"temperature": "hot"}, r"generation_config\.json: temperature must be a number in"),
+        ({"top_p": 0.0}, r"generation_config\.json: top_p must be a number in \(0, 1\]"),
+        ({"eos_token_id": "</s>"}, "eos_token_id must be a token id or several, got '</s>'"),
+        ({"eos_token_id": [1, 2.5]}, r"eos_token_id must be a token id or several, got \[1, 2.5\]"),
     ],
 )
-def test_engine_args_name_the_field_and_its_range(changes, message):
-    with pytest.raises(ValueError, match=message):
-        EngineArgs("model", **changes)
-
-
-def test_the_token_budget():
-    assert EngineArgs("m").token_budget(100) == 2048
-    assert EngineArgs("m", max_num_seqs=4000).token_budget(100) == 4000
-    whole = EngineArgs("m", enable_chunked_prefill=False)
-    assert whole.token_budget(9000) == 9000
-    small = EngineArgs("m", enable_chunked_prefill=False, max_num_batched_tokens=512)
-    with pytest.raises(ValueError, match=r"at least max_model_len \(9000\) without chunked"):
-        small.token_budget(9000)
+def test_advice_that_cannot_be_followed_names_its_file(tmp_path, written, message):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "generation_config.json").write_text(json.dumps(written))
+    with pytest.raises(ModelError, match=message):
+        GenerationDefaults.read(tmp_path)

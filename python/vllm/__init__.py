@@ -28,7 +28,7 @@ __all__ = [
 _LAZY: Dict[str, str] = {
     "AsyncLLMEngine": "vllm.engine.async_engine",
     "CompletionOutput": "vllm.outputs",
-    "EngineArgs": "vllm.config",
+    "EngineArgs": "vllm.engine_args",
     "LLM": "vllm.llm",
     "LLMEngine": "vllm.engine.llm_engine",
     "Logprob": "vllm.outputs",
@@ -40,9 +40,9 @@ _LAZY: Dict[str, str] = {
 }
 
 if TYPE_CHECKING:
-    from vllm.config import EngineArgs
     from vllm.engine.async_engine import AsyncLLMEngine
     from vllm.engine.llm_engine import LLMEngine
+    from vllm.engine_args import EngineArgs
     from vllm.llm import LLM
     from vllm.outputs import CompletionOutput, Logprob, RequestOutput
     from vllm.sampling_params import RequestOutputKind, SamplingParams

@@ -1,11 +1,11 @@
-"""What a model's `config.json` says, and what its user asks of the engine. No torch in here."""
+"""What the configuration files of a model say. No torch in here."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple, Type
 
 from vllm.sampling_params import SamplingParams
 
@@ -61,9 +61,6 @@ class ModelConfig:
         """Reads `config.json` of a model folder. Raises ModelError naming the field at fault."""
         path = folder / "config.json"
         raw = _Fields(path, read_json(path))
-        architectures = raw.take("architectures", list)
-        if len(architectures) != 1:
-            raise ModelError(f"{path}: architectures must name one, got {architectures}")
         for unsupported in ("quantization_config", "auto_map"):
             if raw.take(unsupported, dict, None):
                 raise ModelError(
@@ -80,14 +77,14 @@ class ModelConfig:
                 f"{path}: num_attention_heads ({num_heads}) must be a multiple of "
                 f"num_key_value_heads ({num_kv_heads})"
             )
-        layer_types = raw.take("layer_types", list, None)
+        num_layers = raw.positive("num_hidden_layers")
         dtype = raw.take("dtype", str, None) or raw.take("torch_dtype", str, None) or "float32"
         return cls(
-            architecture=architectures[0],
+            architecture=read_architecture(folder),
             vocab_size=raw.positive("vocab_size"),
             hidden_size=hidden_size,
             intermediate_size=raw.positive("intermediate_size"),
-            num_hidden_layers=raw.positive("num_hidden_layers"),
+            num_hidden_layers=num_layers,
             num_attention_heads=num_heads,
             num_key_value_heads=num_kv_heads,
             head_dim=raw.positive("head_dim", hidden_size // num_heads),
@@ -98,10 +95,10 @@ class ModelConfig:
             dtype=_known_dtype(str(path), dtype),
             attention_bias=raw.take("attention_bias", bool, False),
             mlp_bias=raw.take("mlp_bias", bool, False),
-            sliding_window=raw.take("sliding_window", int, None),
+            sliding_window=raw.positive("sliding_window", None),
             use_sliding_window=raw.take("use_sliding_window", bool, None),
             max_window_layers=raw.take("max_window_layers", int, None),
-            layer_types=None if layer_types is None else tuple(layer_types),
+            layer_types=_read_layer_types(raw, num_layers),
         )
 
     @property
@@ -130,10 +127,16 @@ class GenerationDefaults:
         if eos is None:
             eos = read_json(folder / "config.json").get("eos_token_id")
         ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        if not all(isinstance(token, int) for token in ids):
+            raise ModelError(f"{folder}: eos_token_id must be a token id or several, got {eos!r}")
         names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         sampling = {name: raw[name] for name in names if raw.get(name) is not None}
         if raw.get("do_sample") is False:
             sampling = {"temperature": 0.0}
+        try:
+            SamplingParams(**sampling)
+        except ValueError as error:
+            raise ModelError(f"{path}: {error}") from error
         return cls(frozenset(ids), sampling)
 
     def params(self, **overrides: Any) -> SamplingParams:
@@ -141,82 +144,13 @@ class GenerationDefaults:
         return SamplingParams(**{**self.sampling, **overrides})
 
 
-@dataclass(frozen=True)
-class EngineArgs:
-    """What a user may ask of the engine. Raises ValueError naming the field and its range.
-
-    model: a folder in Hugging Face's layout, or a hub id (`organisation/name`), with `revision`.
-    tokenizer: a folder or hub id for the tokenizer, where it is not the model's own.
-    skip_tokenizer_init: no tokenizer; prompts are token ids, and so are outputs.
-    dtype: "auto" is the model's own.
-    device: "auto" is "cuda" where torch has one, else "cpu".
-    max_model_len: tokens of prompt and output together; None is what the model was made for, or
-        what the cache can hold if that is less.
-    max_num_seqs: sequences that run at the same time; the others wait.
-    max_num_batched_tokens: tokens that a step computes; None is 2048, or as many as
-        `max_num_seqs` or, without chunked prefill, `max_model_len` make necessary.
-    block_size: tokens of a block of the cache.
-    kv_cache_memory_bytes: size of the cache; None is what `gpu_memory_utilization` leaves.
-    num_kv_blocks: size of the cache in blocks, before `kv_cache_memory_bytes`.
-    gpu_memory_utilization: on CUDA, the fraction of the device's memory that this engine may
-        use; on the CPU, the fraction of what is free now that the cache may grow to.
-    enable_prefix_caching: share the cache of equal beginnings.
-    enable_chunked_prefill: split long prompts over steps, beside sequences that generate.
-    seed: where requests without a seed of their own get theirs from.
-    """
-
-    model: str
-    tokenizer: Optional[str] = None
-    revision: Optional[str] = None
-    skip_tokenizer_init: bool = False
-    dtype: str = "auto"
-    device: str = "auto"
-    max_model_len: Optional[int] = None
-    max_num_seqs: int = 256
-    max_num_batched_tokens: Optional[int] = None
-    block_size: int = 16
-    kv_cache_memory_bytes: Optional[int] = None
-    num_kv_blocks: Optional[int] = None
-    gpu_memory_utilization: float = 0.9
-    enable_prefix_caching: bool = True
-    enable_chunked_prefill: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "block_size"):
-            _check_positive(name, getattr(self, name))
-        for name in (
-            "max_model_len",
-            "max_num_batched_tokens",
-            "kv_cache_memory_bytes",
-            "num_kv_blocks",
-        ):
-            if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ValueError(
-                f"gpu_memory_utilization must be in (0, 1], got {self.gpu_memory_utilization!r}"
-            )
-        if self.dtype != "auto":
-            _known_dtype("EngineArgs", self.dtype)
-        budget = self.max_num_batched_tokens
-        if budget is not None and budget < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_batched_tokens must be at least max_num_seqs ({self.max_num_seqs}), "
-                f"got {budget}: every running sequence computes a token in each step"
-            )
-
-    def token_budget(self, max_model_len: int) -> int:
-        """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run."""
-        if self.max_num_batched_tokens is None:
-            needed = 0 if self.enable_chunked_prefill else max_model_len
-            return max(2048, self.max_num_seqs, needed)
-        if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
-            raise ValueError(
-                f"max_num_batched_tokens must be at least max_model_len ({max_model_len}) without "
-                f"chunked prefill, got {self.max_num_batched_tokens}"
-            )
-        return self.max_num_batched_tokens
+def read_architecture(folder: Path) -> str:
+    """The class that a model was made for, as `config.json` names it. Raises ModelError."""
+    path = folder / "config.json"
+    names = _Fields(path, read_json(path)).take("architectures", list)
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise ModelError(f"{path}: architectures must name one, got {names}")
+    return str(names[0])
 
 
 def read_json(path: Path) -> Dict[str, Any]:
@@ -252,17 +186,19 @@ class _Fields:
             raise ModelError(f"{self.path}: {name} must be {kind.__name__}, got {value!r}")
         return value
 
-    def positive(self, name: str, default: Any = _REQUIRED) -> int:
-        value: int = self.take(name, int, default)
-        if value < 1:
+    def positive(self, name: str, default: Any = _REQUIRED) -> Any:
+        """An integer of at least 1, or the default."""
+        value = self.take(name, int, default)
+        if value is not default and value < 1:
             raise ModelError(f"{self.path}: {name} must be at least 1, got {value}")
         return value
 
     def number(self, name: str, default: float) -> float:
-        value = self._raw.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        return float(self.take(name, float, default))
+        """A finite number that is not negative."""
+        value = default if self._raw.get(name) is None else self._raw[name]
+        if not _is_number(value) or not 0 <= value < float("inf"):
+            raise ModelError(f"{self.path}: {name} must be a number, at least 0, got {value!r}")
+        return float(value)
 
 
 def _read_rope(raw: _Fields) -> RopeConfig:
@@ -276,11 +212,18 @@ def _read_rope(raw: _Fields) -> RopeConfig:
             f"got partial_rotary_factor {partial} and parameters {scaling}"
         )
     theta = scaling.pop("rope_theta", None) or raw.number("rope_theta", 10000.0)
+    if not _is_number(theta) or theta <= 0:
+        raise ModelError(f"{raw.path}: rope_theta must be a number above 0, got {theta!r}")
     old_name = scaling.pop("type", "default")
     kind = scaling.pop("rope_type", old_name)
     if kind in ("linear", "yarn", "llama3"):
-        factor = scaling.get("factor")
-        if not isinstance(factor, (int, float)) or factor < 1:
+        for name, value in scaling.items():
+            if value is not None and not _is_number(value) and not isinstance(value, bool):
+                raise ModelError(
+                    f"{raw.path}: {name} of the {kind} rope scaling must be a number, got {value!r}"
+                )
+        factor: Any = scaling.get("factor")
+        if not _is_number(factor) or factor < 1:
             raise ModelError(
                 f"{raw.path}: the {kind} rope scaling needs a factor of at least 1, got {factor!r}"
             )
@@ -290,12 +233,24 @@ def _read_rope(raw: _Fields) -> RopeConfig:
     return RopeConfig(float(theta), str(kind), scaling)
 
 
+def _read_layer_types(raw: _Fields, num_layers: int) -> Optional[Tuple[str, ...]]:
+    types: Optional[List[Any]] = raw.take("layer_types", list, None)
+    if types is None:
+        return None
+    known = ("full_attention", "sliding_attention")
+    if len(types) != num_layers or not all(kind in known for kind in types):
+        raise ModelError(
+            f"{raw.path}: layer_types must be one of {', '.join(known)} for each of the "
+            f"{num_layers} layers, got {types}"
+        )
+    return tuple(types)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _known_dtype(where: str, dtype: str) -> str:
     if dtype not in DTYPES:
         raise ModelError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     return dtype
-
-
-def _check_positive(name: str, value: Union[int, Any]) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer, at least 1, got {value!r}")

@@ -10,12 +10,12 @@ from typing import Sequence as SequenceOf
 
 from tqdm import tqdm
 
-from vllm.config import EngineArgs
 from vllm.engine.chat_template import Message
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.prompts import Prompt, as_prompts
 from vllm.engine.request import Request
 from vllm.engine.tokenizer import Tokenizer
+from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -90,8 +90,8 @@ class LLM:
         chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
         Raises ValueError like `generate`, and if the template refuses the messages.
         """
-        one = bool(messages) and isinstance(messages[0], Mapping)
-        conversations: Any = [messages] if one or not messages else messages
+        several = isinstance(messages, (list, tuple)) and messages[:1] and _is_list(messages[0])
+        conversations: Any = messages if several else [messages]
         prompts = [
             self.chat_prompt(
                 conversation,
@@ -106,6 +106,7 @@ class LLM:
     def chat_prompt(
         self,
         messages: SequenceOf[Message],
+        /,
         *,
         chat_template: Optional[str] = None,
         add_generation_prompt: bool = True,
@@ -138,19 +139,26 @@ class LLM:
         sampling_params: Params,
         kind: Optional[RequestOutputKind] = None,
     ) -> List[Request]:
-        def as_kind(params: SamplingParams) -> SamplingParams:
-            return params if kind is None else dataclasses.replace(params, output_kind=kind)
-
-        if sampling_params is None or isinstance(sampling_params, SamplingParams):
-            one = as_kind(sampling_params or self.get_default_sampling_params())
-            params = [one] * len(prompts)
+        if sampling_params is None:
+            sampling_params = self.get_default_sampling_params()
+        if isinstance(sampling_params, SamplingParams):
+            params = [sampling_params] * len(prompts)
+        elif _is_list(sampling_params) and all(
+            isinstance(p, SamplingParams) for p in sampling_params
+        ):
+            params = list(sampling_params)
         else:
-            params = [as_kind(each) for each in sampling_params]
-            if len(params) != len(prompts):
-                raise ValueError(
-                    f"sampling_params must be one, or one per prompt: got {len(params)} for "
-                    f"{len(prompts)} prompts"
-                )
+            raise ValueError(
+                f"sampling_params must be a SamplingParams, or a list of them, "
+                f"got {sampling_params!r}"
+            )
+        if len(params) != len(prompts):
+            raise ValueError(
+                f"sampling_params must be one, or one per prompt: got {len(params)} for "
+                f"{len(prompts)} prompts"
+            )
+        if kind is not None:
+            params = [dataclasses.replace(each, output_kind=kind) for each in params]
         requests = []
         for index, (prompt, param) in enumerate(zip(prompts, params)):
             try:
@@ -184,3 +192,7 @@ class LLM:
             raise RuntimeError("the request is gone: a step that another call made has failed")
         for output in self.engine.step():
             self._unread[output.request_id].append(output)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
@@ -153,19 +152,25 @@ def _integer(name: str, value: Any, expected: str, ok: Callable[[int], bool]) ->
 
 def _real(name: str, value: Any, expected: str, ok: Callable[[float], bool]) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not ok(value):
+    if not number or value != value or not ok(value):  # a NaN is in no range
         raise _wrong(name, f"a number {expected}", value)
 
 
 def _stop_strings(value: Any) -> Tuple[str, ...]:
-    strings = (value,) if isinstance(value, str) else tuple(value or ())
-    if not all(isinstance(item, str) and item for item in strings):
+    strings = (value,) if isinstance(value, str) else () if value is None else value
+    if not _is_listed(strings) or not all(isinstance(item, str) and item for item in strings):
         raise _wrong("stop", "a non-empty string, or several", value)
-    return strings
+    return tuple(strings)
 
 
 def _token_ids(value: Any) -> Tuple[int, ...]:
-    ids = tuple(value or ())
-    if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+    ids = () if value is None else value
+    if not _is_listed(ids) or not all(
+        isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids
+    ):
         raise _wrong("stop_token_ids", "token ids, each an integer, at least 0", value)
-    return ids
+    return tuple(ids)
+
+
+def _is_listed(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset))

@@ -14,7 +14,9 @@ import pytest
 from vllm.engine.sequence import Sequence
 from vllm.sampling_params import SamplingParams
 
-_NEED_TORCH = ["test_async_engine.py", "test_kv_cache.py", "test_llm_engine.py", "test_sampling.py"]
+_NEED_TORCH = [
+    f"test_{name}.py" for name in ("async_engine", "kv_cache", "llm_engine", "sampling", "transfer")
+]
 collect_ignore = [] if importlib.util.find_spec("torch") else _NEED_TORCH
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 
 import pytest
 
@@ -143,6 +144,8 @@ def test_refused_requests_raise_and_leave_no_trace(args):
         async with AsyncLLMEngine(args) as engine:
             with pytest.raises(ValueError, match="the prompt is empty"):
                 await last(engine.generate([], GREEDY))
+            with pytest.raises(ValueError, match="must be a SamplingParams, got"):
+                await last(engine.generate(PROMPTS[0], {"n": 1}))
             stream = engine.generate(PROMPTS[0], GREEDY, "same")
             await stream.__anext__()
             with pytest.raises(ValueError, match="request id 'same' is in use"):
@@ -168,6 +171,25 @@ def test_a_failed_step_reaches_its_requests_and_the_engine_goes_on(args, expecte
     asyncio.run(run())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_has_died(args, monkeypatch):
+    async def run():
+        engine = AsyncLLMEngine(args)
+        monkeypatch.setattr(engine.engine, "abort_request", lambda request_id: 1 / 0)
+        stream = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
+        await stream.__anext__()
+        other = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
+        await asyncio.sleep(0)
+        await stream.aclose()
+        with pytest.raises((ZeroDivisionError, EngineClosedError)):
+            await other
+        with pytest.raises(EngineClosedError):
+            await last(engine.generate(PROMPTS[2], GREEDY))
+        await engine.shutdown()
+
+    asyncio.run(run())
+
+
 def test_shutdown_tells_those_who_wait_and_those_who_come(args):
     async def run():
         engine = AsyncLLMEngine(args, max_requests=1)
@@ -182,6 +204,36 @@ def test_shutdown_tells_those_who_wait_and_those_who_come(args):
                 await waiting
 
     asyncio.run(run())
+
+
+def test_shutdown_tells_those_whose_request_has_not_been_looked_at(args, monkeypatch):
+    """They have been let in, and the engine is in a step, or asleep."""
+
+    async def run():
+        engine = AsyncLLMEngine(args)
+        step = engine.engine.step
+        stepping, go_on = threading.Event(), threading.Event()
+
+        def slow_step():
+            stepping.set()
+            assert go_on.wait(60)
+            return step()
+
+        monkeypatch.setattr(engine.engine, "step", slow_step)
+        tasks = [asyncio.create_task(last(engine.generate(PROMPTS[0], GREEDY)))]
+        while not stepping.is_set():
+            await asyncio.sleep(0.01)
+        tasks += [asyncio.create_task(last(engine.generate(p, GREEDY))) for p in PROMPTS[1:4]]
+        while engine._worker._messages.qsize() < 3:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(engine.shutdown())
+        while not engine._worker._closing:
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await closing
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+
+    assert [type(result) for result in asyncio.run(run())] == [EngineClosedError] * 4
 
 
 def test_a_closed_loop_stops_the_work_for_it(args):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vllm.config import EngineArgs, ModelConfig, RopeConfig
+from vllm.config import ModelConfig, RopeConfig
 from vllm.engine import kv_cache
+from vllm.engine_args import EngineArgs
 
 CONFIG = ModelConfig(
     architecture="LlamaForCausalLM",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from tests.models.support import VOCAB_SIZE, prompts_of
 from vllm import LLM, EngineArgs, LLMEngine, RequestOutputKind, SamplingParams
 from vllm.config import ModelError
+from vllm.engine import llm_engine
 
 PROMPT = "the cat and the dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
@@ -204,6 +206,14 @@ def test_prompt_logprobs_survive_preemption_and_a_warm_cache(chat_model):
     assert tight.engine.scheduler.num_preemptions > 0
 
 
+def test_hits_after_a_preemption_are_not_counted(chat_model):
+    """`num_cached_tokens` is what earlier requests spared, of the prompt only."""
+    llm = small(chat_model.folder, num_kv_blocks=20, block_size=4, max_model_len=80)
+    outputs = llm.generate(prompts_of([30, 21, 26]), dataclasses.replace(GREEDY, max_tokens=25))
+    assert sum(output.metrics.num_preemptions for output in outputs) > 0
+    assert [output.num_cached_tokens for output in outputs] == [0, 0, 0]
+
+
 def test_frequency_penalty_counts(chat_model):
     """With the strongest penalty, greedy never repeats a token it could avoid."""
     llm = small(chat_model.folder)
@@ -285,6 +295,9 @@ def test_chat_is_generate_with_the_template(llm):
     assert replaced[0].prompt == "hm"
     with pytest.raises(ValueError, match="at least one message"):
         llm.chat([], GREEDY)
+    for no_list in ("the cat", messages[0]):
+        with pytest.raises(ValueError, match="messages must be a list of mappings, got"):
+            llm.chat(no_list, GREEDY)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +315,10 @@ def test_chat_is_generate_with_the_template(llm):
         ([None], "a prompt is text, token ids or a mapping, got NoneType"),
         ([[1] * 160], "the prompt has 160 tokens; this engine takes at most 159"),
         ("x" * 500, r"the prompt has \d+ tokens; this engine takes at most 159"),
+        ({"prompt": 5}, "'prompt' of a prompt mapping is text, got 5"),
+        ({"prompt_token_ids": 5}, "'prompt_token_ids' is token ids, got int"),
+        ({"prompt_token_ids": "12"}, "'prompt_token_ids' is token ids, got str"),
+        ("the \udcff", r"the text is not Unicode: character 4 is '\\udcff'"),
     ],
 )
 def test_prompts_that_are_refused(llm, prompt, message):
@@ -315,6 +332,12 @@ def test_one_bad_prompt_refuses_the_call_before_any_is_computed(llm):
         llm.generate([PROMPT, ""], GREEDY)
     with pytest.raises(ValueError, match="got 1 for 2 prompts"):
         llm.generate([PROMPT, PROMPT], [GREEDY])
+    for prompts in (None, 5):
+        with pytest.raises(ValueError, match=f"prompts must be text, .*, got {prompts}"):
+            llm.generate(prompts, GREEDY)
+    for params in ({"temperature": 0}, 0.5, "greedy", [None]):
+        with pytest.raises(ValueError, match="sampling_params must be a SamplingParams, or a list"):
+            llm.generate([PROMPT], params)
     assert not llm.engine.has_unfinished_requests
 
 
@@ -337,6 +360,11 @@ def test_requests_that_this_engine_cannot_serve(chat_model, llm):
         ({"device": "meta"}, ValueError, "device must be auto, cpu or cuda"),
         ({"max_model_len": 5000}, ValueError, r"max_model_len \(5000\) is more than the 160"),
         ({"max_model_len": 150, "num_kv_blocks": 5}, ValueError, "does not fit in the cache of 80"),
+        (
+            {"num_kv_blocks": 10**12},
+            ValueError,
+            "a cache of 1000000000000 blocks, .* cannot be",
+        ),
         ({"kv_cache_memory_bytes": 10, "num_kv_blocks": None}, ValueError, "no room for the cache"),
         (
             {"enable_chunked_prefill": False, "max_num_batched_tokens": 64, "max_num_seqs": 8},
@@ -349,6 +377,24 @@ def test_requests_that_this_engine_cannot_serve(chat_model, llm):
 def test_engines_that_cannot_be(chat_model, kwargs, error, message):
     with pytest.raises(error, match=message):
         LLM(str(chat_model.folder), **{"num_kv_blocks": 64, **kwargs})
+
+
+def test_a_family_that_is_not_supported_is_told_so_whatever_its_fields(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "n_embd": 8}')
+    with pytest.raises(ModelError, match="architecture 'GPT2LMHeadModel' is not supported; Llama"):
+        LLM(str(tmp_path))
+
+
+def test_the_revision_is_that_of_the_model_only(chat_model, monkeypatch):
+    folder, asked = str(chat_model.folder), []
+
+    def find(name, revision=None):
+        asked.append((name, revision))
+        return Path(name)
+
+    monkeypatch.setattr(llm_engine, "find_folder", find)
+    LLM(folder, tokenizer=folder, revision="v2", num_kv_blocks=64)
+    assert asked == [(folder, "v2"), (folder, None)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -9,7 +9,7 @@ computed alone.
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -40,7 +40,10 @@ class PrefixModel:
         for seq, _, end, _ in chunks:
             for position in range(end):
                 assert self.cache[self._slot(seq, position)] == tuple(seq.token_ids[: position + 1])
-        return [next_token(tuple(seq.token_ids)) for seq, _, _, samples in chunks if samples]
+        # Sampled too early, a token would follow from the part that has been computed.
+        return [
+            next_token(tuple(seq.token_ids[:end])) for seq, _, end, samples in chunks if samples
+        ]
 
     def _slot(self, seq, position):
         return seq.block_table[position // self.block_size], position % self.block_size
@@ -156,6 +159,47 @@ def test_a_finished_sequence_can_be_finished_again(make_sequence):
     assert seq.finish_reason is FinishReason.LENGTH
 
 
+def test_a_prompt_that_was_cancelled_half_way_spares_only_what_was_computed(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=32, max_num_seqs=1, max_num_batched_tokens=6)
+    first, second = make_sequence(range(20)), make_sequence(range(20), 2)
+    scheduler.add(first)
+    chunks = scheduler.schedule()
+    scheduler.update(chunks, model.run(chunks))
+    scheduler.finish(first, FinishReason.ABORT)
+    scheduler.add(second)
+    run_to_end(scheduler, model)
+    assert second.num_cached_tokens == 4
+    assert second.output_token_ids == expected_output(range(20), 2)
+
+
+@given(
+    block_size=st.integers(1, 6),
+    budget=st.integers(2, 20),
+    lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 12)), min_size=1, max_size=6),
+    data=st.data(),
+)
+def test_whatever_was_computed_is_hit_in_full(block_size, budget, lengths, data):
+    """A cache that holds everything spares every full block of prompt and output together."""
+    scheduler, model = make_scheduler(
+        num_blocks=300, block_size=block_size, max_num_seqs=2, max_num_batched_tokens=budget
+    )
+    known = []
+    for seq_id, (num_prompt, max_tokens) in enumerate(lengths):
+        prompt = data.draw(st.lists(st.integers(0, 1), min_size=num_prompt, max_size=num_prompt))
+        seq = Sequence(seq_id, prompt, SamplingParams(), max_tokens=max_tokens)
+        scheduler.add(seq)
+        known.append(seq)
+    run_to_end(scheduler, model)
+    for seq in known:
+        size = data.draw(st.integers(1, seq.num_tokens))
+        # The last token was sampled, and never computed.
+        num_known = min(size - 1, seq.num_tokens - 1)
+        again = Sequence(1000 + seq.seq_id, seq.token_ids[:size], SamplingParams(), max_tokens=1)
+        scheduler.add(again)
+        run_to_end(scheduler, model)
+        assert again.num_cached_tokens >= num_known // block_size * block_size
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     """Requests arrive, are cancelled and are stepped in any order, in a cache that is too small."""
 
@@ -165,13 +209,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_num_seqs=st.integers(1, 5),
         extra_budget=st.integers(0, 12),
         prefix=st.booleans(),
+        chunked=st.booleans(),
     )
-    def start(self, block_size, num_blocks, max_num_seqs, extra_budget, prefix):
+    def start(self, block_size, num_blocks, max_num_seqs, extra_budget, prefix, chunked):
         self.manager = BlockManager(num_blocks, block_size, enable_prefix_caching=prefix)
         self.scheduler = Scheduler(
             self.manager,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_seqs + extra_budget,
+            enable_chunked_prefill=chunked,
         )
         self.model = PrefixModel(block_size)
         self.live = []
@@ -197,15 +243,17 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(times=st.integers(1, 6))
     def step(self, times):
         for _ in range(times):
+            ran_before, preempted_before = self.scheduler.running[:], self.scheduler.num_preemptions
             chunks = self.scheduler.schedule()
             assert bool(chunks) == self.scheduler.has_unfinished
             assert sum(c.end - c.start for c in chunks) <= self.scheduler.max_num_batched_tokens
             assert len(chunks) <= self.scheduler.max_num_seqs
             assert all(c.start < c.end <= c.seq.num_tokens for c in chunks)
-            if (
-                chunks
-            ):  # no starvation: whoever has waited longest among those running makes progress
-                assert chunks[0].seq is self.scheduler.running[0]
+            # Nobody starves: whoever runs makes progress in every step.
+            assert [c.seq for c in chunks] == self.scheduler.running
+            num_preempted = self.scheduler.num_preemptions - preempted_before
+            if num_preempted:  # nobody is let in while there is not enough for those who run
+                assert self.scheduler.running == ran_before[:-num_preempted]
             self.scheduler.update(chunks, self.model.run(chunks))
             for seq, prompt in [pair for pair in self.live if pair[0].is_finished]:
                 assert seq.output_token_ids == expected_output(prompt, seq.max_tokens)
@@ -220,13 +268,23 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert len(set(seq.block_table)) == len(seq.block_table)
             for block in seq.block_table:
                 references[block] = references.get(block, 0) + 1
+            assert seq.status is SequenceStatus.RUNNING
         for seq in self.scheduler.waiting:
+            assert seq.status is SequenceStatus.WAITING
             assert not seq.block_table
+            assert seq.num_computed_tokens == seq.num_published_blocks == 0
         counts = self.manager._ref_counts
         assert {b: n for b, n in enumerate(counts) if n} == references
         assert set(self.manager._free) == {b for b, n in enumerate(counts) if not n}
         named = {block: name for name, block in self.manager._named.items()}
         assert named == {b: n for b, n in enumerate(self.manager._names) if n is not None}
+
+    @invariant()
+    def who_came_first_is_ahead(self):
+        """Also of those that were preempted: with progress in every step, nobody starves."""
+        if hasattr(self, "scheduler"):
+            ids = [seq.seq_id for seq in (*self.scheduler.running, *self.scheduler.waiting)]
+            assert ids == sorted(ids)
 
     def teardown(self):
         if not hasattr(self, "scheduler"):
@@ -238,6 +296,6 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 SchedulerMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None
+    max_examples=300, stateful_step_count=30, deadline=None
 )
 TestScheduler = SchedulerMachine.TestCase

@@ -93,11 +93,26 @@ def test_what_templates_on_the_hub_use(source, expected):
         ("{% if %}", MESSAGES, "refused these messages"),
         ("{{ messages.append(1) }}", MESSAGES, "refused these messages"),
         ("{{ ''.__class__.__mro__ }}", MESSAGES, "refused these messages"),
+        ("{{ messages[0].content + 1 }}", MESSAGES, "refused these messages: can only concatenate"),
+        ("{{ 1 // 0 }}", MESSAGES, "refused these messages: integer division"),
+        ("x", "hello", "messages must be a list of mappings, got 'hello'"),
     ],
 )
 def test_refusals(source, messages, message):
     with pytest.raises(ValueError, match=message):
         ChatTemplate(source).render(messages)
+
+
+def test_a_template_that_is_no_text(tmp_path):
+    with pytest.raises(ValueError, match="a chat template is text, Jinja source, got 5"):
+        ChatTemplate.read(tmp_path, {"chat_template": 5})
+    # Several, none of which is the default.
+    with pytest.raises(ValueError, match="this model has no chat template"):
+        ChatTemplate.read(tmp_path, {"chat_template": [{"name": "tool"}]}).render(MESSAGES)
+
+
+def test_messages_are_the_caller_s_even_if_a_variable_has_their_name():
+    assert ChatTemplate("{{ messages[0].content }}").render(MESSAGES, messages=[]) == "hi"
 
 
 def test_unusable_tokenizer_files_are_named(folder):

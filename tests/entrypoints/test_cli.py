@@ -113,6 +113,8 @@ def test_bench_latency(folder, capsys):
         (["generate", "MODEL", "--prompt", ""], "prompt 0: the prompt is empty"),
         (["chat", "MODEL", "--min-tokens", "-1"], "min_tokens must be an integer, at least 0"),
         (["bench", "latency", "MODEL", "--iterations", "0"], "--iterations must be at least 1"),
+        (["generate", "MODEL", "--prompt", "\udcff"], "the text is not Unicode: character 0"),
+        (["bench", "latency", "MODEL", "--json", "/no/such/x.json"], "there is no folder /no/such"),
         (["bench", "throughput", "MODEL", "--input-len", "9-3"], "--input-len must be at least 1"),
     ],
 )
@@ -123,6 +125,36 @@ def test_refusals_are_one_line_and_status_2(folder, capsys, typed, argv, message
     assert re.match(r"vllm [a-z ]+: error: ", shown.err)
     assert message in shown.err
     assert shown.out == ""
+
+
+def test_a_reader_that_leaves_is_no_error(folder):
+    command = [sys.executable, "-m", "vllm", "generate", folder, *SMALL, "--prompt", "the cat"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 128 + 13
+    assert told == b""
+
+
+def test_a_conversation_that_has_become_too_long_can_be_begun_again(folder, capsys, monkeypatch):
+    said = iter(["x" * 500, "/reset", "the cat"])
+
+    def type_in(prompt):
+        try:
+            return next(said)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", type_in)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    assert main(["chat", folder, *SMALL, "--max-tokens", "3", "--temperature", "0"]) == 0
+    shown = capsys.readouterr()
+    assert "this engine takes at most 159" in shown.err
+    assert "/reset begins again" in shown.err
+    llm = vllm.LLM(folder, num_kv_blocks=64)
+    params = vllm.SamplingParams(temperature=0, max_tokens=3)
+    answer = llm.chat([{"role": "user", "content": "the cat"}], params)[0].outputs[0].text
+    assert shown.out.splitlines()[1:-1] == answer.splitlines()
 
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "5-", "a", "3-a", "1.5"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import filter_repo_objects
 
 from vllm.config import ModelError
-from vllm.models.hub import find_folder
+from vllm.models.hub import _NEVER, _PATTERNS, find_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -39,6 +40,21 @@ def test_offline_and_not_in_the_cache(cache):
         find_folder("some/other")
     with pytest.raises(ModelError, match="'some/model' at revision 'v2' cannot be had"):
         find_folder("some/model", "v2")
+
+
+def test_only_what_the_engine_reads_is_downloaded():
+    files = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "chat_template.jinja",
+        "consolidated.safetensors",  # Mistral's repositories: every weight once more
+        "consolidated-00001.safetensors",
+        "original/params.json",
+        "onnx/model.safetensors",
+        "pytorch_model.bin",
+    ]
+    wanted = filter_repo_objects(files, allow_patterns=_PATTERNS, ignore_patterns=_NEVER)
+    assert list(wanted) == files[:3]
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./gone", "~/gone", "a/b/c", "plain"])

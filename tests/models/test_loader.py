@@ -81,13 +81,14 @@ def test_tensor_that_the_architecture_lacks(folder):
         load(folder)
 
 
-def test_quantized_tensor(folder):
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_quantized_tensor(folder, dtype):
     def change(weights):
         name = "model.norm.weight"
-        weights[name] = weights[name].to(torch.int8)
+        weights[name] = weights[name].to(dtype)
 
     change_weights(folder, change)
-    with pytest.raises(ModelError, match=r"model\.norm\.weight is torch\.int8; quantized"):
+    with pytest.raises(ModelError, match=rf"model\.norm\.weight is {dtype}; quantized"):
         load(folder)
 
 
@@ -120,6 +121,13 @@ def test_shard_that_is_not_there(tmp_path):
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(ModelError, match="weight_map is missing or empty"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [1, "../model.safetensors", "/etc/passwd", ""])
+def test_an_index_names_files_beside_it(folder, name):
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"a": name, "b": "x"}}))
+    with pytest.raises(ModelError, match=f"weight_map must name files beside it, got {name!r}"):
+        load(folder)
 
 
 def test_unsupported_architecture(folder):

@@ -12,12 +12,12 @@ import dataclasses
 import itertools
 import queue
 import threading
-from typing import Any, AsyncIterator, Callable, Dict, Optional, Union
+from typing import Any, AsyncIterator, Callable, Dict, Optional, Tuple, Union
 
-from vllm.config import EngineArgs
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.prompts import Prompt
 from vllm.engine.request import Request
+from vllm.engine_args import EngineArgs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -100,6 +100,8 @@ class AsyncLLMEngine:
 
 
 _News = Union[RequestOutput, Exception]
+_Reader = Callable[[_News], bool]
+_Action = Callable[[], None]
 
 
 class _Mailbox:
@@ -150,21 +152,22 @@ class _Worker:
 
     def __init__(self, engine: LLMEngine) -> None:
         self._engine = engine
-        self._readers: Dict[str, Callable[[_News], bool]] = {}
-        self._messages: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._readers: Dict[str, _Reader] = {}
+        # What to do, and who is to be told if it is never done.
+        self._messages: queue.SimpleQueue[Tuple[_Action, Optional[_Reader]]] = queue.SimpleQueue()
         self._closing = False
         self._lock = threading.Lock()  # so that no message comes after the one to close
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
 
-    def add(self, request: Request, deliver: Callable[[_News], bool]) -> None:
+    def add(self, request: Request, deliver: _Reader) -> None:
         """Queues a request. Raises EngineClosedError."""
 
         def do() -> None:
             self._engine.add(request)
             self._readers[request.request_id] = deliver
 
-        self._post(do)
+        self._post(do, deliver)
 
     def abort(self, request_id: str) -> None:
         """Cancels a request; does nothing if it has finished, or if the engine has closed."""
@@ -181,21 +184,32 @@ class _Worker:
         with self._lock:
             if not self._closing:
                 self._closing = True
-                self._messages.put(lambda: None)  # wakes the thread
+                self._messages.put((lambda: None, None))  # wakes the thread
         self._thread.join()
 
-    def _post(self, message: Callable[[], None]) -> None:
+    def _post(self, action: _Action, reader: Optional[_Reader] = None) -> None:
         with self._lock:
             if self._closing:
                 raise EngineClosedError("the engine has been shut down")
-            self._messages.put(message)
+            self._messages.put((action, reader))
 
     def _run(self) -> None:
+        error: Exception = EngineClosedError("the engine was shut down")
+        try:
+            self._serve()
+            self._fail_all(error)
+        except Exception as defect:  # of the engine's own: no step has raised it
+            error = defect
+            raise
+        finally:
+            self._tell_who_waits(error)
+
+    def _serve(self) -> None:
         while True:
             while not self._messages.empty() or not self._engine.has_unfinished_requests:
-                self._messages.get()()
+                action, _ = self._messages.get()
+                action()
                 if self._closing:
-                    self._fail_all(EngineClosedError("the engine was shut down"))
                     return
             try:
                 outputs = self._engine.step()
@@ -212,6 +226,17 @@ class _Worker:
         elif not readable:
             del self._readers[output.request_id]
             self._engine.abort_request(output.request_id)
+
+    def _tell_who_waits(self, error: Exception) -> None:
+        """For the end of the thread: senders of messages that it has not read are told as well."""
+        with self._lock:
+            self._closing = True
+        while not self._messages.empty():
+            _, reader = self._messages.get()
+            if reader is not None:
+                reader(error)
+        for reader in self._readers.values():
+            reader(error)
 
     def _fail_all(self, error: Exception) -> None:
         for request_id, deliver in self._readers.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional
 from typing import Sequence as SequenceOf
 
 from vllm.config import read_json
@@ -24,6 +24,8 @@ class ChatTemplate:
     """
 
     def __init__(self, source: Optional[str]) -> None:
+        if source is not None and not isinstance(source, str):
+            raise ValueError(f"a chat template is text, Jinja source, got {source!r}")
         self._source = source
         self._compiled: Optional[jinja2.Template] = None
 
@@ -37,14 +39,12 @@ class ChatTemplate:
         if found is None and in_json.exists():
             found = read_json(in_json).get("chat_template")
         if isinstance(found, list):  # several, by name
-            by_name: Dict[str, str] = {entry["name"]: entry["template"] for entry in found}
+            by_name = {entry.get("name"): entry.get("template") for entry in found}
             found = by_name.get("default")
         return cls(found)
 
-    def render(self, messages: SequenceOf[Message], **variables: Any) -> str:
+    def render(self, messages: SequenceOf[Message], /, **variables: Any) -> str:
         """The prompt. Raises ValueError naming the message, or what the template said."""
-        from jinja2 import TemplateError
-
         if self._source is None:
             raise ValueError(
                 "this model has no chat template: pass chat_template, or use generate with a "
@@ -52,6 +52,8 @@ class ChatTemplate:
             )
         if not messages:
             raise ValueError("messages must hold at least one message, got none")
+        if isinstance(messages, (str, Mapping)):
+            raise ValueError(f"messages must be a list of mappings, got {messages!r}")
         for index, message in enumerate(messages):
             if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
                 raise ValueError(
@@ -60,8 +62,8 @@ class ChatTemplate:
         try:
             if self._compiled is None:
                 self._compiled = _environment().from_string(self._source)
-            return self._compiled.render(messages=list(messages), **variables)
-        except TemplateError as error:
+            return self._compiled.render({**variables, "messages": list(messages)})
+        except Exception as error:  # whatever a stranger's code makes of what it did not expect
             raise ValueError(f"the chat template refused these messages: {error}") from error
 
 

@@ -11,6 +11,9 @@ _MAX_INCOMPLETE = 3
 # Tokens of a prompt that are decoded with the first output: whether a token starts with a space
 # may depend on what comes before it.
 _CONTEXT = 6
+# Known tokens are dropped from the window once it is this long, and not at each token: what is left
+# of them has to be decoded again.
+_MAX_WINDOW = 16
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -19,7 +22,7 @@ class IncrementalDetokenizer:
     """The text of a growing list of tokens, without ever showing part of a character.
 
     Decoding the tokens one by one would break characters that span tokens, and lose spaces; all
-    of them again at each step would be quadratic. So a window is decoded: a few tokens whose text
+    of them again at each step would be quadratic. So a window is decoded: some tokens whose text
     is known, as context, and those that are new.
 
     decode: token ids to text, complete in itself (special tokens skipped or not).
@@ -69,16 +72,20 @@ class IncrementalDetokenizer:
         return self._emit(self._decode(self._window), len(self._window))
 
     def _emit(self, text: str, num_complete: int) -> str:
-        if text.startswith(self._known_text):
+        goes_on = text.startswith(self._known_text)
+        if goes_on:
             new = text[len(self._known_text) :]
         else:  # decoders with byte tokens give up a whole run of them for one that is wrong
             new = self._decode(self._window[self._num_known : num_complete])
         if not new:  # special tokens, maybe: they would be no context for what follows
             return ""
-        del self._window[: self._num_known]
-        self._num_known = num_complete - self._num_known
-        self._known_text = self._decode(self._window[: self._num_known])
         self.text += new
+        if goes_on and num_complete < _MAX_WINDOW:
+            self._num_known, self._known_text = num_complete, text
+        else:
+            del self._window[: self._num_known]
+            self._num_known = num_complete - self._num_known
+            self._known_text = self._decode(self._window[: self._num_known])
         return new
 
 

@@ -8,7 +8,8 @@ from typing import List
 
 import torch
 
-from vllm.config import EngineArgs, ModelConfig
+from vllm.config import ModelConfig
+from vllm.engine_args import EngineArgs
 from vllm.layers.attention import KVCache
 
 logger = logging.getLogger(__name__)
@@ -86,15 +87,25 @@ def allocate(
     dtype: torch.dtype,
     device: torch.device,
 ) -> List[KVCache]:
-    """Uninitialised keys and values for every layer: slots are read only once written."""
+    """Uninitialised keys and values for every layer: slots are read only once written.
+
+    Raises ValueError if the device has not that much memory.
+    """
     shape = (num_blocks, block_size, config.num_key_value_heads, config.head_dim)
-    return [
-        (
-            torch.empty(shape, dtype=dtype, device=device),
-            torch.empty(shape, dtype=dtype, device=device),
-        )
-        for _ in range(config.num_hidden_layers)
-    ]
+    try:
+        return [
+            (
+                torch.empty(shape, dtype=dtype, device=device),
+                torch.empty(shape, dtype=dtype, device=device),
+            )
+            for _ in range(config.num_hidden_layers)
+        ]
+    except RuntimeError as error:  # also torch.OutOfMemoryError
+        size = num_blocks * block_bytes(config, block_size, dtype)
+        raise ValueError(
+            f"a cache of {num_blocks} blocks, {size:,} bytes, cannot be allocated on {device}: "
+            f"lower num_kv_blocks or kv_cache_memory_bytes"
+        ) from error
 
 
 def _free_on_cuda(
@@ -104,6 +115,7 @@ def _free_on_cuda(
     device: torch.device,
     max_model_len: int,
 ) -> int:
+    torch.cuda.empty_cache()  # what loading has left with torch's allocator is free too
     free, total = torch.cuda.mem_get_info(device)
     # What a step needs beside weights and cache: a few activations per token, the widest of them
     # in the MLP, and the logits, in float32, with as much again for the sampler.

@@ -11,7 +11,7 @@ from typing import Sequence as SequenceOf
 
 import torch
 
-from vllm.config import EngineArgs, GenerationDefaults, ModelConfig
+from vllm.config import GenerationDefaults, ModelConfig, read_architecture
 from vllm.engine import kv_cache
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.model_runner import ModelRunner, StepResult
@@ -20,8 +20,10 @@ from vllm.engine.request import Continuation, Request
 from vllm.engine.scheduler import Chunk, Scheduler
 from vllm.engine.sequence import FinishReason, Sequence
 from vllm.engine.tokenizer import Tokenizer
+from vllm.engine_args import EngineArgs
 from vllm.models.hub import find_folder
 from vllm.models.loader import load_model
+from vllm.models.registry import find_architecture
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 
@@ -38,6 +40,8 @@ class LLMEngine:
     def __init__(self, args: EngineArgs) -> None:
         folder = find_folder(args.model, args.revision)
         self.args = args
+        # First, for families that are not supported have other fields than those that are.
+        find_architecture(read_architecture(folder))
         self.model_config = ModelConfig.read(folder)
         self.generation_defaults = GenerationDefaults.read(folder)
         self.device = _device(args.device)
@@ -46,7 +50,8 @@ class LLMEngine:
         self.tokenizer: Optional[Tokenizer] = None
         if not args.skip_tokenizer_init:
             self.tokenizer = Tokenizer(
-                find_folder(args.tokenizer, args.revision) if args.tokenizer else folder
+                # The revision is the model's; another repository knows nothing of it.
+                find_folder(args.tokenizer) if args.tokenizer else folder
             )
         wanted_len = args.max_model_len or self.model_config.max_model_len
         if wanted_len > self.model_config.max_model_len:
@@ -85,7 +90,7 @@ class LLMEngine:
         )
         vocab_size = self.model_config.vocab_size
         self._eos_token_ids = frozenset(
-            token for token in self.generation_defaults.eos_token_ids if token < vocab_size
+            token for token in self.generation_defaults.eos_token_ids if 0 <= token < vocab_size
         )
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
@@ -116,6 +121,7 @@ class LLMEngine:
         params: None is what the model's makers advise.
         """
         params = self.generation_defaults.params() if params is None else params
+        check_params(params)
         vocab_size = self.model_config.vocab_size
         text, token_ids = encode_prompt(
             prompt, self.tokenizer, vocab_size=vocab_size, max_model_len=self.max_model_len
@@ -214,6 +220,11 @@ class LLMEngine:
         return output
 
 
+def check_params(params: object) -> None:
+    if not isinstance(params, SamplingParams):
+        raise ValueError(f"sampling parameters must be a SamplingParams, got {params!r}")
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -223,6 +234,12 @@ def _device(name: str) -> torch.device:
         raise ValueError(f"device must be auto, cpu or cuda[:N], got {name!r}") from error
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda[:N], got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {name!r}, but torch finds no CUDA device")
+    if device.type == "cuda":
+        num_devices = torch.cuda.device_count()
+        if not num_devices:
+            raise ValueError(f"device is {name!r}, but torch finds no CUDA device")
+        if name == "cuda":  # the one that torch has as current, once and for all
+            device = torch.device("cuda", torch.cuda.current_device())
+        if device.index >= num_devices:
+            raise ValueError(f"device is {name!r}, but the last one is cuda:{num_devices - 1}")
     return device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 from typing import Sequence as SequenceOf
@@ -11,6 +12,7 @@ import torch
 from vllm.engine.sampling import SamplingTensorBuilder
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
+from vllm.engine.transfer import to_device
 from vllm.layers.attention import AttentionMetadata, KVCache
 from vllm.layers.sampler import sample, token_logprobs
 from vllm.models.decoder import DecoderLM
@@ -57,44 +59,53 @@ class ModelRunner:
     @torch.inference_mode()
     def run(self, chunks: SequenceOf[Chunk]) -> StepResult:
         """Computes the chunks together, and samples where they reach the end of a sequence."""
-        token_ids, positions, metadata = self._prepare(chunks)
+        token_ids, positions, rows, metadata = self._prepare(chunks)
         hidden = self.model(token_ids, positions, self.caches, metadata)
         result = StepResult()
         self._collect_prompt_logprobs(result, hidden, chunks)
         sampling = [chunk.seq for chunk in chunks if chunk.samples]
         if sampling:
-            ends = metadata.query_starts[1:]
-            if len(sampling) < len(chunks):
-                ends = ends[self._tensor([chunk.samples for chunk in chunks], torch.bool)]
-            self._sample(result, self.model.logits(hidden[ends - 1]), sampling)
+            self._sample(result, self.model.logits(hidden[rows]), sampling)
         return result
 
     def _prepare(
         self, chunks: SequenceOf[Chunk]
-    ) -> Tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
-        token_ids: List[int] = []
-        positions: List[int] = []
-        query_starts = [0]
-        for seq, start, end, _ in chunks:
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, AttentionMetadata]:
+        """Token ids, their positions, the rows that sample, and where everything lies.
+
+        All of it is worked out on the host, and sent to the device in one transfer.
+        """
+        # Arrays, for a tensor of one is made without a look at each element.
+        token_ids, positions, rows = array("q"), array("q"), array("q")
+        query_starts = array("i", [0])
+        for seq, start, end, samples in chunks:
             if end - start == 1:  # most chunks: a sequence that generates
                 token_ids.append(seq.token_ids[start])
                 positions.append(start)
             else:
-                token_ids += seq.token_ids[start:end]
-                positions += range(start, end)
+                token_ids.extend(seq.token_ids[start:end])
+                positions.extend(range(start, end))
             query_starts.append(len(token_ids))
-        device_positions = self._tensor(positions, torch.int64)
-        device_starts = self._tensor(query_starts, torch.int32)
+            if samples:
+                rows.append(len(token_ids) - 1)
+        at = torch.frombuffer(positions, dtype=torch.int64)
+        starts = torch.frombuffer(query_starts, dtype=torch.int32)
         block_tables = self._block_tables([chunk.seq for chunk in chunks])
-        rows = torch.repeat_interleave(device_starts.diff(), output_size=len(token_ids))
-        blocks = block_tables[rows, device_positions // self.block_size].to(torch.int64)
-        metadata = AttentionMetadata(
-            slot_mapping=blocks * self.block_size + device_positions % self.block_size,
-            block_tables=block_tables,
-            context_lens=self._tensor([chunk.end for chunk in chunks], torch.int32),
-            query_starts=device_starts,
+        owners = torch.repeat_interleave(starts.diff(), output_size=len(token_ids))
+        blocks = block_tables[owners, at // self.block_size].to(torch.int64)
+        ids, at, sampled, slots, block_tables, context_lens, starts = to_device(
+            [
+                torch.frombuffer(token_ids, dtype=torch.int64),
+                at,
+                torch.frombuffer(rows, dtype=torch.int64) if rows else at[:0],
+                blocks * self.block_size + at % self.block_size,
+                block_tables,
+                torch.tensor([chunk.end for chunk in chunks], dtype=torch.int32),
+                starts,
+            ],
+            self.device,
         )
-        return self._tensor(token_ids, torch.int64), device_positions, metadata
+        return ids, at, sampled, AttentionMetadata(slots, block_tables, context_lens, starts)
 
     def _block_tables(self, seqs: SequenceOf[Sequence]) -> torch.Tensor:
         """int32 [sequences, blocks of the longest], padded with block 0."""
@@ -103,7 +114,7 @@ class ModelRunner:
         row_bytes = width * tables[0].itemsize
         rows = b"".join([table.tobytes().ljust(row_bytes, b"\0") for table in tables])
         flat = torch.frombuffer(bytearray(rows), dtype=torch.int32)
-        return flat.view(len(tables), width).to(self.device)
+        return flat.view(len(tables), width)
 
     def _sample(self, result: StepResult, logits: torch.Tensor, seqs: SequenceOf[Sequence]) -> None:
         wanted = [seq.params.logprobs for seq in seqs]
@@ -131,13 +142,10 @@ class ModelRunner:
                     stop = min(last, begin + _LOGPROB_ROWS)
                     row = first_row + begin - start
                     logits = self.model.logits(hidden[row : row + stop - begin])
-                    tokens = self._tensor(seq.token_ids[begin + 1 : stop + 1], torch.int64)
+                    tokens = torch.tensor(seq.token_ids[begin + 1 : stop + 1], device=self.device)
                     found = _logprobs(logits, tokens, [num_best] * (stop - begin))
                     entries += zip(range(begin + 1, stop + 1), found)
             first_row += end - start
-
-    def _tensor(self, values: list[int] | list[bool], dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor(values, dtype=dtype, device=self.device)
 
 
 def _logprobs(

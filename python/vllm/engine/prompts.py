@@ -46,6 +46,10 @@ def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:
     """One prompt, in any of its forms, or several: as a list of prompts."""
     if isinstance(prompts, (str, Mapping)):
         return [prompts]
+    if not isinstance(prompts, abc.Iterable):
+        raise ValueError(
+            f"prompts must be text, token ids, a mapping, or several of them, got {prompts!r}"
+        )
     listed: List[Any] = list(prompts)
     if listed and all(isinstance(item, int) for item in listed):
         return [listed]
@@ -62,8 +66,13 @@ def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
                 f"a prompt mapping has 'prompt', 'prompt_token_ids' or both, got {sorted(prompt)}"
             )
         text, ids = prompt.get("prompt"), prompt.get("prompt_token_ids")
-        return text, None if ids is None else list(ids)
-    if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, abc.Sequence):
-        raise ValueError(f"a prompt is text, token ids or a mapping, got {type(prompt).__name__}")
-    listed: List[Any] = list(prompt)
-    return None, listed
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"'prompt' of a prompt mapping is text, got {text!r}")
+        return text, None if ids is None else _listed("'prompt_token_ids'", "token ids", ids)
+    return None, _listed("a prompt", "text, token ids or a mapping", prompt)
+
+
+def _listed(what: str, expected: str, ids: Any) -> List[Any]:
+    if isinstance(ids, (str, bytes, bytearray)) or not isinstance(ids, abc.Sequence):
+        raise ValueError(f"{what} is {expected}, got {type(ids).__name__}")
+    return list(ids)

@@ -73,24 +73,22 @@ class Continuation:
             self._decode_new(self._detokenizer)
             self.text += self._detokenizer.flush()
             self._text_complete = True
-        text = self.text if finished else self.text[: self._stops.num_safe(self.text)]
-        token_ids, logprobs = seq.output_token_ids, self.logprobs
-        num_tokens, num_chars = len(token_ids), len(text)
+        num_tokens = seq.num_output_tokens
+        num_chars = len(self.text) if finished else self._stops.num_safe(self.text)
+        first_token = first_char = 0
         if self._kind is RequestOutputKind.DELTA:
             if num_tokens == self._num_sent_tokens and not finished:
                 return None
-            token_ids = token_ids[self._num_sent_tokens :]
-            logprobs = logprobs[self._num_sent_tokens :]
-            text = text[self._num_sent_chars :]
+            first_token, first_char = self._num_sent_tokens, self._num_sent_chars
         self._num_sent_tokens, self._num_sent_chars = num_tokens, num_chars
         self._finish_sent = finished
         wants_logprobs = seq.params.logprobs is not None
         return CompletionOutput(
             index=self.index,
-            text=text,
-            token_ids=token_ids,
+            text=self.text[first_char:num_chars],
+            token_ids=seq.token_ids[seq.num_prompt_tokens + first_token :],
             cumulative_logprob=self.cumulative_logprob if wants_logprobs else None,
-            logprobs=list(logprobs) if wants_logprobs else None,
+            logprobs=self.logprobs[first_token:] if wants_logprobs else None,
             finish_reason=seq.finish_reason.value if seq.finish_reason else None,
             stop_reason=seq.stop_reason,
         )
@@ -119,6 +117,7 @@ class Request:
         self.request_id = request_id
         self.prompt = prompt
         self.params = params
+        self.seqs = list(seqs)
         self.continuations = [Continuation(i, seq, tokenizer) for i, seq in enumerate(seqs)]
         self.prompt_token_ids = list(seqs[0].token_ids)
         self.prompt_logprobs: Optional[List[Optional[TokenLogprobs]]] = None
@@ -131,10 +130,6 @@ class Request:
         self.first_scheduled_time: Optional[float] = None
         self.first_token_time: Optional[float] = None
         self.finished_time: Optional[float] = None
-
-    @property
-    def seqs(self) -> List[Sequence]:
-        return [continuation.seq for continuation in self.continuations]
 
     @property
     def is_finished(self) -> bool:

@@ -158,7 +158,8 @@ class Scheduler:
                 return
             self.waiting.popleft()
             seq.status = SequenceStatus.RUNNING
-            seq.num_cached_tokens += seq.num_computed_tokens
+            if not seq.num_preemptions:  # what comes after were hits on its own work
+                seq.num_cached_tokens = seq.num_computed_tokens
             self.running.append(seq)
             budget -= self._add_chunk(chunks, seq, budget)
 

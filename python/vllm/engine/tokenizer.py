@@ -41,7 +41,17 @@ class Tokenizer:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> List[int]:
-        """Token ids; with the tokens that this model puts around every text, if it has any."""
+        """Token ids; with the tokens that this model puts around every text, if it has any.
+
+        Raises ValueError for half a surrogate pair, which is what Python makes of input that is
+        not UTF-8.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text is not Unicode: character {error.start} is {text[error.start]!r}"
+            ) from error
         encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
         return list(encoding.ids)
 
@@ -55,6 +65,7 @@ class Tokenizer:
     def apply_chat_template(
         self,
         messages: SequenceOf[Message],
+        /,
         *,
         add_generation_prompt: bool = True,
         template: Optional[str] = None,

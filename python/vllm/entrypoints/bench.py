@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("num_prompts", "batch_size", "iterations"):
         if getattr(args, name, 1) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    if args.json and not args.json.parent.is_dir():
+        raise ValueError(f"--json: there is no folder {args.json.parent}")
     input_len = parse_range("--input-len", args.input_len or args.defaults[0])
     output_len = parse_range("--output-len", args.output_len or args.defaults[1])
     # Prompts of one round are not to be found in the cache of the round before.

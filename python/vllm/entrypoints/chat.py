@@ -48,9 +48,17 @@ def run(args: argparse.Namespace) -> int:
         if not said:
             continue
         messages.append({"role": "user", "content": said})
+        try:
+            outputs = llm.stream(llm.chat_prompt(messages), params)
+        except ValueError as error:  # the conversation has become too long, or the template refuses
+            if not interactive:
+                raise
+            print(f"{error}\n/reset begins again.", file=sys.stderr)
+            messages.pop()
+            continue
         answer = ""
         try:
-            for output in llm.stream(llm.chat_prompt(messages), params):
+            for output in outputs:
                 answer += output.outputs[0].text
                 print(output.outputs[0].text, end="", flush=True)
         except KeyboardInterrupt:

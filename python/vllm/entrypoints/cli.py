@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from typing import List, Optional
 
 from vllm.entrypoints import bench, chat, collect_env, generate
+from vllm.version import __version__
 
 # Each module has HELP, configure(parser) and run(args) -> exit status.
 COMMANDS = {
@@ -21,6 +24,7 @@ COMMANDS = {
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the command line; returns the exit status, 2 for input that is refused."""
     parser = argparse.ArgumentParser(prog="vllm", description="LLM inference.")
+    parser.add_argument("--version", action="version", version=f"vllm {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
@@ -39,4 +43,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        # What is left in the buffer has no reader either: Python would say so when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return status

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
-from vllm.config import DTYPES, EngineArgs
+from vllm.config import DTYPES
+from vllm.engine_args import EngineArgs
 from vllm.sampling_params import SamplingParams
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from vllm.config import ModelError
 
 # What the engine reads; a repository's other formats of the same weights stay where they are.
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
+# Folders hold other formats; Mistral's repositories have all weights a second time in one file.
+_NEVER = ["*/*", "consolidated*.safetensors"]
 
 
 def find_folder(model: str, revision: Optional[str] = None) -> Path:
@@ -31,7 +33,11 @@ def _download(hub_id: str, revision: Optional[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=_PATTERNS))
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=_PATTERNS, ignore_patterns=_NEVER
+            )
+        )
     except (OSError, ValueError) as error:  # every error of the hub's is one of these
         at = f" at revision {revision!r}" if revision else ""
         advice = (

@@ -18,6 +18,8 @@ from vllm.models.registry import find_architecture
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 # Tensors that old checkpoints carry and no model reads: tables that are computed here.
 _IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
 
@@ -77,6 +79,9 @@ def find_shards(folder: Path) -> list[Path]:
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelError(f"{index}: weight_map is missing or empty")
+        strange = [name for name in weight_map.values() if not _is_file_name(name)]
+        if strange:
+            raise ModelError(f"{index}: weight_map must name files beside it, got {strange[0]!r}")
         shards = [folder / name for name in sorted(set(weight_map.values()))]
     elif (folder / SINGLE).exists():
         shards = [folder / SINGLE]
@@ -116,7 +121,7 @@ def _copy(target: torch.Tensor, file: Any, name: str, shard: Path) -> None:
             f"{shard}: {name} has shape {found}, config.json makes it {tuple(target.shape)}"
         )
     tensor = file.get_tensor(name)
-    if not tensor.is_floating_point():
+    if tensor.dtype not in _DTYPES:
         raise ModelError(f"{shard}: {name} is {tensor.dtype}; quantized weights are not supported")
     target.data.copy_(tensor)
 
@@ -130,6 +135,10 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def _is_file_name(name: object) -> bool:
+    return isinstance(name, str) and name == Path(name).name != ""
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -1,0 +1,46 @@
+"""What a figure was taken on: the commit, the processor, and how busy the machine was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, Dict
+
+import torch
+import transformers
+
+from vllm import _C
+
+
+def describe() -> Dict[str, Any]:
+    """For the JSON beside a benchmark; `load_average` is of the minute before."""
+    return {
+        "commit": _commit(),
+        "machine": {
+            "processor": _processor(),
+            "processors": len(os.sched_getaffinity(0)),
+            "isa": _C.cpu_isa(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "load_average": round(os.getloadavg()[0], 2),
+        },
+    }
+
+
+def _commit() -> str:
+    """Of the tree that this file is in, with "+changes" if there are any."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    done = subprocess.run(
+        [*command, "--exclude=*", "--dirty=+changes"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

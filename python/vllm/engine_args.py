@@ -1,0 +1,109 @@
+"""What a user may ask of the engine. No torch in here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from vllm.config import DTYPES
+
+
+@dataclass(frozen=True)
+class EngineArgs:
+    """A model, and how to run it. Raises ValueError naming the field and its range.
+
+    model: a folder in Hugging Face's layout, or a hub id (`organisation/name`), with `revision`.
+    tokenizer: a folder or hub id for the tokenizer, where it is not the model's own.
+    skip_tokenizer_init: no tokenizer; prompts are token ids, and so are outputs.
+    dtype: "auto" is the model's own.
+    device: "auto" is "cuda" where torch has one, else "cpu".
+    max_model_len: tokens of prompt and output together; None is what the model was made for, or
+        what the cache can hold if that is less.
+    max_num_seqs: sequences that run at the same time; the others wait.
+    max_num_batched_tokens: tokens that a step computes; None is 2048, or as many as
+        `max_num_seqs` or, without chunked prefill, `max_model_len` make necessary.
+    block_size: tokens of a block of the cache.
+    kv_cache_memory_bytes: size of the cache; None is what `gpu_memory_utilization` leaves.
+    num_kv_blocks: size of the cache in blocks, before `kv_cache_memory_bytes`.
+    gpu_memory_utilization: on CUDA, the fraction of the device's memory that this engine may
+        use; on the CPU, the fraction of what is free now that the cache may grow to.
+    enable_prefix_caching: share the cache of equal beginnings.
+    enable_chunked_prefill: split long prompts over steps, beside sequences that generate.
+    seed: where requests without a seed of their own get theirs from.
+    """
+
+    model: str
+    tokenizer: Optional[str] = None
+    revision: Optional[str] = None
+    skip_tokenizer_init: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+    max_model_len: Optional[int] = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: Optional[int] = None
+    block_size: int = 16
+    kv_cache_memory_bytes: Optional[int] = None
+    num_kv_blocks: Optional[int] = None
+    gpu_memory_utilization: float = 0.9
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("model", "tokenizer"):
+            self._check_path(name)
+        for name in ("max_num_seqs", "block_size"):
+            self._check_positive(name)
+        for name in (
+            "max_model_len",
+            "max_num_batched_tokens",
+            "kv_cache_memory_bytes",
+            "num_kv_blocks",
+        ):
+            if getattr(self, name) is not None:
+                self._check_positive(name)
+        for name in ("skip_tokenizer_init", "enable_prefix_caching", "enable_chunked_prefill"):
+            if not isinstance(getattr(self, name), bool):
+                raise self._wrong(name, "True or False")
+        if not isinstance(self.seed, int):
+            raise self._wrong("seed", "an integer")
+        fraction: Any = self.gpu_memory_utilization
+        if not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+            raise self._wrong("gpu_memory_utilization", "a number in (0, 1]")
+        if self.dtype not in ("auto", *DTYPES):
+            raise self._wrong("dtype", f"one of auto, {', '.join(DTYPES)}")
+        budget = self.max_num_batched_tokens
+        if budget is not None and budget < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens must be at least max_num_seqs ({self.max_num_seqs}), "
+                f"got {budget}: every running sequence computes a token in each step"
+            )
+
+    def token_budget(self, max_model_len: int) -> int:
+        """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run."""
+        if self.max_num_batched_tokens is None:
+            needed = 0 if self.enable_chunked_prefill else max_model_len
+            return max(2048, self.max_num_seqs, needed)
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
+            raise ValueError(
+                f"max_num_batched_tokens must be at least max_model_len ({max_model_len}) without "
+                f"chunked prefill, got {self.max_num_batched_tokens}"
+            )
+        return self.max_num_batched_tokens
+
+    def _check_path(self, name: str) -> None:
+        """Takes a `pathlib.Path` too, as text."""
+        value: Any = getattr(self, name)
+        if isinstance(value, os.PathLike):
+            object.__setattr__(self, name, os.fspath(value))
+        elif not (isinstance(value, str) and value) and (value is not None or name == "model"):
+            raise self._wrong(name, "a folder or a hub id (organisation/name)")
+
+    def _check_positive(self, name: str) -> None:
+        value: Any = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self._wrong(name, "an integer, at least 1")
+
+    def _wrong(self, name: str, expected: str) -> ValueError:
+        return ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
