@@ -125,6 +125,7 @@ def _build(hook: Hook, wheel_directory: str, config_settings: ConfigSettings) ->
         settings: Settings = {f"cmake.define.{name}": value for name, value in plan.defines.items()}
         # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
         settings.update({"build-dir": str(BUILD), **_tags(plan.options)})
+        settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
         _keep_what_is_compiled()
         made = hook(wheel_directory, {**settings, **given}, None)
         if plan.defines["VLLM_CCACHE"]:

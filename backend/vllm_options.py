@@ -36,6 +36,7 @@ class Options:
     nvcc: Optional[Nvcc]  # None: NVRTC from the pinned wheels, or nothing is compiled
     precompiled: bool = False  # native files come from a published wheel
     device_chosen_by: str = "VLLM_TARGET_DEVICE"
+    without_nvcc: str = ""  # why NVRTC compiles, where it does
 
     @property
     def variant(self) -> str:
@@ -94,7 +95,14 @@ def read(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) 
     if nvcc is not None and wanted in (None, "", nvcc.version):
         nvcc.check_age()
         return Options(device, _cuda_of_nvcc(nvcc), nvcc, device_chosen_by=chosen_by)
-    return Options(device, _cuda_of_matrix(wanted), None, device_chosen_by=chosen_by)
+    why = "no nvcc on PATH, and CUDA_HOME is not set"
+    if nvcc is not None:
+        why = (
+            f"VLLM_CUDA_VERSION is {wanted}; {nvcc.path} is of CUDA {nvcc.version} and is not used"
+        )
+    return Options(
+        device, _cuda_of_matrix(wanted), None, device_chosen_by=chosen_by, without_nvcc=why
+    )
 
 
 def _wants_precompiled(environ: Mapping[str, str]) -> bool:

@@ -50,7 +50,10 @@ def make(root: Path, environ: Mapping[str, str], ccache_log: Path) -> Plan:
         report["native"] = f"{options.variant}, {digest}, from {found.origin}"
     elif options.cuda is not None:
         cuda, nvcc = options.cuda, options.nvcc
-        compiler = nvcc.compiler() if nvcc else vllm_toolkit.nvrtc(cuda, root)
+        if nvcc is not None:
+            compiler = nvcc.compiler()
+        else:
+            compiler = vllm_toolkit.nvrtc(cuda, root, options.without_nvcc)
         archs = vllm_archs.choose(environ, cuda, compiler, vllm_archs.gpus_here)
         report["compiler"] = compiler.title
         report["archs"] = str(archs)

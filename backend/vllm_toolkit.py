@@ -18,7 +18,7 @@ from ci.native import toolkit_requirements
 OLDEST = "11.8"  # the first that compiles for 8.9 and 9.0
 # The two commands that docs/installation.md gives for a look at a toolkit.
 CHECK = "compare `nvcc --version` and `${CUDA_HOME}/bin/nvcc --version`"
-WITHOUT = "unset CUDA_HOME or set VLLM_CUDA_VERSION=12.1 to build with NVIDIA's own wheels instead"
+WITHOUT = "set VLLM_CUDA_VERSION=12.1 to build with NVIDIA's own wheels, whatever nvcc there is"
 
 
 class ToolkitError(CiError):
@@ -69,10 +69,13 @@ class Nvcc:
         return Compiler(self.version, title, (str(self.path), "--dryrun"), nvcc=self.path)
 
 
-def nvrtc(cuda: Cuda, root: Path) -> Compiler:
-    """NVRTC as this Python has it installed. Raises ToolkitError where it has not."""
-    folder = _stable_toolkit(cuda, root)
-    title = f"NVRTC {cuda.version}, of NVIDIA's wheels"
+def nvrtc(cuda: Cuda, root: Path, why: str) -> Compiler:
+    """NVRTC as this Python has it installed. Raises ToolkitError where it has not.
+
+    why: what led to it, for people.
+    """
+    folder = _stable_toolkit(cuda, root, why)
+    title = f"NVRTC {cuda.version} of NVIDIA's wheels ({why})"
     probe = (sys.executable, str(root / "cmake" / "nvrtcc.py"), f"--toolkit={folder}")
     return Compiler(cuda.version, title, probe, toolkit=folder)
 
@@ -94,7 +97,7 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
         raise ToolkitError(
             f"the nvcc on PATH does not work: {on_path} {version}",
             means="looked for nvcc on PATH, since CUDA_HOME is not set",
-            do=f"{CHECK}; correct PATH, set CUDA_HOME, or take {on_path} off PATH",
+            do=f"{CHECK}; set CUDA_HOME to a toolkit that works, or take {on_path} off PATH",
         )
     path = f"{home}/bin/nvcc"
     version = _version(path)
@@ -107,12 +110,13 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
         raise ToolkitError(
             f"CUDA_HOME is {home}, and {path} {version}",
             means=f"CUDA_HOME says which toolkit compiles the kernels, and goes first{elsewhere}",
-            do=f"{CHECK}; correct CUDA_HOME, or {WITHOUT}",
+            do=f"{CHECK}; correct CUDA_HOME, or unset it: then the nvcc on PATH is used, or "
+            "NVIDIA's own wheels where there is none",
         )
     return Nvcc(Path(path), version, "CUDA_HOME", elsewhere)
 
 
-def _stable_toolkit(cuda: Cuda, root: Path) -> Path:
+def _stable_toolkit(cuda: Cuda, root: Path, why: str) -> Path:
     """A folder of the source tree with the NVRTC and headers that this environment has.
 
     pip puts them into an environment that it removes after the build; compile commands that named
@@ -129,9 +133,9 @@ def _stable_toolkit(cuda: Cuda, root: Path) -> Path:
     if not any(any(Path(source).glob("*/lib/libnvrtc.so.*")) for source in sources):
         pins = " ".join(pin.requirement for pin in cuda.toolkit)
         raise ToolkitError(
-            "there is no nvcc, and NVRTC is not installed",
-            means="looked for nvcc on PATH (CUDA_HOME is not set) and for NVRTC in this Python's "
-            "packages; nothing here can compile the CUDA kernels",
+            f"NVRTC {cuda.version} is not installed",
+            means=f"this build needs it ({why}), and looked among this Python's packages; "
+            "nothing else here compiles the kernels",
             do="build without --no-build-isolation, set CUDA_HOME, or run: pip install " + pins,
         )
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")

@@ -7,7 +7,7 @@ function(vllm_add_device_code variant)
   # message shows is then the same in every checkout.
   file(RELATIVE_PATH csrc ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR}/csrc)
   set(flags -std=c++17 -I${csrc})
-  if(VLLM_${variant}_TOOLKIT)
+  if(VLLM_${variant}_TOOLKIT AND NOT VLLM_${variant}_NVCC)
     set(nvrtcc ${CMAKE_SOURCE_DIR}/cmake/nvrtcc.py)
     # Relative, as above: ccache compares commands by their words.
     file(RELATIVE_PATH toolkit ${CMAKE_BINARY_DIR} ${VLLM_${variant}_TOOLKIT})
@@ -50,9 +50,7 @@ endfunction()
 # Depfiles go to ninja as they are: their paths are relative to the build folder already. Else CMake
 # runs itself after each compiler to rewrite them, and pip's CMake has another path in each build:
 # other commands, for which ninja would compile everything again.
-set(CMAKE_WARN_DEPRECATED OFF)  # CMake 4 would have the newer behaviour
 cmake_policy(SET CMP0116 OLD)
-unset(CMAKE_WARN_DEPRECATED)
 
 # A part of vllm_add_device_code: uses its variables and appends to its `outputs`.
 macro(vllm_compile_device_code target form)
