@@ -209,7 +209,7 @@ def _inputs(root: Path) -> Dict[str, str]:
     }
 
 
-class _NotThere(Exception):
+class _NotThere(PrecompiledError):
     """404, and 403 as S3 says of what is not there to somebody who may not list."""
 
 
@@ -217,17 +217,10 @@ def _get(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             return bytes(answer.read())
-    except urllib.error.HTTPError as error:
-        if error.code in (403, 404):
-            raise _NotThere(url) from error
-        raise _unreachable(url, error) from error
-    except OSError as error:
-        raise _unreachable(url, error) from error
-
-
-def _unreachable(url: str, error: Exception) -> PrecompiledError:
-    return PrecompiledError(
-        f"cannot read {url}: {error}",
-        means="whether a wheel of this tree's native digest was published is not known",
-        do=f"see to the network, or name another place in {VARIABLE}; or {COMPILE}",
-    )
+    except OSError as error:  # HTTPError too
+        missing = isinstance(error, urllib.error.HTTPError) and error.code in (403, 404)
+        raise (_NotThere if missing else PrecompiledError)(
+            f"cannot read {url}: {error}",
+            means="whether a wheel of this tree's native digest was published is not known",
+            do=f"see to the network, or name another place in {VARIABLE}; or {COMPILE}",
+        ) from error
