@@ -63,7 +63,7 @@ def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 517."""
-    settings = {**_tags(_options()), **(config_settings or {})}
+    settings = {**_common(_options()), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_wheel(metadata_directory, settings)
 
 
@@ -71,7 +71,7 @@ def prepare_metadata_for_build_editable(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 660."""
-    settings = {**_tags(_options()), **(config_settings or {})}
+    settings = {**_common(_options()), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_editable(metadata_directory, settings)
 
 
@@ -123,8 +123,7 @@ def _build(hook: Hook, wheel_directory: str, config_settings: ConfigSettings) ->
             print(f"vllm: {name:<9} {value}", flush=True)
         os.environ[CMAKE_VARIABLE] = str(plan.jobs.count)
         settings: Settings = {f"cmake.define.{name}": value for name, value in plan.defines.items()}
-        # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
-        settings.update({"build-dir": str(BUILD), **_tags(plan.options)})
+        settings.update(_common(plan.options))
         settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
         _keep_what_is_compiled()
         made = hook(wheel_directory, {**settings, **given}, None)
@@ -158,6 +157,10 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _tags(options: vllm_options.Options) -> Settings:
-    """A wheel without native code is for every Python and platform."""
-    return {"wheel.platlib": "false", "wheel.py-api": "py3"} if options.device == "empty" else {}
+def _common(options: vllm_options.Options) -> Settings:
+    """What the hooks for metadata and those for wheels have to agree on."""
+    # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
+    settings: Settings = {"build-dir": str(BUILD)}
+    if options.device == "empty":  # a wheel without native code is for every Python and platform
+        settings.update({"wheel.platlib": "false", "wheel.py-api": "py3"})
+    return settings
