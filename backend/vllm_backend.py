@@ -5,7 +5,6 @@ for and with what, and what build.json says. A caller that passes
 ``cmake.define.VLLM_BUILD_INFO`` itself, as `python -m ci build` does, has decided all of that.
 """
 
-import fcntl
 import json
 import os
 import sys
@@ -148,6 +147,11 @@ def _one_at_a_time() -> Iterator[None]:
     """Two builds of one tree would write the same files."""
     folder = ROOT / "build"
     folder.mkdir(exist_ok=True)
+    if sys.platform == "win32":  # has no such lock, and nothing is compiled there
+        yield
+        return
+    import fcntl
+
     with (folder / "development.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

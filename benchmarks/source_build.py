@@ -1,11 +1,11 @@
-"""How long a source build takes: cold, through a warm ccache in another folder, with nothing changed.
+"""How long a source build takes: cold, by a warm ccache in another folder, and unchanged.
 
     python benchmarks/source_build.py [--cuda 12.1]
 
-By default the nvcc of this machine compiles; ``--cuda`` names a CUDA of ci/matrix.toml, whose NVRTC
-compiles then. Builds every architecture that the compiler can, by the hook that pip calls, in copies
-of this tree. The peer of each figure is the cold build of the same run; seconds on the processors
-are beside those on the wall, for other work on the machine stretches these.
+By default the nvcc of this machine compiles; ``--cuda`` names a CUDA of ci/matrix.toml, whose
+NVRTC compiles then. Builds for every architecture that the compiler can, by the hook that pip
+calls, in copies of this tree. The peer of each figure is the cold build of the same run; seconds on
+the processors are beside those on the wall, for other work on the machine stretches these.
 
 Then in the tree that is built: the units that ninja compiles after a change in one file, and the
 most commands at once with MAX_JOBS=1 and 2, from ninja's own log. Written to source_build.json

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Limits:
         return min(found, key=lambda limit: limit.count)
 
     def memory(self) -> Limit:
-        """Bytes that are free, here and in every cgroup. Where nothing tells: those installed."""
+        """Bytes that are free, here and in every cgroup. Without Linux: those installed."""
         found = []
         for folder in self._groups("memory"):
             limit = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
@@ -62,6 +63,8 @@ class Limits:
         available = _field(self.root / "proc/meminfo", r"^MemAvailable: +(\d+) kB$")
         if available is not None:
             found.append(Limit(available * 1024, "on this machine"))
+        if not found and sys.platform == "win32":  # where nothing is compiled
+            return Limit(sys.maxsize, "as far as is known")
         if not found:
             pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
             return Limit(pages * size, "if nothing else ran")
