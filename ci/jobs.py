@@ -12,8 +12,8 @@ from ci.errors import CiError
 # What `cmake --build` reads, and hands to ninja for host and device code together.
 CMAKE_VARIABLE = "CMAKE_BUILD_PARALLEL_LEVEL"
 
-# A margin over the largest process of benchmarks/source_build.json: kernels grow, and a compiler that
-# finds no memory ends the build.
+# A margin over the largest process of benchmarks/source_build.json: kernels grow, and a compiler
+# that finds no memory ends the build.
 MEMORY_PER_JOB = 2 << 30  # bytes
 
 
