@@ -26,7 +26,7 @@ from ci.publish import publish
 from ci.serve import running
 from ci.store import FolderStore
 from ci.wheel import reader
-from ci.wheel.archive import Compressor
+from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
 from tests.backend.conftest import copy_tree
@@ -226,11 +226,13 @@ def test_from_source(shell: MakeShell, tmp_path: Path) -> None:
     # What vllm depends on is there already, torch too: as this environment has it.
     site = tmp_path / f"venv/lib/python{version}/site-packages"
     (site / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    with running(publish_native(origin, tmp_path)) as base:
+    store = FolderStore(tmp_path / "bucket", durable=False)
+    with running(store) as base:
         for command in COMMANDS[FROM_SOURCE:]:
             if not can_run(command):
                 continue
             if "USE_PRECOMPILED" in command:
+                publish_native(store, tmp_path / "vllm", tmp_path)
                 here.type(f"export VLLM_PRECOMPILED_WHEEL_LOCATION={base}")  # the bucket's origin
             said = here.type(command)
             for words, expected in SAID.items():
@@ -250,24 +252,23 @@ SAID = {
 }
 
 
-def publish_native(tree: Path, folder: Path) -> FolderStore:
-    """A bucket with wheels of a clone, whose native files say of what sources they are."""
-    store, known, commit = FolderStore(folder / "bucket"), matrix.load(), git.read(tree)
-    factory = Factory(folder / "wheels", known)
+def publish_native(store: FolderStore, clone: Path, folder: Path) -> None:
+    """Publishes wheels of a clone with the native files that were built in it."""
+    known, commit = matrix.load(), git.read(clone)
     wheels = []
-    for made in factory.wheels(commit):
+    for made in Factory(folder / "wheels", known).wheels(commit):
         wheel, members = reader.open_wheel(made.path)
         cuda = known.variant(wheel.build.variant)
-        native = digest.native_digest(tree, known, cuda)
+        native = digest.native_digest(clone, known, cuda)
         build = BuildInfo(commit.sha, cuda.version, False, native, cuda.variant)
-        changed = [
-            dataclasses.replace(member, data=build.render())
-            if member.name.endswith("build.json")
-            else member
-            for member in members
-        ]
+        members = [member for member in members if not member.name.endswith("build.json")]
+        members.append(Member("vllm-0.dist-info/build.json", build.render()))
+        built = clone / "build" / "development"
+        for path in (built / "_C.abi3.so", *(built / "kernels/cu121").rglob("*.cubin")):
+            name = path.relative_to(built).as_posix().replace("cu121", cuda.variant)
+            members.append(Member(f"vllm/{name}", path.read_bytes()))
         name, data = repack(
-            changed,
+            members,
             version=wheel.version,
             tag=abi3_wheel_name(known, "0").split("-", 2)[2][: -len(".whl")],
             timestamp=commit.time,
@@ -278,4 +279,3 @@ def publish_native(tree: Path, folder: Path) -> FolderStore:
         path.write_bytes(data)
         wheels.append(reader.read(path))
     publish(store, wheels, commit, known)
-    return store
