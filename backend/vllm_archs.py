@@ -116,9 +116,9 @@ def gpus_here() -> List[str]:
 
 
 def _listed(wanted: str, compiler: Compiler) -> Archs:
-    cubins, ptx = [], []
+    cubins, ptx, too_old = [], [], []
     named = re.split(r"[;\s]+", wanted.strip("; "))
-    for word in (part for name in named for part in NAMES.get(name, name).split(";")):
+    for word in filter(None, (part for name in named for part in NAMES.get(name, name).split(";"))):
         found = re.fullmatch(r"(\d+\.\d[a-f]?)(\+PTX)?", word)
         if found is None:
             raise ArchError(
@@ -128,17 +128,22 @@ def _listed(wanted: str, compiler: Compiler) -> Archs:
             )
         arch = found[1]
         if _order(arch) < OLDEST:
-            raise ArchError(
-                f"{VARIABLE} asks for {arch}",
-                means="the kernels run on compute capability 7.0 and up",
-                do="leave it out",
-            )
+            too_old.append(arch)
+            continue
         if not compiler.can_compile(f"sm_{arch_digits(arch)}"):
             raise _cannot(f"{VARIABLE} asks for {arch}", compiler)
         cubins.append(arch)
         if found[2]:
             ptx.append(arch)
-    return Archs(_unique(cubins), _unique(ptx), VARIABLE)
+    if not cubins:
+        raise ArchError(
+            f"{VARIABLE} asks for {' '.join(too_old) or 'nothing'}",
+            means="the kernels run on compute capability 7.0 and up",
+            do=f"name a newer one, as in {VARIABLE}='8.0;9.0+PTX', or unset it",
+        )
+    # NVIDIA's containers set the variable to all that their torch runs on.
+    without = f"; without {' '.join(too_old)}, on which the kernels do not run" if too_old else ""
+    return Archs(_unique(cubins), _unique(ptx), VARIABLE + without)
 
 
 def _native(here: Sequence[str], cuda: Cuda, compiler: Compiler) -> Archs:

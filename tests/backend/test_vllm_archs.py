@@ -60,6 +60,15 @@ def test_torchs_syntax(
     assert found.reason == "TORCH_CUDA_ARCH_LIST"
 
 
+def test_what_the_kernels_do_not_run_on_is_left_out_of_a_list(
+    compiler: Compiler, the_matrix: Matrix
+) -> None:
+    """The list that NVIDIA's PyTorch containers export begins with such."""
+    found = choose("5.2 6.0 6.1 7.0 7.5 9.0+PTX", compiler, the_matrix)
+    assert (found.cubins, found.ptx) == (("7.0", "7.5", "9.0"), ("9.0",))
+    assert "without 5.2 6.0 6.1, on which the kernels do not run" in found.reason
+
+
 def test_the_names_are_torchs() -> None:
     cpp_extension = pytest.importorskip("torch.utils.cpp_extension")
     source = Path(cpp_extension.__file__).read_text(encoding="utf-8")
@@ -75,6 +84,7 @@ def test_the_names_are_torchs() -> None:
         ("8.0,9.0", "'8.0,9.0' in it is no architecture"),
         ("8.0+ptx", "'8.0+ptx' in it is no architecture"),
         ("6.1", "compute capability 7.0 and up"),
+        (";", "asks for nothing"),
         ("native", "there is no GPU here"),
     ],
 )
