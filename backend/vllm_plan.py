@@ -32,7 +32,7 @@ def make(root: Path, environ: Mapping[str, str], ccache_log: Path) -> Plan:
     """
     options = vllm_options.read(environ)
     chosen = jobs.choose(environ)
-    report = {"device": f"{options.device} (by {options.device_chosen_by})"}
+    report = {"device": f"{options.device} ({options.device_chosen_by})"}
     # Every variable, every time: CMake remembers what an earlier build set.
     defines = {
         "VLLM_TARGET_DEVICE": options.device,

@@ -247,7 +247,7 @@ def test_from_source(shell: MakeShell, tmp_path: Path) -> None:
 SAID = {
     "VLLM_CUDA_VERSION=12.1": "NVRTC 12.1",
     "TORCH_CUDA_ARCH_LIST=": "8.0 9.0 9.0+PTX (TORCH_CUDA_ARCH_LIST)",
-    "VLLM_TARGET_DEVICE=cpu": "device    cpu (by VLLM_TARGET_DEVICE)",
+    "VLLM_TARGET_DEVICE=cpu": "device    cpu (VLLM_TARGET_DEVICE)",
     "VLLM_USE_PRECOMPILED=1": "native    cu121, sha256:",
 }
 
