@@ -40,8 +40,11 @@ test-torch: $(VENV)/ci.stamp
 	$(RUN) -m ci build
 	$(RUN) -m ci test-torch
 
-# The page is tested in a real one. Without root its tests say why they were skipped.
+# The page is tested in a real one, source builds with a real cache. Without root their tests say
+# why they were skipped.
 browser:
+	@command -v ccache >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	  apt-get install -qq -y --no-install-recommends ccache >/dev/null; }
 	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	  apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
 

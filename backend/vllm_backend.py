@@ -5,29 +5,33 @@ for and with what, and what build.json says. A caller that passes
 ``cmake.define.VLLM_BUILD_INFO`` itself, as `python -m ci build` does, has decided all of that.
 """
 
+import json
 import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Union
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Union
 
 from scikit_build_core import build as skbuild
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
 
+import vllm_ccache  # noqa: E402
 import vllm_metadata  # noqa: E402
 import vllm_options  # noqa: E402
+import vllm_plan  # noqa: E402
 
-from ci import git, native  # noqa: E402
 from ci.errors import CiError  # noqa: E402
-from ci.jobs import CMAKE_VARIABLE, job_count  # noqa: E402
-from ci.wheel.build_info import BuildInfo  # noqa: E402
+from ci.jobs import CMAKE_VARIABLE  # noqa: E402
 
 Settings = Dict[str, Union[str, List[str]]]
 ConfigSettings = Optional[Mapping[str, Union[str, List[str]]]]
+Hook = Callable[..., str]
 
 DECIDED = "cmake.define.VLLM_BUILD_INFO"
+BUILD = ROOT / "build" / "development"
+CCACHE_LOG = ROOT / "build" / "ccache.log"
 
 
 def build_wheel(
@@ -36,7 +40,7 @@ def build_wheel(
     metadata_directory: Optional[str] = None,
 ) -> str:
     """PEP 517. `metadata_directory` has no build.json yet, so it is not compared with the wheel."""
-    return skbuild.build_wheel(wheel_directory, _settings(config_settings), None)
+    return _build(skbuild.build_wheel, wheel_directory, config_settings)
 
 
 def build_editable(
@@ -45,7 +49,7 @@ def build_editable(
     metadata_directory: Optional[str] = None,
 ) -> str:
     """PEP 660."""
-    return skbuild.build_editable(wheel_directory, _settings(config_settings), None)
+    return _build(skbuild.build_editable, wheel_directory, config_settings)
 
 
 def build_sdist(sdist_directory: str, config_settings: ConfigSettings = None) -> str:
@@ -58,7 +62,7 @@ def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 517."""
-    settings = {**_tags(_options()), **(config_settings or {})}
+    settings = {**_common(_options()), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_wheel(metadata_directory, settings)
 
 
@@ -66,7 +70,7 @@ def prepare_metadata_for_build_editable(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 660."""
-    settings = {**_tags(_options()), **(config_settings or {})}
+    settings = {**_common(_options()), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_editable(metadata_directory, settings)
 
 
@@ -101,54 +105,66 @@ def _ending_with_its_message() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def _settings(config_settings: ConfigSettings) -> Settings:
-    """`config_settings` with what this build needs beside, unless its caller has seen to that."""
+def _build(hook: Hook, wheel_directory: str, config_settings: ConfigSettings) -> str:
+    """Runs a hook of scikit-build-core with what the environment asks for.
+
+    A caller that has DECIDED is left alone; anybody else is told what is built and why, and what
+    ccache had of it.
+    """
     given = dict(config_settings or {})
     if DECIDED in given:
-        return given
-    options = _options()
-    _bound_jobs()
-    defines = {"VLLM_TARGET_DEVICE": options.device, "VLLM_BUILD_INFO": str(_build_info(options))}
-    if options.cuda is not None:
-        compiler = native.DeviceCompiler(
-            options.variant,
-            options.cuda.archs,
-            options.cuda.ptx,
-            nvcc=options.nvcc,
-            toolkit=None if options.nvcc else vllm_options.stable_toolkit(options.cuda, ROOT),
-        )
-        defines.update(native.device_defines([compiler]))
-    settings: Settings = {f"cmake.define.{name}": value for name, value in defines.items()}
-    return {**settings, **_tags(options), **given}
+        return hook(wheel_directory, given, None)
+    with _one_at_a_time():
+        CCACHE_LOG.unlink(missing_ok=True)
+        with _ending_with_its_message():
+            plan = vllm_plan.make(ROOT, os.environ, CCACHE_LOG)
+        for name, value in plan.report.items():
+            print(f"vllm: {name:<9} {value}", flush=True)
+        os.environ[CMAKE_VARIABLE] = str(plan.jobs.count)
+        settings: Settings = {f"cmake.define.{name}": value for name, value in plan.defines.items()}
+        settings.update(_common(plan.options))
+        settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
+        _keep_what_is_compiled()
+        made = hook(wheel_directory, {**settings, **given}, None)
+        if plan.defines["VLLM_CCACHE"]:
+            print(f"vllm: ccache    {vllm_ccache.summary(CCACHE_LOG)}", flush=True)
+    return made
 
 
-def _bound_jobs() -> None:
-    """Lets ``MAX_JOBS`` bound the compilers that CMake starts in this process's children."""
-    with _ending_with_its_message():
-        jobs = job_count()
-    if jobs is not None:
-        os.environ[CMAKE_VARIABLE] = str(jobs)
+def _keep_what_is_compiled() -> None:
+    """Lets scikit-build-core go on in a build folder that another environment made.
+
+    It would empty the folder, and pip makes a new environment for each build. Nothing of that
+    environment is in a compile command; its ninja is in CMake's cache, and is named anew.
+    """
+    origin = BUILD / ".skbuild-info.json"
+    if origin.is_file() and json.loads(origin.read_text())["source_dir"] == str(ROOT):
+        origin.unlink()
 
 
-def _tags(options: vllm_options.Options) -> Settings:
-    """A wheel without native code is for every Python and platform."""
-    return {"wheel.platlib": "false", "wheel.py-api": "py3"} if options.device == "empty" else {}
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two builds of one tree would write the same files."""
+    folder = ROOT / "build"
+    folder.mkdir(exist_ok=True)
+    if sys.platform == "win32":  # has no such lock, and nothing is compiled there
+        yield
+        return
+    import fcntl
+
+    with (folder / "development.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("vllm: waiting for another build of this tree to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def _build_info(options: vllm_options.Options) -> Path:
-    """Where this build's build.json lies until CMake installs it."""
-    try:
-        commit: Optional[git.Commit] = git.read(ROOT, allow_dirty=True)
-    except git.GitError:
-        commit = None  # an sdist, or a machine without git: the wheel says that it does not know
-    info = BuildInfo(
-        commit=commit.sha if commit else None,
-        cuda=options.cuda.version if options.cuda else None,
-        dirty=commit.dirty if commit else False,
-        native_digest=None,  # only a release's compilers are known well enough for one
-        variant=options.variant,
-    )
-    path = ROOT / "build" / f"build-{options.variant}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(info.render())
-    return path
+def _common(options: vllm_options.Options) -> Settings:
+    """What the hooks for metadata and those for wheels have to agree on."""
+    # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
+    settings: Settings = {"build-dir": str(BUILD)}
+    if options.device == "empty":  # a wheel without native code is for every Python and platform
+        settings.update({"wheel.platlib": "false", "wheel.py-api": "py3"})
+    return settings

@@ -142,6 +142,7 @@ def ours(case: Case, inputs: Inputs) -> Contender:
     starts = torch.arange(case.batch + 1, dtype=torch.int32)
     planner = AttentionPlanner(case.heads, case.kv_heads, case.head_size, DEVICE)
     plan = planner.plan(lens, starts)[0]
+    plan = plan._replace(items=plan.items.to(DEVICE))
     lens, starts = lens.to(DEVICE), starts.to(DEVICE)
     out = torch.full_like(inputs.query, float("nan"))
 

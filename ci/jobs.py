@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Optional
+from dataclasses import dataclass
 
+from ci import machine
 from ci.errors import CiError
 
 # What `cmake --build` reads, and hands to ninja for host and device code together.
 CMAKE_VARIABLE = "CMAKE_BUILD_PARALLEL_LEVEL"
+
+# A margin over the largest process of benchmarks/source_build.json: kernels grow, and a compiler
+# that finds no memory ends the build.
+MEMORY_PER_JOB = 2 << 30  # bytes
 
 
 class JobsError(CiError):
     """``MAX_JOBS`` is no number of jobs."""
 
 
-def job_count(environ: Mapping[str, str] = os.environ) -> Optional[int]:
-    """``MAX_JOBS``, from 1 up; None where it is not set."""
+@dataclass(frozen=True)
+class Jobs:
+    """A number of compilers, and why it is this one."""
+
+    count: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.count} ({self.reason})"
+
+
+def choose(environ: Mapping[str, str] = os.environ, limits: machine.Limits = machine.THIS) -> Jobs:
+    """``MAX_JOBS``; where it is not set, as many as `limits` has processors and memory for.
+
+    Raises JobsError for a value that is no whole number from 1 up.
+    """
     value = environ.get("MAX_JOBS")
-    if not value:
-        return None
-    if not value.isdecimal() or int(value) == 0:
-        raise JobsError(
-            f"MAX_JOBS is {value!r}",
-            means="it bounds how many compilers run at once, of host and device code together",
-            do="set it to a whole number from 1 up, or unset it for one per processor",
-        )
-    return int(value)
+    if value:
+        if not value.isdecimal() or int(value) == 0:
+            raise JobsError(
+                f"MAX_JOBS is {value!r}",
+                means="it bounds how many compilers run at once, of host and device code together",
+                do="set it to a whole number from 1 up, or unset it to let the build choose",
+            )
+        return Jobs(int(value), "MAX_JOBS")
+    processors, memory = limits.processors(), limits.memory()
+    fit = max(1, memory.count // MEMORY_PER_JOB)
+    reasons = [
+        f"{processors.count} processors {processors.where}",
+        f"{memory.count / (1 << 30):.1f} GiB free {memory.where}, "
+        f"for {fit} jobs of {MEMORY_PER_JOB >> 30} GiB",
+    ]
+    if fit < processors.count:
+        reasons.reverse()
+    return Jobs(min(fit, processors.count), f"{'; '.join(reasons)}; MAX_JOBS changes it")

@@ -42,10 +42,9 @@ def device_defines(compilers: Sequence[DeviceCompiler]) -> dict[str, str]:
         prefix = f"VLLM_{compiler.variant}"
         defines[f"{prefix}_ARCHS"] = ";".join(map(arch_digits, compiler.archs))
         defines[f"{prefix}_PTX"] = ";".join(map(arch_digits, compiler.ptx))
-        if compiler.toolkit is not None:
-            defines[f"{prefix}_TOOLKIT"] = str(compiler.toolkit)
-        if compiler.nvcc is not None:
-            defines[f"{prefix}_NVCC"] = str(compiler.nvcc)
+        # Both: the one that is not used may be set in CMake's cache, from an earlier build.
+        defines[f"{prefix}_TOOLKIT"] = str(compiler.toolkit or "")
+        defines[f"{prefix}_NVCC"] = str(compiler.nvcc or "")
     return defines
 
 

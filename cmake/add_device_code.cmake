@@ -7,11 +7,15 @@ function(vllm_add_device_code variant)
   # message shows is then the same in every checkout.
   file(RELATIVE_PATH csrc ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR}/csrc)
   set(flags -std=c++17 -I${csrc})
-  if(VLLM_${variant}_TOOLKIT)
+  if(VLLM_${variant}_TOOLKIT AND NOT VLLM_${variant}_NVCC)
     set(nvrtcc ${CMAKE_SOURCE_DIR}/cmake/nvrtcc.py)
-    set(compiler ${nvrtcc} --toolkit=${VLLM_${variant}_TOOLKIT})
+    # Relative, as above: ccache compares commands by their words.
+    file(RELATIVE_PATH toolkit ${CMAKE_BINARY_DIR} ${VLLM_${variant}_TOOLKIT})
+    set(compiler ${nvrtcc} --toolkit=${toolkit})
     # The list of pins that the folder was made from: another toolkit, another cubin.
-    set(inputs ${nvrtcc} ${VLLM_${variant}_TOOLKIT}/requirements.txt)
+    set(pins ${VLLM_${variant}_TOOLKIT}/requirements.txt)
+    set(inputs ${nvrtcc} ${pins})
+    set(identity CCACHE_EXTRAFILES=${pins})
     # Constants and constexpr functions of plain C++ headers (params.h) become device code.
     list(APPEND flags -default-device)
     if(VLLM_WARNINGS_AS_ERRORS)
@@ -20,7 +24,17 @@ function(vllm_add_device_code variant)
   else()
     set(compiler ${VLLM_${variant}_NVCC})
     set(inputs ${compiler})
+    # Its words on its build: the nvcc on PATH may be a script that starts another.
+    set(identity "CCACHE_COMPILERCHECK=%compiler% --version")
     list(APPEND flags --expt-relaxed-constexpr)  # nvcc's way to -default-device
+  endif()
+  if(VLLM_CCACHE)
+    list(PREPEND compiler ${VLLM_CCACHE_DEVICE} ${identity} ${VLLM_CCACHE})
+    list(APPEND flags -c)  # without it ccache takes this for a link; it changes nothing beside -cubin
+  endif()
+
+  if(VLLM_JOBS)
+    set(pool JOB_POOL jobs)
   endif()
 
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/kernels/*.cu)
@@ -32,6 +46,11 @@ function(vllm_add_device_code variant)
   endforeach()
   add_custom_target(kernels_${variant} ALL DEPENDS ${outputs})
 endfunction()
+
+# Depfiles go to ninja as they are: their paths are relative to the build folder already. Else CMake
+# runs itself after each compiler to rewrite them, and pip's CMake has another path in each build:
+# other commands, for which ninja would compile everything again.
+cmake_policy(SET CMP0116 OLD)
 
 # A part of vllm_add_device_code: uses its variables and appends to its `outputs`.
 macro(vllm_compile_device_code target form)
@@ -46,6 +65,7 @@ macro(vllm_compile_device_code target form)
               -MD -MF ${output}.d -o ${output} ${csrc}/kernels/${name}.cu
       DEPENDS ${source} ${inputs}
       DEPFILE ${output}.d
+      ${pool}
       COMMENT "Building CUDA ${variant} ${target}/${name}.${form}"
       VERBATIM)
     install(FILES ${CMAKE_BINARY_DIR}/${output} DESTINATION vllm/${folder} COMPONENT ${variant})

@@ -37,6 +37,10 @@ function(vllm_add_host_library)
     # Symbols that pip's users never need; not left to `strip`, whose version would change the bits.
     $<$<CONFIG:Release>:-s>)
 
+  if(VLLM_CCACHE_HOST)
+    set_target_properties(_C PROPERTIES CXX_COMPILER_LAUNCHER "${VLLM_CCACHE_HOST}")
+  endif()
+
   set_target_properties(_C PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)
 
   set(avx2 -mavx2 -mfma -mf16c)

@@ -11,6 +11,9 @@ function(vllm_read_options)
   # VLLM_<variant>_TOOLKIT, a folder of NVIDIA's wheels with NVRTC, or VLLM_<variant>_NVCC.
   set(VLLM_BUILD_INFO "" CACHE FILEPATH "JSON that becomes dist-info/build.json")
   set(VLLM_PREBUILT "" CACHE PATH "folder with native files to install instead of compiling")
+  set(VLLM_CCACHE "" CACHE FILEPATH "ccache to compile through; a release does without")
+  set(VLLM_CCACHE_LOG "" CACHE FILEPATH "where ccache writes what it did")
+  set(VLLM_JOBS "" CACHE STRING "compilers at once, of host and device code together")
   option(VLLM_WARNINGS_AS_ERRORS "on in a release, whose compilers are pinned" OFF)
 
   set(devices cuda cpu empty)
@@ -18,6 +21,13 @@ function(vllm_read_options)
     message(FATAL_ERROR
       "VLLM_TARGET_DEVICE is \"${VLLM_TARGET_DEVICE}\"; use one of: cuda, cpu, empty")
   endif()
+  if(VLLM_JOBS)
+    # A pool holds for every ninja: also for the one that an editable install starts on import.
+    set_property(GLOBAL PROPERTY JOB_POOLS jobs=${VLLM_JOBS})
+    set(CMAKE_JOB_POOL_COMPILE jobs PARENT_SCOPE)
+    set(CMAKE_JOB_POOL_LINK jobs PARENT_SCOPE)
+  endif()
+
   if(VLLM_TARGET_DEVICE STREQUAL "cuda" AND NOT VLLM_VARIANTS AND NOT VLLM_PREBUILT)
     message(FATAL_ERROR
       "VLLM_TARGET_DEVICE is cuda, but VLLM_VARIANTS names no CUDA to build for.\n"

@@ -17,11 +17,10 @@ from typing import Optional
 from build import BuildBackendException, ProjectBuilder
 from rich.console import Console
 
-from ci import digest, native
+from ci import digest, jobs, native
 from ci.build.progress import Failed, run_with_progress
 from ci.errors import CiError
 from ci.git import Commit
-from ci.jobs import CMAKE_VARIABLE, job_count
 from ci.matrix import Matrix
 from ci.wheel.build_info import BuildInfo
 
@@ -164,9 +163,7 @@ def compiler_environment(
     environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
     environ["ZIG_LOCAL_CACHE_DIR"] = str(folder / "zig-local")
     environ["NINJA_STATUS"] = "[%f/%t] "
-    jobs = job_count(given)
-    if jobs is not None:
-        environ[CMAKE_VARIABLE] = str(jobs)
+    environ[jobs.CMAKE_VARIABLE] = str(jobs.choose(given).count)
     return environ
 
 

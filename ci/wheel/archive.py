@@ -12,11 +12,10 @@ import os
 import stat
 import struct
 import time
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import deflate
 
 from ci.errors import CiError
 
@@ -54,6 +53,9 @@ class Compressor:
         self._done: dict[bytes, bytes] = {}
 
     def __call__(self, data: bytes) -> bytes:
+        # Only here: a source build reads wheels, where this module is not installed.
+        import deflate
+
         key = hashlib.sha256(data).digest()
         if key not in self._done:
             self._done[key] = bytes(deflate.deflate_compress(data, LEVEL))
@@ -83,7 +85,7 @@ def pack(members: Iterable[Member], timestamp: int, compress: Compressor) -> byt
             0 if member.name.isascii() else UTF8_NAME,
             method,
             date_time,
-            deflate.crc32(member.data),
+            zlib.crc32(member.data),
             len(packed),
             len(member.data),
             len(name),

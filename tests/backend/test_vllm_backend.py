@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,40 +12,13 @@ from pathlib import Path
 import pytest
 
 from ci.wheel import build_info, reader
-
-ROOT = Path(__file__).parents[2]
+from tests.backend.conftest import call_hook as run
+from tests.backend.conftest import copy_tree
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This tree without git, as an unpacked sdist has it."""
-    target = tmp_path_factory.mktemp("tree")
-    command = [
-        "git",
-        "-C",
-        str(ROOT),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
-    return target
-
-
-def run(tree: Path, hook: str, out: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Calls a hook of the backend as a build frontend does, in a process of its own."""
-    code = f"import sys; sys.path.insert(0, 'backend'); import vllm_backend as b; print(b.{hook})"
-    command = [sys.executable, "-c", code.replace("OUT", repr(str(out)))]
-    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    return subprocess.run(
-        command, cwd=tree, env={**os.environ, **path, **environ}, capture_output=True, text=True
-    )
+    return copy_tree(tmp_path_factory.mktemp("tree"))
 
 
 def test_an_empty_wheel_is_for_everybody(tree: Path, tmp_path: Path) -> None:

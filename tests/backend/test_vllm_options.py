@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import vllm_options
-from vllm_options import OptionError
 
+from ci.errors import CiError
 from ci.matrix import Matrix
-
-Nvcc = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def nvcc(tmp_path: Path) -> Nvcc:
-    """Makes a toolkit whose nvcc says a version, and the environment that leads to it."""
-
-    def make(
-        version: str, codes: str = "sm_75 sm_80 sm_90", *, home: bool = True
-    ) -> dict[str, str]:
-        folder = tmp_path / version / "bin"
-        folder.mkdir(parents=True)
-        script = folder / "nvcc"
-        script.write_text(
-            "#!/bin/sh\n"
-            f'[ "$1" = --version ] && echo "Cuda compilation tools, release {version}, V"\n'
-            f'[ "$1" = --list-gpu-code ] && echo {codes}\n'
-            "exit 0\n"
-        )
-        script.chmod(0o755)
-        return {"CUDA_HOME": str(folder.parent)} if home else {"PATH": str(folder)}
-
-    return make
+from tests.backend.conftest import MakeNvcc
 
 
 @pytest.mark.parametrize(
@@ -54,7 +28,7 @@ def test_without_a_toolkit(
     assert options.nvcc is None
 
 
-def test_nvrtc_is_required_just_where_there_is_no_nvcc(nvcc: Nvcc, the_matrix: Matrix) -> None:
+def test_nvrtc_is_required_just_where_there_is_no_nvcc(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
     without = vllm_options.read({"PATH": ""}, "linux")
     assert without.toolkit_requirements() == [pin.requirement for pin in the_matrix.default.toolkit]
     assert vllm_options.read(nvcc("12.1"), "linux").toolkit_requirements() == []
@@ -62,29 +36,47 @@ def test_nvrtc_is_required_just_where_there_is_no_nvcc(nvcc: Nvcc, the_matrix: M
 
 
 @pytest.mark.parametrize("home", [True, False])
-def test_an_nvcc_of_the_matrix(nvcc: Nvcc, home: bool, the_matrix: Matrix) -> None:
+def test_an_nvcc_of_the_matrix(nvcc: MakeNvcc, home: bool, the_matrix: Matrix) -> None:
     options = vllm_options.read(nvcc("11.8", home=home), "linux")
     assert options.cuda == the_matrix.variant("cu118")
     assert options.nvcc is not None
     assert options.torch == "torch>=2.1,<2.8"
 
 
-def test_cuda_home_goes_before_path(nvcc: Nvcc) -> None:
+def test_cuda_home_goes_before_path(nvcc: MakeNvcc) -> None:
     environ = {**nvcc("11.8", home=False), **nvcc("12.1")}
     assert vllm_options.read(environ, "linux").variant == "cu121"
 
 
-def test_another_nvcc_names_its_variant_and_builds_what_it_can(nvcc: Nvcc) -> None:
-    options = vllm_options.read(nvcc("13.0", "sm_75 sm_80 sm_86 sm_89 sm_90 sm_90a"), "linux")
+def test_another_nvcc_names_its_variant(nvcc: MakeNvcc) -> None:
+    options = vllm_options.read(nvcc("13.0"), "linux")
     assert (options.variant, options.local) == ("cu130", "cu130")
-    assert options.cuda is not None
-    assert options.cuda.archs == ("7.5", "8.0", "8.6", "8.9", "9.0", "9.0a")  # 7.0 is gone
     assert options.torch == "torch>=2.1"
 
 
-def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: Nvcc) -> None:
+def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> None:
     options = vllm_options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
     assert (options.variant, options.nvcc) == ("cu121", None)
+    assert "of CUDA 13.0 and is not used" in options.without_nvcc
+
+
+def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
+    options = vllm_options.read({**nvcc("13.0"), "VLLM_USE_PRECOMPILED": "1"}, "linux")
+    assert (options.precompiled, options.cuda) == (True, the_matrix.default)
+    assert options.toolkit_requirements() == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "precompiled"),
+    [
+        ({}, False),
+        ({"VLLM_USE_PRECOMPILED": "0"}, False),
+        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "a.whl"}, True),
+        ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "a.whl", "VLLM_USE_PRECOMPILED": "0"}, False),
+    ],
+)
+def test_who_wants_precompiled_files(environ: dict[str, str], precompiled: bool) -> None:
+    assert vllm_options.read({"PATH": "", **environ}, "linux").precompiled == precompiled
 
 
 @pytest.mark.parametrize(
@@ -92,17 +84,21 @@ def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: Nvcc) -> None
     [
         ({"VLLM_TARGET_DEVICE": "gpu"}, "set it to one of: cuda, cpu, empty"),
         ({"VLLM_CUDA_VERSION": "9.0"}, "set it to one of 11.8, 12.1"),
-        ({"CUDA_HOME": "/nowhere"}, "/nowhere/bin/nvcc does not work"),
+        ({"VLLM_USE_PRECOMPILED": "yes"}, "set it to 1 or 0"),
+        ({"VLLM_USE_PRECOMPILED": "1", "VLLM_TARGET_DEVICE": "cpu"}, "the device is cpu"),
+        ({"CUDA_HOME": "/nowhere"}, "/nowhere/bin/nvcc is not there"),
     ],
 )
 def test_what_cannot_be_built_is_an_error_that_lists_what_can(
     environ: dict[str, str], words: str
 ) -> None:
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(CiError) as caught:
         vllm_options.read({"PATH": "", **environ}, "linux")
     assert words in str(caught.value)
 
 
-def test_an_nvcc_that_says_nothing(nvcc: Nvcc) -> None:
-    with pytest.raises(OptionError, match="names no release"):
-        vllm_options.read(nvcc(""), "linux")
+def test_a_toolkit_that_is_too_old_is_no_hindrance_where_it_is_not_used(nvcc: MakeNvcc) -> None:
+    old = nvcc("11.2")
+    with pytest.raises(CiError, match="the kernels need"):
+        vllm_options.read(old, "linux")
+    assert vllm_options.read({**old, "VLLM_CUDA_VERSION": "12.1"}, "linux").nvcc is None

@@ -1,18 +1,54 @@
-"""MAX_JOBS."""
+"""MAX_JOBS, and what is chosen without it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ci.jobs import JobsError, job_count
+from ci.jobs import MEMORY_PER_JOB, Jobs, JobsError, choose
+from ci.machine import Limit, Limits
 
 
-@pytest.mark.parametrize(("value", "jobs"), [("", None), ("1", 1), ("12", 12)])
+class Machine(Limits):
+    """A machine of a given size."""
+
+    def __init__(self, processors: int, memory: float) -> None:
+        super().__init__(Path("/"))
+        object.__setattr__(self, "_size", (processors, int(memory * MEMORY_PER_JOB)))
+
+    def processors(self) -> Limit:
+        return Limit(self._size[0], "by affinity")
+
+    def memory(self) -> Limit:
+        return Limit(self._size[1], "in this group")
+
+    _size: tuple[int, int]
+
+
+@pytest.mark.parametrize(("value", "jobs"), [("1", 1), ("12", 12)])
 def test_max_jobs(value: str, jobs: int) -> None:
-    assert job_count({"MAX_JOBS": value}) == jobs
+    assert choose({"MAX_JOBS": value}, Machine(4, 2)) == Jobs(jobs, "MAX_JOBS")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
 def test_a_number_of_jobs_that_is_none(value: str) -> None:
     with pytest.raises(JobsError, match="a whole number from 1 up"):
-        job_count({"MAX_JOBS": value})
+        choose({"MAX_JOBS": value})
+
+
+@pytest.mark.parametrize("environ", [{}, {"MAX_JOBS": ""}])
+@pytest.mark.parametrize(
+    ("processors", "memory", "jobs"), [(4, 8, 4), (4, 4.5, 4), (8, 3.9, 3), (8, 0.5, 1)]
+)
+def test_the_smaller_of_processors_and_memory(
+    environ: dict[str, str], processors: int, memory: float, jobs: int
+) -> None:
+    assert choose(environ, Machine(processors, memory)).count == jobs
+
+
+def test_the_reason_names_what_decided_first() -> None:
+    assert choose({}, Machine(4, 8)).reason.startswith("4 processors by affinity; 16.0 GiB free")
+    few = choose({}, Machine(8, 3)).reason
+    assert few.startswith("6.0 GiB free in this group, for 3 jobs of 2 GiB; 8 processors")
+    assert few.endswith("MAX_JOBS changes it")

@@ -36,7 +36,8 @@ def plan_for(kind: Kind, heads: Heads, context_lens, query_starts, window=0, blo
 
     planner = AttentionPlanner(*heads, torch.device("cuda"), (window,), blocks)
     lens = torch.from_numpy(context_lens), torch.from_numpy(query_starts)
-    return planner.plan(*lens)[window]
+    plan = planner.plan(*lens)[window]
+    return plan._replace(items=plan.items.cuda())
 
 
 # (tokens in the cache, of which queries)

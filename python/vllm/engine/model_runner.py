@@ -13,7 +13,7 @@ from vllm.engine.sampling import SamplingTensorBuilder
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
 from vllm.engine.transfer import to_device
-from vllm.layers.attention import AttentionMetadata, KVCache
+from vllm.layers.attention import AttentionMetadata, AttentionPlanner, KVCache
 from vllm.layers.sampler import sample, token_logprobs
 from vllm.models.decoder import DecoderLM
 from vllm.outputs import Logprob, TokenLogprobs
@@ -55,6 +55,7 @@ class ModelRunner:
         self.block_size = block_size
         self.device = device
         self._sampling = SamplingTensorBuilder(model.config.vocab_size, device)
+        self._planner = _planner(model, device) if device.type == "cuda" else None
 
     @torch.inference_mode()
     def run(self, chunks: SequenceOf[Chunk]) -> StepResult:
@@ -93,19 +94,25 @@ class ModelRunner:
         block_tables = self._block_tables([chunk.seq for chunk in chunks])
         owners = torch.repeat_interleave(starts.diff(), output_size=len(token_ids))
         blocks = block_tables[owners, at // self.block_size].to(torch.int64)
-        ids, at, sampled, slots, block_tables, context_lens, starts = to_device(
+        context_lens = torch.tensor([chunk.end for chunk in chunks], dtype=torch.int32)
+        plans = self._planner.plan(context_lens, starts) if self._planner is not None else {}
+        ids, at, sampled, slots, block_tables, context_lens, starts, *items = to_device(
             [
                 torch.frombuffer(token_ids, dtype=torch.int64),
                 at,
                 torch.frombuffer(rows, dtype=torch.int64) if rows else at[:0],
                 blocks * self.block_size + at % self.block_size,
                 block_tables,
-                torch.tensor([chunk.end for chunk in chunks], dtype=torch.int32),
+                context_lens,
                 starts,
+                *(plan.items for plan in plans.values()),
             ],
             self.device,
         )
-        return ids, at, sampled, AttentionMetadata(slots, block_tables, context_lens, starts)
+        plans = {
+            window: plan._replace(items=part) for (window, plan), part in zip(plans.items(), items)
+        }
+        return ids, at, sampled, AttentionMetadata(slots, block_tables, context_lens, starts, plans)
 
     def _block_tables(self, seqs: SequenceOf[Sequence]) -> torch.Tensor:
         """int32 [sequences, blocks of the longest], padded with block 0."""
@@ -146,6 +153,17 @@ class ModelRunner:
                     found = _logprobs(logits, tokens, [num_best] * (stop - begin))
                     entries += zip(range(begin + 1, stop + 1), found)
             first_row += end - start
+
+
+def _planner(model: DecoderLM, device: torch.device) -> AttentionPlanner:
+    config = model.config
+    return AttentionPlanner(
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.head_dim,
+        device,
+        [layer.self_attn.attention.sliding_window for layer in model.model.layers],
+    )
 
 
 def _logprobs(

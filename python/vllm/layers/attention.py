@@ -69,7 +69,8 @@ class AttentionPlanner:
     def plan(
         self, context_lens: torch.Tensor, query_starts: torch.Tensor
     ) -> Mapping[int, ops.AttentionPlan]:
-        """int32 [sequences] and [sequences + 1], on the CPU; see `AttentionMetadata`."""
+        """By window, with `items` still on the CPU, as the arguments are: int32 [sequences] and
+        [sequences + 1]; see `AttentionMetadata`."""
         sequences = len(context_lens)
         rows = int(query_starts[-1]) * (self.num_heads // self.num_kv_heads)
         most = self.blocks + sequences * (self.num_heads + 1) + rows // 64
@@ -86,7 +87,7 @@ class AttentionPlanner:
                 self.blocks,
             )
             plans[window] = ops.AttentionPlan(
-                items[: prefill_first + prefill_tiles].to(self._arrivals.device),
+                items[: prefill_first + prefill_tiles],
                 self._arrivals,
                 self._partials,
                 decode_blocks,

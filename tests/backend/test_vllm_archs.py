@@ -1,0 +1,175 @@
+"""TORCH_CUDA_ARCH_LIST in torch's words, the GPUs of the machine, and what a toolkit can do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import vllm_archs
+import vllm_toolkit
+from vllm_archs import ArchError, Archs
+from vllm_toolkit import Compiler
+
+from ci.matrix import Matrix
+from tests.backend.conftest import MakeNvcc
+from tests.ci.support.toolchain import NVRTCC, extension, toolkit_folder
+
+EVERY = "70 75 80 86 89 90 90a 100 100a 103 120 121"
+
+
+@pytest.fixture
+def compiler(nvcc: MakeNvcc) -> Compiler:
+    return find(nvcc, "12.9", EVERY)
+
+
+def find(nvcc: MakeNvcc, version: str, codes: str) -> Compiler:
+    found = vllm_toolkit.find_nvcc(nvcc(version, codes))
+    assert found is not None
+    return found.compiler()
+
+
+def choose(
+    wanted: str | None, compiler: Compiler, the_matrix: Matrix, gpus: tuple[str, ...] = ()
+) -> Archs:
+    environ = {} if wanted is None else {"TORCH_CUDA_ARCH_LIST": wanted}
+    return vllm_archs.choose(environ, the_matrix.default, compiler, lambda: gpus)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cubins", "ptx"),
+    [
+        ("8.0", "8.0", ""),
+        ("8.0;9.0+PTX", "8.0 9.0", "9.0"),
+        ("9.0+PTX 8.0", "8.0 9.0", "9.0"),
+        (" 8.0; 8.0+PTX ;", "8.0", "8.0"),
+        ("9.0a", "9.0a", ""),
+        ("Ampere", "8.0 8.6", "8.6"),
+        ("Turing;Hopper", "7.5 9.0", "7.5 9.0"),
+        ("Blackwell", "10.0 10.3 12.0 12.1", "12.1"),
+    ],
+)
+def test_torchs_syntax(
+    wanted: str, cubins: str, ptx: str, compiler: Compiler, the_matrix: Matrix
+) -> None:
+    found = choose(wanted, compiler, the_matrix, gpus=("8.9",))
+    assert (found.cubins, found.ptx) == (tuple(cubins.split()), tuple(ptx.split()))
+    assert found.reason == "TORCH_CUDA_ARCH_LIST"
+
+
+def test_what_the_kernels_do_not_run_on_is_left_out_of_a_list(
+    compiler: Compiler, the_matrix: Matrix
+) -> None:
+    """The list that NVIDIA's PyTorch containers export begins with such."""
+    found = choose("5.2 6.0 6.1 7.0 7.5 9.0+PTX", compiler, the_matrix)
+    assert (found.cubins, found.ptx) == (("7.0", "7.5", "9.0"), ("9.0",))
+    assert "without 5.2 6.0 6.1, on which the kernels do not run" in found.reason
+
+
+def test_the_names_are_torchs() -> None:
+    cpp_extension = pytest.importorskip("torch.utils.cpp_extension")
+    source = Path(cpp_extension.__file__).read_text(encoding="utf-8")
+    for name, archs in vllm_archs.NAMES.items():
+        assert re.search(rf"\('{name}', '{re.escape(archs)}'\)", source), name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("sm_80", "'sm_80' in it is no architecture"),
+        ("80", "'80' in it is no architecture"),
+        ("8.0,9.0", "'8.0,9.0' in it is no architecture"),
+        ("8.0+ptx", "'8.0+ptx' in it is no architecture"),
+        ("6.1", "compute capability 7.0 and up"),
+        (";", "asks for nothing"),
+        ("native", "there is no GPU here"),
+    ],
+)
+def test_words_that_are_none(
+    wanted: str, words: str, compiler: Compiler, the_matrix: Matrix
+) -> None:
+    with pytest.raises(ArchError) as caught:
+        choose(wanted, compiler, the_matrix)
+    assert words in str(caught.value)
+
+
+def test_without_a_word_and_a_gpu_it_is_the_matrixs_list(
+    compiler: Compiler, the_matrix: Matrix
+) -> None:
+    found = choose(None, compiler, the_matrix)
+    assert (found.cubins, found.ptx) == (the_matrix.default.archs, the_matrix.default.ptx)
+    assert choose("All", compiler, the_matrix, gpus=("8.9",)) == found
+
+
+@pytest.mark.parametrize("wanted", [None, "native"])
+@pytest.mark.parametrize(
+    ("gpus", "cubins", "ptx"),
+    [
+        (("8.9",), ("8.9",), ()),
+        (("9.0", "9.0"), ("9.0a",), ()),
+        (("8.0", "7.5"), ("7.5", "8.0"), ()),
+        (("15.0",), (), ("9.0",)),  # newer than the toolkit: PTX, which the driver compiles
+    ],
+)
+def test_a_gpu_here_is_what_is_built_for(
+    wanted: str | None,
+    gpus: tuple[str, ...],
+    cubins: tuple[str, ...],
+    ptx: tuple[str, ...],
+    compiler: Compiler,
+    the_matrix: Matrix,
+) -> None:
+    found = choose(wanted, compiler, the_matrix, gpus)
+    assert (found.cubins, found.ptx) == (cubins, ptx)
+    assert "of this machine" in found.reason
+
+
+def test_an_arch_that_is_gone_is_left_out_if_nobody_asked_for_it(
+    nvcc: MakeNvcc, the_matrix: Matrix
+) -> None:
+    newest = find(nvcc, "13.0", "75 80 86 89 90 90a 100 120")
+    found = choose(None, newest, the_matrix)
+    assert found.cubins == ("7.5", "8.0", "8.6", "8.9", "9.0", "9.0a")
+    assert "without 7.0, which CUDA 13.0 cannot compile" in found.reason
+    for wanted, gpus in (("7.0;8.0", ()), (None, ("7.0",))):
+        with pytest.raises(ArchError) as caught:
+            choose(wanted, newest, the_matrix, gpus)
+        text = str(caught.value)
+        assert "7.0, which CUDA 13.0 cannot compile for" in text
+        assert "it compiles for 7.5 8.0 8.6 8.9 9.0 9.0a 10.0 12.0" in text
+        assert "`nvcc --version` and `${CUDA_HOME}/bin/nvcc --version`" in text
+
+
+def test_nvrtc_knows_what_the_matrix_says(the_matrix: Matrix) -> None:
+    for cuda in the_matrix.cudas:
+        probe = (sys.executable, str(NVRTCC), f"--toolkit={toolkit_folder(cuda.variant)}")
+        compiler = Compiler(cuda.version, "", probe)
+        assert compiler.can_compile("sm_90a") == ("9.0a" in cuda.archs)
+        assert compiler.can_compile("sm_70")
+        assert compiler.can_compile("compute_90")
+        assert not compiler.can_compile("sm_120")
+
+
+DRIVER = """\
+int cuInit(unsigned flags) { return %(init)s; }
+int cuDeviceGetCount(int *count) { *count = 2; return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+  *value = attribute == 75 ? 8 + device : attribute == 76 ? 0 : -1;
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(("init", "found"), [("0", "['8.0', '9.0']"), ("100", "[]")])
+def test_the_driver_is_asked_for_the_gpus(tmp_path: Path, init: str, found: str) -> None:
+    (tmp_path / "libcuda.so.1").write_bytes(extension(tmp_path, DRIVER % {"init": init}))
+    backend = str(Path(vllm_archs.__file__).parent)
+    code = f"import sys; sys.path[:0] = [{backend!r}, {str(Path(backend).parent)!r}]\n"
+    code += "import vllm_archs; print(vllm_archs.gpus_here())"
+    environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == found

@@ -1,0 +1,185 @@
+"""What a development build compiles, how many at once, and what ccache has of it.
+
+The whole way from the backend to ninja and the real compilers, on a small tree: the real build
+files, a host library of one source, and kernels of a few lines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.backend.conftest import call_hook, copy_tree
+from tests.ci.support.toolchain import toolkit_folder
+
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
+needs_ccache = pytest.mark.skipif(shutil.which("ccache") is None, reason="no ccache here")
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
+
+SOURCES = {
+    "csrc/bindings.cpp": """\
+        #include "kernels/params.h"
+        extern "C" void* PyInit__C() { return nullptr; }
+        """,
+    "csrc/kernels/params.h": "#pragma once\nstruct Params { float* x; };\n",
+    "csrc/kernels/scale.cuh": """\
+        #pragma once
+        #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        #define SCALE 2.0f
+        #else
+        #define SCALE 3.0f
+        #endif
+        """,
+    "csrc/kernels/scaled.cu": """\
+        #include "params.h"
+        #include "scale.cuh"
+        extern "C" __global__ void scaled(Params p) { p.x[threadIdx.x] *= SCALE; }
+        """,
+    "csrc/kernels/plain.cu": """\
+        #include "params.h"
+        extern "C" __global__ void plain(Params p) { p.x[threadIdx.x] += 1; }
+        """,
+}
+# Two cubins and one PTX of each of two kernels, and one host source.
+ARCHS, UNITS = "8.0;9.0+PTX", 7
+
+MakeTree = Callable[[], Path]
+
+
+@pytest.fixture(params=["nvrtc", pytest.param("nvcc", marks=needs_nvcc)])
+def compiler(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The environment that leads to a compiler of device code."""
+    environ = {"TORCH_CUDA_ARCH_LIST": ARCHS, "CCACHE_DIR": str(tmp_path / "ccache")}
+    environ.update(CUDA_HOME="", CCACHE_CONFIGPATH=str(tmp_path / "none"))
+    folders = [str(Path(sys.executable).parent)]
+    if request.param == "nvcc":
+        folders.append(str(Path(str(shutil.which("nvcc"))).parent))
+    else:
+        environ["VLLM_CUDA_VERSION"] = "12.1"
+    environ["PATH"] = ":".join([*folders, "/usr/bin", "/bin"])
+    return environ
+
+
+@pytest.fixture
+def make_tree(tmp_path: Path) -> MakeTree:
+    """Makes one more folder with the same tree."""
+    whole = copy_tree(tmp_path / "whole")
+    shutil.rmtree(whole / "csrc")
+    for name, text in SOURCES.items():
+        (whole / name).parent.mkdir(parents=True, exist_ok=True)
+        (whole / name).write_text(re.sub("(?m)^ +", "", text))
+
+    def make() -> Path:
+        tree = tmp_path / f"tree{len(list(tmp_path.glob('tree*')))}"
+        shutil.copytree(whole, tree)
+        toolkit = tree / "build" / "toolkit" / "cu121-environment"
+        toolkit.parent.mkdir(parents=True)
+        toolkit.symlink_to(toolkit_folder("cu121"))
+        return tree
+
+    return make
+
+
+def build(tree: Path, environ: dict[str, str]) -> str:
+    """A wheel of `tree`; returns what the build said."""
+    done = call_hook(tree, "build_wheel(OUT)", tree / "dist", **environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def compiled(said: str) -> list[str]:
+    """The units that ninja built: ``sm_80/plain.cubin``, ``bindings.cpp.o``."""
+    return sorted(
+        name.rpartition("csrc/")[2] if name.endswith(".o") else name
+        for name in re.findall(r"\] Building (?:CUDA \S+|CXX object) (\S+)", said)
+    )
+
+
+def test_only_what_includes_a_changed_file_is_compiled_again(
+    make_tree: MakeTree, compiler: dict[str, str]
+) -> None:
+    tree = make_tree()
+    assert len(compiled(build(tree, compiler))) == UNITS
+    assert compiled(build(tree, compiler)) == []
+    scaled = ["compute_90/scaled.ptx", "sm_80/scaled.cubin", "sm_90/scaled.cubin"]
+    plain = [name.replace("scaled", "plain") for name in scaled]
+    for changed, expected in {
+        "csrc/kernels/scaled.cu": scaled,
+        "csrc/kernels/scale.cuh": scaled,
+        "csrc/kernels/params.h": sorted([*scaled, *plain, "bindings.cpp.o"]),
+        "python/vllm/llm.py": [],
+    }.items():
+        with (tree / changed).open("a") as file:
+            file.write("\n")
+        assert compiled(ninja(tree, compiler)) == expected, changed
+
+
+@needs_ccache
+def test_another_folder_hits_on_every_unit(make_tree: MakeTree, compiler: dict[str, str]) -> None:
+    first, second = make_tree(), make_tree()
+    assert f"0 of {UNITS} compilations were hits" in build(first, compiler)
+    assert f"{UNITS} of {UNITS} compilations were hits\n" in build(second, compiler)
+    for path in (first / "build/development/kernels").rglob("*.cubin"):
+        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
+
+
+@needs_ccache
+def test_a_change_that_only_device_code_sees_is_no_hit(
+    make_tree: MakeTree, compiler: dict[str, str]
+) -> None:
+    tree = make_tree()
+    build(tree, compiler)
+    cubin = tree / "build" / "development" / "kernels"
+    before = {path: path.read_bytes() for path in cubin.rglob("scaled.*") if path.suffix != ".d"}
+    header = tree / "csrc" / "kernels" / "scale.cuh"
+    header.write_text(header.read_text().replace("2.0f", "5.0f"))
+    assert "0 of 3 compilations were hits" in build(tree, compiler)
+    changed = {path.parent.name for path, data in before.items() if path.read_bytes() != data}
+    assert changed == {"sm_90", "compute_90"}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_max_jobs_bounds_host_and_device_code_together(
+    make_tree: MakeTree, compiler: dict[str, str], jobs: int
+) -> None:
+    tree = make_tree()
+    said = build(tree, {**compiler, "MAX_JOBS": str(jobs), "CCACHE_DISABLE": "1"})
+    assert f"{jobs} (MAX_JOBS)" in said
+    assert len(compiled(said)) == UNITS
+    if shutil.which("ccache"):
+        assert "switched off by CCACHE_DISABLE" in said
+        assert "nothing was compiled through it" in said
+    log = tree / "build" / "development" / ".ninja_log"
+    assert at_once(log) <= jobs
+    # The same of a ninja that somebody starts by hand, or an import does.
+    log.unlink()
+    (tree / "csrc" / "kernels" / "params.h").write_text("struct Params { float* x; int n; };\n")
+    assert len(compiled(ninja(tree, {**compiler, "CCACHE_DISABLE": "1"}, "-j8"))) == UNITS
+    assert at_once(log) <= jobs
+
+
+def ninja(tree: Path, environ: dict[str, str], *options: str) -> str:
+    """Goes on where the last build ended."""
+    done = subprocess.run(
+        ["ninja", *options],
+        cwd=tree / "build" / "development",
+        env={**os.environ, **environ},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def at_once(log: Path) -> int:
+    """The most commands that ran together; ninja notes a line for each output of a command."""
+    lines = [line.split("\t") for line in log.read_text().splitlines()[1:]]
+    runs = {(int(start), int(end), command) for start, end, _, _, command in lines}
+    return max(sum(start <= moment < end for start, end, _ in runs) for moment, _, _ in runs)
