@@ -106,10 +106,4 @@ bool packs_cache_write(const ReshapeAndCacheParams& p, i64 part, i64 element_siz
          packs(p.value_cache, p.kv_heads, p.value_cache_head_stride);
 }
 
-void refuse_cuda(const char* op, const Tensor& tensor) {
-  refuse(ErrorKind::runtime, op, tensor,
-         concat("is on cuda:", tensor.device_index, ", and this build has no CUDA kernel for ", op),
-         "tensors on the CPU");
-}
-
 }  // namespace vllm::ops

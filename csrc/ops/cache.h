@@ -28,7 +28,4 @@ void require_slots_in_range(const char* op, const Tensor& slots, i64 capacity);
 // Whether heads can be moved in 16-byte packs; `part` is a length that packs must divide.
 bool packs_cache_write(const ReshapeAndCacheParams& params, i64 part, i64 element_size);
 
-// The kernels for a GPU are not in this build.
-[[noreturn]] void refuse_cuda(const char* op, const Tensor& tensor);
-
 }  // namespace vllm::ops

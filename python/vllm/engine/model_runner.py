@@ -105,7 +105,7 @@ class ModelRunner:
                 block_tables,
                 context_lens,
                 starts,
-                *(plan.items for plan in plans.values()),
+                *(torch.as_tensor(plan.items) for plan in plans.values()),
             ],
             self.device,
         )
@@ -162,7 +162,7 @@ def _planner(model: DecoderLM, device: torch.device) -> AttentionPlanner:
         config.num_key_value_heads,
         config.head_dim,
         device,
-        [layer.self_attn.attention.sliding_window for layer in model.model.layers],
+        model.sliding_windows,
     )
 
 

@@ -161,7 +161,8 @@ class DecoderLM(nn.Module):
         self.config = config
         rotary = RotaryEmbedding(config.head_dim, max_model_len, config.rope)
         layers = []
-        for window in sliding_windows or [0] * config.num_hidden_layers:
+        self.sliding_windows = list(sliding_windows or [0] * config.num_hidden_layers)
+        for window in self.sliding_windows:
             attention = SelfAttention(
                 config,
                 rotary,

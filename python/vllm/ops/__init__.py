@@ -265,9 +265,10 @@ def plan_attention(
     Returns the number of lists of decode items, of which list i begins at item i; the first prefill
     item; and the number of those.
     """
-    return _C.plan_attention(
+    decode_blocks, prefill_first, prefill_tiles = _C.plan_attention(
         items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks
     )
+    return decode_blocks, prefill_first, prefill_tiles
 
 
 def paged_attention(
