@@ -199,6 +199,18 @@ def find_missing() -> Dict[str, str]:
     return {}
 
 
+def write(path: Path, top: Any, missing: Dict[str, str], records: List[Dict[str, Any]]) -> None:
+    result = {
+        "commit": commit(),
+        "machine": machine(),
+        "ceilings": top,
+        "missing": missing,
+        "records": records,
+    }
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Sampling on a GPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
@@ -222,19 +234,11 @@ def main() -> int:
         print(f"{case!s:52} {share:6.1%} of copy  × {ratio or 0:5.2f}  {taken}", flush=True)
         for name, reason in record["failed"].items():
             print(f"    {name}: {reason}")
+        if arguments.json:  # after each row: torch's own take minutes in all
+            write(arguments.json, top, missing, records)
     for name, reason in missing.items():
         print(f"missing: {name}: {reason}")
     print(f"{len(records)} rows in {time.perf_counter() - begin:.0f} s; {top}")
-    if arguments.json:
-        result = {
-            "commit": commit(),
-            "machine": machine(),
-            "ceilings": top,
-            "missing": missing,
-            "records": records,
-        }
-        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        arguments.json.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from ci import matrix  # noqa: E402
 from ci.build import toolkit  # noqa: E402
 
-ARCHS = ("compute_70", "compute_80", "compute_90")
+ARCHS = ("compute_70", "compute_75", "compute_80", "compute_90")
 
 
 def main() -> None:

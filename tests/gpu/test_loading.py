@@ -133,7 +133,7 @@ def test_ptx_that_does_not_compile_shows_the_compiler_s_words(run_fresh, code):
 
 
 @pytest.mark.parametrize("variant", ["cu118", "cu121"])
-@pytest.mark.parametrize("arch", ["compute_70", "compute_80", "compute_90"])
+@pytest.mark.parametrize("arch", ["compute_70", "compute_75", "compute_80", "compute_90"])
 def test_the_ops_pass_through_ptx(run_fresh, variant, arch):
     """The code paths of older GPUs: the op tests on CUDA again, on PTX that the driver compiles."""
     folder = PTX / variant / arch
@@ -146,7 +146,8 @@ def test_the_ops_pass_through_ptx(run_fresh, variant, arch):
         pytest.skip(f"this GPU does not run PTX for {major}.{minor}")
     answer = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))
     assert answer == {"said": "", "loaded": [[0, str(folder / arch / "layernorm.ptx")]]}
-    tests = [str(ROOT / "tests" / "ops"), str(Path(__file__).with_name("test_kernels.py"))]
+    here = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "attention")]
+    tests = [str(ROOT / "tests" / "ops"), *here]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-k", "not more_", *tests],
         env={**os.environ, "VLLM_KERNEL_DIR": str(folder)},
