@@ -1,6 +1,6 @@
 """Paged decode attention on a GPU, beside FlashInfer and beside reading the same bytes.
 
-    python benchmarks/cuda_attention.py [--json FILE] [--heads 32/8/128 ...] [--largest GIB]
+    python benchmarks/cuda_attention.py [--json FILE] [--heads 32/8/128 ...] [--cases 8x1024 ...]
 
 bfloat16, blocks of 16 tokens in shuffled order. Each contender is captured in a CUDA graph of
 several calls, each on a cache of its own so that L2 does not serve them; contenders take turns, and
@@ -18,7 +18,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -41,7 +40,7 @@ CASES = [
 ]
 ROTATE_BYTES = 512 << 20  # what the calls of a graph read at least: many times L2
 MOST_CALLS = 64
-TURNS = 11
+TURNS = 9
 DEVICE = torch.device("cuda")
 
 
@@ -285,37 +284,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--heads", nargs="+", default=HEADS, metavar="HEADS/KV/size")
-    parser.add_argument("--largest", type=float, default=40, metavar="GIB", help="caches of a call")
+    cases = [f"{batch}x{context}" for batch, context in CASES]
+    parser.add_argument("--cases", nargs="+", default=cases, metavar="BATCHxCONTEXT")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
 
     limits = ceilings()
     print(limits)
-    rows = []
+    rows: List[Dict[str, object]] = []
     for heads in args.heads:
-        for batch, context in CASES:
-            case = Case(*map(int, heads.split("/")), batch, context)
-            if case.cache_bytes <= args.largest * 2**30:
-                rows.append(measure(case, not args.no_peers))
-                print(rows[-1]["case"], rows[-1]["us"], rows[-1]["missing"] or "", flush=True)
-                torch.cuda.empty_cache()
+        for each in args.cases:
+            case = Case(*map(int, heads.split("/")), *map(int, each.split("x")))
+            rows.append(measure(case, not args.no_peers))
+            print(rows[-1]["case"], rows[-1]["us"], rows[-1]["missing"] or "", flush=True)
+            torch.cuda.empty_cache()
+            if args.json:
+                write(args.json, limits, rows)
     print_table(rows, limits["read_tb_s"])
+
+
+def write(path: Path, limits: Dict[str, float], rows: List[Dict[str, object]]) -> None:
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "vllm": vllm.__version__}
     if "flashinfer" in sys.modules:
         versions["flashinfer"] = sys.modules["flashinfer"].__version__
-    if args.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        record = {
-            "commit": vllm.__commit__ or commit,
-            "machine": {"gpu": torch.cuda.get_device_name(), "python": platform.python_version()},
-            "versions": versions,
-            "code": sorted({Path(path).parent.name for _, path in _C.loaded_kernels()}),
-            "ceilings": limits,
-            "rows": rows,
-        }
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    record = {
+        "commit": vllm.__commit__,
+        "machine": {"gpu": torch.cuda.get_device_name(), "python": platform.python_version()},
+        "versions": versions,
+        "code": sorted({Path(path).parent.name for _, path in _C.loaded_kernels()}),
+        "ceilings": limits,
+        "rows": rows,
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_seeded_draws_are_those_of_the_cpu(tiny):
 
     params = SamplingParams(temperature=0.8, top_p=0.9, top_k=50, seed=7, max_tokens=NUM_TOKENS)
     prompts = prompts_of(LENGTHS)
-    folder = tiny("llama").folder
+    folder = tiny("llama2").folder
     drawn = [
         tokens_of(make_llm(folder, device=device).generate(prompts, params))
         for device in ("cpu", "cuda")
