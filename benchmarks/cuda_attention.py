@@ -226,7 +226,7 @@ def measure(case: Case, peers: bool) -> Dict[str, object]:
             try:
                 contenders[name] = flashinfer(case, inputs, layout, tensor_cores)
             except (ImportError, RuntimeError, ValueError) as reason:  # a group that it refuses
-                missing[name] = str(reason).strip().splitlines()[-1][:200]
+                missing[name] = str(reason).strip().splitlines()[-1].partition(" at /")[0]
     graphs = {name: graph for name, (graph, _) in contenders.items()}
     graphs["read"] = read(case, inputs)
     times: Dict[str, List[float]] = {name: [] for name in graphs}

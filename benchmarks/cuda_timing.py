@@ -152,7 +152,7 @@ def machine() -> Dict[str, Any]:
     return {
         "gpu": torch.cuda.get_device_name(0),
         "driver_cuda": _C.driver_version(),
-        "kernels": [path for _, path in _C.loaded_kernels()],
+        "kernels": ["/".join(Path(path).parts[-3:]) for _, path in _C.loaded_kernels()],
         "python": platform.python_version(),
         "torch": torch.__version__,
         "triton": triton.__version__,
