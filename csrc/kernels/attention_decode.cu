@@ -24,7 +24,7 @@ constexpr unsigned kFullWarp = 0xffffffffu;
 template <typename T, int kHead>
 struct ChunkReader {
   using Rows = SharedRows<kHead>;
-  static constexpr int kStages = decode_stages(kHead, __CUDA_ARCH__ >= 800);
+  static constexpr int kStages = decode_stages(kHead, __CUDA_ARCH__ / 10);
   static constexpr int kChunkBytes = kChunk * Rows::kPitch;
   static constexpr int kSegments = kChunk * Rows::kSegments;  // of a chunk
 

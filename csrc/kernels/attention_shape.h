@@ -13,10 +13,10 @@ constexpr int shared_row_bytes(int head_size) {
   return (swizzled ? segments : segments | 1) * 16;
 }
 
-// Chunks of keys and values that a warp of the decode kernel has in flight: as many as leave room
-// for two blocks on a multiprocessor with 228 kB. Without asynchronous copies there is but one.
-constexpr int decode_stages(int head_size, bool async) {
-  return !async ? 1 : head_size <= 64 ? 6 : head_size <= 80 ? 4 : head_size <= 128 ? 3 : 2;
+// Shared memory that a block may have, by compute capability (80 for 8.0): CUDA C++ Programming
+// Guide, "Technical Specifications per Compute Capability".
+constexpr int block_shared_bytes(int arch) {
+  return (arch < 80 ? 64 : arch == 86 || arch == 89 ? 99 : arch < 90 ? 163 : 227) * 1024;
 }
 
 // float32 between neighbouring rows of a warp's result: 4 more, so that rows start in other banks.
@@ -24,18 +24,28 @@ constexpr int decode_result_pitch(int head_size) { return head_size + 4; }
 
 // Dynamic shared memory: each warp's chunks of 16 keys and of 16 values, then its 8 rows of results
 // and, twice, their greatest scores and sums.
-constexpr int decode_shared_bytes(int head_size, bool async) {
-  const int chunks = 2 * 16 * shared_row_bytes(head_size) * decode_stages(head_size, async);
+constexpr int decode_shared_bytes(int head_size, int stages) {
+  const int chunks = 2 * 16 * shared_row_bytes(head_size) * stages;
   const int results = 8 * decode_result_pitch(head_size) * 4;
   return kAttentionWarps * (chunks + results + 2 * 8 * 8);
+}
+
+// Chunks of keys and values that a warp of the decode kernel has in flight: as many as leave room
+// for two blocks on a multiprocessor with 228 kB, or as a block may have. Without asynchronous
+// copies there is but one.
+constexpr int decode_stages(int head_size, int arch) {
+  if (arch < 80) return 1;
+  int stages = head_size <= 64 ? 6 : head_size <= 80 ? 4 : head_size <= 128 ? 3 : 2;
+  while (stages > 1 && decode_shared_bytes(head_size, stages) > block_shared_bytes(arch)) --stages;
+  return stages;
 }
 
 // Keys that the prefill kernel holds at once.
 constexpr int prefill_keys(int head_size) { return head_size <= 128 ? 64 : 32; }
 
 // Dynamic shared memory: two tiles of keys and two of values.
-constexpr int prefill_shared_bytes(int head_size, bool async) {
-  return (async ? 2 : 1) * 2 * prefill_keys(head_size) * shared_row_bytes(head_size);
+constexpr int prefill_shared_bytes(int head_size, int arch) {
+  return (arch < 80 ? 1 : 2) * 2 * prefill_keys(head_size) * shared_row_bytes(head_size);
 }
 
 }  // namespace vllm

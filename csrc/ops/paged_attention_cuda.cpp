@@ -1,5 +1,7 @@
 // Checks a plan, chooses the kernels and launches them: one for decode items, one for prefill
 // items.
+#include <initializer_list>
+
 #include "kernels/attention_shape.h"
 #include "ops/launch.h"
 #include "ops/paged_attention.h"
@@ -52,6 +54,19 @@ bool fits_tensor_cores(const PagedAttentionParams& p) {
          aligned(p.value_cache, p.value_block_stride, p.value_slot_stride, p.value_head_stride);
 }
 
+// Every head size has its kernel where there are asynchronous copies.
+constexpr bool fits_everywhere() {
+  for (const int arch : {80, 86, 89, 90}) {
+    for (const int head_size : {64, 80, 96, 128, 256}) {
+      const int decode = decode_shared_bytes(head_size, decode_stages(head_size, arch));
+      const int prefill = prefill_shared_bytes(head_size, arch);
+      if (std::max(decode, prefill) > block_shared_bytes(arch)) return false;
+    }
+  }
+  return true;
+}
+static_assert(fits_everywhere(), "a block of the attention kernels asks for too much memory");
+
 struct Choice {
   Kernels* kernels;
   unsigned decode_shared;
@@ -60,14 +75,15 @@ struct Choice {
 
 Choice choose(const PagedAttentionParams& p, DType dtype, int device) {
   const cuda::Arch& arch = cuda::code_arch(device);
-  const bool async = arch.major >= 8;
-  const bool tensor_cores = dtype == DType::bfloat16  ? async
-                            : dtype == DType::float16 ? arch.major * 10 + arch.minor >= 75
+  const int number = arch.major * 10 + arch.minor;
+  const bool tensor_cores = dtype == DType::bfloat16  ? number >= 80
+                            : dtype == DType::float16 ? number >= 75
                                                       : false;
   if (tensor_cores && fits_tensor_cores(p)) {
     for (Kernels& kernels : dtype == DType::float16 ? half_kernels : bfloat16_kernels) {
-      const int decode = decode_shared_bytes(kernels.head_size, async);
-      const int prefill = prefill_shared_bytes(kernels.head_size, async);
+      const int stages = decode_stages(kernels.head_size, number);
+      const int decode = decode_shared_bytes(kernels.head_size, stages);
+      const int prefill = prefill_shared_bytes(kernels.head_size, number);
       const int most = cuda::device(device).block_shared_bytes;
       if (kernels.head_size == p.head_size && std::max(decode, prefill) <= most) {
         return {&kernels, static_cast<unsigned>(decode), static_cast<unsigned>(prefill)};

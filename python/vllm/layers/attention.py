@@ -56,8 +56,9 @@ class AttentionPlanner:
         self.num_kv_heads = num_kv_heads
         self.windows = sorted(set(windows))
         if not blocks:
-            per_processor = 2 if head_size <= 128 else 1
             properties = torch.cuda.get_device_properties(device)
+            # What shared memory leaves room for; see csrc/kernels/attention_shape.h.
+            per_processor = 2 if head_size <= 128 and properties.major >= 9 else 1
             blocks = per_processor * properties.multi_processor_count
         self.blocks = blocks
         slots = 2 * blocks

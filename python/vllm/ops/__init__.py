@@ -260,7 +260,8 @@ def plan_attention(
         are enough, where group is heads // kv_heads. ValueError says how many are, where it is
         too small.
     context_lens, query_starts: int32, as `paged_attention` takes them.
-    blocks: as many as run on the GPU at once; two per multiprocessor, one for heads over 128.
+    blocks: as many as run on the GPU at once; two per multiprocessor from compute
+        capability 9.0 on, one before and for heads over 128.
 
     Returns the number of lists of decode items, of which list i begins at item i; the first prefill
     item; and the number of those.
