@@ -65,11 +65,14 @@ class AuditReport:
 
     def _device_table(self) -> Table:
         sizes = self.device_bytes()
-        kernels = sorted(sizes)
-        table = Table("arch", *kernels, "sum of bytes")
+        archs = sorted({arch for row in sizes.values() for arch in row})
+        # Without lines and in kB, it fits a terminal of 80 columns.
+        table = Table("kB of kernels", *archs, box=None, padding=(0, 1, 0, 0))
         for column in table.columns[1:]:
             column.justify = "right"
-        for arch in sorted({arch for row in sizes.values() for arch in row}):
-            row = [sizes[kernel].get(arch, 0) for kernel in kernels]
-            table.add_row(arch, *(f"{size:,}" for size in (*row, sum(row))))
+        for kernel in sorted(sizes):
+            row = [sizes[kernel].get(arch, 0) for arch in archs]
+            table.add_row(kernel, *(f"{size / 1e3:.1f}" for size in row))
+        sums = [sum(row.get(arch, 0) for row in sizes.values()) for arch in archs]
+        table.add_row("sum", *(f"{size / 1e3:.1f}" for size in sums))
         return table

@@ -210,6 +210,10 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
 
 #if __CUDA_ARCH__ >= 750
 VLLM_PAGED_PREFILL_HEADS(f16, vllm::Half)
+#else
+// In a module without kernels NVRTC leaves names that hold the number of its process: no two builds
+// would be alike.
+extern "C" __global__ void no_tensor_cores() {}
 #endif
 #if __CUDA_ARCH__ >= 800
 VLLM_PAGED_PREFILL_HEADS(bf16, vllm::BFloat16)
