@@ -100,7 +100,10 @@ def paged_arguments() -> dict:
             torch.ones(8),
             1e-6,
         ),
-        "paged_attention": (torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0),
+        "paged_attention": (
+            *(torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0),
+            *(None, None, None, 0, 0, 0),  # no plan
+        ),
     }
 
 
