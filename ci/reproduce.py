@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ci import interpreters
+from ci.build.progress import Failed, run_quietly
 from ci.errors import CiError
 
 # A user that every Unix has and that owns nothing.
@@ -158,23 +159,12 @@ def _run(
     umask: int = -1,
     user: Optional[str] = None,
 ) -> None:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-        umask=umask,
-        user=user,
-        extra_groups=[] if user else None,
-    )
-    if done.returncode:
-        last = "\n".join(done.stdout.splitlines()[-20:])
-        raise ReproduceError(f"`{' '.join(command)}` failed:\n{last}")
+    groups: Optional[list[int]] = [] if user else None
+    try:
+        run_quietly(command, cwd, environ, umask=umask, user=user, extra_groups=groups)
+    except Failed as error:
+        last = "\n".join(error.output.splitlines()[-20:])
+        raise ReproduceError(f"`{' '.join(command)}` failed:\n{last}") from error
 
 
 def may_change_user() -> bool:

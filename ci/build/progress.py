@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from pathlib import Path
+from typing import Any, Optional
 
 from rich.console import Console
 from rich.progress import (
@@ -32,6 +33,31 @@ class Failed(Exception):
     def __init__(self, status: int, output: str) -> None:
         super().__init__(f"exit status {status}")
         self.status, self.output = status, output
+
+
+def run_quietly(
+    command: Sequence[str], cwd: Path, environ: Mapping[str, str], **options: Any
+) -> str:
+    """Runs `command` and returns all that it printed; `options` go to `subprocess.run`.
+
+    Raises Failed with the output.
+    """
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        **options,
+    )
+    output = str(done.stdout)
+    if done.returncode:
+        raise Failed(done.returncode, output)
+    return output
 
 
 def run_with_progress(

@@ -14,6 +14,7 @@ from typing import Any, Optional
 from rich.console import Console
 
 from ci import interpreters
+from ci.build.progress import Failed, run_quietly
 from ci.container.image import REQUIREMENTS
 from ci.errors import CiError
 from ci.wheel import reader
@@ -145,17 +146,9 @@ def _without_own_packages() -> dict[str, str]:
 
 
 def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> str:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        raise ContainerBuildError(f"`{' '.join(command)}` failed:\n{done.stdout.strip()}")
-    return done.stdout
+    try:
+        return run_quietly(command, cwd, environ)
+    except Failed as error:
+        raise ContainerBuildError(
+            f"`{' '.join(command)}` failed:\n{error.output.strip()}"
+        ) from error
