@@ -18,8 +18,6 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-constexpr unsigned kFullWarp = 0xffffffffu;
-
 // The chunks that one warp reads, through all items of its block.
 template <typename T, int kHead>
 struct ChunkReader {

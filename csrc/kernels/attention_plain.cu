@@ -12,13 +12,6 @@ namespace vllm {
 constexpr int kMaxHead = 256;
 constexpr int kHeadParts = kMaxHead / 32;  // elements of a head that a lane adds up
 
-__device__ inline float warp_max(float value) {
-  for (int distance = 16; distance > 0; distance /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
-  }
-  return value;
-}
-
 struct PlainShared {
   float query[kDecodeRows][kMaxHead];
   float results[kAttentionWarps][kMaxHead];  // of one row

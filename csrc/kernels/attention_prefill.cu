@@ -12,8 +12,6 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-constexpr unsigned kFullWarp = 0xffffffffu;
-
 // Copies keys or values of tokens [token, token + kTokens) of a sequence into shared memory, and
 // zeros for those outside of [begin, end).
 template <typename T, int kHead, int kTokens>

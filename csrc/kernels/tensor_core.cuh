@@ -6,6 +6,8 @@
 
 namespace vllm {
 
+constexpr unsigned kFullWarp = 0xffffffffu;  // all lanes take part
+
 // Whether this architecture multiplies matrices of T with the instructions below.
 template <typename T>
 constexpr bool kTensorCores = false;
