@@ -96,7 +96,7 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
         const float element = d < head_size ? to_float(value[d]) : 0.0f;
 #pragma unroll
         for (int row = 0; row < kDecodeRows; ++row) {
-          const float factor = __shfl_sync(0xffffffffu, weight[row], i);
+          const float factor = __shfl_sync(kFullWarp, weight[row], i);
           // A row feels nothing of a token that it does not see, whatever that holds.
           if (factor != 0.0f) out[row][part] += factor * element;
         }

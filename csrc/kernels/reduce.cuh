@@ -3,6 +3,8 @@
 
 namespace vllm {
 
+constexpr unsigned kFullWarp = 0xffffffffu;  // all lanes take part
+
 // The sum of `value` over 2^bits neighbouring threads of a warp that start at a multiple of their
 // number, in each of them. All of them must call it; others may be elsewhere.
 __device__ inline float group_sum(float value, int bits) {
@@ -17,7 +19,7 @@ __device__ inline float group_sum(float value, int bits) {
 
 __device__ inline float warp_max(float value) {
   for (int distance = 16; distance > 0; distance /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
+    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, distance));
   }
   return value;
 }
@@ -25,7 +27,7 @@ __device__ inline float warp_max(float value) {
 __device__ inline float warp_sum(float value) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(0xffffffffu, value, distance);
+    value += __shfl_xor_sync(kFullWarp, value, distance);
   }
   return value;
 }

@@ -2,20 +2,13 @@
 // must call these, and may call them again at once.
 #pragma once
 
+#include "reduce.cuh"
+
 namespace vllm {
 
 using u64 = unsigned long long;
 
-constexpr unsigned kFullWarp = 0xffffffffu;
-
 __device__ inline float negative_infinity() { return __uint_as_float(0xff800000u); }
-
-__device__ inline float warp_max(float value) {
-  for (int distance = 16; distance > 0; distance /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, distance));
-  }
-  return value;
-}
 
 // The greatest `value`, in every thread; -inf stands for NaN.
 __device__ inline float block_max(float value) {

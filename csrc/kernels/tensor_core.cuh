@@ -3,10 +3,9 @@
 #pragma once
 
 #include "float_types.cuh"
+#include "reduce.cuh"
 
 namespace vllm {
-
-constexpr unsigned kFullWarp = 0xffffffffu;  // all lanes take part
 
 // Whether this architecture multiplies matrices of T with the instructions below.
 template <typename T>
