@@ -168,35 +168,23 @@ def rotary_and_cache(
         an RMS norm in Qwen3), or None.
     epsilon: of both norms.
     """
+    args = (
+        positions,
+        query,
+        key,
+        value,
+        cos_sin_cache,
+        key_cache,
+        value_cache,
+        slot_mapping,
+        query_weight,
+        key_weight,
+        epsilon,
+    )
     if _is_tracing():
-        tracing.call(
-            "rotary_and_cache",
-            positions,
-            query,
-            key,
-            value,
-            cos_sin_cache,
-            key_cache,
-            value_cache,
-            slot_mapping,
-            query_weight,
-            key_weight,
-            epsilon,
-        )
+        tracing.call("rotary_and_cache", *args)
     else:
-        _C.rotary_and_cache(
-            positions,
-            query,
-            key,
-            value,
-            cos_sin_cache,
-            key_cache,
-            value_cache,
-            slot_mapping,
-            query_weight,
-            key_weight,
-            epsilon,
-        )
+        _C.rotary_and_cache(*args)
 
 
 def reshape_and_cache(
@@ -316,41 +304,26 @@ def paged_attention(
     same step before it.
     """
     items, arrivals, partials, *counts = plan if plan is not None else _NO_PLAN
+    args = (
+        out,
+        query,
+        key_cache,
+        value_cache,
+        block_tables,
+        context_lens,
+        query_starts,
+        scale,
+        sliding_window,
+        soft_cap,
+        items,
+        arrivals,
+        partials,
+        *counts,
+    )
     if _is_tracing():
-        tracing.call(
-            "paged_attention",
-            out,
-            query,
-            key_cache,
-            value_cache,
-            block_tables,
-            context_lens,
-            query_starts,
-            scale,
-            sliding_window,
-            soft_cap,
-            items,
-            arrivals,
-            partials,
-            *counts,
-        )
+        tracing.call("paged_attention", *args)
     else:
-        _C.paged_attention(
-            out,
-            query,
-            key_cache,
-            value_cache,
-            block_tables,
-            context_lens,
-            query_starts,
-            scale,
-            sliding_window,
-            soft_cap,
-            items,
-            arrivals,
-            partials,
-            *counts,
-        )
+        _C.paged_attention(*args)
 
 
 def penalize(
