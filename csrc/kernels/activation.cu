@@ -35,6 +35,7 @@ __device__ void silu_and_mul(const SiluAndMulParams& params) {
           y[k] = load<T, N>(up + first + k * step);
         }
       }
+      if (row + gridDim.x >= params.rows) allow_kernels_after();
 #pragma unroll
       for (unsigned k = 0; k < kSiluPacks; ++k) {
         if (first + k * step >= width) break;

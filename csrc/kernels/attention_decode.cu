@@ -217,9 +217,9 @@ __device__ void finish_item(const AttentionLaunchParams& p, const AttentionItem&
           *reinterpret_cast<float4*>(results + (w * kDecodeRows + row) * kPitch + 4 * quad);
       total.x += part.x, total.y += part.y, total.z += part.z, total.w += part.w;
     }
-    write_quad<T>(p, item, row, quad, kHead, total, greatest, sum);
+    write_quad<T>(p, item, slot_of(item), row, quad, kHead, total, greatest, sum);
   }
-  if (item.splits > 1 && is_last_split(p, item)) merge_splits<T>(p, item, kHead);
+  if (item.splits > 1) merge_splits<T>(p, item, kHead);
 }
 
 template <typename T, int kHead>
@@ -293,6 +293,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
       reader.read_next();
       stage = stage + 1 == Reader::kStages ? 0 : stage + 1;
     }
+    if (index < 0) allow_kernels_after();
     finish_item<T, kHead>(p, item, sums, results, weights + parity * kAttentionWarps * kDecodeRows);
   }
 }

@@ -62,10 +62,11 @@ struct Scoring {
   }
 };
 
-// Whether this block is the last of an item's splits to be done, which merges them. All threads
-// call it, after they have written the block's partial result.
-__device__ inline bool is_last_split(const AttentionLaunchParams& p, const AttentionItem& item) {
-  int* arrivals = p.arrivals + item.first_slot;
+// Whether this block is the last of `count` to have written their partial results, which are
+// counted at `slot`: the one that adds them up. All threads call it, after they have written
+// theirs.
+__device__ inline bool is_last(const AttentionLaunchParams& p, int slot, int count) {
+  int* arrivals = p.arrivals + slot;
   __syncthreads();
   int last = 0;
   if (threadIdx.x == 0) {
@@ -75,32 +76,55 @@ __device__ inline bool is_last_split(const AttentionLaunchParams& p, const Atten
                  : "=r"(before)
                  : "l"(arrivals)
                  : "memory");
-    last = before == item.splits - 1;
+    last = before == count - 1;
     if (last != 0) *arrivals = 0;  // for the next launch
   }
   return __syncthreads_or(last) != 0;
 }
 
-// Adds up the partial results of an item's splits, in their order, and writes the final ones.
+// Where write_quad and add_up put what is no partial result.
+constexpr int kFinal = -1;
+
+// Writes four neighbours of a row, not yet divided by the sum of its weights: a partial result into
+// `slot`, or the final one.
 template <typename T>
-__device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
-                             int head_size) {
+__device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& item, int slot,
+                           int row, int quad, int head_size, const float4& values, float greatest,
+                           float sum) {
+  if (slot == kFinal) {
+    T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row)) +
+             4 * quad;
+    const float scale = 1.0f / sum;
+    out[0] = from_float<T>(values.x * scale);
+    out[1] = from_float<T>(values.y * scale);
+    out[2] = from_float<T>(values.z * scale);
+    out[3] = from_float<T>(values.w * scale);
+    return;
+  }
+  const i64 at = static_cast<i64>(slot) * kDecodeRows + row;
+  reinterpret_cast<float4*>(p.partials)[at * (head_size / 4) + quad] = values;
+  if (quad == 0) reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest, sum);
+}
+
+// Adds up the partial results in `count` slots from `first` on, in their order.
+template <typename T>
+__device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item, int first,
+                       int count, int to, int head_size) {
   constexpr int kBatch = 16;  // loads in flight
   const int quads = head_size / 4;
   for (int index = threadIdx.x; index < item.rows * quads; index += blockDim.x) {
     const int row = index / quads, quad = index % quads;
-    const float2* weights =
-        reinterpret_cast<const float2*>(p.weights) + item.first_slot * kDecodeRows + row;
+    const float2* weights = reinterpret_cast<const float2*>(p.weights) + first * kDecodeRows + row;
     const float4* partials = reinterpret_cast<const float4*>(p.partials) +
-                             (static_cast<i64>(item.first_slot) * kDecodeRows + row) * quads + quad;
+                             (static_cast<i64>(first) * kDecodeRows + row) * quads + quad;
     float greatest = lowest_score(), sum = 0.0f;
     float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (int begin = 0; begin < item.splits; begin += kBatch) {
+    for (int begin = 0; begin < count; begin += kBatch) {
       float2 weight[kBatch];
       float4 partial[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if (begin + i < item.splits) {  // from L2: another block wrote them
+        if (begin + i < count) {  // from L2: another block wrote them
           weight[i] = __ldcg(weights + (begin + i) * kDecodeRows);
           partial[i] = __ldcg(partials + static_cast<i64>(begin + i) * kDecodeRows * quads);
         } else {
@@ -124,34 +148,36 @@ __device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem
         total.z += partial[i].z * factor, total.w += partial[i].w * factor;
       }
     }
-    T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row));
-    const float scale = 1.0f / sum;
-    out[4 * quad] = from_float<T>(total.x * scale);
-    out[4 * quad + 1] = from_float<T>(total.y * scale);
-    out[4 * quad + 2] = from_float<T>(total.z * scale);
-    out[4 * quad + 3] = from_float<T>(total.w * scale);
+    write_quad<T>(p, item, to, row, quad, head_size, total, greatest, sum);
   }
 }
 
-// Writes four neighbours of a row, not yet divided by the sum of its weights: final where the item
-// is whole, else partial.
+// Where an item's own result goes.
+__device__ inline int slot_of(const AttentionItem& item) {
+  return item.splits == 1 ? kFinal : item.first_slot + item.split;
+}
+
+// Adds up the results of an item's splits, by the last block that is done with one. One block can
+// only read so fast: of many splits each group is added up by its last, into a slot behind theirs.
+// All threads call it, after they have written the split's result.
 template <typename T>
-__device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& item, int row,
-                           int quad, int head_size, const float4& values, float greatest,
-                           float sum) {
-  if (item.splits == 1) {
-    T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row)) +
-             4 * quad;
-    const float scale = 1.0f / sum;
-    out[0] = from_float<T>(values.x * scale);
-    out[1] = from_float<T>(values.y * scale);
-    out[2] = from_float<T>(values.z * scale);
-    out[3] = from_float<T>(values.w * scale);
-    return;
+__device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
+                             int head_size) {
+  int first = item.first_slot, count = item.splits, to = kFinal;
+  const int groups_first = first + count;
+  if (count > kMergedAtOnce) {
+    const int group = item.split / kMergeGroup;
+    first += group * kMergeGroup;
+    count = min(kMergeGroup, groups_first - first);
+    to = groups_first + group;
   }
-  const i64 at = static_cast<i64>(item.first_slot + item.split) * kDecodeRows + row;
-  reinterpret_cast<float4*>(p.partials)[at * (head_size / 4) + quad] = values;
-  if (quad == 0) reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest, sum);
+  while (is_last(p, first, count)) {
+    add_up<T>(p, item, first, count, to, head_size);
+    if (to == kFinal) return;
+    first = groups_first;
+    count = merge_groups(item.splits);
+    to = kFinal;
+  }
 }
 
 }  // namespace vllm

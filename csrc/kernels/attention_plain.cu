@@ -131,7 +131,7 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
         const float* from = shared.results[w] + 4 * quad;
         added.x += from[0], added.y += from[1], added.z += from[2], added.w += from[3];
       }
-      write_quad<T>(p, item, row, quad, head_size, added, most, total);
+      write_quad<T>(p, item, slot_of(item), row, quad, head_size, added, most, total);
     }
     __syncthreads();
   }
@@ -146,9 +146,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
     const AttentionItem item = read_item(p.items, index);
     index = item.next;
     attend<T>(p, item, shared);
-    if (item.splits > 1 && is_last_split(p, item)) {
-      merge_splits<T>(p, item, static_cast<int>(p.attention.head_size));
-    }
+    if (item.splits > 1) merge_splits<T>(p, item, static_cast<int>(p.attention.head_size));
   }
 }
 

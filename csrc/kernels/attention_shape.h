@@ -40,6 +40,15 @@ constexpr int decode_stages(int head_size, int arch) {
   return stages;
 }
 
+// Partial results that one block adds up at about 0.07 microseconds each (8 rows of 128, H200). Of
+// more than so many each group is added up first, by a block of its own.
+constexpr int kMergedAtOnce = 32;
+constexpr int kMergeGroup = 16;
+
+constexpr int merge_groups(int splits) {
+  return splits > kMergedAtOnce ? (splits + kMergeGroup - 1) / kMergeGroup : 0;
+}
+
 // Keys that the prefill kernel holds at once.
 constexpr int prefill_keys(int head_size) { return head_size <= 128 ? 64 : 32; }
 

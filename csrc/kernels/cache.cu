@@ -16,6 +16,7 @@ __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
 
   for (i64 token = blockIdx.x; token < p.tokens; token += gridDim.x) {
     const i64 slot = p.slots[token];
+    if (token + gridDim.x >= p.tokens) allow_kernels_after();
     if (slot < 0 || slot >= p.capacity) continue;
     const SlotOffsets to = slot_offsets(p, slot);
     const Bits* key = static_cast<const Bits*>(p.key) + token * p.key_token_stride;
@@ -57,6 +58,7 @@ __device__ void embedding(const EmbeddingParams& p) {
           memset(&held[k], 0xff, sizeof held[k]);  // NaN in every dtype
         }
       }
+      if (token + gridDim.x >= p.tokens) allow_kernels_after();
 #pragma unroll
       for (unsigned k = 0; k < kHeld; ++k) {
         if (first + k * step < width) store(to + first + k * step, held[k]);

@@ -4,13 +4,19 @@
 
 namespace vllm {
 
-// All threads call it before they touch memory: what comes before in the stream is done then. The
-// next such kernel may be launched when the blocks of this one end, and waits likewise. To allow
-// that from here on ("griddepcontrol.launch_dependents") measured slower: its blocks wait in places
-// that this kernel's own could have had.
+// All threads call it before they touch memory: what comes before in the stream is done then.
 __device__ inline void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next such kernel may be launched when all blocks have called it, or have ended; it waits for
+// their end by itself. Called once a block has asked for the last that it reads: later the launch
+// is seen, and sooner blocks that wait take places that this kernel's own could have had.
+__device__ inline void allow_kernels_after() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 

@@ -102,6 +102,7 @@ __device__ void rms_norm(const RmsNormParams& params) {
       sum += sum_of_squares(sum_with(load<T, N>(input + index), before, index));
     }
 
+    if (start + static_cast<i64>(gridDim.x) * rows_here >= params.rows) allow_kernels_after();
     sum = is_whole_block ? block_sum(sum, parity) : group_sum(sum, params.row_bits);
     parity ^= 1;
     const float mean = __fdividef(sum, static_cast<float>(params.width));

@@ -1,4 +1,5 @@
 // Changes single logits, in place: a thread per change.
+#include "early_launch.cuh"
 #include "float_types.cuh"
 #include "params.h"
 
@@ -6,6 +7,7 @@ namespace vllm {
 
 template <typename T>
 __device__ void penalize(const PenalizeParams& p) {
+  wait_for_kernels_before();
   const i64 step = static_cast<i64>(gridDim.x) * blockDim.x;
   for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < p.changes; i += step) {
     const i64 row = p.rows[i], token = p.tokens[i];

@@ -178,6 +178,7 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
       row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
     }
     if (begin < half) angles.read(row, begin, half);
+    if (t + gridDim.x >= p.tokens) allow_kernels_after();
 
     while (true) {
       if (head.to != nullptr) {

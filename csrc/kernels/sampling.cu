@@ -1,6 +1,7 @@
 // From logits to tokens, in two launches. The first reads all logits once, a warp per block of
 // tokens, as fast as memory gives them. The second has a block of threads for each row, and reads
 // again only where a token that it looks for may be.
+#include "early_launch.cuh"
 #include "sampling_random.h"
 #include "sampling_select.cuh"
 
@@ -11,6 +12,7 @@ constexpr unsigned kAtOnce = 2;  // blocks of tokens that a warp reads together
 // Notes the maximum of each block of tokens and the sum of its weights relative to that.
 template <typename T>
 __device__ void summarize(const SampleParams& p) {
+  wait_for_kernels_before();
   const unsigned vocab = static_cast<unsigned>(p.vocab);
   const unsigned num_blocks = (vocab + kBlock - 1) / kBlock;
   const unsigned warp = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
@@ -114,6 +116,7 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
 
 // Blocks of kRowThreads; of fewer, where no row is truncated.
 __device__ inline void pick(const SampleParams& p) {
+  wait_for_kernels_before();
   __shared__ Candidates candidates;
   Row row;
   row.dtype = p.dtype;

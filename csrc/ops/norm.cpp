@@ -16,9 +16,6 @@ float require_epsilon(const char* op, double epsilon) {
 
 namespace {
 
-// From here on rows alone keep the GPU busy, and a thread does best with all the packs it can hold;
-// with fewer rows, time is what one row takes, and every pack gets a thread.
-constexpr i64 kManyRows = 512;
 constexpr unsigned kShortRowThreads = 128;  // of a block that has several rows
 
 cuda::Grid choose_grid(RmsNormParams& params, i64 packs) {
@@ -26,8 +23,7 @@ cuda::Grid choose_grid(RmsNormParams& params, i64 packs) {
   const i64 full = (packs + held - 1) / held;  // threads, if each holds all it can
   if (full > 32) {
     params.row_bits = kWholeBlock;
-    return early_grid(grid_x(params.rows), 1,
-                      block_threads(params.rows < kManyRows ? packs : full, 1024));
+    return early_grid(grid_x(params.rows), 1, block_threads(full, 1024));
   }
   while ((1 << params.row_bits) < full) ++params.row_bits;
   const i64 rows_in_block = kShortRowThreads >> params.row_bits;

@@ -55,10 +55,9 @@ void penalize(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
   if (params.changes == 0) return;
 
   if (logits.device_type == DeviceType::cuda) {
-    run_on_cuda(
-        cuda_kernels[float_index(logits.dtype)],
-        {grid_x((params.changes + kThreads - 1) / kThreads), 1, static_cast<unsigned>(kThreads)},
-        params, logits);
+    run_on_cuda(cuda_kernels[float_index(logits.dtype)],
+                early_grid(grid_x((params.changes + kThreads - 1) / kThreads), 1, kThreads), params,
+                logits);
   } else {
     require_in_range(rows, params.num_rows, "rows");
     require_in_range(tokens, params.vocab, "tokens");

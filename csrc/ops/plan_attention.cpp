@@ -81,7 +81,7 @@ class BlockLists {
       piece->split = split;
       piece->splits = splits;
     }
-    if (splits > 1) slots_ += splits;
+    if (splits > 1) slots_ += splits + merge_groups(splits);
   }
 
   i64 blocks() const { return last_ < 0 && block_ == 0 ? 0 : block_ + 1; }

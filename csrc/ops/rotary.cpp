@@ -7,7 +7,7 @@
 namespace vllm::ops {
 namespace {
 
-constexpr i64 kThreads = 512;
+constexpr i64 kThreads = 512;  // of a block, at most
 constexpr i64 kWarp = 32;
 
 cuda::Kernel neox_kernels[kFloatTypes][2] = {
@@ -76,6 +76,13 @@ bool packs_pairs(const RotaryEmbeddingParams& p, i64 size) {
          (p.write.slots == nullptr || packs_cache_write(p.write, p.head_size, size));
 }
 
+// Threads of the block that does a token. With few tokens each head gets its own; with many, a
+// multiprocessor runs more of smaller blocks, which have more registers than threads.
+i64 most_threads(i64 tokens, bool writes_cache) {
+  if (tokens < (writes_cache ? 512 : 2048)) return kThreads;
+  return writes_cache && tokens >= 4096 ? 64 : 128;
+}
+
 void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& query) {
   const bool writes_cache = p.write.slots != nullptr;
   const i64 heads = p.query_heads + (writes_cache ? 2 : 1) * p.key_heads;
@@ -90,12 +97,13 @@ void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& 
   while ((i64{1} << p.head_bits) < std::min(threads, kWarp)) ++p.head_bits;
   // Every thread has the same number of heads, if it can be.
   const i64 lanes = i64{1} << p.head_bits;
-  const i64 turns = (heads * lanes + kThreads - 1) / kThreads;
+  const i64 most = most_threads(p.tokens, writes_cache);
+  const i64 turns = (heads * lanes + most - 1) / most;
   auto& kernels = writes_cache ? and_cache_kernels : p.is_neox != 0 ? neox_kernels : gptj_kernels;
   run_on_cuda(
       kernels[float_index(query.dtype)][vectors ? 1 : 0],
-      early_grid(grid_x(p.tokens), 1, block_threads((heads + turns - 1) / turns * lanes, kThreads)),
-      p, query);
+      early_grid(grid_x(p.tokens), 1, block_threads((heads + turns - 1) / turns * lanes, most)), p,
+      query);
 }
 
 }  // namespace

@@ -53,11 +53,12 @@ void require_workspace(const Tensor* workspace, const Tensor& out, const Tensor&
 void run_sample_on_cuda(const SampleParams& params, const Tensor& logits) {
   const i64 parts = (params.vocab + kTokensPerSummary - 1) / kTokensPerSummary;
   run_on_cuda(summarize_kernels[float_index(logits.dtype)],
-              {grid_x(params.rows), static_cast<unsigned>(std::min<i64>(parts, 65535)),
-               static_cast<unsigned>(kSummarizeThreads)},
+              early_grid(grid_x(params.rows), static_cast<unsigned>(std::min<i64>(parts, 65535)),
+                         kSummarizeThreads),
               params, logits);
   const bool truncates = params.top_k || params.top_p || params.min_p;
-  run_on_cuda(pick_kernel, {grid_x(params.rows), 1, truncates ? kRowThreads : kDrawThreads}, params,
+  run_on_cuda(pick_kernel,
+              early_grid(grid_x(params.rows), 1, truncates ? kRowThreads : kDrawThreads), params,
               logits);
 }
 

@@ -24,7 +24,7 @@ def kind(request) -> Kind:
 
 
 @pytest.mark.parametrize("heads", [(32, 8), (16, 8), (40, 8), (8, 1), (14, 2), (32, 2), (71, 1)])
-@pytest.mark.parametrize("blocks", [0, 1, 3, 50], ids="blocks={}".format)
+@pytest.mark.parametrize("blocks", [0, 1, 3, 50, 1000], ids="blocks={}".format)
 def test_decode_on_any_number_of_blocks(kind, heads, blocks):
     Batch(kind, Heads(*heads, 128), LONG).check(blocks)
 
@@ -43,7 +43,7 @@ def test_block_sizes_windows_and_caps(kind, block_size, window, soft_cap):
     batch.check(soft_cap=soft_cap)
 
 
-@pytest.mark.parametrize("blocks", [0, 3])
+@pytest.mark.parametrize("blocks", [0, 3, 1000])
 def test_float32_is_cut_as_well(blocks):
     Batch(cuda("float32"), Heads(8, 2, 128), LONG + PREFILLS).check(blocks)
 

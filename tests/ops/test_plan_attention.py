@@ -46,7 +46,9 @@ def chunks(item):
 
 
 SEQUENCES = st.lists(
-    st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), max_size=12
+    st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n)))
+    | st.tuples(st.integers(400, 20000), st.integers(0, 3)),
+    max_size=12,
 )
 
 
@@ -55,7 +57,7 @@ SEQUENCES = st.lists(
     st.integers(1, 3),
     st.sampled_from([1, 2, 5, 8, 9, 33]),
     st.sampled_from([0, 1, 16, 50]),
-    st.integers(1, 40),
+    st.integers(1, 40) | st.just(300),
 )
 def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, window, blocks):
     items, (decode_blocks, first, tiles) = plan(
@@ -91,7 +93,10 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
             assert item["splits"] == len(pieces)
             assert item["first_slot"] == pieces[0]["first_slot"]
         if len(pieces) > 1:
-            slots += range(pieces[0]["first_slot"], pieces[0]["first_slot"] + len(pieces))
+            # Of more than 32, groups of 16 are added up first, in slots of their own.
+            groups = -(-len(pieces) // 16) if len(pieces) > 32 else 0
+            first_slot = pieces[0]["first_slot"]
+            slots += range(first_slot, first_slot + len(pieces) + groups)
     assert len(slots) == len(set(slots))
     assert all(slot < 2 * blocks for slot in slots)
     # Every row, once.
@@ -118,6 +123,13 @@ def test_short_contexts_are_spread_over_the_blocks():
     """One sequence of 1024 tokens and 8 KV heads: 4 chunks a block, one a warp."""
     _, (decode_blocks, _, _) = plan([(1024, 1)], 32, 8, blocks=264)
     assert decode_blocks == 128
+
+
+def test_groups_of_many_splits_have_slots_behind_theirs():
+    """Two sequences of 256 chunks, 4 a block: 64 splits and 4 groups each."""
+    items, (decode_blocks, _, _) = plan([(4096, 1), (4096, 1)], 8, 1, blocks=132)
+    found = {(item["first_slot"], item["splits"]) for item in items[:decode_blocks]}
+    assert found == {(0, 64), (64 + 4, 64)}
 
 
 def test_prefill_tiles_come_longest_first():
