@@ -6,7 +6,7 @@ bfloat16, blocks of 16 tokens in shuffled order. Each contender is captured in a
 several calls, each on a cache of its own so that L2 does not serve them; contenders take turns, and
 a figure is the median of all turns, in microseconds a call, launches included. FlashInfer is tried
 with and without tensor cores and with heads before and behind slots; its best stands in the table.
-Ours reads the layout that the engine has. "read" is a plain kernel that reads as many bytes, and
+Ours reads the layout that the engine has, heads before slots. "read" is a plain kernel that reads as many bytes, and
 the bandwidth that it reaches at 4 GiB is the ceiling.
 
 Outputs are compared with float64 on the buffers that were timed, some sequences of each.
@@ -107,14 +107,15 @@ class Graph:
 
 
 class Inputs:
-    """Caches of each call, one table for all."""
+    """Caches of each call, as the engine has them, and one table for all."""
 
     def __init__(self, case: Case) -> None:
         generator = torch.Generator("cuda").manual_seed(0)
-        shape = (case.calls, 2, case.blocks, BLOCK, case.kv_heads, case.head_size)
-        self.caches = torch.empty(shape, dtype=torch.bfloat16, device=DEVICE)
-        for part in self.caches:
+        shape = (case.calls, 2, case.blocks, case.kv_heads, BLOCK, case.head_size)
+        self.stored = torch.empty(shape, dtype=torch.bfloat16, device=DEVICE)
+        for part in self.stored:
             part.normal_(generator=generator)
+        self.caches = self.stored.transpose(3, 4)  # [.., blocks, slots, KV heads, head size]
         shape = (case.calls, case.batch, case.heads, case.head_size)
         self.query = torch.randn(shape, generator=generator, device=DEVICE).bfloat16()
         order = torch.randperm(case.blocks, generator=generator, device=DEVICE)
@@ -184,7 +185,7 @@ def flashinfer(case: Case, inputs: Inputs, layout: str, tensor_cores: bool) -> C
         kv_data_type=torch.bfloat16,
     )
     out = torch.full_like(inputs.query, float("nan"))
-    caches = inputs.caches if layout == "NHD" else inputs.caches.transpose(3, 4).contiguous()
+    caches = inputs.stored if layout == "HND" else inputs.caches.contiguous()
 
     def call(index: int) -> Callable[[], object]:
         return lambda: wrapper.run(inputs.query[index], tuple(caches[index]), out=out[index])
@@ -197,7 +198,7 @@ def read(case: Case, inputs: Inputs) -> Graph:
     sink = torch.empty(8 * processors, dtype=torch.int32, device=DEVICE)
 
     def call(index: int) -> Callable[[], object]:
-        words = inputs.caches[index].view(torch.int32).flatten()
+        words = inputs.stored[index].view(torch.int32).flatten()
         grid = (min(8 * processors, triton.cdiv(words.numel(), 4096)),)
         return lambda: _read[grid](words, sink, words.numel(), size=4096)
 

@@ -100,7 +100,7 @@ class ReshapeAndCache(Case):
     """All sets write to one cache, each to slots of its own in any order."""
 
     op = "reshape_and_cache"
-    outputs = ("key_cache", "value_cache")
+    outputs = ("key_cache", "value_cache", "our_key_cache", "our_value_cache")
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
@@ -118,9 +118,13 @@ class ReshapeAndCache(Case):
         order = torch.randperm(blocks * BLOCK_SIZE, device=DEVICE)
         self._slots = iter(order[: count * self.tokens].split(self.tokens))
         shape = blocks, BLOCK_SIZE, KV_HEADS, HEAD_SIZE
+        stored = blocks, KV_HEADS, BLOCK_SIZE, HEAD_SIZE
         self.shared = {
             "key_cache": empty(*shape),
             "value_cache": empty(*shape),
+            # As the engine has them.
+            "our_key_cache": empty(*stored).transpose(1, 2),
+            "our_value_cache": empty(*stored).transpose(1, 2),
             # To FlashInfer the whole cache is one sequence, and a slot a position in it.
             "pages": torch.arange(blocks, dtype=torch.int32, device=DEVICE),
             "page_range": torch.tensor([0, blocks], dtype=torch.int32, device=DEVICE),
@@ -137,7 +141,8 @@ class ReshapeAndCache(Case):
         return {"key": key, "value": value, **self.slots(), **self.shared}
 
     def results(self, t: Tensors, returned: Tuple[torch.Tensor, ...]) -> Tuple[torch.Tensor, ...]:
-        return tuple(cache.view(-1, KV_HEADS, HEAD_SIZE)[t["slots"]] for cache in returned)
+        at = t["slots"] // BLOCK_SIZE, t["slots"] % BLOCK_SIZE
+        return tuple(cache[at] for cache in returned)
 
     def reference(self, t: Tensors) -> Tuple[torch.Tensor, ...]:
         return t["key"].double(), t["value"].double()
@@ -149,10 +154,9 @@ class ReshapeAndCache(Case):
 
     def contenders(self) -> Dict[str, Call]:
         def ours(t: Tensors) -> Tuple[torch.Tensor, ...]:
-            ops.reshape_and_cache(
-                t["key"], t["value"], t["key_cache"], t["value_cache"], t["slots"]
-            )
-            return t["key_cache"], t["value_cache"]
+            caches = t["our_key_cache"], t["our_value_cache"]
+            ops.reshape_and_cache(t["key"], t["value"], *caches, t["slots"])
+            return caches
 
         return {"vllm": ours, "eager": self.formula, "flashinfer": append_with_flashinfer}
 
@@ -181,7 +185,7 @@ class RotaryAndCache(RotaryEmbedding):
 
     op = "rotary_and_cache"
     written = ("joint",)
-    outputs = ("key_cache", "value_cache", "out")
+    outputs = (*ReshapeAndCache.outputs, "out")
 
     def __init__(self, tokens: int, normed: bool) -> None:
         super().__init__(tokens)
@@ -228,10 +232,11 @@ class RotaryAndCache(RotaryEmbedding):
 
     def contenders(self) -> Dict[str, Call]:
         def ours(t: Tensors) -> Tuple[torch.Tensor, ...]:
-            names = ("positions", "query", "key", "value", "table", "key_cache", "value_cache")
+            inputs = (t[name] for name in ("positions", "query", "key", "value", "table"))
+            caches = t["our_key_cache"], t["our_value_cache"]
             weights = [t["query_weight"], t["key_weight"]] if self.normed else [None, None]
-            ops.rotary_and_cache(*(t[name] for name in names), t["slots"], *weights, EPSILON)
-            return t["query"], t["key_cache"], t["value_cache"]
+            ops.rotary_and_cache(*inputs, *caches, t["slots"], *weights, EPSILON)
+            return t["query"], *caches
 
         def flashinfer(t: Tensors) -> Tuple[torch.Tensor, ...]:
             from flashinfer.norm import rmsnorm

@@ -39,6 +39,13 @@ def test_size_of_a_block():
     assert sum(tensor.nbytes for layer in caches for tensor in layer) == 5 * BLOCK
 
 
+def test_what_a_head_has_of_a_block_is_in_one_piece():
+    for keys, values in kv_cache.allocate(CONFIG, 5, 16, torch.float32, CPU):
+        for cache in (keys, values):
+            assert cache.shape == (5, 16, CONFIG.num_key_value_heads, CONFIG.head_dim)
+            assert cache[0, :, 0].is_contiguous()
+
+
 def test_as_told():
     assert blocks(num_kv_blocks=7, kv_cache_memory_bytes=1) == 7
     assert blocks(kv_cache_memory_bytes=10 * BLOCK + 5) == 10

@@ -89,17 +89,18 @@ def allocate(
 ) -> List[KVCache]:
     """Uninitialised keys and values for every layer: slots are read only once written.
 
+    In memory heads come before slots: attention reads one head of a block at a time, and finds it
+    in one piece.
+
     Raises ValueError if the device has not that much memory.
     """
-    shape = (num_blocks, block_size, config.num_key_value_heads, config.head_dim)
+    shape = (num_blocks, config.num_key_value_heads, block_size, config.head_dim)
+
+    def cache() -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=device).transpose(1, 2)
+
     try:
-        return [
-            (
-                torch.empty(shape, dtype=dtype, device=device),
-                torch.empty(shape, dtype=dtype, device=device),
-            )
-            for _ in range(config.num_hidden_layers)
-        ]
+        return [(cache(), cache()) for _ in range(config.num_hidden_layers)]
     except RuntimeError as error:  # also torch.OutOfMemoryError
         size = num_blocks * block_bytes(config, block_size, dtype)
         raise ValueError(
