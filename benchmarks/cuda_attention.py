@@ -6,8 +6,8 @@ bfloat16, blocks of 16 tokens in shuffled order. Each contender is captured in a
 several calls, each on a cache of its own so that L2 does not serve them; contenders take turns, and
 a figure is the median of all turns, in microseconds a call, launches included. FlashInfer is tried
 with and without tensor cores and with heads before and behind slots; its best stands in the table.
-Ours reads the layout that the engine has, heads before slots. "read" is a plain kernel that reads as many bytes, and
-the bandwidth that it reaches at 4 GiB is the ceiling.
+Ours reads what the engine has: heads before slots. "read" is a plain kernel that reads as many
+bytes, and the bandwidth that it reaches at 4 GiB is the ceiling.
 
 Outputs are compared with float64 on the buffers that were timed, some sequences of each.
 """

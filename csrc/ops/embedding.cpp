@@ -6,8 +6,8 @@ namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "embedding";
-constexpr i64 kThreads = 128;
-constexpr i64 kHeld = 4;  // packs of a CUDA thread: csrc/kernels/cache.cu
+constexpr i64 kThreads = 256;
+constexpr i64 kHeld = 2;  // packs of a CUDA thread: csrc/kernels/cache.cu
 constexpr i64 kMaxGridY = 65535;
 
 cuda::Kernel cuda_kernels[2][2] = {
