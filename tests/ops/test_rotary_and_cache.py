@@ -95,8 +95,9 @@ def test_numbers_of_heads(kind, heads, kv_heads):
     call.check()
 
 
-def test_many_tokens_on_many_threads(kind):
-    call = Call(kind, 1001, 64, 64, block_size=100)
+@pytest.mark.parametrize("tokens", [1001, 5003])
+def test_many_tokens_on_many_threads(kind, tokens):
+    call = Call(kind, tokens, 64, 64, block_size=500)
     call.run()
     call.check()
 
