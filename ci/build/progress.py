@@ -35,6 +35,18 @@ class Failed(Exception):
         self.status, self.output = status, output
 
 
+def _captured(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Options of `subprocess` for a program that gets no input and whose whole output is read."""
+    return {
+        "env": dict(environ),
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "errors": "replace",
+    }
+
+
 def run_quietly(
     command: Sequence[str], cwd: Path, environ: Mapping[str, str], **options: Any
 ) -> str:
@@ -42,18 +54,7 @@ def run_quietly(
 
     Raises Failed with the output.
     """
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-        **options,
-    )
+    done = subprocess.run(command, cwd=cwd, check=False, **_captured(environ), **options)
     output = str(done.stdout)
     if done.returncode:
         raise Failed(done.returncode, output)
@@ -76,14 +77,9 @@ def run_with_progress(
         subprocess.Popen(
             command,
             cwd=cwd,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             # A session of its own, so that its compilers can be ended with it.
             start_new_session=True,
+            **_captured(environ),
         ) as process,
         _Display(title, console) as display,
     ):
