@@ -38,7 +38,7 @@ __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
 template <typename Bits, int N>
 __device__ void embedding(const EmbeddingParams& p) {
   wait_for_kernels_before();
-  constexpr unsigned kHeld = 2;  // packs that a thread has asked for at once
+  constexpr unsigned kHeld = kEmbeddingPacks;
   const unsigned width = static_cast<unsigned>(p.width);
   const unsigned step = gridDim.y * blockDim.x * N;
 

@@ -12,8 +12,8 @@ __device__ inline void wait_for_kernels_before() {
 }
 
 // The next such kernel may be launched when all blocks have called it, or have ended; it waits for
-// their end by itself. Called once a block has asked for the last that it reads: later the launch
-// is seen, and sooner blocks that wait take places that this kernel's own could have had.
+// their end by itself. Called in a block's last turn, once it has asked for its input: later the
+// launch is seen, and sooner blocks that wait take places that this kernel's own could have had.
 __device__ inline void allow_kernels_after() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -37,6 +37,9 @@ constexpr int kAddNormPacks = 2;
 // Packs of each half that a CUDA thread asks for at once.
 constexpr int kSiluPacks = 1;
 
+// Packs of a row that a CUDA thread asks for at once.
+constexpr int kEmbeddingPacks = 2;
+
 // out[r, i] = silu(input[r, i]) * input[r, width + i], where silu(x) = x / (1 + exp(-x)).
 struct SiluAndMulParams {
   void* out;          // [rows, width]
