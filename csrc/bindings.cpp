@@ -166,10 +166,10 @@ PyObject* embedding(PyObject* tuple) {
 }
 
 PyObject* paged_attention(PyObject* tuple) {
-  const Arguments args("paged_attention", tuple, 16,
+  const Arguments args("paged_attention", tuple, 17,
                        "out, query, key_cache, value_cache, block_tables, context_lens, "
                        "query_starts, scale, sliding_window, soft_cap, items, arrivals, partials, "
-                       "decode_blocks, prefill_first, prefill_tiles");
+                       "decode_blocks, prefill_first, prefill_tiles, settled");
   const Tensor out = args.tensor(0, "out");
   const Tensor query = args.tensor(1, "query");
   const Tensor key_cache = args.tensor(2, "key_cache");
@@ -182,7 +182,8 @@ PyObject* paged_attention(PyObject* tuple) {
   if (planned) {
     plan = {args.tensor(10, "items"),          args.tensor(11, "arrivals"),
             args.tensor(12, "partials"),       args.integer(13, "decode_blocks"),
-            args.integer(14, "prefill_first"), args.integer(15, "prefill_tiles")};
+            args.integer(14, "prefill_first"), args.integer(15, "prefill_tiles"),
+            args.boolean(16, "settled")};
   }
   ops::paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, query_starts,
                        args.number(7, "scale"), args.integer(8, "sliding_window"),
@@ -314,7 +315,7 @@ PyMethodDef methods[] = {
     {"paged_attention", method<paged_attention>, METH_VARARGS,
      "paged_attention(out, query, key_cache, value_cache, block_tables, context_lens, "
      "query_starts, scale, sliding_window, soft_cap, items, arrivals, partials, decode_blocks, "
-     "prefill_first, prefill_tiles)\n\nSee vllm.ops.paged_attention."},
+     "prefill_first, prefill_tiles, settled)\n\nSee vllm.ops.paged_attention."},
     {"plan_attention", method<plan_attention>, METH_VARARGS,
      "plan_attention(items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks)"
      "\n\n-> (decode_blocks, prefill_first, prefill_tiles). See vllm.ops.plan_attention."},

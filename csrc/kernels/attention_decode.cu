@@ -72,6 +72,22 @@ struct ChunkReader {
     }
   }
 
+  // Opens the first item and asks L2 for its first chunk, which changes nothing whoever writes it.
+  __device__ void look_ahead() {
+    open_item();
+    if (chunk >= chunks_end) return;
+    const PagedAttentionParams& a = p.attention;
+    const i64 block = __shfl_sync(kFullWarp, held_block, 0);
+    const int slot = __shfl_sync(kFullWarp, held_slot, 0) + lane % kChunk;
+    const T* from_keys = keys + block * a.key_block_stride + slot * a.key_slot_stride;
+    const T* from_values = values + block * a.value_block_stride + slot * a.value_slot_stride;
+    constexpr int kLine = 128 / sizeof(T);
+    for (int column = lane / kChunk * kLine; column < kHead; column += 32 / kChunk * kLine) {
+      prefetch(from_keys + column);
+      prefetch(from_values + column);
+    }
+  }
+
   // Starts to copy the next chunk, if there is one.
   __device__ void read_next() {
     while (chunk >= chunks_end && next_item >= 0) open_item();
@@ -224,7 +240,6 @@ __device__ void finish_item(const AttentionLaunchParams& p, const AttentionItem&
 
 template <typename T, int kHead>
 __device__ void paged_decode(const AttentionLaunchParams& p) {
-  wait_for_kernels_before();
   using Reader = ChunkReader<T, kHead>;
   using Rows = typename Reader::Rows;
   extern __shared__ __align__(128) unsigned char shared[];
@@ -235,6 +250,8 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 
   Reader reader(p, shared_address(shared));
   const int warp = reader.warp, lane = reader.lane;
+  if (p.settled != 0) reader.look_ahead();
+  wait_for_kernels_before();
   for (int i = 0; i < Reader::kStages; ++i) reader.read_next();
   // Of a matrix instruction's operands, the address of the lane's row: of keys as they lie, of
   // values transposed.

@@ -4,11 +4,17 @@
 
 namespace vllm {
 
-// All threads call it before they touch memory: what comes before in the stream is done then.
+// All threads call it before they touch memory that kernels before them may still write, or read:
+// what comes before in the stream is done then.
 __device__ inline void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// Asks L2 for a line of 128 bytes; that may be done at any time, for L2 sees later writes too.
+__device__ inline void prefetch(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 // The next such kernel may be launched when all blocks have called it, or have ended; it waits for

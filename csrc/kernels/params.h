@@ -188,6 +188,7 @@ struct AttentionLaunchParams {
   float* partials;
   float* weights;
   int* arrivals;  // [slots], all 0 between launches: how many splits of a row tile are done
+  int settled;    // items and block tables may be read before the kernels before are done
 };
 
 // Changes single logits in place: x = logits[rows[i], tokens[i]] becomes, where it is positive,

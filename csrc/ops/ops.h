@@ -42,6 +42,7 @@ struct AttentionPlan {
   int64_t decode_blocks;  // lists of decode items; list i begins at item i
   int64_t prefill_first;  // the first prefill item
   int64_t prefill_tiles;  // and their number
+  bool settled;           // kernels that may still run write neither items nor block tables
 };
 
 // Causal attention of the last tokens of each sequence over all of its tokens in the cache.

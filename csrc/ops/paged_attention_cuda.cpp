@@ -142,6 +142,7 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   launch.partials = static_cast<float*>(plan->partials.data);
   launch.weights = launch.partials + slots * kDecodeRows * params.head_size;
   launch.arrivals = static_cast<int*>(plan->arrivals.data);
+  launch.settled = plan->settled ? 1 : 0;
 
   const Choice choice = choose(params, query.dtype, query.device_index);
   if (plan->decode_blocks > 0) {

@@ -53,6 +53,7 @@ def paged_attention(
     decode_blocks: int,
     prefill_first: int,
     prefill_tiles: int,
+    settled: bool,
     /,
 ) -> None: ...
 def plan_attention(

@@ -71,7 +71,9 @@ class AttentionPlanner:
         self, context_lens: torch.Tensor, query_starts: torch.Tensor
     ) -> Mapping[int, ops.AttentionPlan]:
         """By window, with `items` still on the CPU, as the arguments are: int32 [sequences] and
-        [sequences + 1]; see `AttentionMetadata`."""
+        [sequences + 1]; see `AttentionMetadata`. They and the block tables are to be copied to the
+        GPU before the step, not made there by the kernel before an attention: see `settled` of
+        `AttentionPlan`."""
         sequences = len(context_lens)
         rows = int(query_starts[-1]) * (self.num_heads // self.num_kv_heads)
         most = self.blocks + sequences * (self.num_heads + 1) + rows // 64
@@ -94,6 +96,7 @@ class AttentionPlanner:
                 decode_blocks,
                 prefill_first,
                 prefill_tiles,
+                settled=True,
             )
         return plans
 

@@ -206,7 +206,7 @@ def reshape_and_cache(
         _C.reshape_and_cache(key, value, key_cache, value_cache, slot_mapping)
 
 
-_NO_PLAN = (None, None, None, 0, 0, 0)
+_NO_PLAN = (None, None, None, 0, 0, 0, False)
 
 
 class AttentionPlan(NamedTuple):
@@ -218,6 +218,10 @@ class AttentionPlan(NamedTuple):
     partials: float32 [2 * blocks * 8 * (head_size + 2)] or more, of any values; shared likewise.
     decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. In a CUDA graph
         that is to serve other steps, all of `blocks` and no prefill.
+    settled: whether `items` and the block tables are there before the kernel that was launched
+        last begins: by a copy, or by a kernel before that one. Then they are read, and the first
+        keys and values asked for, while it still runs. What that kernel itself writes into the
+        cache or the query is waited for in any case.
     """
 
     items: Tensor
@@ -226,6 +230,7 @@ class AttentionPlan(NamedTuple):
     decode_blocks: int
     prefill_first: int
     prefill_tiles: int
+    settled: bool = False
 
 
 def plan_attention(

@@ -39,7 +39,8 @@ _SCHEMAS = {
         "(Tensor(a!) out, Tensor query, Tensor key_cache, Tensor value_cache, "
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
         "int sliding_window, float soft_cap, Tensor? items, Tensor(b!)? arrivals, "
-        "Tensor(c!)? partials, int decode_blocks, int prefill_first, int prefill_tiles) -> ()"
+        "Tensor(c!)? partials, int decode_blocks, int prefill_first, int prefill_tiles, "
+        "bool settled) -> ()"
     ),
     "penalize": (
         "(Tensor(a!) logits, Tensor rows, Tensor tokens, Tensor repetition, Tensor subtract) -> ()"
