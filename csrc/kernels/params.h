@@ -240,4 +240,9 @@ struct SampleBlock {
 };
 constexpr i64 kSampleBlock = 256;
 
+// The CUDA kernel that selects among the tokens of a row: threads of a block, and blocks of a
+// cluster, at most.
+constexpr unsigned kSampleThreads = 1024;
+constexpr unsigned kSampleCluster = 8;
+
 }  // namespace vllm

@@ -1,6 +1,6 @@
 // From logits to tokens, in two launches. The first reads all logits once, a warp per block of
-// tokens, as fast as memory gives them. The second has a block of threads for each row, and reads
-// again only where a token that it looks for may be.
+// tokens, as fast as memory gives them. The second has a block of threads for each row, or a
+// cluster of them, and reads again only where a token that it looks for may be.
 #include "early_launch.cuh"
 #include "sampling_random.h"
 #include "sampling_select.cuh"
@@ -24,13 +24,11 @@ __device__ void summarize(const SampleParams& p) {
     const float inverse = inverse_temperature(p, row);
     const bool needs_mass = inverse > 0.0f && !truncates_by_count(p, row);
     for (unsigned first = warp * kAtOnce; first < num_blocks; first += step) {
-      float x[kAtOnce][kHeld];
+      unsigned at_once[kAtOnce];
 #pragma unroll
-      for (unsigned k = 0; k < kAtOnce; ++k) {
-        if (first + k < num_blocks) {
-          load_block<kVector<T>>(logits, vocab, p.packs != 0, first + k, x[k]);
-        }
-      }
+      for (unsigned k = 0; k < kAtOnce; ++k) at_once[k] = min(first + k, num_blocks - 1);
+      float x[kAtOnce][kHeld];
+      load_blocks<kVector<T>>(logits, vocab, p.packs != 0, at_once, x);
 #pragma unroll
       for (unsigned k = 0; k < kAtOnce; ++k) {
         if (first + k >= num_blocks) break;
@@ -114,17 +112,18 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
   return threadIdx.x < 32 ? draw_in_block(row, chosen, limit, rest, mass) : 0;
 }
 
-// Blocks of kRowThreads; of fewer, where no row is truncated.
+// Blocks of kSampleThreads; of fewer, where no row is truncated.
 __device__ inline void pick(const SampleParams& p) {
   wait_for_kernels_before();
   __shared__ Candidates candidates;
+  const Cluster cluster;
   Row row;
   row.dtype = p.dtype;
   row.vocab = static_cast<unsigned>(p.vocab);
   row.num_blocks = (row.vocab + kBlock - 1) / kBlock;
   row.packs = p.packs != 0;
 
-  for (i64 r = blockIdx.x; r < p.rows; r += gridDim.x) {
+  for (i64 r = blockIdx.x / cluster.size; r < p.rows; r += gridDim.x / cluster.size) {
     row.logits = static_cast<const char*>(p.logits) + r * p.stride * (p.dtype == 0 ? 4 : 2);
     row.blocks = static_cast<SampleBlock*>(p.workspace) + r * row.num_blocks;
     row.inverse = inverse_temperature(p, r);
@@ -165,12 +164,14 @@ __device__ inline void pick(const SampleParams& p) {
           }
           total = block_scan(total).total;
         }
-        limit = truncate(row, k, top_p, min_p, total, candidates);
+        limit = truncate(row, k, top_p, min_p, total, candidates, cluster);
       }
-      token = draw(row, limit, truncated, random_bits(p.seeds[r], p.draws[r]));
+      if (cluster.rank == 0) {
+        token = draw(row, limit, truncated, random_bits(p.seeds[r], p.draws[r]));
+      }
     }
-    if (threadIdx.x == 0) p.out[r] = token;
-    __syncthreads();  // what is shared belongs to the next row
+    if (threadIdx.x == 0 && cluster.rank == 0) p.out[r] = token;
+    cluster.sync();  // what is shared belongs to the next row
   }
 }
 

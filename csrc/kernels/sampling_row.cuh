@@ -2,6 +2,7 @@
 // by one warp, and the weight of a token.
 #pragma once
 
+#include "cluster.cuh"
 #include "float_types.cuh"
 #include "params.h"
 #include "reduce.cuh"
@@ -29,23 +30,41 @@ __device__ inline float weight(float z) { return __saturatef(__expf(-z)); }
 // A sum of weights as a whole number of 2^-32: such sums do not depend on their order.
 __device__ inline u64 fixed(float mass) { return static_cast<u64>(mass * 0x1p32f); }
 
-// This lane's tokens of a block, in packs of N: lane by lane, kHeld / N times over. N may be kHeld
-// (each lane has neighbours) or fill 16 bytes (the warp reads without gaps). -inf past the end.
-template <int N, typename T>
-__device__ void load_block(const T* logits, unsigned vocab, bool packs, unsigned block,
-                           float (&x)[kHeld]) {
+// This lane's tokens of some blocks, whose loads are in flight together, in packs of N: lane by
+// lane, kHeld / N times over. N may be kHeld (each lane has neighbours) or fill 16 bytes (the warp
+// reads without gaps). -inf past the end.
+template <int N, int kBlocks, typename T>
+__device__ void load_blocks(const T* logits, unsigned vocab, bool packs,
+                            const unsigned (&blocks)[kBlocks], float (&x)[kBlocks][kHeld]) {
   constexpr unsigned kPack = kVector<T> < N ? kVector<T> : N;
-  const unsigned first = block * kBlock, lane = threadIdx.x % 32;
+  const unsigned lane = threadIdx.x % 32;
+  const auto token = [&](int k, unsigned i) {
+    return blocks[k] * kBlock + (i / N * 32 + lane) * N + i % N;
+  };
+  bool whole = packs;
 #pragma unroll
-  for (unsigned i = 0; i < kHeld; i += kPack) {
-    const unsigned token = first + (i / N * 32 + lane) * N + i % N;
-    if (packs && first + kBlock <= vocab) {
-      const Pack<T, kPack> pack = load<T, kPack>(logits + token);
+  for (const unsigned block : blocks) whole = whole && block * kBlock + kBlock <= vocab;
+  if (whole) {
+    Pack<T, kPack> pack[kBlocks][kHeld / kPack];
 #pragma unroll
-      for (unsigned j = 0; j < kPack; ++j) x[i + j] = pack.get(j);
-    } else {
-      for (unsigned j = 0; j < kPack; ++j) {
-        x[i + j] = token + j < vocab ? to_float(logits[token + j]) : negative_infinity();
+    for (int k = 0; k < kBlocks; ++k) {
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; i += kPack) {
+        pack[k][i / kPack] = load<T, kPack>(logits + token(k, i));
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; ++i) x[k][i] = pack[k][i / kPack].get(i % kPack);
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; ++i) {
+        const unsigned at = token(k, i);
+        x[k][i] = at < vocab ? to_float(logits[at]) : negative_infinity();
       }
     }
   }
@@ -71,17 +90,42 @@ struct Row {
   // The dtype is a branch here and no template parameter: kernels that read only parts of a row
   // again are compiled once.
   __device__ void load(unsigned block, float (&x)[kHeld]) const {
+    const unsigned one[1] = {block};
+    auto& to = reinterpret_cast<float (&)[1][kHeld]>(x);
     if (dtype == 0) {
-      load_block<kHeld>(static_cast<const float*>(logits), vocab, packs, block, x);
+      load_blocks<kHeld>(static_cast<const float*>(logits), vocab, packs, one, to);
     } else if (dtype == 1) {
-      load_block<kHeld>(static_cast<const Half*>(logits), vocab, packs, block, x);
+      load_blocks<kHeld>(static_cast<const Half*>(logits), vocab, packs, one, to);
     } else {
-      load_block<kHeld>(static_cast<const BFloat16*>(logits), vocab, packs, block, x);
+      load_blocks<kHeld>(static_cast<const BFloat16*>(logits), vocab, packs, one, to);
     }
   }
   __device__ static unsigned token(unsigned block, unsigned i) {
     return block * kBlock + threadIdx.x % 32 * kHeld + i;
   }
 };
+
+// Reads the blocks of tokens that hold one of z <= high, each by one warp of the cluster:
+// visit(block, x) for each of them, until it returns false; nothing is kept of the others. All
+// threads of a block call it.
+template <typename Visit>
+__device__ void visit_blocks(const Row& row, float high, const Cluster& cluster, Visit visit) {
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned warp = (cluster.rank * blockDim.x + threadIdx.x) / 32;
+  const unsigned warps = cluster.size * blockDim.x / 32;
+  // A lane looks whether one block is worth reading; the warp reads those that are.
+  for (unsigned first = warp; first < row.num_blocks; first += 32 * warps) {
+    const unsigned mine = first + lane * warps;
+    const bool wanted = mine < row.num_blocks && row.z(row.blocks[mine].max) <= high;
+    if (!wanted && mine < row.num_blocks) row.blocks[mine].kept = 0;
+    unsigned left = __ballot_sync(kFullWarp, wanted);
+    for (; left != 0; left &= left - 1) {
+      const unsigned block = first + (__ffs(static_cast<int>(left)) - 1) * warps;
+      float x[kHeld];
+      row.load(block, x);
+      if (!visit(block, x)) return;
+    }
+  }
+}
 
 }  // namespace vllm

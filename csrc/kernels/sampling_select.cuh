@@ -1,4 +1,5 @@
-// Which tokens of a row may be drawn, without sorting it: a block of threads works on one row.
+// Which tokens of a row may be drawn, without sorting it: a block of threads, or the blocks of
+// a cluster, work on one row.
 //
 // What has been noted of each block of tokens bounds how unlikely a token may be; the few that lie
 // within the bounds are listed and sorted. Where they are too many, a histogram of the row narrows
@@ -9,20 +10,32 @@
 
 namespace vllm {
 
-constexpr unsigned kRowThreads = 1024;
 constexpr unsigned kListed = 1024;  // tokens that are sorted; a power of 2
 constexpr unsigned kBins = 4096;    // of the histogram
-constexpr int kBinBits = 15;        // at most: 256 bins for each power of 2
+constexpr int kBinBits = 12;        // at most: 2048 bins for each power of 2
 constexpr float kFirstLook = 7.0f;  // up to which z to look for the end of a nucleus at first
 constexpr float kNothing = -1.0f;   // less than any z
 constexpr float kHorizon = 23.0f;   // where weights are below 2^-32
 
-// Tokens whose z lies in a range that holds the one that is looked for.
+// Tokens whose z lies in a range that holds the one that is looked for. All blocks of a cluster
+// come to the same, each by its own part of the row and by what the others publish of theirs.
 struct Candidates {
-  u64 sorted[kListed];  // z as its bits, then the token
-  u64 mass[kListed];    // of the tokens up to each, in that order
-  unsigned bins[kBins];
-  unsigned count;
+  struct List {
+    u64 sorted[kListed];  // z as its bits, then the token
+    u64 mass[kListed];    // of the tokens up to each, in that order
+  };
+  union {
+    List list;
+    unsigned bins[kBins];  // of all blocks together
+  };
+  struct Part {
+    union {
+      u64 listed[kListed];
+      unsigned bins[kBins];
+    };
+    unsigned count;               // of tokens that were to be listed
+    u64 below_count, below_mass;  // of the tokens with z <= low
+  } part;                         // that this block publishes
   unsigned low_bin, bin, high_bin;
   unsigned found;
 };
@@ -36,62 +49,104 @@ __device__ inline unsigned token_of(u64 entry) { return static_cast<unsigned>(en
 __device__ inline unsigned ordinal(float z) { return z < 0.0f ? 0 : __float_as_uint(z) + 1; }
 __device__ inline float z_at(unsigned n) { return n == 0 ? kNothing : __uint_as_float(n - 1); }
 
+// Tokens of lesser z than a range.
+struct Below {
+  u64 count, mass;
+};
+
+// Publishes what a block's threads have found of them, and waits for the other blocks.
+__device__ inline void publish_below(u64 count, u64 mass, Candidates& c, const Cluster& cluster) {
+  count = block_scan(count).total;
+  mass = block_scan(mass).total;
+  if (threadIdx.x == 0) {
+    c.part.below_count = count;
+    c.part.below_mass = mass;
+  }
+  cluster.sync();
+}
+
+// What all blocks of the cluster have published.
+__device__ inline Below published(const Candidates& c, const Cluster& cluster) {
+  const unsigned lane = threadIdx.x % 32;
+  Below mine{0, 0};
+  if (lane < cluster.size) {
+    const Candidates::Part& part = *cluster.of(&c.part, lane);
+    mine = {part.below_count, part.below_mass};
+  }
+  return {__shfl_sync(kFullWarp, warp_scan(mine.count), 31),
+          __shfl_sync(kFullWarp, warp_scan(mine.mass), 31)};
+}
+
 // Lists the tokens with low < z <= high, and notes in each block the mass of those with z <= low.
 // The list overflows where it would be longer than kListed: then the notes are not complete.
 struct Collected {
   u64 count, mass;  // of the tokens with z <= low
   unsigned listed;
 };
-__device__ inline Collected collect(const Row& row, float low, float high, Candidates& c) {
-  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  __syncthreads();
-  if (threadIdx.x == 0) c.count = 0;
+__device__ inline Collected collect(const Row& row, float low, float high, Candidates& c,
+                                    const Cluster& cluster) {
+  const unsigned lane = threadIdx.x % 32;
+  cluster.sync();  // the readers of what was here are done
+  if (threadIdx.x == 0) c.part.count = 0;
   __syncthreads();
 
   unsigned count = 0;
   u64 mass = 0;  // in lane 0
-  for (unsigned b = warp; b < row.num_blocks; b += kRowThreads / 32) {
-    u64 kept = 0;
-    if (row.z(row.blocks[b].max) <= high) {
-      float x[kHeld];
-      row.load(b, x);
-      float sum = 0.0f;
+  visit_blocks(row, high, cluster, [&](unsigned block, const float (&x)[kHeld]) {
+    float sum = 0.0f;
+    unsigned listed = 0;  // a bit for each token
 #pragma unroll
-      for (unsigned i = 0; i < kHeld; ++i) {
-        const float z = row.z(x[i]);
-        if (z <= low) {
-          sum += weight(z);
-          ++count;
-        }
-        const bool listed = z > low && z <= high;
-        const unsigned lanes = __ballot_sync(kFullWarp, listed);
-        if (lanes == 0) continue;
-        unsigned first = 0;
-        if (lane == 0) first = atomicAdd(&c.count, __popc(lanes));
-        const unsigned place =
-            __shfl_sync(kFullWarp, first, 0) + __popc(lanes & ((1u << lane) - 1));
-        if (listed && place < kListed) {
-          c.sorted[place] = static_cast<u64>(__float_as_uint(z)) << 32 | Row::token(b, i);
-        }
+    for (unsigned i = 0; i < kHeld; ++i) {
+      const float z = row.z(x[i]);
+      if (z <= low) {
+        sum += weight(z);
+        ++count;
+      } else if (z <= high) {
+        listed |= 1u << i;
       }
-      kept = fixed(warp_sum(sum));
-      // One lane's look decides for all of them.
-      const unsigned so_far = *static_cast<volatile unsigned*>(&c.count);
-      if (__shfl_sync(kFullWarp, so_far, 0) > kListed) break;
     }
+    const u64 kept = fixed(warp_sum(sum));
     if (lane == 0) {
-      row.blocks[b].kept = kept;
+      row.blocks[block].kept = kept;
       mass += kept;
     }
+    if (!__any_sync(kFullWarp, listed != 0)) return true;
+    const unsigned up_to = warp_scan(static_cast<unsigned>(__popc(listed)));
+    unsigned first = 0;
+    if (lane == 31) first = atomicAdd(&c.part.count, up_to);
+    first = __shfl_sync(kFullWarp, first, 31);
+    unsigned place = first + up_to - __popc(listed);
+#pragma unroll
+    for (unsigned i = 0; i < kHeld; ++i) {
+      if ((listed >> i & 1) == 0) continue;
+      if (place < kListed) {
+        const u64 z = __float_as_uint(row.z(x[i]));
+        c.part.listed[place] = z << 32 | Row::token(block, i);
+      }
+      ++place;
+    }
+    return first <= kListed;
+  });
+  publish_below(count, mass, c, cluster);
+  // A lane has what one block of the cluster published; an equal share of the threads copies its
+  // list behind those of the blocks before it.
+  const Below all = published(c, cluster);
+  const unsigned own = lane < cluster.size ? cluster.of(&c.part, lane)->count : 0;
+  const unsigned up_to = warp_scan(own);
+  const unsigned share = blockDim.x / cluster.size, rank = threadIdx.x / share;
+  const unsigned begin = __shfl_sync(kFullWarp, up_to - own, rank);
+  const unsigned end = min(__shfl_sync(kFullWarp, up_to, rank), kListed);
+  const u64* from = cluster.of(&c.part, rank)->listed;
+  for (unsigned i = begin + threadIdx.x % share; i < end; i += share) {
+    c.list.sorted[i] = from[i - begin];
   }
-  __syncthreads();
-  return {block_scan(count).total, block_scan(mass).total, c.count};
+  return {all.count, all.mass, __shfl_sync(kFullWarp, up_to, 31)};
 }
 
 // Narrows (low, high] to a part in which the measure of all tokens up to z reaches `target`: their
 // number or, by mass, their mass, of which `total` is the most there can be.
 __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 total, float& low,
-                              float& high, Candidates& c) {
+                              float& high, Candidates& c, const Cluster& cluster) {
   const unsigned bottom = ordinal(low), top = ordinal(high);
   int shift = 0;
   while (shift < kBinBits && (top - bottom - 1) >> shift >= kBins) ++shift;
@@ -102,15 +157,13 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
   const float units = by_mass ? 0x1p63f / most : 0.0f;
   const u64 slack = by_mass ? row.vocab : 0;
 
-  __syncthreads();
-  for (unsigned i = threadIdx.x; i < kBins; i += kRowThreads) c.bins[i] = 0;
+  cluster.sync();  // the readers of what was here are done
+  for (unsigned i = threadIdx.x; i < kBins; i += blockDim.x) c.part.bins[i] = 0;
   if (threadIdx.x == 0) c.low_bin = c.bin = c.high_bin = kBins - 1;
   __syncthreads();
   u64 below = 0;
-  for (unsigned b = threadIdx.x / 32; b < row.num_blocks; b += kRowThreads / 32) {
-    if (!(row.z(row.blocks[b].max) <= high)) continue;
-    float x[kHeld], mass = 0.0f;
-    row.load(b, x);
+  visit_blocks(row, high, cluster, [&](unsigned, const float (&x)[kHeld]) {
+    float mass = 0.0f;
 #pragma unroll
     for (unsigned i = 0; i < kHeld; ++i) {
       const float z = row.z(x[i]);
@@ -120,13 +173,24 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
       } else if (z <= high) {
         const unsigned bin = (top - ordinal(z)) >> shift;  // from the top, where it must be fine
         const unsigned measure = by_mass ? static_cast<unsigned>(weight(z) * units) : 1;
-        atomicAdd(&c.bins[kBins - 1 - min(bin, kBins - 1)], measure);
+        atomicAdd(&c.part.bins[kBins - 1 - min(bin, kBins - 1)], measure);
       }
     }
     mass = warp_sum(mass);
     if (by_mass && threadIdx.x % 32 == 0) below += fixed(mass);
+    return true;
+  });
+  publish_below(by_mass ? 0 : below, by_mass ? below : 0, c, cluster);
+  below = by_mass ? published(c, cluster).mass : published(c, cluster).count;
+  for (unsigned i = threadIdx.x; i < kBins; i += kSampleThreads) {
+    unsigned sum = 0;
+#pragma unroll
+    for (unsigned rank = 0; rank < kSampleCluster; ++rank) {
+      if (rank < cluster.size) sum += cluster.of(&c.part, rank)->bins[i];
+    }
+    c.bins[i] = sum;
   }
-  below = block_scan(below).total;
+  __syncthreads();
   if (below >= target) {  // by what rounds differently: nothing is left to look at
     high = low;
     return;
@@ -134,7 +198,7 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
   target -= below;
   if (by_mass) target = static_cast<u64>(static_cast<float>(target) * (units * 0x1p-32f));
 
-  constexpr unsigned kEach = kBins / kRowThreads;
+  constexpr unsigned kEach = kBins / kSampleThreads;
   u64 sum = 0;
   for (unsigned i = 0; i < kEach; ++i) sum += c.bins[threadIdx.x * kEach + i];
   u64 before = block_scan(sum).before;
@@ -159,28 +223,34 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
 
 // Sorts the list by z, then by token, and sums its masses.
 __device__ inline void sort(Candidates& c, unsigned listed) {
-  unsigned size = 2;
+  unsigned size = 32;
   while (size < listed) size *= 2;
   const unsigned i = threadIdx.x;
-  if (i >= listed && i < size) c.sorted[i] = ~0ull;
-  // Bitonic: runs of `run` in alternating directions, merged at distances that halve.
+  __syncthreads();
+  u64 mine = i < listed ? c.list.sorted[i] : ~0ull;
+  // Bitonic: runs of `run` in alternating directions, merged at distances that halve; within a warp
+  // by shuffles, else through two arrays in turn.
+  u64* shared = c.list.mass;
   for (unsigned run = 2; run <= size; run *= 2) {
     for (unsigned distance = run / 2; distance > 0; distance /= 2) {
-      __syncthreads();
-      const unsigned other = i ^ distance;
-      if (i < size && other > i) {
-        const u64 a = c.sorted[i], b = c.sorted[other];
-        if ((a > b) == ((i & run) == 0)) {
-          c.sorted[i] = b;
-          c.sorted[other] = a;
-        }
+      u64 other;
+      if (distance < 32) {
+        other = __shfl_xor_sync(kFullWarp, mine, distance);
+      } else {
+        if (i < size) shared[i] = mine;
+        __syncthreads();
+        other = i < size ? shared[i ^ distance] : mine;
+        shared = shared == c.list.mass ? c.list.sorted : c.list.mass;
       }
+      const bool least = ((i & distance) == 0) == ((i & run) == 0);
+      if ((other < mine) == least) mine = other;
     }
   }
   __syncthreads();
-  const u64 mass = i < listed ? fixed(weight(z_of(c.sorted[i]))) : 0;
+  if (i < listed) c.list.sorted[i] = mine;
+  const u64 mass = i < listed ? fixed(weight(z_of(mine))) : 0;
   const u64 before = block_scan(mass).before;
-  if (i < listed) c.mass[i] = before + mass;
+  if (i < listed) c.list.mass[i] = before + mass;
   __syncthreads();
 }
 
@@ -199,7 +269,7 @@ __device__ inline unsigned first_thread(bool is_found, unsigned otherwise, Candi
 
 // At least k tokens have a z up to this, for as many blocks have such a token.
 __device__ inline float bound_of_count(const Row& row, u64 k) {
-  if (k > row.num_blocks || row.num_blocks > kRowThreads) return kHorizon;
+  if (k > row.num_blocks || row.num_blocks > kSampleThreads) return kHorizon;
   const bool has_block = threadIdx.x < row.num_blocks;
   const unsigned mine = has_block ? ordinal(row.z(row.blocks[threadIdx.x].max)) : 0xffffffffu;
   unsigned bound = 0;
@@ -225,7 +295,7 @@ __device__ inline u64 part_of(u64 total, float p) {
 // The largest z that may be drawn, by top-k (below 1: none) and top-p (1: none); notes in each
 // block the mass of what is kept. `total`: the mass of the row, for top-p without top-k.
 __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u64 total,
-                                 Candidates& c) {
+                                 Candidates& c, const Cluster& cluster) {
   const float least = min_p > 0.0f ? fmaxf(-logf(min_p), 0.0f) : kHorizon;
   bool by_mass = k == 0;
   float limit = kHorizon, low = kNothing;
@@ -237,21 +307,22 @@ __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u6
     bool first_look = by_mass && bound > kFirstLook;
     float high = first_look ? kFirstLook : bound;
     for (;;) {
-      Collected below = collect(row, low, high, c);
+      Collected below = collect(row, low, high, c, cluster);
       while (below.listed > kListed) {
-        narrow(row, by_mass, target, total, low, high, c);
+        narrow(row, by_mass, target, total, low, high, c, cluster);
         if (ordinal(high) - ordinal(low) == 1) low = high;  // equal tokens, all kept
-        below = collect(row, low, high, c);
+        below = collect(row, low, high, c, cluster);
       }
       listed = below.listed;
       sort(c, listed);
 
       const unsigned i = threadIdx.x;
       const bool in_list = i < listed;
-      const u64 reached = by_mass ? below.mass + (in_list ? c.mass[i] : 0) : below.count + i + 1;
+      const u64 reached =
+          by_mass ? below.mass + (in_list ? c.list.mass[i] : 0) : below.count + i + 1;
       const unsigned last = first_thread(in_list && reached >= target, listed, c);
       const bool is_below = (by_mass ? below.mass : below.count) >= target;
-      limit = is_below ? low : last < listed ? z_of(c.sorted[last]) : high;
+      limit = is_below ? low : last < listed ? z_of(c.list.sorted[last]) : high;
       if (first_look && !is_below && last == listed) {
         first_look = false;
         high = bound;
@@ -260,13 +331,13 @@ __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u6
       if (by_mass || !(p < 1.0f)) break;
 
       // Top-p among what top-k keeps, which the list and what lies below it hold.
-      const unsigned after = first_thread(in_list && z_of(c.sorted[i]) > limit, listed, c);
-      total = below.mass + (after > 0 ? c.mass[after - 1] : 0);
+      const unsigned after = first_thread(in_list && z_of(c.list.sorted[i]) > limit, listed, c);
+      total = below.mass + (after > 0 ? c.list.mass[after - 1] : 0);
       target = part_of(total, p);
       if (target > below.mass) {
-        const bool enough = i < after && below.mass + c.mass[i] >= target;
+        const bool enough = i < after && below.mass + c.list.mass[i] >= target;
         const unsigned end = first_thread(enough, after, c);
-        if (end < after) limit = z_of(c.sorted[end]);
+        if (end < after) limit = z_of(c.list.sorted[end]);
         break;
       }
       by_mass = true;
@@ -276,10 +347,10 @@ __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u6
   }
   limit = fminf(limit, least);
   if (limit < low || (k == 0 && !(p < 1.0f))) {  // min-p alone, or below what was listed
-    listed = collect(row, limit, limit, c).listed;
+    listed = collect(row, limit, limit, c, cluster).listed;
   }
-  if (threadIdx.x < listed && z_of(c.sorted[threadIdx.x]) <= limit) {
-    const u64 entry = c.sorted[threadIdx.x];
+  if (cluster.rank == 0 && threadIdx.x < listed && z_of(c.list.sorted[threadIdx.x]) <= limit) {
+    const u64 entry = c.list.sorted[threadIdx.x];
     atomicAdd(&row.blocks[token_of(entry) / kBlock].kept, fixed(weight(z_of(entry))));
   }
   __syncthreads();

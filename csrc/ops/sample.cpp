@@ -10,7 +10,6 @@ namespace {
 constexpr const char* kOp = "sample";
 constexpr i64 kSummarizeThreads = 256;
 constexpr i64 kTokensPerSummary = kSummarizeThreads / 32 * 2 * kSampleBlock;  // of a thread block
-constexpr unsigned kRowThreads = 1024;  // as in sampling_select.cuh
 constexpr unsigned kDrawThreads = 256;  // where there is nothing to select
 
 cuda::Kernel summarize_kernels[kFloatTypes] = {
@@ -50,6 +49,14 @@ void require_workspace(const Tensor* workspace, const Tensor& out, const Tensor&
   require_disjoint(kOp, *workspace, out, Sharing::none);
 }
 
+// Blocks of a cluster that choose a row's token together: few rows leave most multiprocessors to
+// them. Top-k leaves too little to read again for that.
+unsigned blocks_of_row(const SampleParams& params, int device) {
+  if (params.top_k != nullptr || (params.top_p == nullptr && params.min_p == nullptr)) return 1;
+  if (!cuda::has_clusters(device)) return 1;
+  return params.rows <= 16 ? kSampleCluster : params.rows <= 32 ? 4 : params.rows <= 64 ? 2 : 1;
+}
+
 void run_sample_on_cuda(const SampleParams& params, const Tensor& logits) {
   const i64 parts = (params.vocab + kTokensPerSummary - 1) / kTokensPerSummary;
   run_on_cuda(summarize_kernels[float_index(logits.dtype)],
@@ -57,9 +64,11 @@ void run_sample_on_cuda(const SampleParams& params, const Tensor& logits) {
                          kSummarizeThreads),
               params, logits);
   const bool truncates = params.top_k || params.top_p || params.min_p;
-  run_on_cuda(pick_kernel,
-              early_grid(grid_x(params.rows), 1, truncates ? kRowThreads : kDrawThreads), params,
-              logits);
+  const unsigned blocks = blocks_of_row(params, logits.device_index);
+  cuda::Grid grid =
+      early_grid(grid_x(params.rows * blocks), 1, truncates ? kSampleThreads : kDrawThreads);
+  grid.cluster = blocks;
+  run_on_cuda(pick_kernel, grid, params, logits);
 }
 
 }  // namespace

@@ -16,12 +16,11 @@ using Module = struct CUmod_st*;
 using Function = struct CUfunc_st*;
 using Stream = struct CUstream_st*;
 
-// As CUlaunchAttribute and CUlaunchConfig, with the one attribute that we set.
+// As CUlaunchAttribute and CUlaunchConfig; the attributes that we set are numbers.
 struct LaunchAttribute {
   int id;
   int unused;
-  int value;
-  int rest[15];
+  int value[16];
 };
 struct LaunchConfig {
   unsigned grid_x, grid_y, grid_z;

@@ -18,8 +18,8 @@ constexpr int kJitErrorLogSize = 6;             // CU_JIT_ERROR_LOG_BUFFER_SIZE_
 constexpr int kMaxDynamicShared = 8;            // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 constexpr unsigned kDefaultShared = 48 * 1024;  // what a block may have without being asked for
 
-// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-constexpr int kLaunchEarly = 6;
+constexpr int kCluster = 4;            // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+constexpr int kEarly = 6;              // ..._PROGRAMMATIC_STREAM_SERIALIZATION
 constexpr int kEarlyInGraphs = 12030;  // the first driver that also captures it
 
 struct LoadedModule {
@@ -110,11 +110,10 @@ const LoadedModule& load_file(int index, const std::string& file) {
   return modules().back();
 }
 
-// The instructions that a kernel waits with came with compute capability 9.0.
+// It came with compute capability 9.0, as clusters did.
 bool can_launch_early(int index) {
   static const int version = driver_version();
-  return version >= kEarlyInGraphs && driver().cuLaunchKernelEx != nullptr &&
-         code_arch(index).major >= 9;
+  return version >= kEarlyInGraphs && has_clusters(index);
 }
 
 }  // namespace
@@ -129,6 +128,10 @@ const Arch& code_arch(int index) {
     found[index].store(arch, std::memory_order_release);
   }
   return *arch;
+}
+
+bool has_clusters(int index) {
+  return driver().cuLaunchKernelEx != nullptr && code_arch(index).major >= 9;
 }
 
 Function Kernel::load(int device_index, unsigned shared) {
@@ -155,10 +158,13 @@ void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void
     function = load(device_index, grid.shared);
     cached.store(function, std::memory_order_release);
   }
-  LaunchAttribute attribute{kLaunchEarly, 0, 1, {}};
+  LaunchAttribute attributes[2];
+  unsigned count = 0;
+  if (grid.early && can_launch_early(device_index)) attributes[count++] = {kEarly, 0, {1}};
+  if (grid.cluster > 1) attributes[count++] = {kCluster, 0, {static_cast<int>(grid.cluster), 1, 1}};
   const LaunchConfig config{grid.x, grid.y,      1,      grid.threads, 1,
-                            1,      grid.shared, stream, &attribute,   1};
-  const Result result = grid.early && can_launch_early(device_index)
+                            1,      grid.shared, stream, attributes,   count};
+  const Result result = count > 0
                             ? driver().cuLaunchKernelEx(&config, function, arguments, nullptr)
                             : driver().cuLaunchKernel(function, grid.x, grid.y, 1, grid.threads, 1,
                                                       1, grid.shared, stream, arguments, nullptr);

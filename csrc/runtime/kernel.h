@@ -13,12 +13,15 @@ namespace vllm::cuda {
 // early: the kernel may be launched while the one before it in the stream still runs, for it waits
 // by itself before it touches memory (csrc/kernels/early_launch.cuh). Where code or driver cannot,
 // it is launched as any other.
+// cluster: neighbouring blocks, a divisor of x, that reach each other's shared memory
+// (csrc/kernels/cluster.cuh); more than one only where has_clusters.
 struct Grid {
   unsigned x;
   unsigned y;
   unsigned threads;     // in a block
   unsigned shared = 0;  // bytes of dynamic shared memory; for one kernel and device always the same
   bool early = false;
+  unsigned cluster = 1;
 };
 
 // One __global__ function of one file of csrc/kernels, on every device. A static object: it keeps
@@ -47,6 +50,9 @@ class Kernel {
 
 // The architecture whose code a device runs, of those that this build has; see select_arch.
 const Arch& code_arch(int device);
+
+// Whether the code of a device may be launched in clusters of blocks.
+bool has_clusters(int device);
 
 struct LoadedFile {
   int device;

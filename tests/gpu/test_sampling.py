@@ -63,13 +63,15 @@ def test_the_cpu_draws_the_same(way, spread, dtype):
     assert differing <= 1
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_row_does_not_depend_on_its_company(way):
-    logits = normal(300, 32_000, 2.0)
+def test_a_row_does_not_depend_on_its_company(way, spread):
+    """Nor on how many blocks choose its token, of which there are the more the fewer the rows."""
+    logits = normal(300, 50_257, spread)
     together = sample(logits, **way)
-    for row in (0, 1, 131, 299):
-        alone = sample(logits[row : row + 1], first_row=row, **way)
-        assert alone[0] == together[row]
+    for first, count in [(0, 1), (131, 1), (299, 1), (17, 20), (200, 50)]:
+        some = slice(first, first + count)
+        assert torch.equal(sample(logits[some], first_row=first, **way), together[some])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
