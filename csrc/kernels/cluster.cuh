@@ -21,7 +21,8 @@ struct Cluster {
   __device__ void sync() const {
 #if __CUDA_ARCH__ >= 900
     if (size > 1) {
-      asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+      // Released and acquired, which CUDA 11.8 cannot write out.
+      asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
       return;
     }
 #endif
