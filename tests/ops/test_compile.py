@@ -102,7 +102,7 @@ def paged_arguments() -> dict:
         ),
         "paged_attention": (
             *(torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0),
-            *(None, None, None, 0, 0, 0),  # no plan
+            *(None, None, None, 0, 0, 0, False),  # no plan
         ),
     }
 
