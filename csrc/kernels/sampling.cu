@@ -187,6 +187,7 @@ VLLM_SUMMARIZE(f32, float)
 VLLM_SUMMARIZE(f16, vllm::Half)
 VLLM_SUMMARIZE(bf16, vllm::BFloat16)
 
-extern "C" __global__ void __launch_bounds__(1024) sample_pick(vllm::SampleParams p) {
+extern "C" __global__ void __launch_bounds__(vllm::kSampleThreads)
+    sample_pick(vllm::SampleParams p) {
   vllm::pick(p);
 }

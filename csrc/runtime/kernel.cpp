@@ -171,8 +171,8 @@ void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void
   if (result != 0) {
     fail(result, "cuLaunchKernel",
          concat(": kernel ", name_, " of ", file_, ", grid ", grid.x, " x ", grid.y, ", ",
-                grid.threads, " threads, ", grid.shared, " bytes of shared memory, on ",
-                describe(device(device_index))));
+                grid.threads, " threads, clusters of ", grid.cluster, ", ", grid.shared,
+                " bytes of shared memory, on ", describe(device(device_index))));
   }
 }
 
