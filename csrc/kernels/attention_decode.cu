@@ -31,7 +31,7 @@ struct ChunkReader {
   const unsigned stages;  // this warp's, in shared memory
   int stage = 0;          // that the next chunk goes to
 
-  int next_item;
+  ItemList items;
   int chunk = 0, chunks_end = 0;  // of the item: the next one, and past the last one
   int begin = 0, end = 0;         // keys of the item
   const int* table = nullptr;
@@ -45,12 +45,21 @@ struct ChunkReader {
         warp(threadIdx.x / 32),
         lane(threadIdx.x % 32),
         stages(shared + warp * 2 * kStages * kChunkBytes),
-        next_item(blockIdx.x) {}
+        items(params.items) {}
+
+  __device__ void start(const ItemList& list) {
+    items = list;
+    skip_items();
+  }
+
+  // Opens the next item that has a chunk for this warp, if there is one.
+  __device__ void skip_items() {
+    while (chunk >= chunks_end && items.more()) open_item();
+  }
 
   __device__ void open_item() {
-    const AttentionItem item = read_item(p.items, next_item);
+    const AttentionItem item = items.take();
     const PagedAttentionParams& a = p.attention;
-    next_item = item.next;
     begin = item.begin;
     end = item.end;
     chunk = begin / kChunk + warp;
@@ -72,42 +81,40 @@ struct ChunkReader {
     }
   }
 
-  // Opens the first item and asks L2 for its first chunk, which changes nothing whoever writes it.
-  __device__ void look_ahead() {
-    open_item();
-    if (chunk >= chunks_end) return;
+  // Where a token of the next chunk lies in the caches of its KV head, in elements.
+  struct Place {
+    i64 keys, values;
+  };
+  __device__ Place find(int position, int token) const {
     const PagedAttentionParams& a = p.attention;
-    const i64 block = __shfl_sync(kFullWarp, held_block, 0);
-    const int slot = __shfl_sync(kFullWarp, held_slot, 0) + lane % kChunk;
-    const T* from_keys = keys + block * a.key_block_stride + slot * a.key_slot_stride;
-    const T* from_values = values + block * a.value_block_stride + slot * a.value_slot_stride;
+    const i64 block = __shfl_sync(kFullWarp, held_block, position);
+    const int slot = __shfl_sync(kFullWarp, held_slot, position) + token;
+    return {block * a.key_block_stride + slot * a.key_slot_stride,
+            block * a.value_block_stride + slot * a.value_slot_stride};
+  }
+
+  // Asks L2 for the first chunk, which changes nothing whoever writes it.
+  __device__ void look_ahead() {
+    if (chunk >= chunks_end) return;
+    const Place place = find(0, lane % kChunk);
     constexpr int kLine = 128 / sizeof(T);
     for (int column = lane / kChunk * kLine; column < kHead; column += 32 / kChunk * kLine) {
-      prefetch(from_keys + column);
-      prefetch(from_values + column);
+      prefetch(keys + place.keys + column);
+      prefetch(values + place.values + column);
     }
   }
 
-  // Starts to copy the next chunk, if there is one.
+  // Starts to copy the next chunk, if there is one, and then looks where the one after it lies.
   __device__ void read_next() {
-    while (chunk >= chunks_end && next_item >= 0) open_item();
     if (chunk < chunks_end) {
-      int position = (chunk - held_from) / kAttentionWarps;
-      if (position == 32) {
-        hold_blocks();
-        position = 0;
-      }
-      const i64 block = __shfl_sync(kFullWarp, held_block, position);
-      const int slot = __shfl_sync(kFullWarp, held_slot, position);
-      const PagedAttentionParams& a = p.attention;
-      const T* from_keys = keys + block * a.key_block_stride + slot * a.key_slot_stride;
-      const T* from_values = values + block * a.value_block_stride + slot * a.value_slot_stride;
+      const Place place = find((chunk - held_from) / kAttentionWarps, 0);
       const unsigned to_keys = stages + 2 * stage * kChunkBytes;
-      const unsigned to_values = to_keys + kChunkBytes;
       const int token = chunk * kChunk;
-      copy(from_keys, a.key_slot_stride, to_keys, token);
-      copy(from_values, a.value_slot_stride, to_values, token);
+      copy(keys + place.keys, p.attention.key_slot_stride, to_keys, token);
+      copy(values + place.values, p.attention.value_slot_stride, to_keys + kChunkBytes, token);
       chunk += kAttentionWarps;
+      if (chunk == held_from + 32 * kAttentionWarps) hold_blocks();
+      skip_items();
     }
     copies_commit();
     stage = stage + 1 == kStages ? 0 : stage + 1;
@@ -250,8 +257,17 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 
   Reader reader(p, shared_address(shared));
   const int warp = reader.warp, lane = reader.lane;
-  if (p.settled != 0) reader.look_ahead();
+  ItemList items(p.items);
+  const auto start = [&] {
+    items.start();
+    reader.start(items);
+  };
+  if (p.settled != 0) {
+    start();
+    reader.look_ahead();
+  }
   wait_for_kernels_before();
+  if (p.settled == 0) start();
   for (int i = 0; i < Reader::kStages; ++i) reader.read_next();
   // Of a matrix instruction's operands, the address of the lane's row: of keys as they lie, of
   // values transposed.
@@ -259,12 +275,11 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   const int value_row = lane % 8 + lane / 16 * 8, value_segment = lane / 8 % 2;
   const Scoring scoring(p.attention);
   unsigned stage = 0;
+  unsigned query[kHead / 16][2];
+  load_query<T, kHead>(p, items.ahead(), lane, query);
 
-  for (int index = blockIdx.x, parity = 0; index >= 0; parity ^= 1) {
-    const AttentionItem item = read_item(p.items, index);
-    index = item.next;
-    unsigned query[kHead / 16][2];
-    load_query<T, kHead>(p, item, lane, query);
+  for (int parity = 0; items.more(); parity ^= 1) {
+    const AttentionItem item = items.take();
     int first[2], last[2];  // the keys that this lane's two rows see
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -310,7 +325,11 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
       reader.read_next();
       stage = stage + 1 == Reader::kStages ? 0 : stage + 1;
     }
-    if (index < 0) allow_kernels_after();
+    if (items.more()) {
+      load_query<T, kHead>(p, items.ahead(), lane, query);
+    } else {
+      allow_kernels_after();
+    }
     finish_item<T, kHead>(p, item, sums, results, weights + parity * kAttentionWarps * kDecodeRows);
   }
 }

@@ -13,15 +13,42 @@ constexpr float kLog2E = 1.4426950408889634f;
 // No greater than the score of any key: the start of a running maximum.
 __device__ inline float lowest_score() { return __uint_as_float(0xff800000); }  // -infinity
 
+// Asks for an item; volatile, so that this is done where it is written.
 __device__ inline AttentionItem read_item(const AttentionItem* items, int index) {
   AttentionItem item;
   const int4* from = reinterpret_cast<const int4*>(items + index);
   int4* to = reinterpret_cast<int4*>(&item);
   for (int i = 0; i < static_cast<int>(sizeof(AttentionItem) / sizeof(int4)); ++i) {
-    to[i] = __ldg(from + i);
+    asm volatile("ld.global.nc.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[i].x), "=r"(to[i].y), "=r"(to[i].z), "=r"(to[i].w)
+                 : "l"(from + i));
   }
   return item;
 }
+
+// The items of a block, one after another, each asked for while the one before it is done.
+class ItemList {
+ public:
+  __device__ explicit ItemList(const AttentionItem* items) : items_(items) {}
+
+  __device__ void start() {
+    ahead_ = read_item(items_, blockIdx.x);
+    more_ = true;
+  }
+  __device__ bool more() const { return more_; }
+  __device__ AttentionItem take() {
+    const AttentionItem item = ahead_;
+    more_ = item.next >= 0;
+    if (more_) ahead_ = read_item(items_, item.next);
+    return item;
+  }
+  __device__ const AttentionItem& ahead() const { return ahead_; }  // the next one, if there is one
+
+ private:
+  const AttentionItem* items_;
+  AttentionItem ahead_;
+  bool more_ = false;
+};
 
 // The query token and head of a row of an item, and the keys [first, last) that it sees.
 struct RowPlace {

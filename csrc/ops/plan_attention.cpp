@@ -1,10 +1,11 @@
 // Divides the attention of a step into work items, on the host, once for all layers of one kind.
 //
 // Few query rows against many keys (decoding) are limited by reading keys and values: all of these,
-// of all sequences and KV heads in a row, are cut into pieces of the same length, one for each
-// block, so that every block reads equally much and none waits. Where a cut falls inside of a
-// sequence its results are partial, and the last block to be done merges them. Many rows
-// (a prefill) become tiles of rows that need no cut, the longest first.
+// of all sequences in a row, are cut into pieces of about the same length, one for each block, so
+// that every block reads equally much and none waits. The KV heads of a sequence are cut alike, so
+// that the blocks that read what lies side by side do so at about the same time. Where a cut falls
+// inside of a sequence its results are partial, and the last block to be done merges them. Many
+// rows (a prefill) become tiles of rows that need no cut, the longest first.
 #include <algorithm>
 #include <vector>
 
@@ -53,66 +54,113 @@ struct Step {
 
 i64 chunks(const AttentionItem& item) { return divide_up(item.end, kChunk) - item.begin / kChunk; }
 
-// Hands pieces of work to one block after another, each as many chunks.
+// The KV heads that are cut alike, each for a block of its own: as many as leave few blocks without
+// work.
+i64 lanes_of(i64 kv_heads, i64 blocks) {
+  i64 lanes = kv_heads;
+  while (lanes > 1 && (kv_heads % lanes != 0 || blocks % lanes * 32 > blocks)) --lanes;
+  return lanes;
+}
+
+// Hands pieces of work to one group of blocks after another, each about as many chunks: to each
+// block of a group the same keys, of one KV head after another.
 class BlockLists {
  public:
-  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 quota)
-      : items_(items), capacity_(capacity), used_(blocks), quota_(quota), room_(quota) {}
+  // total: the chunks that will be added, each for `lanes` KV heads.
+  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 lanes, i64 total)
+      : items_(items),
+        capacity_(capacity),
+        groups_(blocks / lanes),
+        // A block's warps take chunks in turn: a whole number of turns keeps them all busy.
+        quota_(std::max<i64>(divide_up(divide_up(total, groups_), kAttentionWarps), 1) *
+               kAttentionWarps),
+        slack_(std::min(kCutChunks, quota_ / 8 / kAttentionWarps * kAttentionWarps)),
+        used_(blocks),
+        left_(total),
+        room_(quota_),
+        last_(static_cast<size_t>(lanes), -1) {}
 
-  // All rows' keys of one KV head, cut where a block has enough.
+  // All rows' keys of some KV heads, the first of which is in `whole`; cut where a group has
+  // enough.
   void add(const AttentionItem& whole) {
     pieces_.clear();
     const i64 end = divide_up(whole.end, kChunk);
     for (i64 chunk = whole.begin / kChunk; chunk < end;) {
-      if (room_ == 0) next_block();
-      const i64 count = std::min(room_, end - chunk);
+      if (room_ == 0) next_group();
+      i64 count = std::min(room_, end - chunk);
+      if (end - chunk - count <= slack_) count = end - chunk;
       AttentionItem piece = whole;
       piece.begin = static_cast<int>(std::max<i64>(whole.begin, chunk * kChunk));
       piece.end = static_cast<int>(std::min<i64>(whole.end, (chunk + count) * kChunk));
-      pieces_.push_back(append(piece));
+      append(piece);
       chunk += count;
-      room_ -= count;
+      left_ -= count;
+      room_ = std::max<i64>(room_ - count, 0);
+      // What is left of a group's room is given up where the other groups have enough.
+      if (room_ <= slack_ && left_ <= quota_ * (groups_ - 1 - group_)) room_ = 0;
     }
-    const int splits = static_cast<int>(pieces_.size());
-    for (int split = 0; split < splits; ++split) {
-      AttentionItem* piece = at(pieces_[static_cast<size_t>(split)]);
-      if (piece == nullptr) continue;
-      piece->first_slot = splits > 1 ? slots_ : 0;
-      piece->split = split;
-      piece->splits = splits;
-    }
-    if (splits > 1) slots_ += splits + merge_groups(splits);
+    number_splits();
   }
 
-  i64 blocks() const { return last_ < 0 && block_ == 0 ? 0 : block_ + 1; }
+  i64 blocks() const { return used_any_ ? (group_ + 1) * lanes() : 0; }
   i64 used() const { return used_; }  // items, also beyond the capacity
 
  private:
+  // A cut costs a block about the time in which it reads 8 chunks (H200); so does the one that it
+  // spares its neighbour.
+  static constexpr i64 kCutChunks = 16;
+
+  i64 lanes() const { return static_cast<i64>(last_.size()); }
   AttentionItem* at(i64 index) { return index < capacity_ ? items_ + index : nullptr; }
 
-  void next_block() {
-    ++block_;
-    last_ = -1;
+  void next_group() {
+    ++group_;
+    std::fill(last_.begin(), last_.end(), -1);
     room_ = quota_;
   }
 
-  i64 append(const AttentionItem& piece) {
-    const i64 index = last_ < 0 ? block_ : used_++;  // a block's list begins at its own number
-    if (last_ >= 0 && at(last_) != nullptr) at(last_)->next = static_cast<int>(index);
-    if (at(index) != nullptr) *at(index) = piece;
-    last_ = index;
-    return index;
+  // To each block of the group the piece of its KV head.
+  void append(AttentionItem piece) {
+    for (i64 lane = 0; lane < lanes(); ++lane, ++piece.kv_head) {
+      i64& last = last_[static_cast<size_t>(lane)];
+      // A block's list begins at its own number.
+      const i64 index = last < 0 ? group_ * lanes() + lane : used_++;
+      if (last >= 0 && at(last) != nullptr) at(last)->next = static_cast<int>(index);
+      if (at(index) != nullptr) *at(index) = piece;
+      last = index;
+      pieces_.push_back(index);
+    }
+    used_any_ = true;
+  }
+
+  void number_splits() {
+    const int splits = static_cast<int>(static_cast<i64>(pieces_.size()) / lanes());
+    if (splits <= 1) return;
+    const int slots = splits + merge_groups(splits);
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      AttentionItem* piece = at(pieces_[i]);
+      if (piece == nullptr) continue;
+      const int lane = static_cast<int>(i % last_.size());
+      piece->first_slot = slots_ + lane * slots;
+      piece->split = static_cast<int>(i / last_.size());
+      piece->splits = splits;
+    }
+    slots_ += static_cast<int>(lanes()) * slots;
   }
 
   AttentionItem* items_;
   i64 capacity_;
+  i64 groups_;
+  i64 quota_;  // of a group, in chunks
+  i64 slack_;  // that a group may have more or less
   i64 used_;
-  i64 quota_;
-  i64 room_;
-  i64 block_ = 0;
-  i64 last_ = -1;  // the newest item of the block
+  i64 left_;  // of all chunks
+  i64 room_;  // of the group
+  i64 group_ = 0;
+  bool used_any_ = false;
+  std::vector<i64> last_;  // of each block of the group, the newest item
   int slots_ = 0;
-  std::vector<i64> pieces_;
+  std::vector<i64> pieces_;  // of what is added: cut by cut, the KV heads
 };
 
 void require_step(const Step& step, const Tensor& context_lens, const Tensor& query_starts) {
@@ -185,33 +233,25 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   idle.next = -1;
   std::fill_n(to, std::min<i64>(blocks, capacity), idle);
 
+  const i64 lanes = lanes_of(kv_heads, blocks);
+  std::vector<AttentionItem> decode, prefill;
   i64 total = 0;
-  std::vector<AttentionItem> prefill;
   for (i64 i = 0; i < sequences; ++i) {
     const i64 tile = step.decodes(i) ? kDecodeRows : kPrefillRows;
     for (i64 row = 0; row < step.rows(i); row += tile) {
       const AttentionItem item = step.item(i, row, std::min(tile, step.rows(i) - row));
       if (step.decodes(i)) {
-        total += chunks(item) * kv_heads;
+        total += chunks(item) * (kv_heads / lanes);
+        decode.push_back(item);
       } else {
         prefill.push_back(item);
       }
     }
   }
 
-  // A block's warps take chunks in turn: a whole number of turns keeps them all busy.
-  const i64 quota =
-      std::max<i64>(divide_up(divide_up(total, blocks), kAttentionWarps), 1) * kAttentionWarps;
-  BlockLists lists(to, capacity, blocks, quota);
-  for (i64 i = 0; i < sequences; ++i) {
-    if (!step.decodes(i)) continue;
-    for (i64 kv_head = 0; kv_head < kv_heads; ++kv_head) {
-      for (i64 row = 0; row < step.rows(i); row += kDecodeRows) {
-        AttentionItem item = step.item(i, row, std::min<i64>(kDecodeRows, step.rows(i) - row));
-        item.kv_head = static_cast<int>(kv_head);
-        lists.add(item);
-      }
-    }
+  BlockLists lists(to, capacity, blocks, lanes, total);
+  for (AttentionItem& item : decode) {
+    for (; item.kv_head < kv_heads; item.kv_head += static_cast<int>(lanes)) lists.add(item);
   }
 
   std::stable_sort(prefill.begin(), prefill.end(),

@@ -45,6 +45,16 @@ def chunks(item):
     return -(-item["end"] // CHUNK) - item["begin"] // CHUNK
 
 
+def lanes_of(kv_heads, blocks):
+    """The KV heads that are cut alike: all, or as many as leave fewer than 1 of 32 blocks idle."""
+    fitting = (n for n in range(kv_heads, 1, -1) if kv_heads % n == 0)
+    return next((n for n in fitting if blocks % n * 32 <= blocks), 1)
+
+
+def slack(quota):
+    return min(16, quota // 8 // WARPS * WARPS)
+
+
 SEQUENCES = st.lists(
     st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n)))
     | st.tuples(st.integers(400, 20000), st.integers(0, 3)),
@@ -111,10 +121,12 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
         for kv_head in range(kv_heads)
         for row in range(queries * group)
     ]
-    # No block has more than its share, but for a whole turn of the warps.
+    # No block has more than its share, but for a whole turn of the warps and what spares a cut.
     if loads:
-        share = -(-sum(loads) // blocks)
-        assert max(loads) <= -(-share // WARPS) * WARPS
+        lanes = lanes_of(kv_heads, blocks)
+        share = -(-sum(loads) // (blocks // lanes * lanes))
+        quota = -(-share // WARPS) * WARPS
+        assert max(loads) <= quota + slack(quota)
     for item in items[decode_blocks:blocks]:
         assert (item["rows"], item["begin"], item["end"], item["next"]) == (0, 0, 0, -1)
 
@@ -123,6 +135,45 @@ def test_short_contexts_are_spread_over_the_blocks():
     """One sequence of 1024 tokens and 8 KV heads: 4 chunks a block, one a warp."""
     _, (decode_blocks, _, _) = plan([(1024, 1)], 32, 8, blocks=264)
     assert decode_blocks == 128
+
+
+def test_kv_heads_are_cut_alike_side_by_side():
+    """Neighbouring blocks read the same tokens of neighbouring heads."""
+    items, (decode_blocks, _, _) = plan([(5000, 1), (300, 1), (7777, 1)], 32, 8, blocks=264)
+    assert decode_blocks % 8 == 0
+    pieces = [
+        [(item["sequence"], item["begin"], item["end"], item["kv_head"]) for item in block]
+        for block in lists(items, decode_blocks)
+    ]
+    for first in range(0, decode_blocks, 8):
+        for head in range(8):
+            assert pieces[first + head] == [(*piece[:3], head) for piece in pieces[first]]
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "blocks", "side_by_side"), [(8, 264, 8), (5, 264, 5), (8, 108, 4), (8, 7, 1)]
+)
+def test_few_blocks_are_left_without_work(kv_heads, blocks, side_by_side):
+    items, _ = plan([(100000, 1)] * 3, kv_heads, kv_heads, blocks=blocks)
+    heads = [item["kv_head"] for item in items[:side_by_side]]
+    assert heads == [*range(side_by_side)]
+    assert sum(item["rows"] > 0 for item in items[:blocks]) * 32 >= blocks * 31
+
+
+def test_a_sequence_is_not_cut_for_the_sake_of_a_few_chunks():
+    """256 sequences of 256 chunks on 264 blocks: not 252 chunks each with two cuts in every one."""
+    items, (decode_blocks, first, _) = plan([(4096, 1)] * 256, 8, 1, blocks=264)
+    assert (decode_blocks, first) == (256, 264)
+    assert all(item["splits"] == 1 for item in items[:256])
+
+
+def test_a_block_with_little_room_leaves_the_next_sequence_whole():
+    """Blocks of 128 chunks, with room for 8 and for 20 more behind the first sequence."""
+    items, _ = plan([(120 * CHUNK, 1), (100 * CHUNK, 1)], 1, 1, blocks=2, window=0)
+    assert [item["splits"] for item in items[:2]] == [1, 1]
+    items, _ = plan([(108 * CHUNK, 1), (148 * CHUNK, 1)], 1, 1, blocks=2, window=0)
+    assert items[0]["next"] == 2
+    assert [items[i]["splits"] for i in (2, 1)] == [2, 2]
 
 
 def test_groups_of_many_splits_have_slots_behind_theirs():
