@@ -240,9 +240,10 @@ struct SampleBlock {
 };
 constexpr i64 kSampleBlock = 256;
 
-// The CUDA kernel that selects among the tokens of a row: threads of a block, and blocks of a
-// cluster, at most.
-constexpr unsigned kSampleThreads = 1024;
-constexpr unsigned kSampleCluster = 8;
+// The CUDA kernel that selects among the tokens of a row comes for blocks of so many threads. Two
+// of the smaller run on a multiprocessor at once.
+constexpr unsigned kSampleThreads = 512;
+constexpr unsigned kWideSampleThreads = 1024;
+constexpr unsigned kSampleCluster = 8;  // blocks of a cluster at most
 
 }  // namespace vllm

@@ -112,10 +112,11 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
   return threadIdx.x < 32 ? draw_in_block(row, chosen, limit, rest, mass) : 0;
 }
 
-// Blocks of kSampleThreads; of fewer, where no row is truncated.
-__device__ inline void pick(const SampleParams& p) {
+// Blocks of kThreads; of fewer, where no row is truncated.
+template <unsigned kThreads>
+__device__ void pick(const SampleParams& p) {
   wait_for_kernels_before();
-  __shared__ Candidates candidates;
+  __shared__ Candidates<kThreads> candidates;
   const Cluster cluster;
   Row row;
   row.dtype = p.dtype;
@@ -187,7 +188,12 @@ VLLM_SUMMARIZE(f32, float)
 VLLM_SUMMARIZE(f16, vllm::Half)
 VLLM_SUMMARIZE(bf16, vllm::BFloat16)
 
-extern "C" __global__ void __launch_bounds__(vllm::kSampleThreads)
+extern "C" __global__ void __launch_bounds__(vllm::kSampleThreads, 2)
     sample_pick(vllm::SampleParams p) {
-  vllm::pick(p);
+  vllm::pick<vllm::kSampleThreads>(p);
+}
+
+extern "C" __global__ void __launch_bounds__(vllm::kWideSampleThreads)
+    sample_pick_wide(vllm::SampleParams p) {
+  vllm::pick<vllm::kWideSampleThreads>(p);
 }

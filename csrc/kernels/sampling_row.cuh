@@ -105,25 +105,38 @@ struct Row {
   }
 };
 
+// The blocks of tokens that a block of threads is to read again.
+template <unsigned kThreads>
+struct Visited {
+  unsigned blocks[kThreads];
+  unsigned count;
+};
+
 // Reads the blocks of tokens that hold one of z <= high, each by one warp of the cluster:
 // visit(block, x) for each of them, until it returns false; nothing is kept of the others. All
 // threads of a block call it.
-template <typename Visit>
-__device__ void visit_blocks(const Row& row, float high, const Cluster& cluster, Visit visit) {
+template <unsigned kThreads, typename Visit>
+__device__ void visit_blocks(const Row& row, float high, Visited<kThreads>& visited,
+                             const Cluster& cluster, Visit visit) {
   const unsigned lane = threadIdx.x % 32;
-  const unsigned warp = (cluster.rank * blockDim.x + threadIdx.x) / 32;
-  const unsigned warps = cluster.size * blockDim.x / 32;
-  // A lane looks whether one block is worth reading; the warp reads those that are.
-  for (unsigned first = warp; first < row.num_blocks; first += 32 * warps) {
-    const unsigned mine = first + lane * warps;
+  for (unsigned first = 0; first < row.num_blocks; first += cluster.size * kThreads) {
+    __syncthreads();
+    if (threadIdx.x == 0) visited.count = 0;
+    __syncthreads();
+    // A thread looks whether one block is worth reading; the warps share out those that are.
+    const unsigned mine = first + threadIdx.x * cluster.size + cluster.rank;
     const bool wanted = mine < row.num_blocks && row.z(row.blocks[mine].max) <= high;
     if (!wanted && mine < row.num_blocks) row.blocks[mine].kept = 0;
-    unsigned left = __ballot_sync(kFullWarp, wanted);
-    for (; left != 0; left &= left - 1) {
-      const unsigned block = first + (__ffs(static_cast<int>(left)) - 1) * warps;
+    const unsigned lanes = __ballot_sync(kFullWarp, wanted);
+    unsigned place = 0;
+    if (lane == 0) place = add_shared(&visited.count, __popc(lanes));
+    place = __shfl_sync(kFullWarp, place, 0) + __popc(lanes & ((1u << lane) - 1));
+    if (wanted) visited.blocks[place] = mine;
+    __syncthreads();
+    for (unsigned i = threadIdx.x / 32; i < visited.count; i += kThreads / 32) {
       float x[kHeld];
-      row.load(block, x);
-      if (!visit(block, x)) return;
+      row.load(visited.blocks[i], x);
+      if (!visit(visited.blocks[i], x)) break;
     }
   }
 }

@@ -10,14 +10,16 @@
 
 namespace vllm {
 
-constexpr int kBinBits = 12;        // of the width of a bin at most: 2048 bins for each power of 2
-constexpr float kFirstLook = 7.0f;  // up to which z to look for the end of a nucleus at first
-constexpr float kHorizon = 23.0f;   // where weights are below 2^-32
+constexpr int kBinBits = 12;  // of the width of a bin at most: 2048 bins for each power of 2
+constexpr unsigned kCountStep = 0x4000;  // in ordinals, 1/512 of z: so exact is a bound of a count
+constexpr float kNextLook = 2.0f;  // how much further to look for what did not lie in the range
+constexpr float kHorizon = 23.0f;  // where weights are below 2^-32
 
 // Narrows (low, high] to a part in which the measure of all tokens up to z reaches `target`: their
 // number or, by mass, their mass, of which `total` is the most there can be.
-__device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 total, float& low,
-                              float& high, Candidates& c, const Cluster& cluster) {
+template <unsigned kThreads>
+__device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, float& low, float& high,
+                       Candidates<kThreads>& c, const Cluster& cluster) {
   const unsigned bottom = ordinal(low), top = ordinal(high);
   int shift = 0;
   while (shift < kBinBits && (top - bottom - 1) >> shift >= kBins) ++shift;
@@ -29,18 +31,19 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
   const u64 slack = by_mass ? row.vocab : 0;
 
   cluster.sync();  // the readers of what was here are done
-  for (unsigned i = threadIdx.x; i < kBins; i += blockDim.x) c.part.bins[i] = 0;
+  for (unsigned i = threadIdx.x; i < kBins; i += kThreads) c.part.bins[i] = 0;
   if (threadIdx.x == 0) c.low_bin = c.bin = c.high_bin = kBins - 1;
   __syncthreads();
-  u64 below = 0;
-  visit_blocks(row, high, cluster, [&](unsigned, const float (&x)[kHeld]) {
+  unsigned count = 0;
+  u64 mass_below = 0;  // in lane 0
+  visit_blocks(row, high, c.visited, cluster, [&](unsigned, const float (&x)[kHeld]) {
     float mass = 0.0f;
 #pragma unroll
     for (unsigned i = 0; i < kHeld; ++i) {
       const float z = row.z(x[i]);
       if (z <= low) {
         mass += weight(z);
-        if (!by_mass) ++below;
+        ++count;
       } else if (z <= high) {
         const unsigned bin = (top - ordinal(z)) >> shift;  // from the top, where it must be fine
         const unsigned measure = by_mass ? static_cast<unsigned>(weight(z) * units) : 1;
@@ -48,12 +51,13 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
       }
     }
     mass = warp_sum(mass);
-    if (by_mass && threadIdx.x % 32 == 0) below += fixed(mass);
+    if (threadIdx.x % 32 == 0) mass_below += fixed(mass);
     return true;
   });
-  publish_below(by_mass ? 0 : below, by_mass ? below : 0, c, cluster);
-  below = by_mass ? published(c, cluster).mass : published(c, cluster).count;
-  for (unsigned i = threadIdx.x; i < kBins; i += kSampleThreads) {
+  publish_below(count, mass_below, c, cluster);
+  const Below all = published(c, cluster);
+  const u64 below = by_mass ? all.mass : all.count;
+  for (unsigned i = threadIdx.x; i < kBins; i += kThreads) {
     unsigned sum = 0;
 #pragma unroll
     for (unsigned rank = 0; rank < kSampleCluster; ++rank) {
@@ -69,7 +73,7 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
   target -= below;
   if (by_mass) target = static_cast<u64>(static_cast<float>(target) * (units * 0x1p-32f));
 
-  constexpr unsigned kEach = kBins / kSampleThreads;
+  constexpr unsigned kEach = kBins / kThreads;
   u64 sum = 0;
   for (unsigned i = 0; i < kEach; ++i) sum += c.bins[threadIdx.x * kEach + i];
   u64 before = block_scan(sum).before;
@@ -92,18 +96,76 @@ __device__ inline void narrow(const Row& row, bool by_mass, u64 target, u64 tota
   high = z_at(top - ((kBins - 1 - last) << shift));
 }
 
-// At least k tokens have a z up to this, for as many blocks have such a token.
-__device__ inline float bound_of_count(const Row& row, u64 k) {
-  if (k > row.num_blocks || row.num_blocks > kSampleThreads) return kHorizon;
-  const bool has_block = threadIdx.x < row.num_blocks;
-  const unsigned mine = has_block ? ordinal(row.z(row.blocks[threadIdx.x].max)) : 0xffffffffu;
+// At least k tokens have a z up to this, for as many groups of blocks have such a token. Block b is
+// in group b % kListed, whatever the number of threads.
+template <unsigned kThreads>
+__device__ float bound_of_count(const Row& row, u64 k) {
+  if (k > min(row.num_blocks, kListed)) return kHorizon;
+  unsigned mine[kEntries<kThreads>];
+  visit_list<kThreads>(kListed, [&](unsigned group, unsigned e) {
+    mine[e] = 0xffffffffu;
+    for (unsigned b = group; b < row.num_blocks; b += kListed) {
+      mine[e] = min(mine[e], ordinal(row.z(row.blocks[b].max)));
+    }
+  });
   unsigned bound = 0;
 #pragma unroll 1
-  for (unsigned bit = 1u << 30; bit > 0; bit /= 2) {
+  for (unsigned bit = 1u << 30; bit >= kCountStep; bit /= 2) {
     const unsigned tried = bound + bit - 1;
-    if (__syncthreads_count(has_block && mine <= tried) < k) bound += bit;
+    unsigned count = 0;
+    visit_list<kThreads>(
+        kListed, [&](unsigned, unsigned e) { count += __syncthreads_count(mine[e] <= tried); });
+    if (count < k) bound += bit;
   }
-  return fminf(z_at(bound), kHorizon);
+  return fminf(z_at(bound + kCountStep - 1), kHorizon);
+}
+
+// Up to which z to look for the end of a nucleus first; kNothing where that would list too many.
+//
+// A block of tokens that begins beyond some z has no mass up to it. So the nucleus does not end
+// before the least z up to which blocks of enough mass begin: soon after it where these are few,
+// for then a block's likeliest token has most of what it counts for.
+template <unsigned kThreads>
+__device__ float first_look(const Row& row, u64 target, u64 total, Candidates<kThreads>& c) {
+  constexpr unsigned kSteps = 64;  // of z, two to a lane
+  constexpr float kStep = 0.25f;
+  const unsigned lane = threadIdx.x % 32;
+  unsigned* masses = c.bins;  // of the blocks that begin in each step
+  unsigned* counts = c.bins + kSteps;
+  __syncthreads();
+  if (threadIdx.x < 2 * kSteps) c.bins[threadIdx.x] = 0;
+  __syncthreads();
+  const float units = 0x1p30f / static_cast<float>(total);
+  for (unsigned b = threadIdx.x; b < row.num_blocks; b += kThreads) {
+    const SampleBlock& block = row.blocks[b];
+    const float z = row.z(block.max);
+    if (!(z < kSteps * kStep)) continue;
+    const auto step = static_cast<unsigned>(z * (1.0f / kStep));
+    const auto mass = static_cast<float>(fixed(block.mass * weight(z)));
+    atomicAdd(&masses[step], static_cast<unsigned>(mass * units));
+    atomicAdd(&counts[step], 1u);
+  }
+  __syncthreads();
+  const auto needed = static_cast<unsigned>(static_cast<float>(target) * units);
+  const unsigned second = masses[2 * lane + 1];
+  const unsigned up_to = warp_scan(masses[2 * lane] + second);
+  const unsigned enough = __ballot_sync(kFullWarp, up_to >= needed);
+  if (enough == 0) return kNothing;
+  const bool in_first =
+      (__ballot_sync(kFullWarp, up_to - second >= needed) & enough & -enough) != 0;
+  const unsigned step = 2 * __ffs(static_cast<int>(enough)) - (in_first ? 2 : 1);
+  // The share of the blocks that begin up to the end of a step.
+  const auto begun = [&](unsigned end) {
+    const unsigned mine =
+        (2 * lane <= end ? counts[2 * lane] : 0) + (2 * lane + 1 <= end ? counts[2 * lane + 1] : 0);
+    return static_cast<float>(__shfl_sync(kFullWarp, warp_scan(mine), 31)) /
+           static_cast<float>(row.num_blocks);
+  };
+  // By the distance at which nuclei of normal and of Zipf's distributions end.
+  const unsigned look = step + 3 + static_cast<unsigned>(12.0f * begun(step));
+  // Where so many blocks have begun, they hold twice as many tokens.
+  if (look >= kSteps || begun(look) > 0.85f) return kNothing;
+  return static_cast<float>(look + 1) * kStep;
 }
 
 // Less than 1 - p of the mass lies beyond, even if every token had the weight of this z.
@@ -119,49 +181,57 @@ __device__ inline u64 part_of(u64 total, float p) {
 
 // The largest z that may be drawn, by top-k (below 1: none) and top-p (1: none); notes in each
 // block the mass of what is kept. `total`: the mass of the row, for top-p without top-k.
-__device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u64 total,
-                                 Candidates& c, const Cluster& cluster) {
+template <unsigned kThreads>
+__device__ float truncate(const Row& row, u64 k, float p, float min_p, u64 total,
+                          Candidates<kThreads>& c, const Cluster& cluster) {
   const float least = min_p > 0.0f ? fmaxf(-logf(min_p), 0.0f) : kHorizon;
   bool by_mass = k == 0;
   float limit = kHorizon, low = kNothing;
   unsigned listed = 0;
   if (k > 0 || p < 1.0f) {
     u64 target = by_mass ? part_of(total, p) : k;
-    const float bound = by_mass ? bound_of_mass(row, p, total) : bound_of_count(row, k);
+    const float bound = by_mass ? bound_of_mass(row, p, total) : bound_of_count<kThreads>(row, k);
     // Most nuclei end long before the bound.
-    bool first_look = by_mass && bound > kFirstLook;
-    float high = first_look ? kFirstLook : bound;
+    const float look = by_mass ? first_look(row, target, total, c) : bound;
+    bool too_many = look == kNothing, guessed = !too_many && look < bound;
+    float high = guessed ? look : bound;
     for (;;) {
-      Collected below = collect(row, low, high, c, cluster);
-      while (below.listed > kListed) {
+      Collected found{};
+      if (!too_many) {
+        found = collect(row, low, high, c, cluster);
+        listed = found.listed;
+        too_many = listed > kListed;
+      }
+      if (too_many) {
         narrow(row, by_mass, target, total, low, high, c, cluster);
         if (ordinal(high) - ordinal(low) == 1) low = high;  // equal tokens, all kept
-        below = collect(row, low, high, c, cluster);
+        too_many = false;
+        continue;
       }
-      listed = below.listed;
-      sort(c, listed);
+      const Below below = found.below;
+      sort(c, listed, cluster);
 
-      const unsigned i = threadIdx.x;
-      const bool in_list = i < listed;
-      const u64 reached =
-          by_mass ? below.mass + (in_list ? c.list.mass[i] : 0) : below.count + i + 1;
-      const unsigned last = first_thread(in_list && reached >= target, listed, c);
+      const unsigned last = first_entry(listed, c, [&](unsigned i) {
+        return (by_mass ? below.mass + c.list.mass[i] : below.count + i + 1) >= target;
+      });
       const bool is_below = (by_mass ? below.mass : below.count) >= target;
       limit = is_below ? low : last < listed ? z_of(c.list.sorted[last]) : high;
-      if (first_look && !is_below && last == listed) {
-        first_look = false;
-        high = bound;
+      if (guessed && !is_below && last == listed) {
+        low = high;
+        high = fminf(high + kNextLook, bound);
+        guessed = high < bound;
         continue;
       }
       if (by_mass || !(p < 1.0f)) break;
 
       // Top-p among what top-k keeps, which the list and what lies below it hold.
-      const unsigned after = first_thread(in_list && z_of(c.list.sorted[i]) > limit, listed, c);
+      const unsigned after =
+          first_entry(listed, c, [&](unsigned i) { return z_of(c.list.sorted[i]) > limit; });
       total = below.mass + (after > 0 ? c.list.mass[after - 1] : 0);
       target = part_of(total, p);
       if (target > below.mass) {
-        const bool enough = i < after && below.mass + c.list.mass[i] >= target;
-        const unsigned end = first_thread(enough, after, c);
+        const unsigned end = first_entry(
+            after, c, [&](unsigned i) { return below.mass + c.list.mass[i] >= target; });
         if (end < after) limit = z_of(c.list.sorted[end]);
         break;
       }
@@ -174,9 +244,12 @@ __device__ inline float truncate(const Row& row, u64 k, float p, float min_p, u6
   if (limit < low || (k == 0 && !(p < 1.0f))) {  // min-p alone, or below what was listed
     listed = collect(row, limit, limit, c, cluster).listed;
   }
-  if (cluster.rank == 0 && threadIdx.x < listed && z_of(c.list.sorted[threadIdx.x]) <= limit) {
-    const u64 entry = c.list.sorted[threadIdx.x];
-    atomicAdd(&row.blocks[token_of(entry) / kBlock].kept, fixed(weight(z_of(entry))));
+  if (cluster.rank == 0) {
+    visit_list<kThreads>(listed, [&](unsigned i, unsigned) {
+      const u64 entry = c.list.sorted[i];
+      if (i >= listed || z_of(entry) > limit) return;
+      atomicAdd(&row.blocks[token_of(entry) / kBlock].kept, fixed(weight(z_of(entry))));
+    });
   }
   __syncthreads();
   return limit;

@@ -49,4 +49,16 @@ __device__ inline Scan block_scan(u64 value) {
   return {(warp == 0 ? 0 : earlier) + inside - value, __shfl_sync(kFullWarp, warps, 31)};
 }
 
+// Adds to shared memory, and returns what was there. For one thread: of atomicAdd NVRTC makes a
+// reduction over the threads that are there.
+__device__ inline unsigned add_shared(unsigned* to, unsigned value) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  unsigned before;
+  asm volatile("atom.shared.add.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "r"(address), "r"(value)
+               : "memory");
+  return before;
+}
+
 }  // namespace vllm

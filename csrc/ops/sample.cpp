@@ -11,6 +11,7 @@ constexpr const char* kOp = "sample";
 constexpr i64 kSummarizeThreads = 256;
 constexpr i64 kTokensPerSummary = kSummarizeThreads / 32 * 2 * kSampleBlock;  // of a thread block
 constexpr unsigned kDrawThreads = 256;  // where there is nothing to select
+constexpr i64 kRowsAtOnce = 132;        // with a multiprocessor for each, on the largest GPUs
 
 cuda::Kernel summarize_kernels[kFloatTypes] = {
     {"sampling", "sample_summarize_f32"},
@@ -18,6 +19,7 @@ cuda::Kernel summarize_kernels[kFloatTypes] = {
     {"sampling", "sample_summarize_bf16"},
 };
 cuda::Kernel pick_kernel("sampling", "sample_pick");
+cuda::Kernel wide_pick_kernel("sampling", "sample_pick_wide");
 
 // An optional vector with an entry for each row.
 template <typename T>
@@ -49,12 +51,22 @@ void require_workspace(const Tensor* workspace, const Tensor& out, const Tensor&
   require_disjoint(kOp, *workspace, out, Sharing::none);
 }
 
-// Blocks of a cluster that choose a row's token together: few rows leave most multiprocessors to
-// them. Top-k leaves too little to read again for that.
-unsigned blocks_of_row(const SampleParams& params, int device) {
-  if (params.top_k != nullptr || (params.top_p == nullptr && params.min_p == nullptr)) return 1;
-  if (!cuda::has_clusters(device)) return 1;
-  return params.rows <= 16 ? kSampleCluster : params.rows <= 32 ? 4 : params.rows <= 64 ? 2 : 1;
+// How a row's token is chosen: threads of a block, and blocks of a cluster.
+struct Choice {
+  unsigned threads;
+  unsigned blocks;
+};
+
+// Top-k, and min-p to a lesser degree, leave little to read again; top-p may leave all. Few rows
+// leave most multiprocessors to it, many rows share them two by two.
+Choice choose(const SampleParams& params, int device) {
+  if (params.top_k == nullptr && params.top_p == nullptr && params.min_p == nullptr) {
+    return {kDrawThreads, 1};
+  }
+  if (params.top_k != nullptr || params.rows > kRowsAtOnce) return {kSampleThreads, 1};
+  if (!cuda::has_clusters(device)) return {kWideSampleThreads, 1};
+  if (params.rows <= 16) return {kSampleThreads, kSampleCluster};
+  return {kWideSampleThreads, params.rows <= 32 ? 4u : params.rows <= 64 ? 2u : 1u};
 }
 
 void run_sample_on_cuda(const SampleParams& params, const Tensor& logits) {
@@ -63,12 +75,11 @@ void run_sample_on_cuda(const SampleParams& params, const Tensor& logits) {
               early_grid(grid_x(params.rows), static_cast<unsigned>(std::min<i64>(parts, 65535)),
                          kSummarizeThreads),
               params, logits);
-  const bool truncates = params.top_k || params.top_p || params.min_p;
-  const unsigned blocks = blocks_of_row(params, logits.device_index);
-  cuda::Grid grid =
-      early_grid(grid_x(params.rows * blocks), 1, truncates ? kSampleThreads : kDrawThreads);
-  grid.cluster = blocks;
-  run_on_cuda(pick_kernel, grid, params, logits);
+  const Choice choice = choose(params, logits.device_index);
+  cuda::Grid grid = early_grid(grid_x(params.rows * choice.blocks), 1, choice.threads);
+  grid.cluster = choice.blocks;
+  cuda::Kernel& pick = choice.threads == kWideSampleThreads ? wide_pick_kernel : pick_kernel;
+  run_on_cuda(pick, grid, params, logits);
 }
 
 }  // namespace
