@@ -1,6 +1,6 @@
 """The memory-bound ops on a GPU beside torch.compile, FlashInfer and Liger.
 
-    python benchmarks/cuda_ops.py [--json FILE] [--only OP …] [--tune-seconds S]
+    python benchmarks/cuda_ops.py [--json FILE] [--only OP …] [--tune-seconds S] [--no-peers]
 
 bfloat16; how times are taken and results checked is in cuda_timing.py. torch.compile is tried with
 its defaults and with max-autotune (until S seconds have gone into that), FlashInfer with and
@@ -17,7 +17,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import torch
 from cuda_cache_cases import ReshapeAndCache, RotaryAndCache, RotaryEmbedding
@@ -89,10 +89,12 @@ class Tuning:
         return found
 
 
-def measure(case: Case, tuning: Tuning, missing: Dict[str, str]) -> Dict[str, Any]:
+def measure(case: Case, tuning: Optional[Tuning], missing: Dict[str, str]) -> Dict[str, Any]:
+    """tuning: None for ours alone."""
     sets = case.make_sets(number_of_sets(case.bytes))
     torch._dynamo.reset()
-    contenders = {**case.contenders(), **tuning.contenders(case)}
+    contenders = case.contenders()
+    contenders = {**contenders, **tuning.contenders(case)} if tuning else {OURS: contenders[OURS]}
     replays: Dict[str, Replay] = {}
     failed: Dict[str, str] = {}
     for name, call in contenders.items():
@@ -106,7 +108,7 @@ def measure(case: Case, tuning: Tuning, missing: Dict[str, str]) -> Dict[str, An
             if name == OURS:
                 raise
             failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        if name == "compile tuned":
+        if tuning and name == "compile tuned":
             tuning.left -= time.perf_counter() - begin
     times = take_turns({**replays, FLOOR: case.floor()})
     errors = {}
@@ -151,15 +153,17 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("--only", nargs="+", metavar="OP", help="these ops")
     parser.add_argument("--tune-seconds", type=float, default=100, metavar="S")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    missing = find_peers()
+    missing = {} if arguments.no_peers else find_peers()
     limits = ceilings()
     for name, why in missing.items():
         print(f"not compared: {name} ({why})")
     print(f"copy {limits['copy_gb_per_s']} GB/s, empty kernel {limits['empty_kernel_us']} µs")
     print(f"{'op':20} {'case':22} {'ours µs':>8} {'copy':>6} {'floor':>8}  ratio  others, µs")
-    tuning, records = Tuning(arguments.tune_seconds), []
+    tuning = None if arguments.no_peers else Tuning(arguments.tune_seconds)
+    records = []
     for case in cases():
         if arguments.only and case.op not in arguments.only:
             continue

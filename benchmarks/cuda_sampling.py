@@ -1,6 +1,6 @@
 """Sampling on a GPU beside FlashInfer, torch.compile and torch itself.
 
-    python benchmarks/cuda_sampling.py [--json FILE] [--only WORD …]
+    python benchmarks/cuda_sampling.py [--json FILE] [--only WORD …] [--how NAME …] [--no-peers]
 
 From logits to tokens, whatever a contender needs for that, at temperature 0.8. "peaked" logits are
 normal with a deviation of 4, as sharp as a language model's; "flat" ones have 1, and a nucleus of
@@ -80,8 +80,8 @@ def left_in(name: str, call: Any, each: Tensors) -> Any:
     return (tokens,)
 
 
-def contenders(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Dict[str, Any]:
-    found: Dict[str, Any] = {OURS: vllm_sample}
+def peers_of(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Dict[str, Any]:
+    found: Dict[str, Any] = {}
     if "flashinfer" not in missing:
         found.update(by_flashinfer(case.how))
     plain = by_torch(case.how)
@@ -145,7 +145,7 @@ def is_wrong(case: Case, each: Tensors, name: str) -> str:
     return ""
 
 
-def measure(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Dict[str, Any]:
+def measure(case: Case, peers: Dict[str, Any]) -> Dict[str, Any]:
     spread = SPREADS[case.logits]
     tensors = [
         make_set(case.rows, case.vocab, case.dtype, spread, case.how)
@@ -154,7 +154,7 @@ def measure(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Di
     sets = Sets(tensors, [], [])
     replays: Dict[str, Replay] = {}
     failed: Dict[str, str] = {}
-    for name, call in contenders(case, missing, compiled).items():
+    for name, call in {OURS: vllm_sample, **peers}.items():
         try:
             replays[name] = Replay(partial(left_in, name, call), sets)
         except Exception as error:  # a peer's
@@ -171,7 +171,7 @@ def measure(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Di
         if wrong:
             failed[name] = wrong
             del times[name]
-    peers = {name: taken for name, taken in times.items() if name != OURS}
+    theirs = {name: taken for name, taken in times.items() if name != OURS}
     return {
         "how": case.how.name,
         "dtype": str(case.dtype).replace("torch.", ""),
@@ -180,7 +180,7 @@ def measure(case: Case, missing: Dict[str, str], compiled: Dict[str, Any]) -> Di
         "logits": case.logits,
         "microseconds": {name: round(taken, 2) for name, taken in times.items()},
         "gb_per_s": round(case.bytes / times[OURS] / 1e3, 1),
-        "ratio_to_best_peer": round(min(peers.values()) / times[OURS], 3) if peers else None,
+        "ratio_to_best_peer": round(min(theirs.values()) / times[OURS], 3) if theirs else None,
         "failed": failed,
     }
 
@@ -212,21 +212,25 @@ def write(path: Path, top: Any, missing: Dict[str, str], records: List[Dict[str,
 
 
 def main() -> int:
+    names = [how.name for how in HOWS]
     parser = argparse.ArgumentParser(description="Sampling on a GPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("--only", nargs="*", default=[], help="rows that have all of these words")
+    parser.add_argument("--how", nargs="+", choices=names, default=names, help="these ways alone")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
     arguments = parser.parse_args()
     begin = time.perf_counter()
     torch.manual_seed(0)
     torch._dynamo.config.cache_size_limit = 1000
-    missing = find_missing()
+    missing = {} if arguments.no_peers else find_missing()
     top = ceilings()
     compiled: Dict[str, Any] = {}
     records = []
     for case in cases():
-        if not all(word in str(case).split() for word in arguments.only):
+        words = str(case).split()
+        if case.how.name not in arguments.how or not all(w in words for w in arguments.only):
             continue
-        record = measure(case, missing, compiled)
+        record = measure(case, {} if arguments.no_peers else peers_of(case, missing, compiled))
         records.append(record)
         share = record["gb_per_s"] / top["copy_gb_per_s"]
         taken = "  ".join(f"{n} {t:.1f}" for n, t in record["microseconds"].items())

@@ -69,9 +69,19 @@ def test_a_row_does_not_depend_on_its_company(way, spread):
     """Nor on how many blocks choose its token, of which there are the more the fewer the rows."""
     logits = normal(300, 50_257, spread)
     together = sample(logits, **way)
-    for first, count in [(0, 1), (131, 1), (299, 1), (17, 20), (200, 50)]:
+    for first, count in [(0, 1), (131, 1), (299, 1), (17, 20), (200, 50), (100, 120)]:
         some = slice(first, first + count)
         assert torch.equal(sample(logits[some], first_row=first, **way), together[some])
+
+
+@pytest.mark.parametrize("rows", [1, 40, 100, 200])
+@pytest.mark.parametrize("top_p", [0.3, 0.5, 0.9, 0.99, 0.9999])
+def test_a_nucleus_that_ends_far_beyond_what_its_blocks_begin_with(top_p, rows):
+    """Likely tokens side by side: the likeliest of each 256 says little of where it ends."""
+    steps = torch.arange(50_257, device="cuda").clamp(max=2000)
+    scales = torch.linspace(0.001, 0.05, rows, device="cuda")
+    logits = -steps * scales[:, None]
+    assert torch.equal(sample(logits, top_p=top_p), sample(logits.cpu(), top_p=top_p))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
