@@ -245,9 +245,9 @@ def plan_attention(
     """Divides the attention of a step among the blocks of a GPU: once for all layers that have
     these heads and this window. Everything is on the CPU, and no GPU is asked.
 
-    Keys and values that decoding tokens read are cut into `blocks` pieces of equal length
-    (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598); prefills are
-    cut into tiles of 64 rows.
+    Keys and values that decoding tokens read are cut into `blocks` pieces of about equal length
+    (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), those of a
+    sequence's KV heads alike; prefills are cut into tiles of 64 rows.
 
     items: int32 [items, 12], written: blocks + sequences * (heads + 1) + tokens * group // 64 rows
         are enough, where group is heads // kv_heads. ValueError says how many are, where it is
