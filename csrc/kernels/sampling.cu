@@ -91,7 +91,7 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
   const auto kept = [&](unsigned b) {
     const SampleBlock& block = row.blocks[b];
     // Not from the first-level cache: atomics have changed it elsewhere.
-    return truncated ? __ldcg(&block.kept) : fixed(block.mass * weight(row.z(block.max)));
+    return truncated ? __ldcg(&block.kept) : row.mass_of(block);
   };
   const unsigned each = (row.num_blocks + blockDim.x - 1) / blockDim.x;
   const unsigned begin = min(threadIdx.x * each, row.num_blocks);
@@ -160,8 +160,7 @@ __device__ void pick(const SampleParams& p) {
         u64 total = 0;
         if (k == 0 && top_p < 1.0f) {
           for (unsigned b = threadIdx.x; b < row.num_blocks; b += blockDim.x) {
-            const SampleBlock& block = row.blocks[b];
-            total += fixed(block.mass * weight(row.z(block.max)));
+            total += row.mass_of(row.blocks[b]);
           }
           total = block_scan(total).total;
         }

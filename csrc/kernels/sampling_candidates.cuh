@@ -85,8 +85,7 @@ __device__ Below published(const Candidates<kThreads>& c, const Cluster& cluster
     const auto& part = *cluster.of(&c.part, lane);
     mine = {part.below_count, part.below_mass};
   }
-  return {__shfl_sync(kFullWarp, warp_scan(mine.count), 31),
-          __shfl_sync(kFullWarp, warp_scan(mine.mass), 31)};
+  return {warp_total(mine.count), warp_total(mine.mass)};
 }
 
 struct Collected {
@@ -142,7 +141,7 @@ __device__ Collected collect(const Row& row, float low, float high, Candidates<k
   });
   publish_below(count, mass, c, cluster);
   const unsigned own = lane < cluster.size ? cluster.of(&c.part, lane)->count : 0;
-  return {published(c, cluster), __shfl_sync(kFullWarp, warp_scan(own), 31)};
+  return {published(c, cluster), warp_total(own)};
 }
 
 // Entry i of the lists of all blocks, one behind the other. All lanes of a warp call it.

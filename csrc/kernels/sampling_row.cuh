@@ -87,6 +87,11 @@ struct Row {
     return z < 0.0f ? 0.0f : z;
   }
 
+  // What all tokens of a block weigh.
+  __device__ u64 mass_of(const SampleBlock& block) const {
+    return fixed(block.mass * weight(z(block.max)));
+  }
+
   // The dtype is a branch here and no template parameter: kernels that read only parts of a row
   // again are compiled once.
   __device__ void load(unsigned block, float (&x)[kHeld]) const {

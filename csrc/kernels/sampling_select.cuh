@@ -141,7 +141,7 @@ __device__ float first_look(const Row& row, u64 target, u64 total, Candidates<kT
     const float z = row.z(block.max);
     if (!(z < kSteps * kStep)) continue;
     const auto step = static_cast<unsigned>(z * (1.0f / kStep));
-    const auto mass = static_cast<float>(fixed(block.mass * weight(z)));
+    const auto mass = static_cast<float>(row.mass_of(block));
     atomicAdd(&masses[step], static_cast<unsigned>(mass * units));
     atomicAdd(&counts[step], 1u);
   }
@@ -158,8 +158,7 @@ __device__ float first_look(const Row& row, u64 target, u64 total, Candidates<kT
   const auto begun = [&](unsigned end) {
     const unsigned mine =
         (2 * lane <= end ? counts[2 * lane] : 0) + (2 * lane + 1 <= end ? counts[2 * lane + 1] : 0);
-    return static_cast<float>(__shfl_sync(kFullWarp, warp_scan(mine), 31)) /
-           static_cast<float>(row.num_blocks);
+    return static_cast<float>(warp_total(mine)) / static_cast<float>(row.num_blocks);
   };
   // By the distance at which nuclei of normal and of Zipf's distributions end.
   const unsigned look = step + 3 + static_cast<unsigned>(12.0f * begun(step));

@@ -32,6 +32,12 @@ __device__ V warp_scan(V value) {
   return value;
 }
 
+// The sum of `value` over all lanes, in each of them.
+template <typename V>
+__device__ V warp_total(V value) {
+  return __shfl_sync(kFullWarp, warp_scan(value), 31);
+}
+
 struct Scan {
   u64 before;  // the sum over the threads before this one
   u64 total;   // over all of them

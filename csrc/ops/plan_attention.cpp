@@ -102,7 +102,7 @@ class BlockLists {
     number_splits();
   }
 
-  i64 blocks() const { return used_any_ ? (group_ + 1) * lanes() : 0; }
+  i64 blocks() const { return last_.front() < 0 ? 0 : (group_ + 1) * lanes(); }
   i64 used() const { return used_; }  // items, also beyond the capacity
 
  private:
@@ -130,7 +130,6 @@ class BlockLists {
       last = index;
       pieces_.push_back(index);
     }
-    used_any_ = true;
   }
 
   void number_splits() {
@@ -157,8 +156,7 @@ class BlockLists {
   i64 left_;  // of all chunks
   i64 room_;  // of the group
   i64 group_ = 0;
-  bool used_any_ = false;
-  std::vector<i64> last_;  // of each block of the group, the newest item
+  std::vector<i64> last_;  // of each block of the group, the newest item; -1 before the first
   int slots_ = 0;
   std::vector<i64> pieces_;  // of what is added: cut by cut, the KV heads
 };
