@@ -1,5 +1,5 @@
-// silu(x) * y over rows that hold x and y side by side: blocks along x take rows, along y parts of
-// a row.
+// silu(x) * y over rows that hold x and y side by side: a thread has one pack, blocks along x the
+// parts of a row and along y the rows.
 #include "early_launch.cuh"
 #include "float_types.cuh"
 #include "params.h"
@@ -16,38 +16,23 @@ __device__ float silu(float x) {
 
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N>
-__device__ void silu_and_mul(const SiluAndMulParams& params) {
-  wait_for_kernels_before();
-  const unsigned step = gridDim.y * blockDim.x * N;
-  const unsigned width = static_cast<unsigned>(params.width);
+__device__ void silu_and_mul(const SiluAndMulParams& p) {
+  const unsigned width = static_cast<unsigned>(p.width);
+  const unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) * N;
+  if (i >= width) return;
+  const i64 row = p.first + blockIdx.y;
+  const T* gate = static_cast<const T*>(p.input) + row * p.input_stride + i;
+  T* out = static_cast<T*>(p.out) + row * p.out_stride + i;
 
-  for (i64 row = blockIdx.x; row < params.rows; row += gridDim.x) {
-    T* out = static_cast<T*>(params.out) + row * params.out_stride;
-    const T* gate = static_cast<const T*>(params.input) + row * params.input_stride;
-    const T* up = gate + params.width;
-    unsigned first = (blockIdx.y * blockDim.x + threadIdx.x) * N;
-    for (; first < width; first += kSiluPacks * step) {
-      Pack<T, N> x[kSiluPacks], y[kSiluPacks];
+  wait_for_kernels_before();
+  const Pack<T, N> x = load<T, N>(gate), y = load<T, N>(gate + width);
+  allow_kernels_after();
+  float values[N];
 #pragma unroll
-      for (unsigned k = 0; k < kSiluPacks; ++k) {
-        if (first + k * step < width) {
-          x[k] = load<T, N>(gate + first + k * step);
-          y[k] = load<T, N>(up + first + k * step);
-        }
-      }
-      if (row + gridDim.x >= params.rows) allow_kernels_after();
-#pragma unroll
-      for (unsigned k = 0; k < kSiluPacks; ++k) {
-        if (first + k * step >= width) break;
-        float values[N];
-#pragma unroll
-        for (int i = 0; i < N; ++i) values[i] = silu<T>(x[k].get(i)) * y[k].get(i);
-        Pack<T, N> result;
-        result.set(values);
-        store(out + first + k * step, result);
-      }
-    }
-  }
+  for (int k = 0; k < N; ++k) values[k] = silu<T>(x.get(k)) * y.get(k);
+  Pack<T, N> result;
+  result.set(values);
+  store(out, result);
 }
 
 }  // namespace vllm

@@ -30,15 +30,11 @@ struct RmsNormParams {
 // `row_bits` of a block that has one row: a shift by it makes any thread index 0.
 constexpr int kWholeBlock = 31;
 
-// Packs of a row that a CUDA thread keeps in registers: 64 bytes in flight, with the residual's.
-constexpr int kNormPacks = 4;
-constexpr int kAddNormPacks = 2;
-
-// Packs of each half that a CUDA thread asks for at once.
-constexpr int kSiluPacks = 1;
-
-// Packs of a row that a CUDA thread asks for at once.
-constexpr int kEmbeddingPacks = 2;
+// Packs of a row that a CUDA thread keeps in registers: of any row, and of one that a block holds,
+// where there are few and many of them.
+constexpr int kNormPacks = 2;
+constexpr int kFewRowsPacks = 1;
+constexpr int kRowPacks = 4;
 
 // out[r, i] = silu(input[r, i]) * input[r, width + i], where silu(x) = x / (1 + exp(-x)).
 struct SiluAndMulParams {
@@ -48,6 +44,7 @@ struct SiluAndMulParams {
   i64 width;
   i64 out_stride;
   i64 input_stride;
+  i64 first;  // CUDA: the row that a launch begins with
 };
 
 // Slot s of a paged cache is token s % block_size of block s / block_size.
@@ -74,6 +71,7 @@ struct ReshapeAndCacheParams {
   i64 value_block_stride;
   i64 value_slot_stride;
   i64 value_cache_head_stride;
+  i64 first;  // CUDA: the token that a launch begins with
 };
 
 // Rotates the first `rotary_size` elements of every head by the angle of its position, in place.
@@ -102,6 +100,7 @@ struct RotaryEmbeddingParams {
   float epsilon;
   int is_neox;
   int head_bits;  // CUDA: 2^head_bits threads share a head, at most a warp
+  i64 first;      // CUDA: the token that a launch begins with
   ReshapeAndCacheParams write;
 };
 
@@ -116,6 +115,7 @@ struct EmbeddingParams {
   i64 width;
   i64 out_stride;
   i64 table_stride;
+  i64 first;  // CUDA: the token that a launch begins with
 };
 
 // Causal attention of new tokens over a paged cache that holds them and everything before them.

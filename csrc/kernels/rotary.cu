@@ -1,6 +1,8 @@
-// Rotary position embedding: a block per token, 2^head_bits threads for each head of query and key.
-// With a cache that keys and values go to, and optionally the norm of each head before, or in
-// place.
+// Rotary position embedding: 2^head_bits threads for each head of query and key. With a cache that
+// keys and values go to, and optionally the norm of each head before, or in place.
+//
+// In general a block has a token. Common heads, that turn as a whole and that so many threads hold,
+// have kernels without loops, with blocks along x for some heads and along y for the tokens.
 //
 // A token whose position is out of range gets NaN where it would be rotated, and nothing is read
 // for it; one whose slot is out of range is not written to the cache.
@@ -243,7 +245,51 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
   }
 }
 
+// Heads whose every pair, N of them to a thread, is turned.
+template <typename T, int N, bool kWrites>
+__device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
+  const unsigned half = static_cast<unsigned>(p.rotary_size / 2);
+  const unsigned heads = static_cast<unsigned>(p.query_heads + (kWrites ? 2 : 1) * p.key_heads);
+  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+  const unsigned index = thread >> p.head_bits;
+  const unsigned pair = (thread & ((1u << p.head_bits) - 1)) * N;
+  if (index >= heads) return;
+  const i64 t = p.first + blockIdx.y;
+
+  wait_for_kernels_before();
+  const i64 position = p.positions[t];
+  const Token<T, kWrites> token(p, t);
+  const Head<T> head = token.head(index);
+  Pairs<T, N, true> held;
+  held.read(head.from, pair, half);
+  Angles<T, N> angles;
+  if (head.turns) {
+    const bool is_in_range = position >= 0 && position < p.max_position;
+    const T* row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
+    angles.read(is_in_range ? row : nullptr, pair, half);
+  }
+  allow_kernels_after();
+  if (head.to == nullptr) return;
+  if (head.weight != nullptr) {
+    const float sum = group_sum(held.sum_of_squares(), p.head_bits);
+    const float scale = rsqrtf(__fdividef(sum, static_cast<float>(2 * half)) + p.epsilon);
+    Pairs<T, N, true> weight;
+    weight.read(head.weight, pair, half);
+    held.turn(
+        angles, [&](int i) { return scale * weight.first(i); },
+        [&](int i) { return scale * weight.second(i); });
+  } else if (head.turns) {
+    held.turn(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
+  }
+  held.write(head.to, pair, half);
+}
+
 }  // namespace vllm
+
+#define VLLM_ROTATE_WHOLE_HEADS(name, T, kWrites)                                         \
+  extern "C" __global__ void __launch_bounds__(128) name(vllm::RotaryEmbeddingParams p) { \
+    vllm::rotate_whole_heads<T, vllm::kVector<T>, kWrites>(p);                            \
+  }
 
 #define VLLM_ROTARY_EMBEDDING(name, T, N, kNeox)               \
   extern "C" __global__ void __launch_bounds__(512)            \
@@ -263,7 +309,9 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
   VLLM_ROTARY_EMBEDDING(gptj_##name, T, 1, false)                          \
   VLLM_ROTARY_EMBEDDING(gptj_##name##_vec, T, vllm::kVector<T> / 2, false) \
   VLLM_ROTARY_AND_CACHE(name, T, 1)                                        \
-  VLLM_ROTARY_AND_CACHE(name##_vec, T, vllm::kVector<T>)
+  VLLM_ROTARY_AND_CACHE(name##_vec, T, vllm::kVector<T>)                   \
+  VLLM_ROTATE_WHOLE_HEADS(rotary_embedding_neox_##name##_whole, T, false)  \
+  VLLM_ROTATE_WHOLE_HEADS(rotary_and_cache_##name##_whole, T, true)
 
 VLLM_ROTARY(f32, float)
 VLLM_ROTARY(f16, vllm::Half)

@@ -6,8 +6,6 @@ namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "embedding";
-constexpr i64 kThreads = 256;
-constexpr i64 kMaxGridY = 65535;
 
 cuda::Kernel cuda_kernels[2][2] = {
     {{"cache", "embedding_16"}, {"cache", "embedding_16_vec"}},
@@ -29,13 +27,8 @@ void run_embedding_on_cuda(const EmbeddingParams& p, const Tensor& table) {
   const i64 size = element_size(table.dtype);
   const bool vectors = packs_16_bytes(p.out, p.tokens, p.out_stride, p.width, size) &&
                        packs_16_bytes(p.table, p.rows, p.table_stride, p.width, size);
-  const i64 loads = vectors ? p.width * size / 16 : p.width;
-  const i64 in_block = kThreads * kEmbeddingPacks;
-  const i64 parts = std::min((loads + in_block - 1) / in_block, kMaxGridY);
-  run_on_cuda(
-      cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0],
-      early_grid(grid_x(p.tokens), static_cast<unsigned>(parts), block_threads(loads, kThreads)), p,
-      table);
+  run_packs_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0], p, p.tokens,
+                    vectors ? p.width * size / 16 : p.width, table);
 }
 
 }  // namespace

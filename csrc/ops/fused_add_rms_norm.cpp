@@ -6,10 +6,22 @@ namespace {
 
 constexpr const char* kOp = "fused_add_rms_norm";
 
-cuda::Kernel cuda_kernels[kFloatTypes][2] = {
-    {{"layernorm", "fused_add_rms_norm_f32"}, {"layernorm", "fused_add_rms_norm_f32_vec"}},
-    {{"layernorm", "fused_add_rms_norm_f16"}, {"layernorm", "fused_add_rms_norm_f16_vec"}},
-    {{"layernorm", "fused_add_rms_norm_bf16"}, {"layernorm", "fused_add_rms_norm_bf16_vec"}},
+NormKernels cuda_kernels[kFloatTypes] = {
+    {{"layernorm", "fused_add_rms_norm_f32"},
+     {"layernorm", "fused_add_rms_norm_f32_vec"},
+     {"layernorm", "fused_add_rms_norm_f32_few_rows"},
+     {"layernorm", "fused_add_rms_norm_f32_rows"},
+     {"layernorm", "fused_add_rms_norm_f32_twice"}},
+    {{"layernorm", "fused_add_rms_norm_f16"},
+     {"layernorm", "fused_add_rms_norm_f16_vec"},
+     {"layernorm", "fused_add_rms_norm_f16_few_rows"},
+     {"layernorm", "fused_add_rms_norm_f16_rows"},
+     {"layernorm", "fused_add_rms_norm_f16_twice"}},
+    {{"layernorm", "fused_add_rms_norm_bf16"},
+     {"layernorm", "fused_add_rms_norm_bf16_vec"},
+     {"layernorm", "fused_add_rms_norm_bf16_few_rows"},
+     {"layernorm", "fused_add_rms_norm_bf16_rows"},
+     {"layernorm", "fused_add_rms_norm_bf16_twice"}},
 };
 
 }  // namespace

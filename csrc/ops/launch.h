@@ -44,6 +44,22 @@ inline unsigned block_threads(i64 work, i64 limit) {
   return static_cast<unsigned>(std::min((work + 31) / 32 * 32, limit));
 }
 
+// For kernels that have a thread for each of the `packs` of a row: small blocks, along x the parts
+// of a row, so that neighbours run at about the same time, and along y the rows. More rows than a
+// grid may have take several launches.
+template <typename Params>
+void run_packs_on_cuda(cuda::Kernel& kernel, Params params, i64 rows, i64 packs,
+                       const Tensor& tensor) {
+  constexpr i64 kThreads = 128, kMostRows = 65535;
+  const i64 parts = (packs + kThreads - 1) / kThreads;
+  const unsigned threads = block_threads((packs + parts - 1) / parts, kThreads);
+  for (params.first = 0; params.first < rows; params.first += kMostRows) {
+    const auto rows_here = static_cast<unsigned>(std::min(rows - params.first, kMostRows));
+    run_on_cuda(kernel, early_grid(static_cast<unsigned>(parts), rows_here, threads), params,
+                tensor);
+  }
+}
+
 // Whether every row of `tensor` can be read in 16-byte packs: the start, the distance between rows
 // and `part`, a length in elements that packs must divide.
 inline bool packs_16_bytes(const void* data, i64 rows, i64 stride, i64 part, i64 element_size) {

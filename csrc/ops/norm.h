@@ -9,8 +9,17 @@ namespace vllm::ops {
 // Checks epsilon, which must be a number that keeps the square root's argument positive.
 float require_epsilon(const char* op, double epsilon);
 
-// Launches one of a norm's kernels, [dtype][16-byte packs?].
-void run_norm_on_cuda(cuda::Kernel (&kernels)[kFloatTypes][2], RmsNormParams params,
+// The kernels of a norm for a dtype.
+struct NormKernels {
+  cuda::Kernel elements;  // of any rows
+  cuda::Kernel packs;     // of rows in packs of 16 bytes, and so are these:
+  cuda::Kernel few_rows;  // kFewRowsPacks to a thread
+  cuda::Kernel rows;      // kRowPacks to a thread
+  cuda::Kernel twice{nullptr,
+                     nullptr};  // a pack to a thread, for more than L2 holds; only where it adds
+};
+
+void run_norm_on_cuda(NormKernels (&kernels)[kFloatTypes], RmsNormParams params,
                       const Tensor& input);
 
 }  // namespace vllm::ops

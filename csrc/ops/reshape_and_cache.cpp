@@ -8,8 +8,6 @@ namespace {
 
 constexpr const char* kOp = "reshape_and_cache";
 
-constexpr i64 kThreads = 512;
-
 cuda::Kernel cuda_kernels[2][2] = {
     {{"cache", "reshape_and_cache_16"}, {"cache", "reshape_and_cache_16_vec"}},
     {{"cache", "reshape_and_cache_32"}, {"cache", "reshape_and_cache_32_vec"}},
@@ -22,9 +20,8 @@ void run_cache_write_on_cuda(const ReshapeAndCacheParams& p, const Tensor& key) 
   }
   const i64 size = element_size(key.dtype);
   const bool vectors = packs_cache_write(p, p.head_size, size);
-  const i64 loads = p.kv_heads * (vectors ? p.head_size * size / 16 : p.head_size);
-  run_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0],
-              early_grid(grid_x(p.tokens), 1, block_threads(loads, kThreads)), p, key);
+  run_packs_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0], p, p.tokens,
+                    p.kv_heads * (vectors ? p.head_size * size / 16 : p.head_size), key);
 }
 
 }  // namespace

@@ -10,21 +10,39 @@ namespace {
 constexpr i64 kThreads = 512;  // of a block, at most
 constexpr i64 kWarp = 32;
 
-cuda::Kernel neox_kernels[kFloatTypes][2] = {
-    {{"rotary", "rotary_embedding_neox_f32"}, {"rotary", "rotary_embedding_neox_f32_vec"}},
-    {{"rotary", "rotary_embedding_neox_f16"}, {"rotary", "rotary_embedding_neox_f16_vec"}},
-    {{"rotary", "rotary_embedding_neox_bf16"}, {"rotary", "rotary_embedding_neox_bf16_vec"}},
+// For a dtype.
+struct Kernels {
+  cuda::Kernel elements;                 // of any heads
+  cuda::Kernel packs;                    // of heads in packs of 16 bytes
+  cuda::Kernel whole{nullptr, nullptr};  // of such heads that turn as a whole; NeoX alone
 };
-cuda::Kernel gptj_kernels[kFloatTypes][2] = {
+
+Kernels neox_kernels[kFloatTypes] = {
+    {{"rotary", "rotary_embedding_neox_f32"},
+     {"rotary", "rotary_embedding_neox_f32_vec"},
+     {"rotary", "rotary_embedding_neox_f32_whole"}},
+    {{"rotary", "rotary_embedding_neox_f16"},
+     {"rotary", "rotary_embedding_neox_f16_vec"},
+     {"rotary", "rotary_embedding_neox_f16_whole"}},
+    {{"rotary", "rotary_embedding_neox_bf16"},
+     {"rotary", "rotary_embedding_neox_bf16_vec"},
+     {"rotary", "rotary_embedding_neox_bf16_whole"}},
+};
+Kernels gptj_kernels[kFloatTypes] = {
     {{"rotary", "rotary_embedding_gptj_f32"}, {"rotary", "rotary_embedding_gptj_f32_vec"}},
     {{"rotary", "rotary_embedding_gptj_f16"}, {"rotary", "rotary_embedding_gptj_f16_vec"}},
     {{"rotary", "rotary_embedding_gptj_bf16"}, {"rotary", "rotary_embedding_gptj_bf16_vec"}},
 };
-
-cuda::Kernel and_cache_kernels[kFloatTypes][2] = {
-    {{"rotary", "rotary_and_cache_f32"}, {"rotary", "rotary_and_cache_f32_vec"}},
-    {{"rotary", "rotary_and_cache_f16"}, {"rotary", "rotary_and_cache_f16_vec"}},
-    {{"rotary", "rotary_and_cache_bf16"}, {"rotary", "rotary_and_cache_bf16_vec"}},
+Kernels and_cache_kernels[kFloatTypes] = {
+    {{"rotary", "rotary_and_cache_f32"},
+     {"rotary", "rotary_and_cache_f32_vec"},
+     {"rotary", "rotary_and_cache_f32_whole"}},
+    {{"rotary", "rotary_and_cache_f16"},
+     {"rotary", "rotary_and_cache_f16_vec"},
+     {"rotary", "rotary_and_cache_f16_whole"}},
+    {{"rotary", "rotary_and_cache_bf16"},
+     {"rotary", "rotary_and_cache_bf16_vec"},
+     {"rotary", "rotary_and_cache_bf16_whole"}},
 };
 
 struct Heads {
@@ -93,17 +111,26 @@ void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& 
   const i64 size = element_size(query.dtype);
   const bool vectors = packs_pairs(p, size);
   const i64 pairs = !vectors ? 1 : (p.is_neox != 0 ? 16 : 8) / size;  // that a thread does at once
-  const i64 threads = (writes_cache ? p.head_size : p.rotary_size) / 2 / pairs;  // for a head
-  while ((i64{1} << p.head_bits) < std::min(threads, kWarp)) ++p.head_bits;
-  // Every thread has the same number of heads, if it can be.
+  const i64 wanted =
+      (writes_cache ? p.head_size : p.rotary_size) / 2 / pairs;  // threads for a head
+  while ((i64{1} << p.head_bits) < std::min(wanted, kWarp)) ++p.head_bits;
   const i64 lanes = i64{1} << p.head_bits;
+  const size_t dtype = float_index(query.dtype);
+  const bool all_turns = !writes_cache || p.rotary_size == p.head_size;
+  if (vectors && p.is_neox != 0 && all_turns && p.rotary_size / 2 == lanes * pairs) {
+    cuda::Kernel& kernel = (writes_cache ? and_cache_kernels : neox_kernels)[dtype].whole;
+    run_packs_on_cuda(kernel, p, p.tokens, heads * lanes, query);
+    return;
+  }
+  // Every thread has the same number of heads, if it can be.
   const i64 most = most_threads(p.tokens, writes_cache);
   const i64 turns = (heads * lanes + most - 1) / most;
-  auto& kernels = writes_cache ? and_cache_kernels : p.is_neox != 0 ? neox_kernels : gptj_kernels;
-  run_on_cuda(
-      kernels[float_index(query.dtype)][vectors ? 1 : 0],
-      early_grid(grid_x(p.tokens), 1, block_threads((heads + turns - 1) / turns * lanes, most)), p,
-      query);
+  const i64 threads = (heads + turns - 1) / turns * lanes;
+  Kernels& kernels = (writes_cache     ? and_cache_kernels
+                      : p.is_neox != 0 ? neox_kernels
+                                       : gptj_kernels)[dtype];
+  run_on_cuda(vectors ? kernels.packs : kernels.elements,
+              early_grid(grid_x(p.tokens), 1, block_threads(threads, most)), p, query);
 }
 
 }  // namespace

@@ -6,12 +6,6 @@ namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "silu_and_mul";
-// Threads of a block. Few rows are spread over more of the GPU by small ones; of many, large ones
-// took 1 to 5 % less time.
-constexpr i64 kFewRows = 512;
-constexpr i64 kFewRowsThreads = 128;
-constexpr i64 kThreads = 1024;
-constexpr i64 kMaxGridY = 65535;
 
 cuda::Kernel cuda_kernels[kFloatTypes][2] = {
     {{"activation", "silu_and_mul_f32"}, {"activation", "silu_and_mul_f32_vec"}},
@@ -40,15 +34,8 @@ void run_silu_on_cuda(const SiluAndMulParams& params, const Tensor& input) {
   const bool vectors =
       packs_16_bytes(params.out, params.rows, params.out_stride, params.width, size) &&
       packs_16_bytes(params.input, params.rows, params.input_stride, params.width, size);
-  const i64 loads = vectors ? params.width * size / 16 : params.width;
-  // Blocks that share a row have about as many threads with work as each other.
-  const i64 turns = (loads + kSiluPacks - 1) / kSiluPacks;
-  const i64 most = params.rows < kFewRows ? kFewRowsThreads : kThreads;
-  const i64 parts = std::min((turns + most - 1) / most, kMaxGridY);
-  const unsigned threads = block_threads((turns + parts - 1) / parts, most);
-  run_on_cuda(cuda_kernels[float_index(input.dtype)][vectors ? 1 : 0],
-              early_grid(grid_x(params.rows), static_cast<unsigned>(parts), threads), params,
-              input);
+  run_packs_on_cuda(cuda_kernels[float_index(input.dtype)][vectors ? 1 : 0], params, params.rows,
+                    vectors ? params.width * size / 16 : params.width, input);
 }
 
 }  // namespace

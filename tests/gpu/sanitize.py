@@ -133,9 +133,10 @@ def main() -> int:
     parser.add_argument("tool", choices=["memcheck", "racecheck", "synccheck", "initcheck"])
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--seconds", type=float, default=3600, help="when to stop")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one test in N")
     options, arguments = parser.parse_known_args()
     deadline = time.monotonic() + options.seconds
-    tests = collect(arguments)
+    tests = collect(arguments)[:: options.every]
     shares = deal(tests, options.tool, options.processes)
     with ThreadPoolExecutor(len(shares)) as pool:
         outputs = list(pool.map(lambda share: share.run(options.tool, deadline), shares))
