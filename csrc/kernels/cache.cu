@@ -1,6 +1,7 @@
 // Copies that choose their rows: new keys and values into the slots of a paged cache, and the
-// embeddings of tokens. The bits are copied, so an element is known by its size alone. A thread has
-// one pack of each tensor, blocks along x the parts of a token and along y the tokens.
+// embeddings of tokens. The bits are copied, so an element is known by its size alone. Blocks
+// along x take the parts of a token, along y the tokens; a thread has a pack of key and value, or
+// some of an embedding.
 #include "cache_slots.cuh"
 #include "early_launch.cuh"
 #include "float_types.cuh"
@@ -16,13 +17,14 @@ __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
   const unsigned head = index / packs, i = index % packs * N;
   if (head >= static_cast<unsigned>(p.kv_heads)) return;
   const i64 token = p.first + blockIdx.y;
-  const Bits* key = static_cast<const Bits*>(p.key) + token * p.key_token_stride;
-  const Bits* value = static_cast<const Bits*>(p.value) + token * p.value_token_stride;
+  const Bits* key =
+      static_cast<const Bits*>(p.key) + token * p.key_token_stride + head * p.key_head_stride + i;
+  const Bits* value = static_cast<const Bits*>(p.value) + token * p.value_token_stride +
+                      head * p.value_head_stride + i;
 
-  wait_for_kernels_before();
+  wait_for_kernels_before(key);
   const i64 slot = p.slots[token];
-  const auto k = load<Bits, N>(key + head * p.key_head_stride + i);
-  const auto v = load<Bits, N>(value + head * p.value_head_stride + i);
+  const auto k = load<Bits, N>(key), v = load<Bits, N>(value);
   allow_kernels_after();
   if (slot < 0 || slot >= p.capacity) return;
   const SlotOffsets to = slot_offsets(p, slot);
@@ -33,21 +35,31 @@ __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
 // N: elements of a pack; it divides the width.
 template <typename Bits, int N>
 __device__ void embedding(const EmbeddingParams& p) {
-  const unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) * N;
-  if (i >= static_cast<unsigned>(p.width)) return;
+  constexpr unsigned kHeld = kEmbeddingPacks;
+  const unsigned width = static_cast<unsigned>(p.width), step = blockDim.x * N;
+  const unsigned first = (blockIdx.x * kHeld * blockDim.x + threadIdx.x) * N;
+  if (first >= width) return;
   const i64 token = p.first + blockIdx.y;
-  Bits* to = static_cast<Bits*>(p.out) + token * p.out_stride + i;
+  Bits* to = static_cast<Bits*>(p.out) + token * p.out_stride;
 
-  wait_for_kernels_before();
+  wait_for_kernels_before(p.ids + token);
   const i64 id = p.ids[token];
-  Pack<Bits, N> held;
-  if (id >= 0 && id < p.rows) {
-    held = load<Bits, N>(static_cast<const Bits*>(p.table) + id * p.table_stride + i);
-  } else {
-    memset(&held, 0xff, sizeof held);  // NaN in every dtype
+  const bool in_range = id >= 0 && id < p.rows;
+  const Bits* from = static_cast<const Bits*>(p.table) + (in_range ? id * p.table_stride : 0);
+  Pack<Bits, N> held[kHeld];
+#pragma unroll
+  for (unsigned k = 0; k < kHeld; ++k) {
+    if (in_range && first + k * step < width) {
+      held[k] = load<Bits, N>(from + first + k * step);
+    } else {
+      memset(&held[k], 0xff, sizeof held[k]);  // NaN in every dtype
+    }
   }
   allow_kernels_after();
-  store(to, held);
+#pragma unroll
+  for (unsigned k = 0; k < kHeld; ++k) {
+    if (first + k * step < width) store(to + first + k * step, held[k]);
+  }
 }
 
 }  // namespace vllm

@@ -3,8 +3,9 @@
 // In general a row belongs to a block or, where it is short, to a warp or a part of one: 2^row_bits
 // threads. Each thread keeps its first packs of the row in registers between the two passes (the
 // sum of squares, then the scaling), so most rows are read from memory once. It asks for all of
-// them, and for their weights, before it needs the first. Common rows, in packs and of a width that
-// the threads of a block can hold, have kernels without loops: a loop not taken twice costs 0.2 us.
+// them, and for their weights, before it needs the first. Rows of a pack for each thread of a
+// block, as most models have, have a kernel without loops or bounds: for few rows those take as
+// long as memory.
 #include "cache_hints.cuh"
 #include "early_launch.cuh"
 #include "float_types.cuh"
@@ -54,7 +55,7 @@ __device__ void rms_norm(const RmsNormParams& params) {
   const unsigned rows_here = is_whole_block ? 1 : blockDim.x >> params.row_bits;
   const unsigned first = (threadIdx.x & ((1u << params.row_bits) - 1)) * N, step = lanes * N;
   const T* weight = static_cast<const T*>(params.weight);
-  constexpr unsigned kHeld = kNormPacks;
+  constexpr unsigned kHeld = kAdd ? kAddNormPacks : kNormPacks;
   unsigned parity = 0;
 
   for (i64 start = static_cast<i64>(blockIdx.x) * rows_here; start < params.rows;
@@ -126,124 +127,58 @@ __device__ void rms_norm(const RmsNormParams& params) {
   }
 }
 
-// The sum over a block whose threads each have a value of kPacks packs, blockDim.x packs apart. It
-// is that of 32 packs by a warp, and then of warps: the same, to the bit, whatever kPacks is, so
-// that a row does not depend on how many there are.
-template <int kPacks>
-__device__ float sum_of_packs(const float (&values)[kPacks]) {
-  __shared__ float partial[kPacks * 32];
-  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-#pragma unroll
-  for (unsigned k = 0; k < kPacks; ++k) {
-    const float sum = warp_sum(values[k]);
-    if (lane == 0) partial[k * warps + warp] = sum;
-  }
-  __syncthreads();
-  float sum = 0.0f;
-#pragma unroll
-  for (unsigned k = 0; k < kPacks; ++k) {
-    if (lane + 32 * k < kPacks * warps) sum += partial[lane + 32 * k];
-  }
-  return warp_sum(sum);
-}
-
-// A row that a block holds, kPacks packs of N elements to a thread.
-template <typename T, int N, bool kAdd, int kPacks>
+// A row of blockDim.x packs of N elements. kKeep: L2 is told to keep input and residual until they
+// are overwritten, which pays where there is much more of them than it holds.
+template <typename T, int N, bool kAdd, bool kKeep>
 __device__ void rms_norm_row(const RmsNormParams& params) {
-  const unsigned width = static_cast<unsigned>(params.width);
-  const unsigned first = threadIdx.x * N, step = blockDim.x * N;
-  const i64 row = blockIdx.x;
-  T* out = static_cast<T*>(params.out) + row * params.out_stride;
-  const T* input = static_cast<const T*>(params.input) + row * params.input_stride;
-  T* residual = kAdd ? static_cast<T*>(params.residual) + row * params.residual_stride : nullptr;
-  const T* weight = static_cast<const T*>(params.weight);
-
-  wait_for_kernels_before();
-  Pack<T, N> held[kPacks], old[kPacks], factors[kPacks];
-#pragma unroll
-  for (unsigned k = 0; k < kPacks; ++k) {
-    const unsigned index = first + k * step;
-    if (index < width) {
-      held[k] = load<T, N>(input + index);
-      if constexpr (kAdd) old[k] = load<T, N>(residual + index);
-    }
-  }
-#pragma unroll
-  for (unsigned k = 0; k < kPacks; ++k) {
-    if (first + k * step < width) factors[k] = load<T, N>(weight + first + k * step);
-  }
-  float sums[kPacks] = {};
-#pragma unroll
-  for (unsigned k = 0; k < kPacks; ++k) {
-    const unsigned index = first + k * step;
-    if (index < width) {
-      if constexpr (kAdd) {
-        held[k] = add(held[k], old[k]);
-        store(residual + index, held[k]);
-      }
-      sums[k] = sum_of_squares(held[k]);
-    }
-  }
-  allow_kernels_after();
-  const float scale = scale_of(sum_of_packs(sums), params);
-#pragma unroll
-  for (unsigned k = 0; k < kPacks; ++k) {
-    const unsigned index = first + k * step;
-    if (index < width) store(out + index, scaled(held[k], scale, factors[k]));
-  }
-}
-
-// The same for more than L2 holds, a pack to a thread: the pack is read again for its result, which
-// takes few registers, and L2 is told what to keep until then. Written at once, out and residual
-// take 2 % less time so.
-template <typename T, int N>
-__device__ void add_rms_norm_twice(const RmsNormParams& params) {
-  const unsigned width = static_cast<unsigned>(params.width);
   const unsigned index = threadIdx.x * N;
   const i64 row = blockIdx.x;
   T* out = static_cast<T*>(params.out) + row * params.out_stride + index;
   const T* input = static_cast<const T*>(params.input) + row * params.input_stride + index;
-  T* residual = static_cast<T*>(params.residual) + row * params.residual_stride + index;
+  T* residual =
+      kAdd ? static_cast<T*>(params.residual) + row * params.residual_stride + index : nullptr;
   const T* weight = static_cast<const T*>(params.weight) + index;
+  const auto load_once = [](const T* from) {
+    if constexpr (kKeep) return load_to_keep<T, N>(from);
+    return load<T, N>(from);
+  };
 
-  wait_for_kernels_before();
-  float sum[1] = {};
-  if (index < width) {
-    const auto held = load_to_keep<T, N>(input), old = load_to_keep<T, N>(residual);
-    sum[0] = sum_of_squares(add(held, old));
+  // The kernel before has just written the input; the others may have left L2 since they were used.
+  if (!kKeep && threadIdx.x % kLinePacks == 0) {
+    if (blockIdx.x == 0) prefetch(weight);
+    if (kAdd) prefetch(residual);
+  }
+  wait_for_kernels_before(input);
+  Pack<T, N> held = load_once(input), old{};
+  if constexpr (kAdd) old = load_once(residual);
+  const Pack<T, N> factors = load<T, N>(weight);
+  if constexpr (kAdd) {
+    held = add(held, old);
+    store(residual, held);
   }
   allow_kernels_after();
-  const float scale = scale_of(sum_of_packs(sum), params);
-  if (index < width) {
-    const auto held = load_to_drop<T, N>(input), old = load_to_drop<T, N>(residual);
-    const Pack<T, N> total = add(held, old);
-    store(out, scaled(total, scale, load_to_keep<T, N>(weight)));
-    store(residual, total);
-  }
+  const float scale = scale_of(block_sum(sum_of_squares(held), 0), params);
+  store(out, scaled(held, scale, factors));
 }
 
 }  // namespace vllm
 
-#define VLLM_NORM_KERNEL(name, call) \
-  extern "C" __global__ void __launch_bounds__(1024) name(vllm::RmsNormParams p) { call(p); }
-
-// `kind`: rms_norm, or with what is added. `_vec` takes packs of 16 bytes, and so do those of a
-// row.
-#define VLLM_RMS_NORM(kind, adds, name, T)                                               \
-  VLLM_NORM_KERNEL(kind##_##name, (vllm::rms_norm<T, 1, adds>))                          \
-  VLLM_NORM_KERNEL(kind##_##name##_vec, (vllm::rms_norm<T, vllm::kVector<T>, adds>))     \
-  VLLM_NORM_KERNEL(kind##_##name##_few_rows,                                             \
-                   (vllm::rms_norm_row<T, vllm::kVector<T>, adds, vllm::kFewRowsPacks>)) \
-  VLLM_NORM_KERNEL(kind##_##name##_rows,                                                 \
-                   (vllm::rms_norm_row<T, vllm::kVector<T>, adds, vllm::kRowPacks>))
-
-#define VLLM_NORMS(name, T)                                      \
-  VLLM_RMS_NORM(rms_norm, false, name, T)                        \
-  VLLM_RMS_NORM(fused_add_rms_norm, true, name, T)               \
-  extern "C" __global__ void __launch_bounds__(1024, 2)          \
-      fused_add_rms_norm_##name##_twice(vllm::RmsNormParams p) { \
-    vllm::add_rms_norm_twice<T, vllm::kVector<T>>(p);            \
+#define VLLM_NORM_KERNEL(name, ...)                                                \
+  extern "C" __global__ void __launch_bounds__(1024) name(vllm::RmsNormParams p) { \
+    vllm::__VA_ARGS__(p);                                                          \
   }
+
+// `_vec`: in packs of 16 bytes; so are the rows of `_row`.
+#define VLLM_NORMS(name, T)                                                                \
+  VLLM_NORM_KERNEL(rms_norm_##name, rms_norm<T, 1, false>)                                 \
+  VLLM_NORM_KERNEL(rms_norm_##name##_vec, rms_norm<T, vllm::kVector<T>, false>)            \
+  VLLM_NORM_KERNEL(rms_norm_##name##_row, rms_norm_row<T, vllm::kVector<T>, false, false>) \
+  VLLM_NORM_KERNEL(fused_add_rms_norm_##name, rms_norm<T, 1, true>)                        \
+  VLLM_NORM_KERNEL(fused_add_rms_norm_##name##_vec, rms_norm<T, vllm::kVector<T>, true>)   \
+  VLLM_NORM_KERNEL(fused_add_rms_norm_##name##_row,                                        \
+                   rms_norm_row<T, vllm::kVector<T>, true, false>)                         \
+  VLLM_NORM_KERNEL(fused_add_rms_norm_##name##_row_keep,                                   \
+                   rms_norm_row<T, vllm::kVector<T>, true, true>)
 
 VLLM_NORMS(f32, float)
 VLLM_NORMS(f16, vllm::Half)

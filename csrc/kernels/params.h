@@ -30,11 +30,12 @@ struct RmsNormParams {
 // `row_bits` of a block that has one row: a shift by it makes any thread index 0.
 constexpr int kWholeBlock = 31;
 
-// Packs of a row that a CUDA thread keeps in registers: of any row, and of one that a block holds,
-// where there are few and many of them.
-constexpr int kNormPacks = 2;
-constexpr int kFewRowsPacks = 1;
-constexpr int kRowPacks = 4;
+// Packs of a row that a CUDA thread keeps in registers: 64 bytes in flight, with the residual's.
+constexpr int kNormPacks = 4;
+constexpr int kAddNormPacks = 2;
+
+// Packs of an embedding that a CUDA thread asks for at once.
+constexpr int kEmbeddingPacks = 2;
 
 // out[r, i] = silu(input[r, i]) * input[r, width + i], where silu(x) = x / (1 + exp(-x)).
 struct SiluAndMulParams {
@@ -100,7 +101,6 @@ struct RotaryEmbeddingParams {
   float epsilon;
   int is_neox;
   int head_bits;  // CUDA: 2^head_bits threads share a head, at most a warp
-  i64 first;      // CUDA: the token that a launch begins with
   ReshapeAndCacheParams write;
 };
 

@@ -1,8 +1,8 @@
 // Rotary position embedding: 2^head_bits threads for each head of query and key. With a cache that
 // keys and values go to, and optionally the norm of each head before, or in place.
 //
-// In general a block has a token. Common heads, that turn as a whole and that so many threads hold,
-// have kernels without loops, with blocks along x for some heads and along y for the tokens.
+// A block has a token. Where it has threads for all heads, and they hold what turns of them, which
+// is all that is touched, there are kernels without loops.
 //
 // A token whose position is out of range gets NaN where it would be rotated, and nothing is read
 // for it; one whose slot is out of range is not written to the cache.
@@ -115,9 +115,12 @@ struct Token {
   bool has_slot = false;
   SlotOffsets slot{};
 
-  __device__ Token(const RotaryEmbeddingParams& params, i64 t) : p(params), token(t) {
+  __device__ Token(const RotaryEmbeddingParams& params, i64 t) : p(params), token(t) {}
+
+  // Reads where in the cache the token goes. Until then no head of key or value goes there.
+  __device__ void find_slot() {
     if constexpr (!kWrites) return;
-    const i64 number = p.write.slots[t];
+    const i64 number = p.write.slots[token];
     has_slot = number >= 0 && number < p.write.capacity;
     if (has_slot) slot = slot_offsets(p.write, number);
   }
@@ -168,7 +171,8 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
     unsigned index = threadIdx.x >> p.head_bits;
     if (index >= heads) continue;
     const i64 position = p.positions[t];
-    const Token<T, kWrites> token(p, t);
+    Token<T, kWrites> token(p, t);
+    token.find_slot();
     Head<T> head = token.head(index);
 
     // The first head is asked for before anything waits for the position.
@@ -245,20 +249,21 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
   }
 }
 
-// Heads whose every pair, N of them to a thread, is turned.
+// Heads of N << head_bits pairs, which all turn.
 template <typename T, int N, bool kWrites>
 __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   const unsigned half = static_cast<unsigned>(p.rotary_size / 2);
   const unsigned heads = static_cast<unsigned>(p.query_heads + (kWrites ? 2 : 1) * p.key_heads);
-  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
-  const unsigned index = thread >> p.head_bits;
-  const unsigned pair = (thread & ((1u << p.head_bits) - 1)) * N;
+  const unsigned index = threadIdx.x >> p.head_bits;
+  const unsigned pair = (threadIdx.x & ((1u << p.head_bits) - 1)) * N;
   if (index >= heads) return;
-  const i64 t = p.first + blockIdx.y;
+  const i64 t = blockIdx.x;
 
-  wait_for_kernels_before();
+  Token<T, kWrites> token(p, t);
+
+  wait_for_kernels_before(token.head(index).from);
   const i64 position = p.positions[t];
-  const Token<T, kWrites> token(p, t);
+  token.find_slot();
   const Head<T> head = token.head(index);
   Pairs<T, N, true> held;
   held.read(head.from, pair, half);
@@ -287,7 +292,7 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
 }  // namespace vllm
 
 #define VLLM_ROTATE_WHOLE_HEADS(name, T, kWrites)                                         \
-  extern "C" __global__ void __launch_bounds__(128) name(vllm::RotaryEmbeddingParams p) { \
+  extern "C" __global__ void __launch_bounds__(512) name(vllm::RotaryEmbeddingParams p) { \
     vllm::rotate_whole_heads<T, vllm::kVector<T>, kWrites>(p);                            \
   }
 

@@ -28,7 +28,7 @@ void run_embedding_on_cuda(const EmbeddingParams& p, const Tensor& table) {
   const bool vectors = packs_16_bytes(p.out, p.tokens, p.out_stride, p.width, size) &&
                        packs_16_bytes(p.table, p.rows, p.table_stride, p.width, size);
   run_packs_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0], p, p.tokens,
-                    vectors ? p.width * size / 16 : p.width, table);
+                    vectors ? p.width * size / 16 : p.width, kEmbeddingPacks, table);
 }
 
 }  // namespace

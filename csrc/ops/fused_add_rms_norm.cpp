@@ -9,19 +9,16 @@ constexpr const char* kOp = "fused_add_rms_norm";
 NormKernels cuda_kernels[kFloatTypes] = {
     {{"layernorm", "fused_add_rms_norm_f32"},
      {"layernorm", "fused_add_rms_norm_f32_vec"},
-     {"layernorm", "fused_add_rms_norm_f32_few_rows"},
-     {"layernorm", "fused_add_rms_norm_f32_rows"},
-     {"layernorm", "fused_add_rms_norm_f32_twice"}},
+     {"layernorm", "fused_add_rms_norm_f32_row"},
+     {"layernorm", "fused_add_rms_norm_f32_row_keep"}},
     {{"layernorm", "fused_add_rms_norm_f16"},
      {"layernorm", "fused_add_rms_norm_f16_vec"},
-     {"layernorm", "fused_add_rms_norm_f16_few_rows"},
-     {"layernorm", "fused_add_rms_norm_f16_rows"},
-     {"layernorm", "fused_add_rms_norm_f16_twice"}},
+     {"layernorm", "fused_add_rms_norm_f16_row"},
+     {"layernorm", "fused_add_rms_norm_f16_row_keep"}},
     {{"layernorm", "fused_add_rms_norm_bf16"},
      {"layernorm", "fused_add_rms_norm_bf16_vec"},
-     {"layernorm", "fused_add_rms_norm_bf16_few_rows"},
-     {"layernorm", "fused_add_rms_norm_bf16_rows"},
-     {"layernorm", "fused_add_rms_norm_bf16_twice"}},
+     {"layernorm", "fused_add_rms_norm_bf16_row"},
+     {"layernorm", "fused_add_rms_norm_bf16_row_keep"}},
 };
 
 }  // namespace

@@ -44,19 +44,21 @@ inline unsigned block_threads(i64 work, i64 limit) {
   return static_cast<unsigned>(std::min((work + 31) / 32 * 32, limit));
 }
 
-// For kernels that have a thread for each of the `packs` of a row: small blocks, along x the parts
-// of a row, so that neighbours run at about the same time, and along y the rows. More rows than a
-// grid may have take several launches.
+// For kernels without loops that have a thread for `held` of the `packs` of a row: along x the
+// parts of a row, so that neighbours run at about the same time, and along y the rows. More rows
+// than a grid may have take several launches.
 template <typename Params>
-void run_packs_on_cuda(cuda::Kernel& kernel, Params params, i64 rows, i64 packs,
+void run_packs_on_cuda(cuda::Kernel& kernel, Params params, i64 rows, i64 packs, i64 held,
                        const Tensor& tensor) {
-  constexpr i64 kThreads = 128, kMostRows = 65535;
-  const i64 parts = (packs + kThreads - 1) / kThreads;
-  const unsigned threads = block_threads((packs + parts - 1) / parts, kThreads);
+  constexpr i64 kPacksInBlock = 256, kMostRows = 65535;
+  const i64 parts = (packs + kPacksInBlock - 1) / kPacksInBlock;
+  const i64 threads = ((packs + parts - 1) / parts + held - 1) / held;
   for (params.first = 0; params.first < rows; params.first += kMostRows) {
     const auto rows_here = static_cast<unsigned>(std::min(rows - params.first, kMostRows));
-    run_on_cuda(kernel, early_grid(static_cast<unsigned>(parts), rows_here, threads), params,
-                tensor);
+    run_on_cuda(
+        kernel,
+        early_grid(static_cast<unsigned>(parts), rows_here, block_threads(threads, kPacksInBlock)),
+        params, tensor);
   }
 }
 

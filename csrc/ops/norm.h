@@ -11,12 +11,10 @@ float require_epsilon(const char* op, double epsilon);
 
 // The kernels of a norm for a dtype.
 struct NormKernels {
-  cuda::Kernel elements;  // of any rows
-  cuda::Kernel packs;     // of rows in packs of 16 bytes, and so are these:
-  cuda::Kernel few_rows;  // kFewRowsPacks to a thread
-  cuda::Kernel rows;      // kRowPacks to a thread
-  cuda::Kernel twice{nullptr,
-                     nullptr};  // a pack to a thread, for more than L2 holds; only where it adds
+  cuda::Kernel elements;                    // of any rows
+  cuda::Kernel packs;                       // of rows in packs of 16 bytes
+  cuda::Kernel row;                         // of rows of a pack for each thread of a block
+  cuda::Kernel row_keep{nullptr, nullptr};  // of more of them than L2 holds; only where it adds
 };
 
 void run_norm_on_cuda(NormKernels (&kernels)[kFloatTypes], RmsNormParams params,

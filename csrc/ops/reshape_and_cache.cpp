@@ -21,7 +21,7 @@ void run_cache_write_on_cuda(const ReshapeAndCacheParams& p, const Tensor& key) 
   const i64 size = element_size(key.dtype);
   const bool vectors = packs_cache_write(p, p.head_size, size);
   run_packs_on_cuda(cuda_kernels[size == 2 ? 0 : 1][vectors ? 1 : 0], p, p.tokens,
-                    p.kv_heads * (vectors ? p.head_size * size / 16 : p.head_size), key);
+                    p.kv_heads * (vectors ? p.head_size * size / 16 : p.head_size), 1, key);
 }
 
 }  // namespace

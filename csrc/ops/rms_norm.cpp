@@ -9,16 +9,13 @@ constexpr const char* kOp = "rms_norm";
 NormKernels cuda_kernels[kFloatTypes] = {
     {{"layernorm", "rms_norm_f32"},
      {"layernorm", "rms_norm_f32_vec"},
-     {"layernorm", "rms_norm_f32_few_rows"},
-     {"layernorm", "rms_norm_f32_rows"}},
+     {"layernorm", "rms_norm_f32_row"}},
     {{"layernorm", "rms_norm_f16"},
      {"layernorm", "rms_norm_f16_vec"},
-     {"layernorm", "rms_norm_f16_few_rows"},
-     {"layernorm", "rms_norm_f16_rows"}},
+     {"layernorm", "rms_norm_f16_row"}},
     {{"layernorm", "rms_norm_bf16"},
      {"layernorm", "rms_norm_bf16_vec"},
-     {"layernorm", "rms_norm_bf16_few_rows"},
-     {"layernorm", "rms_norm_bf16_rows"}},
+     {"layernorm", "rms_norm_bf16_row"}},
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ constexpr i64 kWarp = 32;
 struct Kernels {
   cuda::Kernel elements;                 // of any heads
   cuda::Kernel packs;                    // of heads in packs of 16 bytes
-  cuda::Kernel whole{nullptr, nullptr};  // of such heads that turn as a whole; NeoX alone
+  cuda::Kernel whole{nullptr, nullptr};  // of such heads that turn as a whole, few tokens; NeoX
 };
 
 Kernels neox_kernels[kFloatTypes] = {
@@ -94,10 +94,13 @@ bool packs_pairs(const RotaryEmbeddingParams& p, i64 size) {
          (p.write.slots == nullptr || packs_cache_write(p.write, p.head_size, size));
 }
 
-// Threads of the block that does a token. With few tokens each head gets its own; with many, a
-// multiprocessor runs more of smaller blocks, which have more registers than threads.
+// With few tokens each head gets threads of its own; with many, a multiprocessor runs more of
+// smaller blocks, which have more registers than threads.
+bool are_few(i64 tokens, bool writes_cache) { return tokens < (writes_cache ? 512 : 2048); }
+
+// Threads of the block that does a token.
 i64 most_threads(i64 tokens, bool writes_cache) {
-  if (tokens < (writes_cache ? 512 : 2048)) return kThreads;
+  if (are_few(tokens, writes_cache)) return kThreads;
   return writes_cache && tokens >= 4096 ? 64 : 128;
 }
 
@@ -115,22 +118,21 @@ void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& 
       (writes_cache ? p.head_size : p.rotary_size) / 2 / pairs;  // threads for a head
   while ((i64{1} << p.head_bits) < std::min(wanted, kWarp)) ++p.head_bits;
   const i64 lanes = i64{1} << p.head_bits;
-  const size_t dtype = float_index(query.dtype);
-  const bool all_turns = !writes_cache || p.rotary_size == p.head_size;
-  if (vectors && p.is_neox != 0 && all_turns && p.rotary_size / 2 == lanes * pairs) {
-    cuda::Kernel& kernel = (writes_cache ? and_cache_kernels : neox_kernels)[dtype].whole;
-    run_packs_on_cuda(kernel, p, p.tokens, heads * lanes, query);
-    return;
-  }
   // Every thread has the same number of heads, if it can be.
   const i64 most = most_threads(p.tokens, writes_cache);
   const i64 turns = (heads * lanes + most - 1) / most;
   const i64 threads = (heads + turns - 1) / turns * lanes;
+  const cuda::Grid grid = early_grid(grid_x(p.tokens), 1, block_threads(threads, most));
+
   Kernels& kernels = (writes_cache     ? and_cache_kernels
                       : p.is_neox != 0 ? neox_kernels
-                                       : gptj_kernels)[dtype];
-  run_on_cuda(vectors ? kernels.packs : kernels.elements,
-              early_grid(grid_x(p.tokens), 1, block_threads(threads, most)), p, query);
+                                       : gptj_kernels)[float_index(query.dtype)];
+  const bool all_turns = !writes_cache || p.rotary_size == p.head_size;
+  const bool is_whole = vectors && p.is_neox != 0 && all_turns &&
+                        p.rotary_size / 2 == lanes * pairs && turns == 1 &&
+                        are_few(p.tokens, writes_cache);
+  cuda::Kernel& kernel = is_whole ? kernels.whole : vectors ? kernels.packs : kernels.elements;
+  run_on_cuda(kernel, grid, p, query);
 }
 
 }  // namespace

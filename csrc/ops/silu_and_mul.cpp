@@ -35,7 +35,7 @@ void run_silu_on_cuda(const SiluAndMulParams& params, const Tensor& input) {
       packs_16_bytes(params.out, params.rows, params.out_stride, params.width, size) &&
       packs_16_bytes(params.input, params.rows, params.input_stride, params.width, size);
   run_packs_on_cuda(cuda_kernels[float_index(input.dtype)][vectors ? 1 : 0], params, params.rows,
-                    vectors ? params.width * size / 16 : params.width, input);
+                    vectors ? params.width * size / 16 : params.width, 1, input);
 }
 
 }  // namespace
