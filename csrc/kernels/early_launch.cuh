@@ -13,7 +13,7 @@ __device__ inline void wait_for_kernels_before() {
 }
 
 // The same, once `first_read`, which is not null, is known: compilers put off what is computed
-// before a wait, and that is the time for it. It is worth up to 0.1 us.
+// before a wait, and that is the time for it.
 __device__ inline void wait_for_kernels_before(const void* first_read) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(

@@ -260,13 +260,16 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   const i64 t = blockIdx.x;
 
   Token<T, kWrites> token(p, t);
+  Head<T> head = token.head(index);
+  if (blockIdx.x == 0 && head.weight != nullptr) prefetch(head.weight + 2 * pair);
 
-  wait_for_kernels_before(token.head(index).from);
+  wait_for_kernels_before(head.from);
   const i64 position = p.positions[t];
   token.find_slot();
-  const Head<T> head = token.head(index);
-  Pairs<T, N, true> held;
+  head = token.head(index);
+  Pairs<T, N, true> held, weight;
   held.read(head.from, pair, half);
+  if (head.weight != nullptr) weight.read(head.weight, pair, half);
   Angles<T, N> angles;
   if (head.turns) {
     const bool is_in_range = position >= 0 && position < p.max_position;
@@ -278,8 +281,6 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   if (head.weight != nullptr) {
     const float sum = group_sum(held.sum_of_squares(), p.head_bits);
     const float scale = rsqrtf(__fdividef(sum, static_cast<float>(2 * half)) + p.epsilon);
-    Pairs<T, N, true> weight;
-    weight.read(head.weight, pair, half);
     held.turn(
         angles, [&](int i) { return scale * weight.first(i); },
         [&](int i) { return scale * weight.second(i); });

@@ -194,6 +194,87 @@ def test_more_elements_than_32_bits_count():
     assert bool((values[-1, ::2] == -3).all())
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", [512, 1024, 4096])
+def test_sums_of_more_than_the_cache_holds(dtype, width):
+    """They have a kernel of their own, with the same results to the bit."""
+    rows = 2**26 // width  # of each 128 MiB, or 256 in float32
+    generator = torch.Generator("cuda").manual_seed(0)
+    given = torch.randn(2, rows, width, device="cuda", generator=generator).to(dtype)
+    weight = torch.randn(width, device="cuda", generator=generator).to(dtype)
+    at_once, in_parts = given.clone(), given.clone()
+    ops.fused_add_rms_norm(*at_once, weight, 1e-6)
+    for part in in_parts.split(rows // 7, 1):
+        ops.fused_add_rms_norm(*part, weight, 1e-6)
+    assert torch.equal(at_once, in_parts)
+    added = (given[0, -9:].double() + given[1, -9:].double()).to(dtype)
+    assert torch.equal(at_once[1, -9:], added)
+    close(at_once[0, -9:], norm(added.double(), weight.double()), dtype)
+
+
+def test_more_rows_than_a_launch_takes():
+    """65535, where blocks along x have the parts of a row."""
+    rows = 2 * 65535 + 7
+    ids = torch.arange(rows, device="cuda").flip(0)
+    table = torch.randn(rows, 24, device="cuda")
+    out = torch.full_like(table, float("nan"))
+    ops.embedding(out, ids, table)
+    assert torch.equal(out, table.flip(0))
+
+    halves = table.view(rows, 2, 1, 12).unbind(1)
+    caches = [torch.full((rows, 1, 1, 12), float("nan"), device="cuda") for _ in "kv"]
+    ops.reshape_and_cache(*halves, *caches, ids)
+    for half, cache in zip(halves, caches):
+        assert torch.equal(cache[:, 0], half.flip(0))
+
+    activated = torch.full((rows, 12), float("nan"), device="cuda")
+    ops.silu_and_mul(activated, table)
+    gate, up = table.double().split(12, -1)
+    close(activated, gate * gate.sigmoid() * up, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("normed", [False, True], ids=["plain", "normed"])
+def test_many_tokens_are_turned_as_few_are(dtype, normed):
+    """By other kernels, from 512 tokens on with a cache and from 2048 without."""
+    tokens, heads, kv_heads, size = 2100, 4, 2, 128
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, device="cuda", generator=generator).to(dtype)
+
+    query, key = normal(tokens, heads, size), normal(tokens, kv_heads, size)
+    value, angles = normal(tokens, kv_heads, size), normal(50, size)
+    weights = (normal(size), normal(size)) if normed else (None, None)
+    positions = torch.arange(tokens, device="cuda") % 50
+
+    def run(parts: int):
+        turned, keys = query.clone(), key.clone()
+        caches = [torch.full((tokens, 1, kv_heads, size), CANARY, device="cuda") for _ in "kv"]
+        caches = [cache.to(dtype) for cache in caches]
+        slots = torch.arange(tokens, device="cuda").flip(0)
+        for part in torch.arange(tokens, device="cuda").chunk(parts):
+            here = slice(int(part[0]), int(part[-1]) + 1)
+            ops.rotary_and_cache(
+                positions[here],
+                turned[here],
+                keys[here],
+                value[here],
+                angles,
+                *caches,
+                slots[here],
+                *weights,
+            )
+        again = query.clone()
+        for here in torch.arange(tokens, device="cuda").chunk(parts):
+            part = again[int(here[0]) : int(here[-1]) + 1]
+            ops.rotary_embedding(positions[here], part, None, size, angles)
+        return (turned, again, *caches)
+
+    for at_once, in_parts in zip(run(1), run(9)):
+        torch.testing.assert_close(at_once, in_parts, rtol=0, atol=TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize(
     ("move", "words"),
     [
