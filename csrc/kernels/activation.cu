@@ -24,7 +24,7 @@ __device__ void silu_and_mul(const SiluAndMulParams& p) {
   const T* gate = static_cast<const T*>(p.input) + row * p.input_stride + i;
   T* out = static_cast<T*>(p.out) + row * p.out_stride + i;
 
-  wait_for_kernels_before(gate);
+  wait_for_kernels_before();
   const Pack<T, N> x = load<T, N>(gate), y = load<T, N>(gate + width);
   allow_kernels_after();
   float values[N];

@@ -22,7 +22,7 @@ __device__ void reshape_and_cache(const ReshapeAndCacheParams& p) {
   const Bits* value = static_cast<const Bits*>(p.value) + token * p.value_token_stride +
                       head * p.value_head_stride + i;
 
-  wait_for_kernels_before(key);
+  wait_for_kernels_before();
   const i64 slot = p.slots[token];
   const auto k = load<Bits, N>(key), v = load<Bits, N>(value);
   allow_kernels_after();
@@ -42,7 +42,7 @@ __device__ void embedding(const EmbeddingParams& p) {
   const i64 token = p.first + blockIdx.y;
   Bits* to = static_cast<Bits*>(p.out) + token * p.out_stride;
 
-  wait_for_kernels_before(p.ids + token);
+  wait_for_kernels_before();
   const i64 id = p.ids[token];
   const bool in_range = id >= 0 && id < p.rows;
   const Bits* from = static_cast<const Bits*>(p.table) + (in_range ? id * p.table_stride : 0);

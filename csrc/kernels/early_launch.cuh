@@ -12,17 +12,6 @@ __device__ inline void wait_for_kernels_before() {
 #endif
 }
 
-// The same, once `first_read`, which is not null, is known: compilers put off what is computed
-// before a wait, and that is the time for it.
-__device__ inline void wait_for_kernels_before(const void* first_read) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{\n\t.reg .pred known;\n\tsetp.ne.u64 known, %0, 0;\n\t@known griddepcontrol.wait;\n\t}" ::
-          "l"(first_read)
-      : "memory");
-#endif
-}
-
 constexpr unsigned kLinePacks = 8;  // packs of 16 bytes in a line of L2
 
 // Asks L2 for a line of 128 bytes; that may be done at any time, for L2 sees later writes too.

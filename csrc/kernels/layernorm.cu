@@ -148,7 +148,7 @@ __device__ void rms_norm_row(const RmsNormParams& params) {
     if (blockIdx.x == 0) prefetch(weight);
     if (kAdd) prefetch(residual);
   }
-  wait_for_kernels_before(input);
+  wait_for_kernels_before();
   Pack<T, N> held = load_once(input), old{};
   if constexpr (kAdd) old = load_once(residual);
   const Pack<T, N> factors = load<T, N>(weight);

@@ -263,7 +263,7 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   Head<T> head = token.head(index);
   if (blockIdx.x == 0 && head.weight != nullptr) prefetch(head.weight + 2 * pair);
 
-  wait_for_kernels_before(head.from);
+  wait_for_kernels_before();
   const i64 position = p.positions[t];
   token.find_slot();
   head = token.head(index);
