@@ -4,8 +4,7 @@
 // threads. Each thread keeps its first packs of the row in registers between the two passes (the
 // sum of squares, then the scaling), so most rows are read from memory once. It asks for all of
 // them, and for their weights, before it needs the first. Rows of a pack for each thread of a
-// block, as most models have, have a kernel without loops or bounds: for few rows those take as
-// long as memory.
+// block, as most models have, have a kernel without loops or bounds (docs/decisions/0003).
 #include "cache_hints.cuh"
 #include "early_launch.cuh"
 #include "float_types.cuh"
