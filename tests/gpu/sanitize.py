@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 ROOT = Path(__file__).parents[2]
+PYTEST = [sys.executable, "-m", "pytest", "-o", "addopts="]  # as quiet as it says here
 FOUND = 99  # the exit status that stands for findings
 OWN_ALLOCATIONS = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 OF_GLOBAL_MEMORY = ("memcheck", "initcheck")
@@ -67,16 +68,7 @@ class Share(NamedTuple):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as listing:
             listing.write("\n".join(self.tests))
             listing.flush()
-            command += [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-v",
-                "-o",
-                "addopts=",
-                "-p",
-                "no:cacheprovider",
-            ]
+            command += [*PYTEST, "-v", "-p", "no:cacheprovider"]
             process = subprocess.Popen(
                 [*command, f"@{listing.name}"],
                 cwd=ROOT,
@@ -97,18 +89,7 @@ class Share(NamedTuple):
 
 def collect(arguments: List[str]) -> List[str]:
     chosen = arguments or ["tests/gpu", "tests/ops", "-k", LEFT_OUT]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-o",
-        "addopts=",
-        "--collect-only",
-        "-m",
-        "gpu",
-        *chosen,
-    ]
+    command = [*PYTEST, "-q", "--collect-only", "-m", "gpu", *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     tests = [line for line in done.stdout.splitlines() if "::" in line]
     if not tests:
