@@ -41,10 +41,6 @@ __device__ Pack<T, N> scaled(const Pack<T, N>& pack, float scale, const Pack<T, 
   return result;
 }
 
-__device__ inline float scale_of(float sum, const RmsNormParams& params) {
-  return rsqrtf(__fdividef(sum, static_cast<float>(params.width)) + params.epsilon);
-}
-
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N, bool kAdd>
 __device__ void rms_norm(const RmsNormParams& params) {
@@ -111,7 +107,7 @@ __device__ void rms_norm(const RmsNormParams& params) {
     if (start + static_cast<i64>(gridDim.x) * rows_here >= params.rows) allow_kernels_after();
     sum = is_whole_block ? block_sum(sum, parity) : group_sum(sum, params.row_bits);
     parity ^= 1;
-    const float scale = scale_of(sum, params);
+    const float scale = norm_scale(sum, static_cast<float>(params.width), params.epsilon);
 #pragma unroll
     for (unsigned k = 0; k < kHeld; ++k) {
       const unsigned index = first + k * step;
@@ -156,7 +152,8 @@ __device__ void rms_norm_row(const RmsNormParams& params) {
     store(residual, held);
   }
   allow_kernels_after();
-  const float scale = scale_of(block_sum(sum_of_squares(held), 0), params);
+  const float sum = block_sum(sum_of_squares(held), 0);
+  const float scale = norm_scale(sum, static_cast<float>(params.width), params.epsilon);
   store(out, scaled(held, scale, factors));
 }
 

@@ -1,4 +1,4 @@
-// Sums over threads.
+// Sums over threads, and what a norm makes of one.
 #pragma once
 
 namespace vllm {
@@ -42,6 +42,11 @@ __device__ inline float block_sum(float value, unsigned parity) {
   if (lane == 0) partial[parity][warp] = value;
   __syncthreads();
   return warp_sum(lane < blockDim.x / 32 ? partial[parity][lane] : 0.0f);
+}
+
+// What the root mean square makes of `count` values whose squares add up to `sum`.
+__device__ inline float norm_scale(float sum, float count, float epsilon) {
+  return rsqrtf(__fdividef(sum, count) + epsilon);
 }
 
 }  // namespace vllm

@@ -29,10 +29,10 @@ void run_on_cuda(cuda::Kernel& kernel, const cuda::Grid& grid, const Params& par
   kernel.launch(tensor.device_index, stream, grid, params);
 }
 
+constexpr i64 kMostBlocks = 2147483647;  // along x
+
 // The x dimension of a grid that takes `items`, looping where there are more than a grid may have.
-inline unsigned grid_x(i64 items) {
-  return static_cast<unsigned>(std::min<i64>(items, 2147483647));
-}
+inline unsigned grid_x(i64 items) { return static_cast<unsigned>(std::min(items, kMostBlocks)); }
 
 // A grid of a kernel that waits by itself for the kernels before it.
 inline cuda::Grid early_grid(unsigned x, unsigned y, unsigned threads, unsigned shared = 0) {

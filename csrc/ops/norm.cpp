@@ -18,7 +18,6 @@ namespace {
 
 constexpr i64 kThreads = 1024;         // of a block, at most
 constexpr i64 kShortRowThreads = 128;  // of a block that has several rows
-constexpr i64 kMostBlocks = 2147483647;
 // A large GPU runs so many at once. If each has a pack, and nothing is added, more take longer than
 // fewer with several packs.
 constexpr i64 kThreadsAtOnce = 132 * 2048;
@@ -26,10 +25,11 @@ constexpr i64 kManyBytes = i64{256} << 20;  // read and written, several times w
 
 // The kernel for rows that have a pack for each thread of a block, or null where that is not the
 // best.
-cuda::Kernel* choose_row_kernel(NormKernels& kernels, const RmsNormParams& p, i64 packs,
-                                i64 bytes) {
+cuda::Kernel* choose_row_kernel(NormKernels& kernels, const RmsNormParams& p, i64 packs) {
   if (packs % 32 != 0 || packs < 64 || packs > kThreads || p.rows > kMostBlocks) return nullptr;
-  if (p.residual != nullptr) return bytes < kManyBytes ? &kernels.row : &kernels.row_keep;
+  if (p.residual != nullptr) {
+    return 4 * p.rows * packs * 16 < kManyBytes ? &kernels.row : &kernels.row_keep;
+  }
   return p.rows * packs <= kThreadsAtOnce ? &kernels.row : nullptr;
 }
 
@@ -58,8 +58,7 @@ void run_norm_on_cuda(NormKernels (&of_dtypes)[kFloatTypes], RmsNormParams param
       packs_16(params.out, params.out_stride) && packs_16(params.input, params.input_stride) &&
       packs_16(params.residual, params.residual_stride) && packs_16(params.weight, 0);
   const i64 packs = vectors ? params.width * size / 16 : params.width;
-  const i64 bytes = (params.residual != nullptr ? 4 : 2) * params.rows * params.width * size;
-  if (cuda::Kernel* row = vectors ? choose_row_kernel(kernels, params, packs, bytes) : nullptr) {
+  if (cuda::Kernel* row = vectors ? choose_row_kernel(kernels, params, packs) : nullptr) {
     const cuda::Grid grid = early_grid(grid_x(params.rows), 1, static_cast<unsigned>(packs));
     run_on_cuda(*row, grid, params, input);
   } else {

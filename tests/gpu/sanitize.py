@@ -51,26 +51,29 @@ def kernel_names() -> List[str]:
     return sorted(name for name in names if not any(n in name for n in names - {name}))
 
 
+def sanitizer_command(tool: str) -> List[str]:
+    program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    command = [program, f"--tool={tool}", f"--error-exitcode={FOUND}", "--print-limit=20"]
+    command += ["--kernel-name=" + ",".join(f"kns={name}" for name in kernel_names())]
+    if tool == "memcheck":
+        # An overrun is not to reach another allocation; some tests make calls that fail.
+        command += ["--padding=4096", "--report-api-errors=no"]
+    return command
+
+
 class Share(NamedTuple):
     """The tests of one process."""
 
     tests: List[str]
     environment: Dict[str, str]
 
-    def run(self, tool: str, deadline: float) -> str:
+    def run(self, sanitizer: List[str], deadline: float) -> str:
         """pytest's output and the tool's, with the exit status or 'timeout' in the last line."""
-        program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-        command = [program, f"--tool={tool}", f"--error-exitcode={FOUND}", "--print-limit=20"]
-        command += ["--kernel-name=" + ",".join(f"kns={name}" for name in kernel_names())]
-        if tool == "memcheck":
-            # An overrun is not to reach another allocation; some tests make calls that fail.
-            command += ["--padding=4096", "--report-api-errors=no"]
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as listing:
             listing.write("\n".join(self.tests))
             listing.flush()
-            command += [*PYTEST, "-v", "-p", "no:cacheprovider"]
             process = subprocess.Popen(
-                [*command, f"@{listing.name}"],
+                [*sanitizer, *PYTEST, "-v", "-p", "no:cacheprovider", f"@{listing.name}"],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
                 stdout=subprocess.PIPE,
@@ -100,7 +103,7 @@ def collect(arguments: List[str]) -> List[str]:
 def deal(tests: List[str], tool: str, processes: int) -> List[Share]:
     """Neighbours, which take about as long as each other, to different processes."""
     capturing = [test for test in tests if CAPTURES.search(test)]
-    others = [test for test in tests if test not in set(capturing)]
+    others = [test for test in tests if not CAPTURES.search(test)]
     own = OWN_ALLOCATIONS if tool in OF_GLOBAL_MEMORY else {}
     shares = [Share(capturing, {})] if capturing else []
     count = max(1, processes - len(shares))
@@ -120,8 +123,9 @@ def main() -> int:
     deadline = time.monotonic() + options.seconds
     tests = collect(arguments)[:: options.every]
     shares = deal(tests, options.tool, options.processes)
+    sanitizer = sanitizer_command(options.tool)
     with ThreadPoolExecutor(len(shares)) as pool:
-        outputs = list(pool.map(lambda share: share.run(options.tool, deadline), shares))
+        outputs = list(pool.map(lambda share: share.run(sanitizer, deadline), shares))
     late = [text for text in outputs if text.endswith("timeout")]
     bad = [text for text in outputs if not text.endswith(("status 0", "timeout"))]
     findings = [line for text in outputs for line in text.splitlines() if FINDING.match(line)]

@@ -249,26 +249,15 @@ def test_many_tokens_are_turned_as_few_are(dtype, normed):
     positions = torch.arange(tokens, device="cuda") % 50
 
     def run(parts: int):
-        turned, keys = query.clone(), key.clone()
-        caches = [torch.full((tokens, 1, kv_heads, size), CANARY, device="cuda") for _ in "kv"]
-        caches = [cache.to(dtype) for cache in caches]
+        turned, again = query.clone(), query.clone()
+        shape = (tokens, 1, kv_heads, size)
+        caches = [torch.full(shape, CANARY, dtype=dtype, device="cuda") for _ in "kv"]
         slots = torch.arange(tokens, device="cuda").flip(0)
-        for part in torch.arange(tokens, device="cuda").chunk(parts):
+        for part in torch.arange(tokens).chunk(parts):
             here = slice(int(part[0]), int(part[-1]) + 1)
-            ops.rotary_and_cache(
-                positions[here],
-                turned[here],
-                keys[here],
-                value[here],
-                angles,
-                *caches,
-                slots[here],
-                *weights,
-            )
-        again = query.clone()
-        for here in torch.arange(tokens, device="cuda").chunk(parts):
-            part = again[int(here[0]) : int(here[-1]) + 1]
-            ops.rotary_embedding(positions[here], part, None, size, angles)
+            of_part = (each[here] for each in (positions, turned, key, value))
+            ops.rotary_and_cache(*of_part, angles, *caches, slots[here], *weights)
+            ops.rotary_embedding(positions[here], again[here], None, size, angles)
         return (turned, again, *caches)
 
     for at_once, in_parts in zip(run(1), run(9)):
