@@ -1,0 +1,242 @@
+"""The text of each marked part, as a function of the records."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.figures.tables import link, load, significant, table
+
+_PEERS = ("ours", "read")  # columns of an attention row that are no peer
+
+
+def attention() -> str:
+    """Decode attention: every row beside its best peer."""
+    record = load("cuda_attention.h200")
+    bandwidth = record["ceilings"]["read_tb_s"]
+    rows, ratios = [], []
+    for row in record["rows"]:
+        name, ratio = _best_attention_peer(row)
+        ratios.append(ratio)
+        heads, case = row["case"].split("  ")
+        times = row["us"]
+        share = row["cache_bytes"] / (times["ours"] * 1e6) / bandwidth
+        peer = name.replace("flashinfer ", "").replace(" tensor", ", tensor")
+        rows.append(
+            (
+                heads,
+                case.replace(" x ", " × "),
+                significant(times["read"]),
+                significant(times["ours"]),
+                f"{significant(times[name])} ({peer})",
+                f"{ratio:.2f}",
+                f"{share:.0%}",
+            )
+        )
+    head = (
+        "heads",
+        "batch × context",
+        "read µs",
+        "ours µs",
+        "best peer µs",
+        "peer ÷ ours",
+        "of read",
+    )
+    ahead = sum(ratio >= 1 for ratio in ratios)
+    return table(head, rows) + (
+        f"\nGeometric mean {statistics.geometric_mean(ratios):.3f}, {min(ratios):.3f} to "
+        f"{max(ratios):.2f}; ahead of the best peer on {ahead} of {len(ratios)} rows.\n"
+    )
+
+
+def memory_bound() -> str:
+    """Memory-bound ops: every row beside its best peer."""
+    record = load("cuda_ops.h200")
+    copy = record["copy_gb_per_s"]
+    rows = []
+    for row in record["records"]:
+        ours, peer = row["microseconds"]["vllm"], row["best_peer"]
+        rows.append(
+            (
+                row["op"],
+                row["case"].replace(" x ", " × "),
+                f"{ours:.2f}",
+                f"{row['bytes'] / ours / copy / 1e3:.0%}",
+                f"{row['microseconds'][peer]:.2f} ({peer})",
+                f"{row['ratio']:.2f}",
+            )
+        )
+    width = "rows × width, or tokens × heads"
+    return table(("op", width, "ours µs", "of copy", "best peer µs", "peer ÷ ours"), rows)
+
+
+def sampling() -> str:
+    """Sampling from logits of 128256 tokens; † marks rows of another commit than the record's."""
+    record = load("cuda_sampling.h200")
+    rows = []
+    for row in record["records"]:
+        times = dict(row["microseconds"])
+        ours = times.pop("vllm")
+        name = min(times, key=lambda peer: times[peer])
+        older = " †" if row.get("commit", record["commit"]) != record["commit"] else ""
+        rows.append(
+            (
+                row["how"],
+                f"{row['dtype']}, {row['logits']}",
+                row["rows"],
+                f"{ours:.1f}{older}",
+                f"{times[name]:.1f} ({name})",
+                f"{row['ratio_to_best_peer']:.2f}",
+            )
+        )
+    return table(("how", "logits", "rows", "ours µs", "best peer µs", "peer ÷ ours"), rows)
+
+
+def cpu_throughput() -> str:
+    """The engine on a CPU, beside transformers."""
+    rows = []
+    for name, requests in (
+        ("small_float32_2", "small: 4 layers of 512, 64 requests, 2"),
+        ("small_float32_1", "small, 64 requests, 1"),
+        ("half-billion_float32_2", "half-billion: the shape of Qwen2.5-0.5B, 8 requests, 2"),
+    ):
+        record = load(f"cpu_throughput_{name}")
+        compared, alone = record["compared"], record["single_request_ms_per_token"]
+        rows.append(
+            (
+                requests,
+                f"{record['peers']['vllm']['total_tokens_per_second']:.0f}",
+                f"{compared['over_best_static']:.2f} ({compared['goal_over_best_static']:.2f})",
+                f"{compared['over_continuous']:.2f}",
+                f"{_ms(alone['vllm'])}, {_ms(alone['transformers'])}",
+            )
+        )
+    head = (
+        "model, requests, threads",
+        "tokens/s",
+        "over static batches (goal)",
+        "over continuous batching",
+        "one request, ms a token: ours, theirs",
+    )
+    return table(head, rows)
+
+
+def measured() -> str:
+    """README's table of what was measured."""
+    matrix, host = load("release_matrix"), load("host_overhead.h200")
+    decode = [_best_attention_peer(row)[1] for row in load("cuda_attention.h200")["rows"]]
+    ops = [row["ratio"] for row in load("cuda_ops.h200")["records"]]
+    cpu = [row["torch_us"] / row["ours_us"] for row in load("cpu_ops")["records"]]
+    engine = [
+        load(f"cpu_throughput_{name}")["compared"]
+        for name in ("small_float32_2", "small_float32_1", "half-billion_float32_2")
+    ]
+    python_only = matrix["python_only_commit"]
+    tests = load("gpu_tests.h200")["wheels"]
+    rows = [
+        (
+            "a commit's whole set of wheels",
+            f"{matrix['whole_matrix']['ratio']:.2f} × the time of its two canonical builds",
+            link("release_matrix", up=""),
+        ),
+        (
+            "a commit that changed only Python",
+            f"{python_only['seconds']:.1f} s for its {python_only['wheels']} wheels, nothing "
+            "compiled",
+            link("release_matrix", up=""),
+        ),
+        (
+            "wheel, all GPU architectures",
+            f"{_wheel_mb(matrix, '')} MB (CUDA 12.1), {_wheel_mb(matrix, '+cu118')} MB (11.8)",
+            link("release_matrix", up=""),
+        ),
+        ("platform tag", "`manylinux_2_5_x86_64`, by auditwheel", "the audit's table"),
+        (
+            "host time of an op on CPU tensors of torch",
+            f"{_host_range(host, 'table', 'microseconds')} µs; "
+            f"{_host_range(host, 'attributes', 'microseconds_per_tensor')} µs a tensor for a torch "
+            "without DLPack's table",
+            link("host_overhead.h200", up=""),
+        ),
+        (
+            "the same wheel from a container of Debian 11",
+            "every native file the same, bit for bit",
+            "`make cibuildwheel`",
+        ),
+        (
+            "one wheel, torch 2.1.2 to 2.13.0",
+            "the tests of the ops pass under each",
+            "[docs/compatibility.md](docs/compatibility.md)",
+        ),
+        (
+            "CPU ops, one thread, AVX-512",
+            f"{min(cpu):.1f} to {max(cpu):.0f} × torch's own, "
+            f"{sum(ratio < 1 for ratio in cpu)} of {len(cpu)} rows slower",
+            link("cpu_ops", up=""),
+        ),
+        (
+            "GPU tests, H200",
+            ", ".join(f"{wheel['passed']} passed ({name})" for name, wheel in tests.items()),
+            link("gpu_tests.h200", up=""),
+        ),
+        (
+            "paged decode attention, H200",
+            f"{statistics.geometric_mean(decode):.2f} × the best of FlashInfer in the mean of "
+            f"{len(decode)} rows, {min(decode):.2f} to {max(decode):.2f}",
+            "[docs/kernels.md](docs/kernels.md)",
+        ),
+        (
+            "memory-bound ops, H200",
+            f"at least the best of torch.compile, FlashInfer and Liger on "
+            f"{sum(ratio >= 1 for ratio in ops)} of {len(ops)} rows, "
+            f"{min(ops):.2f} to {max(ops):.2f}",
+            "[docs/kernels.md](docs/kernels.md)",
+        ),
+        (
+            "engine on two CPU cores, float32",
+            f"{_range(engine, 'over_best_static')} × transformers' best static batches, "
+            f"{_range(engine, 'over_continuous')} × its continuous batching",
+            "[docs/engine.md](docs/engine.md)",
+        ),
+    ]
+    return table(("what", "figure", "where"), rows)
+
+
+def _best_attention_peer(row: Any) -> tuple[str, float]:
+    peers = {name: us for name, us in row["us"].items() if name not in _PEERS}
+    best = min(peers, key=lambda name: peers[name])
+    return best, peers[best] / row["us"]["ours"]
+
+
+def _ms(times: list[float]) -> str:
+    value = statistics.median(times)
+    return f"{value:.1f}" if value < 20 else f"{value:.0f}"
+
+
+def _wheel_mb(matrix: Any, local: str) -> str:
+    """Of the abi3 wheel under the released version, whose only local version may be `local`."""
+    wheels = matrix["whole_matrix"]["wheels"]
+    pattern = re.compile(rf"vllm-[0-9.]+{re.escape(local)}-cp38-abi3-manylinux1_x86_64\.whl")
+    (name,) = filter(pattern.fullmatch, wheels)
+    return f"{wheels[name]['bytes'] / 1e6:.2f}"
+
+
+def _host_range(record: Any, source: str, key: str) -> str:
+    found = [
+        row[key]
+        for row in record["records"]
+        if row["source"] == source and row["device"] == "cpu" and row["op"] != "torch.add"
+    ]
+    return f"{min(found):.2f} to {max(found):.2f}"
+
+
+def _range(records: list[Any], key: str) -> str:
+    found = [record[key] for record in records]
+    return f"{min(found):.1f} to {max(found):.1f}"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    part.__name__: part for part in (attention, memory_bound, sampling, cpu_throughput, measured)
+}
