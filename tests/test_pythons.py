@@ -26,6 +26,7 @@ TESTED = [
     "tests/models/test_hub.py",
     "tests/ops",
     "tests/runtime",
+    "tests/text",
     *(f"tests/test_{name}.py" for name in ("config", "engine_args", "sampling_params")),
     *(f"tests/test_{name}.py" for name in ("collect_env", "import", "platform", "version")),
 ]

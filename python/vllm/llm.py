@@ -10,14 +10,14 @@ from typing import Sequence as SequenceOf
 
 from tqdm import tqdm
 
-from vllm.engine.chat_template import Message
 from vllm.engine.llm_engine import LLMEngine
-from vllm.engine.prompts import Prompt, as_prompts
 from vllm.engine.request import Request
-from vllm.engine.tokenizer import Tokenizer
 from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.text.chat_template import Message
+from vllm.text.prompts import Prompt, as_prompts, chat_prompt
+from vllm.text.tokenizer import Tokenizer
 
 Params = Union[SamplingParams, SequenceOf[SamplingParams], None]
 
@@ -113,15 +113,13 @@ class LLM:
         **variables: Any,
     ) -> Dict[str, Any]:
         """The prompt that `chat` makes of a conversation, for `generate` and `stream`."""
-        tokenizer = self.get_tokenizer()
-        text = tokenizer.apply_chat_template(
+        return chat_prompt(
+            self.engine.tokenizer,
             messages,
-            template=chat_template,
+            chat_template=chat_template,
             add_generation_prompt=add_generation_prompt,
             **variables,
         )
-        ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
-        return {"prompt": text, "prompt_token_ids": ids}
 
     def get_tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises ValueError if the engine was made without one."""

@@ -139,6 +139,34 @@ def test_a_request_that_waits_outside_can_be_aborted(args):
     assert output.token_ids == []
 
 
+def test_chat_answers_as_llm_chat_does(chat_model):
+    folder, messages = str(chat_model.folder), [{"role": "user", "content": "the cat"}]
+    llm = LLM(folder, num_kv_blocks=64)
+    kwargs = {"chat_template": "{{ mood }}: {{ messages[0].content }}"}
+    kwargs["chat_template_kwargs"] = {"mood": "calm"}
+
+    async def run(**kwargs):
+        async with AsyncLLMEngine(EngineArgs(folder, num_kv_blocks=64)) as engine:
+            with pytest.raises(ValueError, match="refused these messages"):
+                await last(engine.chat(messages, chat_template="{{ raise_exception('no') }}"))
+            return await last(engine.chat(messages, GREEDY, **kwargs))
+
+    for given in ({}, {"add_generation_prompt": False}, kwargs):
+        answer, expected = asyncio.run(run(**given)), llm.chat(messages, GREEDY, **given)[0]
+        assert answer.prompt == expected.prompt
+        assert answer.outputs == expected.outputs
+    assert answer.prompt == "calm: the cat"
+
+
+def test_chat_needs_a_tokenizer(args):
+    async def run():
+        async with AsyncLLMEngine(args) as engine:
+            with pytest.raises(ValueError, match="this engine has no tokenizer"):
+                await last(engine.chat([{"role": "user", "content": "hi"}]))
+
+    asyncio.run(run())
+
+
 def test_refused_requests_raise_and_leave_no_trace(args):
     async def run():
         async with AsyncLLMEngine(args) as engine:

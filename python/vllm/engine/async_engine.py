@@ -12,14 +12,16 @@ import dataclasses
 import itertools
 import queue
 import threading
-from typing import Any, AsyncIterator, Callable, Dict, Optional, Tuple, Union
+from typing import Any, AsyncGenerator, Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Sequence as SequenceOf
 
 from vllm.engine.llm_engine import LLMEngine
-from vllm.engine.prompts import Prompt
 from vllm.engine.request import Request
 from vllm.engine_args import EngineArgs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.text.chat_template import Message
+from vllm.text.prompts import Prompt, chat_prompt
 
 
 class EngineClosedError(RuntimeError):
@@ -44,23 +46,59 @@ class AsyncLLMEngine:
         self._room: Optional[asyncio.Semaphore] = None  # made in the loop that it belongs to
         self._worker = _Worker(self.engine)
 
-    async def generate(
+    def generate(
         self,
         prompt: Prompt,
         params: Optional[SamplingParams] = None,
         request_id: Optional[str] = None,
-    ) -> AsyncIterator[RequestOutput]:
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Outputs of a request as they come, the last one `finished`.
 
         Leaving the iteration, or cancelling its task, cancels the request. Raises ValueError for
         a request that could not be served, EngineClosedError after `shutdown`, and whatever error
         a step that this request was part of has raised.
         """
+        return self._serve(self._name(request_id), params, lambda: prompt)
+
+    def chat(
+        self,
+        messages: SequenceOf[Message],
+        params: Optional[SamplingParams] = None,
+        request_id: Optional[str] = None,
+        *,
+        chat_template: Optional[str] = None,
+        add_generation_prompt: bool = True,
+        chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Outputs of the answer to a conversation, as `generate` gives them.
+
+        messages: mappings with "role" and "content".
+        chat_template: Jinja source to use instead of the model's own.
+        chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
+        Raises as `generate` does, and ValueError if the template refuses the messages.
+        """
+
+        def make_prompt() -> Prompt:
+            return chat_prompt(
+                self.engine.tokenizer,
+                messages,
+                chat_template=chat_template,
+                add_generation_prompt=add_generation_prompt,
+                **(chat_template_kwargs or {}),
+            )
+
+        return self._serve(self._name(request_id), params, make_prompt)
+
+    async def _serve(
+        self,
+        request_id: str,
+        params: Optional[SamplingParams],
+        make_prompt: Callable[[], Prompt],
+    ) -> AsyncGenerator[RequestOutput, None]:
         loop = asyncio.get_running_loop()
-        request_id = f"request-{next(self._ids)}" if request_id is None else request_id
-        # Tokenizing a long prompt takes milliseconds, which are not the event loop's.
+        # Rendering and tokenizing a long prompt takes milliseconds, which are not the event loop's.
         request = await loop.run_in_executor(
-            None, self.engine.make_request, request_id, prompt, params
+            None, lambda: self.engine.make_request(request_id, make_prompt(), params)
         )
         if request_id in self._mailboxes:
             raise ValueError(f"request id {request_id!r} is in use")
@@ -80,6 +118,9 @@ class AsyncLLMEngine:
                         self._worker.abort(request_id)
         finally:
             del self._mailboxes[request_id]
+
+    def _name(self, request_id: Optional[str]) -> str:
+        return f"request-{next(self._ids)}" if request_id is None else request_id
 
     async def abort(self, request_id: str) -> None:
         """Cancels a request; its iteration ends with an output whose finish reason is "abort"."""

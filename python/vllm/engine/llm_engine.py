@@ -15,17 +15,17 @@ from vllm.config import GenerationDefaults, ModelConfig, read_architecture
 from vllm.engine import kv_cache
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.model_runner import ModelRunner, StepResult
-from vllm.engine.prompts import Prompt, encode_prompt
 from vllm.engine.request import Continuation, Request
 from vllm.engine.scheduler import Chunk, Scheduler
 from vllm.engine.sequence import FinishReason, Sequence
-from vllm.engine.tokenizer import Tokenizer
 from vllm.engine_args import EngineArgs
 from vllm.models.hub import find_folder
 from vllm.models.loader import load_model
 from vllm.models.registry import find_architecture
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
+from vllm.text.prompts import Prompt, encode_prompt
+from vllm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

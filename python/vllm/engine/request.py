@@ -7,11 +7,11 @@ import time
 from typing import List, Optional, Tuple
 from typing import Sequence as SequenceOf
 
-from vllm.engine.detokenizer import IncrementalDetokenizer, StopStrings
 from vllm.engine.sequence import FinishReason, Sequence
-from vllm.engine.tokenizer import Tokenizer
 from vllm.outputs import CompletionOutput, RequestMetrics, RequestOutput, TokenLogprobs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.text.detokenizer import IncrementalDetokenizer, StopStrings
+from vllm.text.tokenizer import Tokenizer
 
 
 class Continuation:

@@ -9,7 +9,7 @@ from typing import Sequence as SequenceOf
 from tokenizers import Tokenizer as _Backend
 
 from vllm.config import ModelError, read_json
-from vllm.engine.chat_template import ChatTemplate, Message
+from vllm.text.chat_template import ChatTemplate, Message
 
 
 class Tokenizer:

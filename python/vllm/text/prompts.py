@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import abc
-from typing import Any, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from typing import Sequence as SequenceOf
 
-from vllm.engine.tokenizer import Tokenizer
+from vllm.text.chat_template import Message
+from vllm.text.tokenizer import Tokenizer
 
 # Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then for
 # the record only).
@@ -40,6 +41,36 @@ def encode_prompt(
             f"leave room for one more in its max_model_len of {max_model_len}"
         )
     return text, ids
+
+
+def chat_prompt(
+    tokenizer: Optional[Tokenizer],
+    messages: SequenceOf[Message],
+    /,
+    *,
+    chat_template: Optional[str] = None,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> Dict[str, Any]:
+    """The prompt for a conversation, as text and as token ids.
+
+    chat_template: Jinja source to use instead of the model's own.
+    variables: what else the template may look at, such as `enable_thinking`.
+    Raises ValueError without a tokenizer or a template, and if the template refuses the messages.
+    """
+    if tokenizer is None:
+        raise ValueError(
+            "a conversation becomes a prompt by the tokenizer's chat template, but this engine has "
+            "no tokenizer (skip_tokenizer_init)"
+        )
+    text = tokenizer.apply_chat_template(
+        messages,
+        template=chat_template,
+        add_generation_prompt=add_generation_prompt,
+        **variables,
+    )
+    ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
+    return {"prompt": text, "prompt_token_ids": ids}
 
 
 def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from vllm.engine.detokenizer import IncrementalDetokenizer, StopStrings
+from vllm.text.detokenizer import IncrementalDetokenizer, StopStrings
 
 TEXTS = st.text(st.sampled_from("ab c\n.é漢字👩🏽‍🚀😀\u0301"), max_size=30)
 

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
 from vllm.config import ModelError
-from vllm.engine.chat_template import ChatTemplate
-from vllm.engine.tokenizer import Tokenizer
+from vllm.text.chat_template import ChatTemplate
+from vllm.text.tokenizer import Tokenizer
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}\n"
