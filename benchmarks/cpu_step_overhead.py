@@ -2,10 +2,10 @@
 
     python benchmarks/cpu_step_overhead.py
 
-Every sequence decodes; the model is left out. The scheduler's part is `schedule` and `update`; the
-runner's the tensors that describe a step; the sampler's what it builds on the host and what it
-computes from logits, for two sizes of vocabulary. The sampler's floor is one pass over the logits:
-reading them once, timed as their maximum.
+Every sequence decodes; the model is left out. The scheduler's part is `schedule` and `update`; that
+of describing a step is the filling of its buffer, for each way of sampling; the sampler's is what
+it computes from logits, for two sizes of vocabulary. The sampler's floor is one pass over the
+logits: reading them once, timed as their maximum.
 
 Figures are medians of processor time on one thread, in milliseconds, so that other work on the
 machine disturbs them little; written to cpu_step_overhead.json beside this file.
@@ -19,7 +19,6 @@ import random
 import statistics
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
 
 import torch
@@ -27,11 +26,12 @@ from host_overhead import commit, machine
 
 from vllm import _C, SamplingParams
 from vllm.engine.block_manager import BlockManager
-from vllm.engine.model_runner import ModelRunner
-from vllm.engine.sampling import SamplingTensorBuilder
+from vllm.engine.describe import StepWriter
 from vllm.engine.scheduler import Chunk, Scheduler
 from vllm.engine.sequence import Sequence
+from vllm.engine.step_input import SizeClass
 from vllm.layers.sampler import sample
+from vllm.worker.step_tensors import StepTensors
 
 SEQUENCES = 256
 STEPS = 200
@@ -48,14 +48,14 @@ def running(params: SamplingParams, vocab_size: int) -> Scheduler:
         seq = Sequence(seq_id, prompt, params, max_tokens=10_000, seed=seq_id)
         scheduler.add(seq)
     chunks: List[Chunk] = []
-    while not (len(chunks) == SEQUENCES and all(chunk.samples for chunk in chunks)):
+    while not (len(chunks) == SEQUENCES and all(chunk.num_sampled for chunk in chunks)):
         chunks = step(scheduler)
     return scheduler
 
 
 def step(scheduler: Scheduler) -> List[Chunk]:
     chunks = scheduler.schedule()
-    scheduler.update(chunks, [7] * sum(chunk.samples for chunk in chunks))
+    scheduler.update(chunks, [7] * sum(chunk.num_sampled for chunk in chunks))
     return chunks
 
 
@@ -72,6 +72,32 @@ def median_ms(
     return round(statistics.median(times) * 1e3, 3)
 
 
+class HostMemory:
+    """What the writer wants of an executor."""
+
+    block_size = 16
+
+    def allocate(self, nbytes: int) -> memoryview:
+        return memoryview(bytearray(nbytes))
+
+    def room(self, size: SizeClass) -> int:
+        return 0
+
+
+def sampler_figures(vocab_size: int, kinds: Dict[str, SamplingParams]) -> Dict[str, Any]:
+    logits = torch.randn(SEQUENCES, vocab_size, generator=torch.Generator().manual_seed(0)) * 4
+    figures: Dict[str, Any] = {"read the logits once": median_ms(lambda: logits.amax(-1), 5)}
+    for name, params in kinds.items():
+        memory: Any = HostMemory()
+        step_input = StepWriter(memory, vocab_size).write(running(params, 100).schedule())
+        tensors = StepTensors(
+            step_input.layout, torch.frombuffer(step_input.memory, dtype=torch.uint8)
+        )
+        how = tensors.sampling(step_input, step_input.num_rows, step_input.num_changes)
+        figures[name] = median_ms(lambda x, how=how: sample(x, how), 5, logits.clone)
+    return figures
+
+
 def main() -> None:
     torch.set_num_threads(1)
     os.environ["VLLM_CPU_THREADS"] = "1"
@@ -83,10 +109,6 @@ def main() -> None:
         "sequences": SEQUENCES,
     }
     figures["schedule and update"] = median_ms(lambda: step(scheduler))
-    chunks = scheduler.schedule()
-    model = SimpleNamespace(config=SimpleNamespace(vocab_size=32000))
-    runner: Any = ModelRunner(model, [], block_size=16, device=CPU)  # type: ignore[arg-type]
-    figures["describe the step"] = median_ms(lambda: runner._prepare(chunks))
     kinds = {
         "greedy": greedy,
         "temperature": SamplingParams(temperature=0.8),
@@ -96,19 +118,15 @@ def main() -> None:
         "top-k and top-p": SamplingParams(temperature=0.8, top_p=0.9, top_k=50),
         "greedy with penalties": SamplingParams(temperature=0, repetition_penalty=1.1),
     }
+    described = {}
+    for name, params in kinds.items():
+        memory: Any = HostMemory()
+        writer = StepWriter(memory, 32000)
+        chunks = running(params, 100).schedule()
+        described[name] = median_ms(lambda w=writer, c=chunks: w.write(c))
+    figures["describe the step"] = described
     for vocab_size in (32000, 151936):
-        logits = torch.randn(SEQUENCES, vocab_size, generator=torch.Generator().manual_seed(0)) * 4
-        parts: Dict[str, Any] = {"read the logits once": median_ms(lambda x=logits: x.amax(-1), 5)}
-        for name, params in kinds.items():
-            seqs = running(params, 100).running
-            builder = SamplingTensorBuilder(vocab_size, CPU)
-            parts[name] = {
-                "host": median_ms(lambda b=builder, s=seqs: b.build(s)),
-                "device": median_ms(
-                    lambda x, b=builder, s=seqs: sample(x, b.build(s)), 5, logits.clone
-                ),
-            }
-        figures[f"sampler, vocabulary of {vocab_size}"] = parts
+        figures[f"sampler, vocabulary of {vocab_size}"] = sampler_figures(vocab_size, kinds)
     print(json.dumps(figures, indent=1, ensure_ascii=False))
     Path(__file__).with_suffix(".json").write_text(
         json.dumps(figures, indent=1, ensure_ascii=False) + "\n"

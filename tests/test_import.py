@@ -76,6 +76,17 @@ def test_ops_do_not_import_torch():
     assert run(code) == "False"
 
 
+def test_the_whole_engine_imports_neither_torch_nor_numpy():
+    pytest.importorskip("tokenizers")
+    code = (
+        "import importlib, pkgutil, sys, vllm.engine\n"
+        "names = [each.name for each in pkgutil.iter_modules(vllm.engine.__path__)]\n"
+        "for name in names: importlib.import_module('vllm.engine.' + name)\n"
+        "print(len(names) > 5, 'torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    assert run(code) == "True False False"
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'vllm' has no attribute 'LLMs'"):
         vllm.LLMs  # noqa: B018

@@ -26,11 +26,11 @@ __all__ = [
 
 # name -> the module that defines it; what type checkers see is imported below
 _LAZY: Dict[str, str] = {
-    "AsyncLLMEngine": "vllm.engine.async_engine",
+    "AsyncLLMEngine": "vllm.engines",
     "CompletionOutput": "vllm.outputs",
     "EngineArgs": "vllm.engine_args",
     "LLM": "vllm.llm",
-    "LLMEngine": "vllm.engine.llm_engine",
+    "LLMEngine": "vllm.engines",
     "Logprob": "vllm.outputs",
     "RequestOutput": "vllm.outputs",
     "RequestOutputKind": "vllm.sampling_params",
@@ -40,9 +40,8 @@ _LAZY: Dict[str, str] = {
 }
 
 if TYPE_CHECKING:
-    from vllm.engine.async_engine import AsyncLLMEngine
-    from vllm.engine.llm_engine import LLMEngine
     from vllm.engine_args import EngineArgs
+    from vllm.engines import AsyncLLMEngine, LLMEngine
     from vllm.llm import LLM
     from vllm.outputs import CompletionOutput, Logprob, RequestOutput
     from vllm.sampling_params import RequestOutputKind, SamplingParams

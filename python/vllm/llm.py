@@ -10,9 +10,9 @@ from typing import Sequence as SequenceOf
 
 from tqdm import tqdm
 
-from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.request import Request
 from vllm.engine_args import EngineArgs
+from vllm.engines import LLMEngine
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.text.chat_template import Message
@@ -188,8 +188,12 @@ class LLM:
     def _step(self) -> None:
         if not self.engine.has_unfinished_requests:
             raise RuntimeError("the request is gone: a step that another call made has failed")
-        for output in self.engine.step():
-            self._unread[output.request_id].append(output)
+        try:
+            for output in self.engine.step():
+                self._unread[output.request_id].append(output)
+        except BaseException:  # some call may never get its output, and must not wait for it
+            self.engine.drop_all()
+            raise
 
 
 def _is_list(value: object) -> bool:

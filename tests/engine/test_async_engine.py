@@ -188,7 +188,7 @@ def test_a_failed_step_reaches_its_requests_and_the_engine_goes_on(args, expecte
     async def run():
         async with AsyncLLMEngine(args) as engine:
             with monkeypatch.context() as patch:
-                patch.setattr(engine.engine.runner.model, "forward", lambda *args: 1 / 0)
+                patch.setattr(engine.engine.executor.runner.model, "forward", lambda *args: 1 / 0)
                 tasks = [last(engine.generate(prompt, GREEDY)) for prompt in PROMPTS[:3]]
                 results = await asyncio.gather(*tasks, return_exceptions=True)
             assert [type(result) for result in results] == [ZeroDivisionError] * 3

@@ -150,16 +150,16 @@ def test_prompt_logprobs_and_the_off_switch_share_nothing(make_sequence):
         compute(off, seq)
 
 
-def test_forgotten_prefixes_are_not_shared(make_sequence):
+def test_after_a_reset_all_is_free_and_nothing_is_shared(make_sequence):
     manager = BlockManager(8, BLOCK)
     first = make_sequence(range(9))
     manager.allocate(first)
     compute(manager, first)
-    manager.forget_prefixes()
+    manager.reset()
+    assert manager.num_free_blocks == 8
     second = make_sequence(range(9))
     manager.allocate(second)
     assert second.num_computed_tokens == 0
-    manager.free(first)
     manager.free(second)
     assert manager.num_free_blocks == 8
 

@@ -11,7 +11,7 @@ import torch
 from tests.models.support import VOCAB_SIZE, prompts_of
 from vllm import LLM, EngineArgs, LLMEngine, RequestOutputKind, SamplingParams
 from vllm.config import ModelError
-from vllm.engine import llm_engine
+from vllm.worker import assemble
 
 PROMPT = "the cat and the dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
@@ -272,7 +272,7 @@ def test_a_failed_step_drops_requests_and_half_written_prefixes(chat_model, monk
     stream = llm.stream([1, 2, 3], GREEDY)
     next(stream)
     with monkeypatch.context() as patch:
-        patch.setattr(llm.engine.runner.model, "forward", lambda *args: 1 / 0)
+        patch.setattr(llm.engine.executor.runner.model, "forward", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             llm.generate(prompt, GREEDY)
     assert not llm.engine.has_unfinished_requests
@@ -392,7 +392,7 @@ def test_the_revision_is_that_of_the_model_only(chat_model, monkeypatch):
         asked.append((name, revision))
         return Path(name)
 
-    monkeypatch.setattr(llm_engine, "find_folder", find)
+    monkeypatch.setattr(assemble, "find_folder", find)
     LLM(folder, tokenizer=folder, revision="v2", num_kv_blocks=64)
     assert asked == [(folder, "v2"), (folder, None)]
 

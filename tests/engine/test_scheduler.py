@@ -42,7 +42,9 @@ class PrefixModel:
                 assert self.cache[self._slot(seq, position)] == tuple(seq.token_ids[: position + 1])
         # Sampled too early, a token would follow from the part that has been computed.
         return [
-            next_token(tuple(seq.token_ids[:end])) for seq, _, end, samples in chunks if samples
+            next_token(tuple(seq.token_ids[:end]))
+            for seq, _, end, num_sampled in chunks
+            if num_sampled
         ]
 
     def _slot(self, seq, position):
@@ -81,13 +83,13 @@ def test_prefill_chunks_and_decode_share_the_budget(make_sequence):
     spans = []
     for _ in range(4):
         chunks = scheduler.schedule()
-        spans.append([(c.seq.seq_id - short.seq_id, c.start, c.end, c.samples) for c in chunks])
+        spans.append([(c.seq.seq_id - short.seq_id, c.start, c.end, c.num_sampled) for c in chunks])
         scheduler.update(chunks, model.run(chunks))
     assert spans == [
-        [(0, 0, 2, True), (1, 0, 4, False)],
-        [(0, 2, 3, True), (1, 4, 9, False)],
-        [(0, 3, 4, True), (1, 9, 12, True)],
-        [(0, 4, 5, True), (1, 12, 13, True)],
+        [(0, 0, 2, 1), (1, 0, 4, 0)],
+        [(0, 2, 3, 1), (1, 4, 9, 0)],
+        [(0, 3, 4, 1), (1, 9, 12, 1)],
+        [(0, 4, 5, 1), (1, 12, 13, 1)],
     ]
 
 
@@ -129,7 +131,7 @@ def test_without_chunks_a_prompt_is_computed_whole(make_sequence):
         scheduler.add(seq)
     while scheduler.has_unfinished:
         chunks = scheduler.schedule()
-        assert all(c.samples for c in chunks)
+        assert all(c.num_sampled for c in chunks)
         assert sum(c.end - c.start for c in chunks) <= 12
         scheduler.update(chunks, model.run(chunks))
 

@@ -50,7 +50,7 @@ def make_llm(folder, **kwargs):
 
 def poison(llm):
     """Fills the cache with NaN: what is read without having been written shows."""
-    for keys, values in llm.engine.runner.caches:
+    for keys, values in llm.engine.executor.runner.caches:
         keys.fill_(float("nan"))
         values.fill_(float("nan"))
 
@@ -105,7 +105,10 @@ def test_prefix_hits_change_nothing(tiny, expected, family):
 def test_packed_weights_change_nothing(tiny, expected, family, monkeypatch):
     monkeypatch.setattr(packed, "MIN_ELEMENTS", 0)
     llm = make_llm(tiny(family).folder)
-    head = llm.engine.runner.model.lm_head or llm.engine.runner.model.model.embed_tokens
+    head = (
+        llm.engine.executor.runner.model.lm_head
+        or llm.engine.executor.runner.model.model.embed_tokens
+    )
     assert head._packed is not None
     assert tokens_of(llm.generate(prompts_of(LENGTHS), GREEDY)) == expected(family)
 

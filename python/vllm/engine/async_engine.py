@@ -17,7 +17,6 @@ from typing import Sequence as SequenceOf
 
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.request import Request
-from vllm.engine_args import EngineArgs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.text.chat_template import Message
@@ -31,16 +30,16 @@ class EngineClosedError(RuntimeError):
 class AsyncLLMEngine:
     """Serves the requests of one event loop. Use as ``async with``, or call `shutdown` in the end.
 
+    engine: this alone uses it from now on.
     max_requests: requests inside the engine, running or queued, before others wait outside; None
         is four times `max_num_seqs`.
-    Raises what `LLMEngine` raises.
     """
 
-    def __init__(self, args: EngineArgs, *, max_requests: Optional[int] = None) -> None:
+    def __init__(self, engine: LLMEngine, *, max_requests: Optional[int] = None) -> None:
         if max_requests is not None and max_requests < 1:
             raise ValueError(f"max_requests must be at least 1, or None, got {max_requests}")
-        self.engine = LLMEngine(args)
-        self.max_requests = max_requests or 4 * args.max_num_seqs
+        self.engine = engine
+        self.max_requests = max_requests or 4 * engine.args.max_num_seqs
         self._ids = itertools.count()
         self._mailboxes: Dict[str, _Mailbox] = {}
         self._room: Optional[asyncio.Semaphore] = None  # made in the loop that it belongs to

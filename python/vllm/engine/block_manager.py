@@ -47,11 +47,11 @@ class BlockManager:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.enable_prefix_caching = enable_prefix_caching
-        self._ref_counts = [0] * num_blocks
-        self._names: List[Optional[bytes]] = [None] * num_blocks
-        self._named: Dict[bytes, int] = {}
-        # Blocks that nobody refers to, the next to be taken first.
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self._ref_counts: List[int]
+        self._names: List[Optional[bytes]]
+        self._named: Dict[bytes, int]
+        self._free: OrderedDict[int, None]  # blocks that nobody refers to, the next to take first
+        self.reset()
 
     @property
     def num_free_blocks(self) -> int:
@@ -131,10 +131,12 @@ class BlockManager:
         seq.num_computed_tokens = 0
         seq.num_published_blocks = 0
 
-    def forget_prefixes(self) -> None:
-        """Empties the prefix cache: nothing computed so far will be shared with a new sequence."""
-        self._named.clear()
+    def reset(self) -> None:
+        """Gives back every block, whoever has it, and forgets what they hold."""
+        self._ref_counts = [0] * self.num_blocks
         self._names = [None] * self.num_blocks
+        self._named = {}
+        self._free = OrderedDict.fromkeys(range(self.num_blocks))
 
     def _find_shared(self, seq: Sequence) -> List[int]:
         """The longest run of leading blocks that are named and hold this sequence's tokens."""

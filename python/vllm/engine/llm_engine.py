@@ -6,22 +6,17 @@ import itertools
 import logging
 import random
 import time
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 from typing import Sequence as SequenceOf
 
-import torch
-
-from vllm.config import GenerationDefaults, ModelConfig, read_architecture
-from vllm.engine import kv_cache
+from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
-from vllm.engine.model_runner import ModelRunner, StepResult
+from vllm.engine.describe import StepWriter
+from vllm.engine.executor import Executor, StepResult
 from vllm.engine.request import Continuation, Request
 from vllm.engine.scheduler import Chunk, Scheduler
-from vllm.engine.sequence import FinishReason, Sequence
+from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
 from vllm.engine_args import EngineArgs
-from vllm.models.hub import find_folder
-from vllm.models.loader import load_model
-from vllm.models.registry import find_architecture
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.text.prompts import Prompt, encode_prompt
@@ -29,81 +24,60 @@ from vllm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+
+class EngineParts(NamedTuple):
+    """What an engine is put together from; `vllm.worker.assemble` makes it from arguments.
+
+    executor: has the model and its cache.
+    tokenizer: None where prompts and outputs are token ids alone.
+    max_model_len: tokens of the longest sequence, prompt and output together.
+    """
+
+    executor: Executor
+    model_config: ModelConfig
+    generation_defaults: GenerationDefaults
+    tokenizer: Optional[Tokenizer]
+    max_model_len: int
+
 
 class LLMEngine:
     """A model, its cache and the requests that share them. Not thread-safe.
 
-    Reads the model, sizes the cache and allocates it. Raises `vllm.config.ModelError` for a model
-    that cannot be run, ValueError for arguments that contradict each other or the machine.
+    If an exception leaves a method that changes the engine, wherever it came from (an error of the
+    device, Ctrl-C in the middle of a line), every request is dropped, so that nothing is half
+    changed: the engine is empty then, and takes new requests.
     """
 
-    def __init__(self, args: EngineArgs) -> None:
-        folder = find_folder(args.model, args.revision)
+    def __init__(self, args: EngineArgs, parts: EngineParts) -> None:
         self.args = args
-        # First, for families that are not supported have other fields than those that are.
-        find_architecture(read_architecture(folder))
-        self.model_config = ModelConfig.read(folder)
-        self.generation_defaults = GenerationDefaults.read(folder)
-        self.device = _device(args.device)
-        dtype_name = self.model_config.dtype if args.dtype == "auto" else args.dtype
-        self.dtype: torch.dtype = getattr(torch, dtype_name)
-        self.tokenizer: Optional[Tokenizer] = None
-        if not args.skip_tokenizer_init:
-            self.tokenizer = Tokenizer(
-                # The revision is the model's; another repository knows nothing of it.
-                find_folder(args.tokenizer) if args.tokenizer else folder
-            )
-        wanted_len = args.max_model_len or self.model_config.max_model_len
-        if wanted_len > self.model_config.max_model_len:
-            raise ValueError(
-                f"max_model_len ({wanted_len}) is more than the "
-                f"{self.model_config.max_model_len} tokens that this model was made for"
-            )
-        args.token_budget(wanted_len)  # refuses before the weights are read
-        model = load_model(
-            folder,
-            self.model_config,
-            dtype=self.dtype,
-            device=self.device,
-            max_model_len=wanted_len,
-        )
-        model.pack()
-        num_blocks = kv_cache.choose_num_blocks(
-            args, self.model_config, self.dtype, self.device, wanted_len
-        )
-        self.max_model_len = kv_cache.fit_max_model_len(args, self.model_config, num_blocks)
-        self.runner = ModelRunner(
-            model,
-            kv_cache.allocate(
-                self.model_config, num_blocks, args.block_size, self.dtype, self.device
-            ),
-            block_size=args.block_size,
-            device=self.device,
-        )
+        self.executor = executor = parts.executor
+        self.model_config = parts.model_config
+        self.generation_defaults = parts.generation_defaults
+        self.tokenizer = parts.tokenizer
+        self.max_model_len = parts.max_model_len
         self.scheduler = Scheduler(
             BlockManager(
-                num_blocks, args.block_size, enable_prefix_caching=args.enable_prefix_caching
+                executor.num_blocks,
+                executor.block_size,
+                enable_prefix_caching=args.enable_prefix_caching,
             ),
             max_num_seqs=args.max_num_seqs,
-            max_num_batched_tokens=args.token_budget(self.max_model_len),
+            max_num_batched_tokens=args.token_budget(parts.max_model_len),
             enable_chunked_prefill=args.enable_chunked_prefill,
         )
-        vocab_size = self.model_config.vocab_size
+        vocab_size = parts.model_config.vocab_size
         self._eos_token_ids = frozenset(
-            token for token in self.generation_defaults.eos_token_ids if 0 <= token < vocab_size
+            token for token in parts.generation_defaults.eos_token_ids if 0 <= token < vocab_size
         )
+        self._writer = StepWriter(executor, vocab_size)
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
         self._seq_ids = itertools.count()
         self._seeds = random.Random(args.seed)
-        logger.info(
-            "%s in %s on %s, cache of %d blocks of %d tokens",
-            self.model_config.architecture,
-            dtype_name,
-            self.device,
-            num_blocks,
-            args.block_size,
-        )
+        # Set while requests, scheduler and cache may contradict each other; see `_change`.
+        self._changing = False
 
     @property
     def has_unfinished_requests(self) -> bool:
@@ -148,13 +122,15 @@ class LLMEngine:
         return Request(request_id, text, params, seqs, self.tokenizer)
 
     def add(self, request: Request) -> None:
-        """Queues a request made by `make_request`. Raises ValueError if its id is in use."""
+        """Queues a request made by `make_request`.
+
+        Raises ValueError, with nothing changed, if its id is in use or it could never run.
+        """
         if request.request_id in self._requests:
             raise ValueError(f"request id {request.request_id!r} is in use")
-        self._requests[request.request_id] = request
-        for continuation in request.continuations:
-            self._owners[continuation.seq.seq_id] = (request, continuation)
-            self.scheduler.add(continuation.seq)
+        for seq in request.seqs:
+            self.scheduler.check(seq)
+        self._change(self._add, request)
 
     def add_request(
         self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
@@ -164,6 +140,53 @@ class LLMEngine:
 
     def abort_request(self, request_id: str) -> Optional[RequestOutput]:
         """Cancels a request and frees its cache; returns its last output, None if unknown."""
+        if request_id not in self._requests:
+            return None
+        return self._change(self._abort, request_id)
+
+    def step(self) -> List[RequestOutput]:
+        """Computes one step; returns the outputs of the requests that have news."""
+        return self._change(self._step)
+
+    def drop_all(self) -> None:
+        """Ends every request (finish reason "abort") without an output, and empties the cache.
+
+        Whatever state anything is in: nothing is given back piece by piece.
+        """
+        self._changing = True  # should this be interrupted as well, the next change starts over
+        dropped = len(self._requests)
+        for request in self._requests.values():
+            for seq in request.seqs:
+                seq.status = SequenceStatus.FINISHED
+                seq.finish_reason = seq.finish_reason or FinishReason.ABORT
+        self._requests = {}
+        self._owners = {}
+        self.scheduler.reset()
+        self.executor.reset()
+        self._changing = False
+        if dropped:
+            logger.warning("the engine is empty: %d requests were dropped", dropped)
+
+    def _change(self, action: Callable[..., T], *args: Any) -> T:
+        """Does something that must be done whole, or leave an empty engine."""
+        try:
+            if self._changing:
+                self.drop_all()
+            self._changing = True
+            result = action(*args)
+            self._changing = False
+            return result
+        except BaseException:
+            self.drop_all()
+            raise
+
+    def _add(self, request: Request) -> None:
+        self._requests[request.request_id] = request
+        for continuation in request.continuations:
+            self._owners[continuation.seq.seq_id] = (request, continuation)
+            self.scheduler.add(continuation.seq)
+
+    def _abort(self, request_id: str) -> Optional[RequestOutput]:
         request = self._requests.get(request_id)
         if request is None:
             return None
@@ -171,42 +194,35 @@ class LLMEngine:
             self.scheduler.finish(seq, FinishReason.ABORT)
         return self._next_output(request)
 
-    def step(self) -> List[RequestOutput]:
-        """Computes one step; returns the outputs of the requests that have news.
-
-        If the step fails, every request is dropped, for the cache may be half written, and the
-        error is raised; the engine can go on with new requests.
-        """
+    def _step(self) -> List[RequestOutput]:
         started = time.monotonic()
-        try:
-            chunks = self.scheduler.schedule()
-            if not chunks:
-                return []
-            result = self.runner.run(chunks)
-            self.scheduler.update(chunks, result.token_ids)
-        except BaseException:
-            for request_id in list(self._requests):
-                self.abort_request(request_id)
-            self.scheduler.block_manager.forget_prefixes()
-            raise
+        chunks = self.scheduler.schedule()
+        if not chunks:
+            return []
+        step = self._writer.write(chunks)
+        result = self.executor.collect(self.executor.submit(step))
+        self.scheduler.update(chunks, result.token_ids)
         return self._collect(chunks, result, started)
 
     def _collect(
         self, chunks: SequenceOf[Chunk], result: StepResult, started: float
     ) -> List[RequestOutput]:
         touched: Dict[str, Request] = {}
-        logprobs = iter(result.logprobs)
-        for seq, _, end, samples in chunks:
+        row = 0
+        for index, chunk in enumerate(chunks):
+            seq = chunk.seq
             request, continuation = self._owners[seq.seq_id]
             if request.first_token_time is None:
-                request.note_progress(started, has_token=samples)
+                request.note_progress(started, has_token=chunk.num_sampled > 0)
             if seq.prompt_logprobs_wanted:
-                request.take_prompt_logprobs(result.prompt_logprobs.get(seq.seq_id, ()))
-                seq.prompt_logprobs_wanted = end < seq.num_prompt_tokens
-            if samples:
-                if continuation.take(next(logprobs)):
+                found = result.prompt_logprobs.get(index, [])
+                request.take_prompt_logprobs(chunk.start + 1, found)
+                seq.prompt_logprobs_wanted = chunk.end < seq.num_prompt_tokens
+            for _ in range(chunk.num_sampled):
+                if continuation.take(result.logprobs.get(row)):
                     self.scheduler.finish(seq, FinishReason.STOP)
                     seq.finish_reason = FinishReason.STOP  # even if its length ends it as well
+                row += 1
                 touched[request.request_id] = request
         outputs = [self._next_output(request) for request in touched.values()]
         return [output for output in outputs if output is not None]
@@ -223,23 +239,3 @@ class LLMEngine:
 def check_params(params: object) -> None:
     if not isinstance(params, SamplingParams):
         raise ValueError(f"sampling parameters must be a SamplingParams, got {params!r}")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu or cuda[:N], got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda[:N], got {name!r}")
-    if device.type == "cuda":
-        num_devices = torch.cuda.device_count()
-        if not num_devices:
-            raise ValueError(f"device is {name!r}, but torch finds no CUDA device")
-        if name == "cuda":  # the one that torch has as current, once and for all
-            device = torch.device("cuda", torch.cuda.current_device())
-        if device.index >= num_devices:
-            raise ValueError(f"device is {name!r}, but the last one is cuda:{num_devices - 1}")
-    return device

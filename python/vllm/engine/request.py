@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import List, Optional, Tuple
+from typing import List, Optional
 from typing import Sequence as SequenceOf
 
 from vllm.engine.sequence import FinishReason, Sequence
@@ -142,10 +142,11 @@ class Request:
         if has_token and self.first_token_time is None:
             self.first_token_time = time.monotonic()
 
-    def take_prompt_logprobs(self, found: SequenceOf[Tuple[int, TokenLogprobs]]) -> None:
-        """Stores log-probabilities of prompt positions; a preempted prompt brings them again."""
+    def take_prompt_logprobs(self, first: int, found: SequenceOf[TokenLogprobs]) -> None:
+        """Stores log-probabilities of positions from `first` on; a preempted prompt brings them
+        again."""
         assert self.prompt_logprobs is not None
-        for position, logprobs in found:
+        for position, logprobs in enumerate(found, start=first):
             self.prompt_logprobs[position] = with_text(logprobs, self._tokenizer)
 
     def output(self) -> Optional[RequestOutput]:

@@ -20,13 +20,14 @@ from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
 class Chunk(NamedTuple):
     """Tokens [start, end) of a sequence, to be computed in one step.
 
-    samples: the chunk reaches the last token, so its logits give the next one.
+    num_sampled: of how many of them, the last ones, the logits are sampled: one where the chunk
+        reaches the last token of the sequence, which gives the next one, otherwise none.
     """
 
     seq: Sequence
     start: int
     end: int
-    samples: bool
+    num_sampled: int
 
 
 class Scheduler:
@@ -74,6 +75,11 @@ class Scheduler:
 
     def add(self, seq: Sequence) -> None:
         """Queues a sequence. Raises ValueError if it could never run to its end."""
+        self.check(seq)
+        self.waiting.append(seq)
+
+    def check(self, seq: Sequence) -> None:
+        """Raises ValueError if a sequence could never run to its end."""
         # The last token is never computed: nothing comes after it.
         longest = seq.num_prompt_tokens + seq.max_tokens - 1
         if not seq.num_prompt_tokens or longest > self.max_seq_tokens:
@@ -81,7 +87,6 @@ class Scheduler:
                 f"a sequence of up to {longest} tokens ({seq.num_prompt_tokens} of prompt) "
                 f"can never run: this engine takes 1 to {self.max_seq_tokens}"
             )
-        self.waiting.append(seq)
 
     def schedule(self) -> List[Chunk]:
         """The chunks of the next step, with cache room for each; empty if nothing is left to do.
@@ -97,16 +102,17 @@ class Scheduler:
     def update(self, chunks: SequenceOf[Chunk], token_ids: SequenceOf[int]) -> List[Sequence]:
         """Takes in what the step computed; returns the sequences that it finished.
 
-        token_ids: the sampled token of each chunk that `samples`, in order.
+        token_ids: the sampled tokens, `num_sampled` for each chunk, in order.
         """
         finished = []
         tokens = iter(token_ids)
-        for seq, _, end, samples in chunks:
-            seq.num_computed_tokens = end
-            if samples:
+        for chunk in chunks:
+            seq = chunk.seq
+            seq.num_computed_tokens = chunk.end
+            for _ in range(chunk.num_sampled):
                 seq.append(next(tokens))
-                if seq.finish_reason is not None:
-                    finished.append(seq)
+            if seq.finish_reason is not None:
+                finished.append(seq)
         for seq in finished:
             self._release(seq)
         if finished:
@@ -123,6 +129,12 @@ class Scheduler:
             self.waiting.remove(seq)
         seq.finish_reason = reason
         self._release(seq)
+
+    def reset(self) -> None:
+        """Drops every sequence, and all that the cache holds, whatever state they are in."""
+        self.waiting.clear()
+        self.running = []
+        self.block_manager.reset()
 
     def _schedule_running(self, chunks: List[Chunk]) -> Tuple[int, bool]:
         budget = self.max_num_batched_tokens
@@ -167,7 +179,7 @@ class Scheduler:
         start = seq.num_computed_tokens
         num_tokens = len(seq.token_ids)
         end = min(num_tokens, start + budget)
-        chunks.append(Chunk(seq, start, end, end == num_tokens))
+        chunks.append(Chunk(seq, start, end, num_sampled=int(end == num_tokens)))
         self.block_manager.publish(seq, end)
         return end - start
 

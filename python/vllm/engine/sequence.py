@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from array import array
-from typing import Dict, FrozenSet, List, Optional, Union
+from typing import FrozenSet, List, Optional, Union
 from typing import Sequence as SequenceOf
 
+from vllm.engine.penalties import Penalties
 from vllm.sampling_params import SamplingParams
 
 
@@ -36,7 +37,7 @@ class Sequence:
     block_table: entry i is the cache block of tokens [i * block_size, (i + 1) * block_size).
     block_hashes: chained hashes of the full blocks, kept by the block manager.
     num_published_blocks: leading blocks that other sequences may already share.
-    token_counts: for penalties, how often the output has each token that prompt or output has.
+    penalties: of the tokens so far; None where the request has none.
     max_tokens: output tokens after which the sequence ends, whatever is sampled.
     """
 
@@ -52,12 +53,12 @@ class Sequence:
         "num_prompt_tokens",
         "num_published_blocks",
         "params",
+        "penalties",
         "prompt_logprobs_wanted",
         "seed",
         "seq_id",
         "status",
         "stop_reason",
-        "token_counts",
         "token_ids",
     )
 
@@ -87,9 +88,7 @@ class Sequence:
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
         self.num_preemptions = 0
-        self.token_counts: Optional[Dict[int, int]] = (
-            dict.fromkeys(self.token_ids, 0) if params.has_penalties else None
-        )
+        self.penalties = Penalties(params, self.token_ids) if params.has_penalties else None
         # A position's prompt log-probabilities come from computing it: until they are all there,
         # the prefix cache may spare nothing.
         self.prompt_logprobs_wanted = params.prompt_logprobs is not None
@@ -124,8 +123,8 @@ class Sequence:
     def append(self, token_id: int) -> None:
         """Adds a sampled token, and sets `finish_reason` if the sequence ends with it."""
         self.token_ids.append(token_id)
-        if self.token_counts is not None:
-            self.token_counts[token_id] = self.token_counts.get(token_id, 0) + 1
+        if self.penalties is not None:
+            self.penalties.add(token_id)
         num_output = len(self.token_ids) - self.num_prompt_tokens
         params = self.params
         if num_output > params.min_tokens:  # until then the sampler gives no such token

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterable, Mapping, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 import torch
 
@@ -11,6 +11,8 @@ from vllm import ops
 
 # The keys and the values of one layer, each [blocks, block_size, kv_heads, head_size].
 KVCache = Tuple[torch.Tensor, torch.Tensor]
+
+ITEM_INTS = 12  # int32 of an item of an attention plan
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,28 @@ class AttentionPlanner:
             slots * 8 * (head_size + 2), dtype=torch.float32, device=device
         )
 
+    def num_items(self, tokens: int, sequences: int) -> int:
+        """How many items the plan of one window has at most, each of `ITEM_INTS` int32."""
+        rows = tokens * (self.num_heads // self.num_kv_heads)
+        return self.blocks + sequences * (self.num_heads + 1) + rows // 64
+
     def plan(
-        self, context_lens: torch.Tensor, query_starts: torch.Tensor
+        self,
+        context_lens: torch.Tensor,
+        query_starts: torch.Tensor,
+        memory: Optional[torch.Tensor] = None,
     ) -> Mapping[int, ops.AttentionPlan]:
         """By window, with `items` still on the CPU, as the arguments are: int32 [sequences] and
         [sequences + 1]; see `AttentionMetadata`. They and the block tables are to be copied to the
         GPU before the step, not made there by the kernel before an attention: see `settled` of
-        `AttentionPlan`."""
-        sequences = len(context_lens)
-        rows = int(query_starts[-1]) * (self.num_heads // self.num_kv_heads)
-        most = self.blocks + sequences * (self.num_heads + 1) + rows // 64
+        `AttentionPlan`.
+
+        memory: int32 [windows, items, ITEM_INTS] to write the items to, if not to new memory."""
+        if memory is None:
+            most = self.num_items(int(query_starts[-1]), len(context_lens))
+            memory = torch.empty(len(self.windows), most, ITEM_INTS, dtype=torch.int32)
         plans = {}
-        for window in self.windows:
-            items = torch.empty(most, 12, dtype=torch.int32)
+        for window, items in zip(self.windows, memory):
             decode_blocks, prefill_first, prefill_tiles = ops.plan_attention(
                 items,
                 context_lens,

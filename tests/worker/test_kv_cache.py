@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from vllm.config import ModelConfig, RopeConfig
-from vllm.engine import kv_cache
 from vllm.engine_args import EngineArgs
+from vllm.worker import kv_cache
 
 CONFIG = ModelConfig(
     architecture="LlamaForCausalLM",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import List
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from vllm.config import ModelConfig
 from vllm.engine_args import EngineArgs
 from vllm.layers.attention import KVCache
+from vllm.worker.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -128,15 +128,6 @@ def _free_on_cuda(
 
 
 def _free_on_cpu() -> int:
-    """Bytes that can be had without swapping, within the limit of the control group if any."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            free = int(value.split()[0]) * 1024
-            break
-    else:
-        return _CPU_DEFAULT_BYTES
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
+    """Bytes that can be had without swapping; where nobody knows, as many as the default takes."""
+    free = free_memory()
+    return _CPU_DEFAULT_BYTES if free is None else free

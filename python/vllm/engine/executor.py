@@ -1,0 +1,64 @@
+"""Who computes steps for the engine.
+
+The engine knows sequences, the executor knows the device. What goes from one to the other are plain
+values: a packed `StepInput`, and a `StepResult`. So an executor may run the model in this process,
+in several, or on several hosts; `vllm.worker` has those that there are.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any, Dict, List
+
+from vllm.engine.step_input import SizeClass, StepInput
+from vllm.outputs import TokenLogprobs
+
+
+@dataclass
+class StepResult:
+    """What a step gave, as plain Python values.
+
+    token_ids: the sampled tokens, one for each of the step's `rows`.
+    logprobs: by row, those that were asked for.
+    prompt_logprobs: by sequence of the step, one entry for each of its targets.
+    """
+
+    token_ids: List[int] = field(default_factory=list)
+    logprobs: Dict[int, TokenLogprobs] = field(default_factory=dict)
+    prompt_logprobs: Dict[int, List[TokenLogprobs]] = field(default_factory=dict)
+
+
+class Executor(abc.ABC):
+    """A model and its cache, which compute one step after another.
+
+    num_blocks, block_size: of the cache. Blocks hold what the steps have written until another
+        step writes to them.
+    """
+
+    num_blocks: int
+    block_size: int
+
+    @abc.abstractmethod
+    def allocate(self, nbytes: int) -> memoryview:
+        """Writable memory, as bytes, for the buffers of steps; it lives as long as the executor."""
+
+    @abc.abstractmethod
+    def room(self, size: SizeClass) -> int:
+        """Bytes that this executor wants behind a step's description, for what it adds itself."""
+
+    @abc.abstractmethod
+    def submit(self, step: StepInput) -> Any:
+        """Starts a step; returns what `collect` takes.
+
+        Steps are computed in the order in which they are submitted. The buffer is the executor's
+        until the step has been collected.
+        """
+
+    @abc.abstractmethod
+    def collect(self, handle: Any) -> StepResult:
+        """Waits for a step. Each is collected once, in the order in which they were submitted."""
+
+    @abc.abstractmethod
+    def reset(self) -> None:
+        """Waits for steps that nobody will collect, and forgets them."""

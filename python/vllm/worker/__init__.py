@@ -1,0 +1,1 @@
+"""Runs the model for the engine: executors, the model runner, and the cache."""

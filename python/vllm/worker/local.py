@@ -1,0 +1,57 @@
+"""The executor that runs the model in this process, on one device."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import List, Tuple
+
+import torch
+
+from vllm.engine.executor import Executor, StepResult
+from vllm.engine.step_input import SizeClass, StepInput
+from vllm.worker.model_runner import ModelRunner
+
+
+class LocalExecutor(Executor):
+    """Runs steps with a `ModelRunner`.
+
+    num_blocks, block_size: of the runner's caches.
+    """
+
+    def __init__(self, runner: ModelRunner, *, num_blocks: int, block_size: int) -> None:
+        self.runner = runner
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self._memory: List[Tuple[memoryview, torch.Tensor]] = []  # the same bytes
+
+    def allocate(self, nbytes: int) -> memoryview:
+        """Pinned where the device is a GPU: a copy from there does not hold up the host."""
+        pinned = self.runner.device.type == "cuda"
+        tensor = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
+        view = _view(tensor)
+        self._memory.append((view, tensor))
+        return view
+
+    def room(self, size: SizeClass) -> int:
+        return self.runner.room(size)
+
+    def submit(self, step: StepInput) -> StepResult:
+        memory = next(tensor for view, tensor in self._memory if view is step.memory)
+        return self.runner.run(step, memory)
+
+    def collect(self, handle: StepResult) -> StepResult:
+        return handle
+
+    def reset(self) -> None:
+        if self.runner.device.type == "cuda":
+            torch.cuda.synchronize(self.runner.device)
+
+
+def _view(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a tensor, which must outlive the view."""
+    view = ctypes.pythonapi.PyMemoryView_FromMemory
+    view.restype = ctypes.py_object
+    view.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
+    writable = 0x200  # PyBUF_WRITE
+    made: memoryview = view(tensor.data_ptr(), len(tensor), writable)
+    return made

@@ -1,0 +1,89 @@
+"""The arrays of a step, as tensors."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Optional
+
+import torch
+
+from vllm import ops
+from vllm.engine.step_input import StepInput, StepLayout
+from vllm.layers.attention import AttentionMetadata
+from vllm.layers.sampler import LogitChanges, SamplingTensors
+
+_DTYPES = {"q": torch.int64, "i": torch.int32, "f": torch.float32}
+
+
+class StepTensors:
+    """Views of the memory of steps, on the host or on the device.
+
+    memory: uint8, at least `layout.nbytes`.
+    room: int32, what lies behind the description; see `Executor.room`.
+
+    The arrays are as long as the layout has room for; callers say how much of them a step uses.
+    """
+
+    def __init__(self, layout: StepLayout, memory: torch.Tensor) -> None:
+        self._width = layout.size.blocks
+        self._arrays: Dict[str, torch.Tensor] = {}
+        for name, (typecode, offset, length) in layout.fields.items():
+            dtype = _DTYPES[typecode]
+            nbytes = length * torch.empty(0, dtype=dtype).element_size()
+            self._arrays[name] = memory[offset : offset + nbytes].view(dtype)
+        self.room = memory[layout.room_offset : layout.nbytes].view(torch.int32)
+
+    def token_ids(self, num_tokens: int) -> torch.Tensor:
+        """int64 [tokens]"""
+        return self._arrays["token_ids"][:num_tokens]
+
+    def positions(self, num_tokens: int) -> torch.Tensor:
+        """int64 [tokens]"""
+        return self._arrays["positions"][:num_tokens]
+
+    def rows(self, num_rows: int) -> torch.Tensor:
+        """int64 [rows], which tokens are sampled."""
+        return self._arrays["rows"][:num_rows]
+
+    def context_lens(self, num_sequences: int) -> torch.Tensor:
+        """int32 [sequences]"""
+        return self._arrays["context_lens"][:num_sequences]
+
+    def query_starts(self, num_sequences: int) -> torch.Tensor:
+        """int32 [sequences + 1]"""
+        return self._arrays["query_starts"][: num_sequences + 1]
+
+    def metadata(
+        self, num_tokens: int, num_sequences: int, plans: Mapping[int, ops.AttentionPlan]
+    ) -> AttentionMetadata:
+        block_tables = self._arrays["block_tables"][: num_sequences * self._width]
+        return AttentionMetadata(
+            self._arrays["slots"][:num_tokens],
+            block_tables.view(num_sequences, self._width),
+            self.context_lens(num_sequences),
+            self.query_starts(num_sequences),
+            plans,
+        )
+
+    def sampling(self, step: StepInput, num_rows: int, num_changes: int) -> SamplingTensors:
+        """How rows are sampled: what `step` uses, for as many rows and changes."""
+
+        def array(name: str, wanted: bool) -> Optional[torch.Tensor]:
+            return self._arrays[name][:num_rows] if wanted else None
+
+        changes = None
+        if num_changes:
+            changes = LogitChanges(
+                self._arrays["change_rows"][:num_changes],
+                self._arrays["change_tokens"][:num_changes],
+                self._arrays["change_repetition"][:num_changes],
+                self._arrays["change_subtract"][:num_changes],
+            )
+        return SamplingTensors(
+            temperatures=array("temperatures", step.uses_temperatures),
+            top_k=array("top_k", step.uses_top_k),
+            top_p=array("top_p", step.uses_top_p),
+            min_p=array("min_p", step.uses_min_p),
+            seeds=array("seeds", step.uses_temperatures),
+            draws=array("draws", step.uses_temperatures),
+            changes=changes,
+        )
