@@ -22,12 +22,13 @@ from typing import Any
 
 from rich.console import Console
 
-from ci import build, git, interpreters, matrix, names, release
+from ci import builder, git, interpreters, matrix, names, release
 from ci.audit import audit_all
-from ci.build.donors import Bucket, Donors
+from ci.builder.reused import StoreWheels
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import publish
+from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import FolderStore
 from ci.wheel.reader import WheelFile, read
@@ -42,14 +43,14 @@ ASK = "import vllm; print(vllm.__version__, vllm.__commit__)"
 def whole_matrix(repo: Path, out: Path, known: Matrix, console: Console) -> dict[str, Any]:
     """Everything of a release and of a commit, from nothing; times, ratio and what was made."""
     stages, commit = Stages(console), git.read(repo)
-    paths = build.build(
+    paths = builder.build(
         repo,
         out,
         commit=commit,
         # The abi3 wheel of the documented name is one of the release's.
         labels=lambda cuda: [
-            *build.release_labels(known, cuda),
-            build.commit_labels(known, cuda, commit)[1],
+            *builder.release_labels(known, cuda),
+            builder.commit_labels(known, cuda, commit)[1],
         ],
         console=console,
         stages=stages,
@@ -75,7 +76,7 @@ def whole_matrix(repo: Path, out: Path, known: Matrix, console: Console) -> dict
 
 def python_only_commit(repo: Path, bucket: Path, known: Matrix, console: Console) -> dict[str, Any]:
     """The commands of `make nightly` up to the published set, where nothing native changed."""
-    first = [read(path) for path in build.build(repo, repo / "wheelhouse", console=console)]
+    first = [read(path) for path in builder.build(repo, repo / "wheelhouse", console=console)]
     store = FolderStore(bucket)
     publish(store, first, git.read(repo), known)
     next_clone = bucket.with_name("next")
@@ -83,17 +84,17 @@ def python_only_commit(repo: Path, bucket: Path, known: Matrix, console: Console
     with (next_clone / "python" / "vllm" / "__init__.py").open("a") as file:
         file.write("# Another line.\n")
     subprocess.run([*COMMIT, "-m", "change Python only"], cwd=next_clone, check=True)
-    stages, commit, donors = Stages(console), git.read(next_clone), Donors(Bucket(store))
+    stages, commit, reuse = Stages(console), git.read(next_clone), Reuse(StoreWheels(store))
     start, processor = time.monotonic(), processor_seconds()
-    paths = build.build(
+    paths = builder.build(
         next_clone,
         next_clone / "wheelhouse",
         commit=commit,
         labels=lambda cuda: [
-            *build.release_labels(known, cuda),
-            build.commit_labels(known, cuda, commit)[1],
+            *builder.release_labels(known, cuda),
+            builder.commit_labels(known, cuda, commit)[1],
         ],
-        donors=donors,
+        reuse=reuse,
         console=console,
         stages=stages,
     )
@@ -103,7 +104,7 @@ def python_only_commit(repo: Path, bucket: Path, known: Matrix, console: Console
         "processor_seconds": round(processor_seconds() - processor, 2),
         "stages": {name: round(seconds, 2) for name, seconds in stages.seconds.items()},
         "wheels": len(paths),
-        "compiled": sorted({cuda.variant for cuda in known.cudas} - donors.used.keys()),
+        "compiled": sorted({cuda.variant for cuda in known.cudas} - reuse.used.keys()),
     }
 
 

@@ -9,23 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ci import toml
 from ci.errors import CiError
 from ci.matrix import Cuda, Matrix
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 # Sources, the build's own code, and what computes its options.
 TREES = ("csrc", "cmake", "backend")
-FILES = ("CMakeLists.txt", "ci/native.py", "ci/build/canonical.py")
+FILES = ("CMakeLists.txt", "ci/native.py", "ci/builder/canonical.py")
 # Programs that decide on bits, as pinned in requirements/ci.txt: zig is the compiler, CMake and
 # scikit-build-core choose flags.
 PROGRAMS = ("ziglang", "cmake", "scikit-build-core")
@@ -82,8 +77,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _settings(root: Path) -> Any:
     """What pyproject.toml says of compiling; METADATA and sdists are made without compilers."""
-    text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    settings = tomllib.loads(text)["tool"]["scikit-build"]
+    settings = toml.read(root / "pyproject.toml")["tool"]["scikit-build"]
     return {key: value for key, value in settings.items() if key not in ("metadata", "sdist")}
 
 

@@ -42,28 +42,28 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
     DirtyTree.
     """
     _check_is_checkout(repo)
-    sha = _git(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", fails=_no_commit(repo))
-    if _git(repo, "rev-parse", "--is-shallow-repository") == "true":
+    sha = ask(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", fails=_no_commit(repo))
+    if ask(repo, "rev-parse", "--is-shallow-repository") == "true":
         raise ShallowClone(
             f"{repo} is a shallow clone",
             means="commits are numbered along the whole history, and this clone has only its end",
             do=f"deepen it: git -C {repo} fetch --unshallow --tags",
         )
     # Untracked files count: a new source file would be compiled into the wheel.
-    changes = _git(repo, "status", "--porcelain", "--untracked-files=normal").splitlines()
+    changes = ask(repo, "status", "--porcelain", "--untracked-files=normal").splitlines()
     if changes and not allow_dirty:
         raise _dirty_tree(sha, changes)
     return Commit(
         sha=sha,
         number=_number(repo, matrix.load().tag if tag is None else tag),
-        time=int(_git(repo, "show", "--no-patch", "--format=%ct", sha)),
+        time=int(ask(repo, "show", "--no-patch", "--format=%ct", sha)),
         dirty=bool(changes),
     )
 
 
 def tags_here(repo: Path) -> list[str]:
     """The tags of the commit that is checked out, sorted."""
-    return sorted(_git(repo, "tag", "--points-at", "HEAD").split())
+    return sorted(ask(repo, "tag", "--points-at", "HEAD").split())
 
 
 def _dirty_tree(sha: str, changes: list[str]) -> DirtyTree:
@@ -76,9 +76,9 @@ def _dirty_tree(sha: str, changes: list[str]) -> DirtyTree:
 
 
 def _number(repo: Path, tag: str) -> int:
-    tagged = _git(repo, "tag", "--list", tag) == tag
+    tagged = ask(repo, "tag", "--list", tag) == tag
     commits = f"refs/tags/{tag}..HEAD" if tagged else "HEAD"
-    return int(_git(repo, "rev-list", "--count", "--first-parent", commits))
+    return int(ask(repo, "rev-list", "--count", "--first-parent", commits))
 
 
 def _check_is_checkout(repo: Path) -> None:
@@ -87,7 +87,7 @@ def _check_is_checkout(repo: Path) -> None:
         means="wheels are named after a commit, and there is none to name them after",
         do="run this in a clone made by `git clone`",
     )
-    root = _git(repo, "rev-parse", "--show-toplevel", fails=not_a_checkout)
+    root = ask(repo, "rev-parse", "--show-toplevel", fails=not_a_checkout)
     # A folder without .git inside some other repository would pass for that one's commit.
     if Path(root).resolve() != repo.resolve():
         raise not_a_checkout
@@ -97,7 +97,7 @@ def _no_commit(repo: Path) -> GitError:
     return GitError(f"{repo} has no commit yet", do="commit something first: git commit")
 
 
-def _git(repo: Path, *arguments: str, fails: Optional[GitError] = None) -> str:
+def ask(repo: Path, *arguments: str, fails: Optional[GitError] = None) -> str:
     """What git prints, less the final newline. Raises `fails`, or GitError with git's words."""
     command = ["git", "-C", str(repo), *arguments]
     try:

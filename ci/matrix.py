@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -10,12 +9,8 @@ from typing import Any, Optional
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from ci import toml
 from ci.errors import CiError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DEFAULT_PATH = Path(__file__).with_name("matrix.toml")
 
@@ -106,8 +101,8 @@ class Matrix:
 def load(path: Path = DEFAULT_PATH) -> Matrix:
     """Reads the matrix. Raises MatrixError naming the file and what is wrong in it."""
     try:
-        return parse(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return parse(toml.read(path))
+    except (OSError, toml.TomlError) as error:
         raise MatrixError(
             f"{path}: {error}", do="restore the file: git checkout ci/matrix.toml"
         ) from error

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from ci import git, interpreters, serve, trial
 from ci.audit import AuditReport, audit_all
-from ci.build import build
-from ci.build.donors import Bucket, Donors
+from ci.builder import build
+from ci.builder.reused import StoreWheels
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import begin, fail, publish
+from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import Store, open_store
 from ci.trial import Cell, Offer, Outcome, Status
@@ -44,8 +45,8 @@ def run(
     with announced(store, commit):
         with stages.stage("build"):
             # An unchanged native part is taken from what the bucket has of an earlier commit.
-            donors = Donors(Bucket(store))
-            paths = build(repo, repo / WHEELHOUSE, commit=commit, donors=donors, console=console)
+            reuse = Reuse(StoreWheels(store))
+            paths = build(repo, repo / WHEELHOUSE, commit=commit, reuse=reuse, console=console)
             wheels = [read(path) for path in paths]
         with stages.stage("audit"):
             for report in audit_all(paths, matrix, repo):
@@ -54,7 +55,7 @@ def run(
         console.print("not published: these wheels hold changes that no commit has")
         return ()
     with stages.stage("publish"):
-        publish(store, wheels, commit, matrix, reused_from=donors.used, report=console.print)
+        publish(store, wheels, commit, matrix, reused_from=reuse.used, report=console.print)
     with stages.stage("install"), serve.running(store) as base:
         outcomes = try_installs(matrix, base, commit.sha, wheels, console)
     console.print(results(outcomes))

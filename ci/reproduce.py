@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ci import interpreters
-from ci.build.progress import Failed, run_quietly
+from ci.builder.progress import Failed, run_quietly
 from ci.errors import CiError
 
 # A user that every Unix has and that owns nothing.

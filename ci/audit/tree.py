@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ci import git, toml
 from ci.errors import CiError
+from ci.git import GitError
 from ci.wheel.build_info import BuildInfo
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PACKAGE = "python/"
 KERNELS = "csrc/kernels/"
@@ -50,7 +45,7 @@ def read(repo: Path, build: BuildInfo) -> Tree:
         pyproject = (repo / "pyproject.toml").read_text(encoding="utf-8")
     else:
         pyproject = _git(repo, "show", f"{build.commit}:pyproject.toml")
-    project: dict[str, Any] = tomllib.loads(pyproject)["project"]
+    project: dict[str, Any] = toml.loads(pyproject)["project"]
     return Tree(
         python={
             name[len(PACKAGE) :]: blob for name, blob in files.items() if name.startswith(PACKAGE)
@@ -83,12 +78,11 @@ def _working_files(repo: Path) -> dict[str, str]:
 
 
 def _git(repo: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(repo), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    try:
+        return git.ask(repo, *arguments)
+    except GitError as error:
         raise UnknownCommit(
-            f"`{' '.join(command)}` failed: {done.stderr.strip()}",
+            error.what,
             means="what a wheel must hold is read from the commit that it says it is of",
             do=f"fetch that commit: git -C {repo} fetch --all",
-        )
-    return done.stdout
+        ) from error

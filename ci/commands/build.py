@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ci import build, git
-from ci.build import Label
-from ci.build import donors as lending
-from ci.build.donors import Bucket, Donors
+from ci import builder, git
+from ci.builder import Label
+from ci.builder.reused import StoreWheels, write_reused
+from ci.reuse import Reuse
 from ci.store import open_store
 
 HELP = "build the wheels of this commit into wheelhouse/"
@@ -52,17 +52,17 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     repo = Path.cwd()
     commit = git.read(repo, allow_dirty=args.allow_dirty)
-    donors = Donors(Bucket(open_store(args.reuse))) if args.reuse else None
-    paths = build.build(
+    reuse = Reuse(StoreWheels(open_store(args.reuse))) if args.reuse else None
+    paths = builder.build(
         repo,
         args.out,
         commit=commit,
         variants=args.variant,
         labels=(lambda _: args.label) if args.label else None,
-        donors=donors,
+        reuse=reuse,
         console=console,
     )
-    lending.write_loans(args.out, commit, donors.used if donors else {})
+    write_reused(args.out, commit, reuse.used if reuse else {})
     for path in paths:
         size = f"{path.stat().st_size / 1e6:.2f} MB"
         console.print(f"{path}  {size}", highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ci import build, git, matrix, names, versions
+from ci import builder, git, matrix, names, versions
 from ci.container import image, podman, wheels
 from ci.container.podman import NoContainers
 from ci.container.wheels import Place
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     known = matrix.load()
     default = known.default
-    build.build(
+    builder.build(
         repo, repo / "wheelhouse", commit=commit, variants=[default.variant], console=console
     )
     version = versions.public(known.version, default.local)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ci import git, matrix
-from ci.build.donors import read_loans
+from ci.builder.reused import read_reused
 from ci.publish import cli, fail, plan, publish
 from ci.publish.collect import collect
 from ci.publish.errors import PublishError
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         commit,
         the_matrix,
         release=args.release,
-        reused_from=read_loans(args.cells or args.wheels, commit),
+        reused_from=read_reused(args.cells or args.wheels, commit),
         sdist=args.sdist,
         attachments=args.attach,
         report=partial(cli.progress, args),

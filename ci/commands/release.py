@@ -9,11 +9,11 @@ from rich.console import Console
 
 from ci import git, matrix, release
 from ci.audit import audit_all
-from ci.build import donors as lending
-from ci.build.donors import Bucket, Donors
+from ci.builder.reused import StoreWheels, read_reused, write_reused
 from ci.publish import plan, publish
 from ci.publish.collect import collect
 from ci.release import ReleaseError, provenance
+from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import open_store
 
@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
         )
     released = release.matrix_of(matrix.load(), version)
     out = args.out or Path("wheelhouse") / f"release-{version}"
-    donors = Donors(Bucket(open_store(args.reuse))) if args.reuse else None
+    reuse = Reuse(StoreWheels(open_store(args.reuse))) if args.reuse else None
     if args.cells:
         paths = collect(args.cells, plan.release_wheels(released), out)
-        reused = lending.read_loans(args.cells, commit)
+        reused = read_reused(args.cells, commit)
     else:
         paths = release.build_wheels(
             repo,
@@ -67,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
             version,
             commit=commit,
             variants=args.variant,
-            donors=donors,
+            reuse=reuse,
             console=console,
             stages=stages,
         )
-        reused = donors.used if donors else {}
-        lending.write_loans(out, commit, reused)
+        reused = reuse.used if reuse else {}
+        write_reused(out, commit, reused)
     with stages.timed("audit"):
         wheels = [report.wheel for report in audit_all(paths, released, repo)]
     if not args.variant:

@@ -13,17 +13,12 @@ from typing import Any, Optional
 
 from rich.console import Console
 
-from ci import interpreters
-from ci.build.progress import Failed, run_quietly
+from ci import interpreters, toml
+from ci.builder.progress import Failed, run_quietly
 from ci.container.image import REQUIREMENTS
 from ci.errors import CiError
 from ci.wheel import reader
 from ci.wheel.reader import WheelFile
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # cibuildwheel itself needs one of these.
 RUNS_ON = ("3.11", "3.12", "3.13", "3.14")
@@ -114,8 +109,7 @@ def test(
 
 def cibuildwheel_settings(repo: Path) -> dict[str, Any]:
     """[tool.cibuildwheel] of the pyproject.toml in `repo`."""
-    text = (repo / "pyproject.toml").read_text(encoding="utf-8")
-    settings: dict[str, Any] = tomllib.loads(text)["tool"]["cibuildwheel"]
+    settings: dict[str, Any] = toml.read(repo / "pyproject.toml")["tool"]["cibuildwheel"]
     return settings
 
 

@@ -10,13 +10,13 @@ from typing import Optional
 from packaging.version import InvalidVersion, Version
 from rich.console import Console
 
-from ci import build, git, matrix
-from ci.build.donors import Donors
+from ci import builder, git, matrix
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.release import provenance, sdist, sums
 from ci.release.provenance import SigningKey
+from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.wheel import reader
 
@@ -34,7 +34,7 @@ def release(
     *,
     commit: Commit,
     key: Optional[SigningKey] = None,
-    donors: Optional[Donors] = None,
+    reuse: Optional[Reuse] = None,
     console: Optional[Console] = None,
     stages: Optional[Stages] = None,
 ) -> list[Path]:
@@ -42,12 +42,12 @@ def release(
 
     For each CUDA the abi3 wheel and one for each Python, the sdist, SHA256SUMS, and beside each
     wheel its provenance, signed if there is a `key`.
-    Raises ReleaseError for a version that disagrees with a tag, and what `ci.build.build` raises.
+    Raises ReleaseError for a version that disagrees with a tag, and what `ci.builder.build` raises.
     """
     console = console or Console()
     stages = stages or Stages(console)
     wheels = build_wheels(
-        repo, out, version, commit=commit, donors=donors, console=console, stages=stages
+        repo, out, version, commit=commit, reuse=reuse, console=console, stages=stages
     )
     return finish(
         repo, out, version, wheels, commit=commit, key=key, console=console, stages=stages
@@ -61,20 +61,20 @@ def build_wheels(
     *,
     commit: Commit,
     variants: Sequence[str] = (),
-    donors: Optional[Donors] = None,
+    reuse: Optional[Reuse] = None,
     console: Console,
     stages: Optional[Stages] = None,
 ) -> list[Path]:
     """The wheels of these variants, all if none is named; `finish` makes a release of them."""
     check_version(repo, version)
     released = matrix_of(matrix.load(repo / "ci" / "matrix.toml"), version)
-    return build.build(
+    return builder.build(
         repo,
         out,
         commit=commit,
         variants=variants,
-        labels=lambda cuda: build.release_labels(released, cuda),
-        donors=donors,
+        labels=lambda cuda: builder.release_labels(released, cuda),
+        reuse=reuse,
         console=console,
         stages=stages,
     )

@@ -14,7 +14,7 @@ import deflate
 from build import ProjectBuilder
 from pyproject_hooks import quiet_subprocess_runner
 
-from ci.build.canonical import source_date_epoch
+from ci.builder.canonical import source_date_epoch
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.names import PROJECT

@@ -1,4 +1,4 @@
-"""The in-tree backend is on no path but its own."""
+"""Toolkits that are scripts, and the hooks of the backend in a process of their own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from ci import matrix
 from ci.matrix import Matrix
 
 ROOT = Path(__file__).parents[2]
-
-sys.path.insert(0, str(ROOT / "backend"))
 
 # Makes a toolkit whose nvcc is a script, and the environment that leads to it.
 MakeNvcc = Callable[..., dict[str, str]]
@@ -64,7 +62,7 @@ def copy_tree(target: Path) -> Path:
 
 def call_hook(tree: Path, hook: str, out: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Calls a hook of the backend as a build frontend does, in a process of its own."""
-    code = f"import sys; sys.path.insert(0, 'backend'); import vllm_backend as b; print(b.{hook})"
+    code = f"import sys; sys.path.insert(0, '.'); from backend import hooks as b; print(b.{hook})"
     command = [sys.executable, "-c", code.replace("OUT", repr(str(out)))]
     path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     return subprocess.run(

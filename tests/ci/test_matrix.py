@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from ci import matrix
+from ci import matrix, toml
 from ci.matrix import Matrix, MatrixError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).parents[2]
-TABLE = tomllib.loads(matrix.DEFAULT_PATH.read_text(encoding="utf-8"))
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+TABLE = toml.read(matrix.DEFAULT_PATH)
+PYPROJECT = toml.read(ROOT / "pyproject.toml")
 
 
 def changed(*path: Any, to: Any) -> dict[str, Any]:

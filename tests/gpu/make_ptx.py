@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from ci import matrix  # noqa: E402
-from ci.build import toolkit  # noqa: E402
+from ci.builder import toolkit  # noqa: E402
 
 ARCHS = ("compute_70", "compute_75", "compute_80", "compute_90")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ci import build, matrix, release
+from ci import builder, matrix, release
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import plan
@@ -66,7 +66,7 @@ def test_the_wheels_are_those_that_the_publisher_insists_on(the_matrix: Matrix) 
     labels = {
         f"vllm-{label.version}-{label.tag}.whl"
         for cuda in released.cudas
-        for label in build.release_labels(released, cuda)
+        for label in builder.release_labels(released, cuda)
     }
     assert labels == set(plan.release_wheels(released))
     assert len(labels) == 12
@@ -100,8 +100,9 @@ def test_an_sdist_builds_wheels_of_its_own_version(the_matrix: Matrix, tmp_path:
     assert "\nVersion: 9.8.7\n" in (unpacked / "PKG-INFO").read_text()
     again = matrix.load(unpacked / "ci" / "matrix.toml")
     assert again == released
-    code = f"import vllm_backend as b; print(b.prepare_metadata_for_build_wheel({str(tmp_path)!r}))"
-    environ = {**os.environ, "PYTHONPATH": "backend", "VLLM_TARGET_DEVICE": "empty"}
+    hook = f"prepare_metadata_for_build_wheel({str(tmp_path)!r})"
+    code = f"from backend import hooks; print(hooks.{hook})"
+    environ = {**os.environ, "PYTHONPATH": ".", "VLLM_TARGET_DEVICE": "empty"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=unpacked, env=environ, capture_output=True, text=True
     )

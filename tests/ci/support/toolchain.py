@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import matrix
-from ci.build import toolkit
-from ci.build.canonical import find_zig
-from ci.build.lock import locked
+from ci.builder import toolkit
+from ci.builder.canonical import find_zig
+from ci.builder.lock import locked
 from ci.native import arch_digits
 
 ROOT = Path(__file__).parents[3]

@@ -15,12 +15,12 @@ from ci.wheel import reader
 from ci.wheel.reader import BadWheel
 
 
-class BadDonor(CiError):
-    """A wheel that was to lend its native files is not the one that was published."""
+class WrongWheel(CiError):
+    """A wheel whose native files were to be reused is not the one that was published."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Published:
     """A published wheel, as its publisher recorded it."""
 
     key: str  # in its source
@@ -30,21 +30,21 @@ class Candidate:
     commit: str  # that its native files were compiled from
 
 
-class Source(Protocol):
-    """Where published wheels are listed and kept."""
+class PublishedWheels(Protocol):
+    """A place where published wheels are listed and kept."""
 
-    def candidates(self) -> Iterable[Candidate]:
-        """What could lend native files, best first."""
+    def listed(self) -> Iterable[Published]:
+        """Those that say what they were compiled from, best first."""
 
-    def download(self, candidate: Candidate, target: Path) -> None:
+    def download(self, wheel: Published, target: Path) -> None:
         """Writes the wheel to `target`. Raises CiError."""
 
 
 @dataclass
-class Donors:
+class Reuse:
     """Finds native files of the same inputs; remembers whose it used."""
 
-    source: Source
+    wheels: PublishedWheels
     used: dict[str, str] = field(default_factory=dict)  # variant → commit that compiled them
 
     def forget(self, commit: str) -> None:
@@ -55,34 +55,34 @@ class Donors:
         """A folder with the native files of `digest`, laid out as in a wheel; None if nobody has.
 
         They are checked against the hashes that were recorded when they were published. Raises
-        BadDonor or BadWheel for a wheel that is not that one any more, and StoreError.
+        WrongWheel or BadWheel for a wheel that is not that one any more, and StoreError.
         """
-        for candidate in self.source.candidates():
-            if (candidate.variant, candidate.native_digest) == (cuda.variant, digest):
+        for wheel in self.wheels.listed():
+            if (wheel.variant, wheel.native_digest) == (cuda.variant, digest):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
-                path = folder / candidate.key.rsplit("/", 1)[-1]
-                self.source.download(candidate, path)
-                unpack(path, candidate, folder)
-                self.used[cuda.variant] = candidate.commit
+                path = folder / wheel.key.rsplit("/", 1)[-1]
+                self.wheels.download(wheel, path)
+                unpack(path, wheel, folder)
+                self.used[cuda.variant] = wheel.commit
                 return folder
         return None
 
 
-def unpack(path: Path, candidate: Candidate, folder: Path) -> None:
-    """Writes the native files of the wheel at `path` below `folder`, if it is that `candidate`."""
+def unpack(path: Path, published: Published, folder: Path) -> None:
+    """Writes the native files of the wheel at `path` to `folder`, if it is the `published` one."""
     wheel, members = reader.open_wheel(path)
-    if wheel.sha256 != candidate.sha256:
-        raise BadDonor(
-            f"{path.name} has sha256 {wheel.sha256}, published was {candidate.sha256}",
+    if wheel.sha256 != published.sha256:
+        raise WrongWheel(
+            f"{path.name} has sha256 {wheel.sha256}, published was {published.sha256}",
             means="the bucket holds another file than the one that was published there",
         )
     said = (wheel.build.variant, wheel.build.native_digest)
-    if said != (candidate.variant, candidate.native_digest):
+    if said != (published.variant, published.native_digest):
         raise BadWheel(
             path,
             "build.json",
-            expected=f"{candidate.variant} of {candidate.native_digest}",
+            expected=f"{published.variant} of {published.native_digest}",
             found=f"{said[0]} of {said[1]}",
         )
     for member in members:
@@ -92,12 +92,12 @@ def unpack(path: Path, candidate: Candidate, folder: Path) -> None:
             target.write_bytes(member.data)
 
 
-def of_ledger(ledger: Ledger) -> Iterator[Candidate]:
+def of_ledger(ledger: Ledger) -> Iterator[Published]:
     """Every wheel of the listed units that says what it was compiled from, newest first."""
     for unit in ledger.units:
         for file in unit.files:
             if file.variant is not None and file.native_digest is not None:
-                yield Candidate(
+                yield Published(
                     unit.prefix + file.name,
                     file.variant,
                     file.native_digest,

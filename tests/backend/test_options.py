@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import vllm_options
 
+from backend import options
 from ci.errors import CiError
 from ci.matrix import Matrix
 from tests.backend.conftest import MakeNvcc
@@ -23,47 +23,47 @@ from tests.backend.conftest import MakeNvcc
 def test_without_a_toolkit(
     environ: dict[str, str], platform: str, device: str, variant: str, local: str
 ) -> None:
-    options = vllm_options.read({"PATH": "", **environ}, platform)
-    assert (options.device, options.variant, options.local) == (device, variant, local)
-    assert options.nvcc is None
+    found = options.read({"PATH": "", **environ}, platform)
+    assert (found.device, found.variant, found.local) == (device, variant, local)
+    assert found.nvcc is None
 
 
 def test_nvrtc_is_required_just_where_there_is_no_nvcc(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
-    without = vllm_options.read({"PATH": ""}, "linux")
+    without = options.read({"PATH": ""}, "linux")
     assert without.toolkit_requirements() == [pin.requirement for pin in the_matrix.default.toolkit]
-    assert vllm_options.read(nvcc("12.1"), "linux").toolkit_requirements() == []
-    assert vllm_options.read({"VLLM_TARGET_DEVICE": "cpu"}, "linux").toolkit_requirements() == []
+    assert options.read(nvcc("12.1"), "linux").toolkit_requirements() == []
+    assert options.read({"VLLM_TARGET_DEVICE": "cpu"}, "linux").toolkit_requirements() == []
 
 
 @pytest.mark.parametrize("home", [True, False])
 def test_an_nvcc_of_the_matrix(nvcc: MakeNvcc, home: bool, the_matrix: Matrix) -> None:
-    options = vllm_options.read(nvcc("11.8", home=home), "linux")
-    assert options.cuda == the_matrix.variant("cu118")
-    assert options.nvcc is not None
-    assert options.torch == "torch>=2.1,<2.8"
+    found = options.read(nvcc("11.8", home=home), "linux")
+    assert found.cuda == the_matrix.variant("cu118")
+    assert found.nvcc is not None
+    assert found.torch == "torch>=2.1,<2.8"
 
 
 def test_cuda_home_goes_before_path(nvcc: MakeNvcc) -> None:
     environ = {**nvcc("11.8", home=False), **nvcc("12.1")}
-    assert vllm_options.read(environ, "linux").variant == "cu121"
+    assert options.read(environ, "linux").variant == "cu121"
 
 
 def test_another_nvcc_names_its_variant(nvcc: MakeNvcc) -> None:
-    options = vllm_options.read(nvcc("13.0"), "linux")
-    assert (options.variant, options.local) == ("cu130", "cu130")
-    assert options.torch == "torch>=2.1"
+    found = options.read(nvcc("13.0"), "linux")
+    assert (found.variant, found.local) == ("cu130", "cu130")
+    assert found.torch == "torch>=2.1"
 
 
 def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> None:
-    options = vllm_options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
-    assert (options.variant, options.nvcc) == ("cu121", None)
-    assert "of CUDA 13.0 and is not used" in options.without_nvcc
+    found = options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
+    assert (found.variant, found.nvcc) == ("cu121", None)
+    assert "of CUDA 13.0 and is not used" in found.without_nvcc
 
 
 def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
-    options = vllm_options.read({**nvcc("13.0"), "VLLM_USE_PRECOMPILED": "1"}, "linux")
-    assert (options.precompiled, options.cuda) == (True, the_matrix.default)
-    assert options.toolkit_requirements() == []
+    found = options.read({**nvcc("13.0"), "VLLM_USE_PRECOMPILED": "1"}, "linux")
+    assert (found.precompiled, found.cuda) == (True, the_matrix.default)
+    assert found.toolkit_requirements() == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) 
     ],
 )
 def test_who_wants_precompiled_files(environ: dict[str, str], precompiled: bool) -> None:
-    assert vllm_options.read({"PATH": "", **environ}, "linux").precompiled == precompiled
+    assert options.read({"PATH": "", **environ}, "linux").precompiled == precompiled
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_what_cannot_be_built_is_an_error_that_lists_what_can(
     environ: dict[str, str], words: str
 ) -> None:
     with pytest.raises(CiError) as caught:
-        vllm_options.read({"PATH": "", **environ}, "linux")
+        options.read({"PATH": "", **environ}, "linux")
     assert words in str(caught.value)
 
 
 def test_a_toolkit_that_is_too_old_is_no_hindrance_where_it_is_not_used(nvcc: MakeNvcc) -> None:
     old = nvcc("11.2")
     with pytest.raises(CiError, match="the kernels need"):
-        vllm_options.read(old, "linux")
-    assert vllm_options.read({**old, "VLLM_CUDA_VERSION": "12.1"}, "linux").nvcc is None
+        options.read(old, "linux")
+    assert options.read({**old, "VLLM_CUDA_VERSION": "12.1"}, "linux").nvcc is None

@@ -18,7 +18,7 @@ from build import BuildBackendException, ProjectBuilder
 from rich.console import Console
 
 from ci import digest, jobs, native
-from ci.build.progress import Failed, run_with_progress
+from ci.builder.progress import Failed, run_with_progress
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix

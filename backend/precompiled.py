@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping
 from urllib.parse import unquote, urlsplit
 
-from ci import digest, donors, matrix, names
+from ci import digest, matrix, names, reuse
 from ci.errors import CiError
 from ci.index import records
 from ci.index.fields import BadRecord
@@ -51,7 +51,7 @@ def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
 
     ``VLLM_PRECOMPILED_WHEEL_LOCATION`` names a wheel (a file, or an address that ends in
     ``#sha256=…``), or the base address of a bucket; by default that is this project's.
-    Raises PrecompiledError, BadDonor or BadWheel.
+    Raises PrecompiledError, WrongWheel or BadWheel.
     """
     location = environ.get(VARIABLE) or BASE
     wanted = digest.native_digest(root, matrix.load(), cuda)
@@ -66,28 +66,28 @@ def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
             means="it names a wheel, or the base address of a bucket of wheels",
             do=f"give the path or address of a .whl, or an address like {BASE}",
         )
-    bucket = Bucket(location)
-    donor = donors.Donors(bucket)
-    found = donor.native_files(cuda, wanted, folder)
+    bucket = HttpWheels(location)
+    published = reuse.Reuse(bucket)
+    found = published.native_files(cuda, wanted, folder)
     if found is None:
         raise _nobody_has(wanted, cuda, bucket, root)
-    return Native(found, wanted, f"{location}, compiled at commit {donor.used[cuda.variant]}")
+    return Native(found, wanted, f"{location}, compiled at commit {published.used[cuda.variant]}")
 
 
 @dataclass(frozen=True)
-class Bucket:
+class HttpWheels:
     """The nightlies and releases below a base address, as anybody can read them."""
 
     base: str
 
-    def candidates(self) -> Iterator[donors.Candidate]:
-        """What could lend native files, nightlies first, newest first."""
+    def listed(self) -> Iterator[reuse.Published]:
+        """Those that say what they were compiled from: nightlies first, newest first."""
         for ledger in self.ledgers():
-            yield from donors.of_ledger(ledger)
+            yield from reuse.of_ledger(ledger)
 
-    def download(self, candidate: donors.Candidate, target: Path) -> None:
+    def download(self, wheel: reuse.Published, target: Path) -> None:
         """Writes a wheel to `target`."""
-        target.write_bytes(_get(names.url(self.base, candidate.key)))
+        target.write_bytes(_get(names.url(self.base, wheel.key)))
 
     def ledgers(self) -> Iterator[records.Ledger]:
         """The lists of nightlies and of releases. Raises PrecompiledError."""
@@ -127,8 +127,8 @@ def _take_wheel(location: str, cuda: Cuda, wanted: str, folder: Path, root: Path
         raise _of_other_sources(wheel, cuda, wanted, root)
     expected = sha256[1] if sha256 else wheel.sha256
     commit = wheel.build.commit or "unknown"
-    candidate = donors.Candidate(path.name, cuda.variant, wanted, expected, commit)
-    donors.unpack(path, candidate, folder)
+    published = reuse.Published(path.name, cuda.variant, wanted, expected, commit)
+    reuse.unpack(path, published, folder)
 
 
 def _of_other_sources(
@@ -145,7 +145,7 @@ def _of_other_sources(
     )
 
 
-def _nobody_has(wanted: str, cuda: Cuda, bucket: Bucket, root: Path) -> PrecompiledError:
+def _nobody_has(wanted: str, cuda: Cuda, bucket: HttpWheels, root: Path) -> PrecompiledError:
     """Says how far the nearest published commit is: the first that git counts back from here."""
     published = [
         unit.commit

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ci.build.lock import locked
+from ci.builder.lock import locked
 
 OTHER = """\
 import pathlib, sys
 from rich.console import Console
-from ci.build.lock import locked
+from ci.builder.lock import locked
 with locked(pathlib.Path(sys.argv[1]), Console(width=200)):
     print("entered")
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.build.canonical import BuildError, compiler_environment, source_date_epoch
+from ci.builder.canonical import BuildError, compiler_environment, source_date_epoch
 from ci.git import Commit
 
 COMMIT = Commit("a" * 40, 7, 1_700_000_000, dirty=False)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ci.build import donors as donors_module
-from ci.build.donors import BadDonor, Bucket, Candidate, Donors
+from ci.builder import reused
+from ci.builder.reused import StoreWheels
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import publish
+from ci.reuse import Published, Reuse, WrongWheel
 from ci.store import FolderStore, NotFound
 from ci.wheel import reader
 from ci.wheel.archive import Compressor, Member
@@ -36,20 +37,20 @@ class Files:
     """A source of wheels that lie on disk."""
 
     paths: dict[str, Path] = field(default_factory=dict)
-    listed: list[Candidate] = field(default_factory=list)
+    wheels: list[Published] = field(default_factory=list)
 
-    def candidates(self) -> Iterable[Candidate]:
-        return self.listed
+    def listed(self) -> Iterable[Published]:
+        return self.wheels
 
-    def download(self, candidate: Candidate, target: Path) -> None:
-        target.write_bytes(self.paths[candidate.key].read_bytes())
+    def download(self, wheel: Published, target: Path) -> None:
+        target.write_bytes(self.paths[wheel.key].read_bytes())
 
     def offer(self, wheel: WheelFile, commit: str, **changes: str) -> None:
         key = f"{commit}/{wheel.path.name}"
         self.paths[key] = wheel.path
         digest = wheel.build.native_digest or ""
-        listed = Candidate(key, wheel.build.variant, digest, wheel.sha256, commit)
-        self.listed.append(replace(listed, **changes))
+        listed = Published(key, wheel.build.variant, digest, wheel.sha256, commit)
+        self.wheels.append(replace(listed, **changes))
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ def test_native_files_are_laid_out_as_in_the_wheel(
 ) -> None:
     source = Files()
     source.offer(make(), "a" * 40)
-    donors = Donors(source)
-    folder = donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    reuse = Reuse(source)
+    folder = reuse.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
     assert folder == tmp_path / "prebuilt"
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -86,7 +87,7 @@ def test_native_files_are_laid_out_as_in_the_wheel(
         if path.is_file()
     }
     assert found == NATIVE
-    assert donors.used == {"cu121": "a" * 40}
+    assert reuse.used == {"cu121": "a" * 40}
 
 
 def test_the_first_of_the_same_digest_and_variant_is_taken(
@@ -97,11 +98,11 @@ def test_the_first_of_the_same_digest_and_variant_is_taken(
     source.offer(make(mark=b"2"), "2" * 40, variant="cu118")
     source.offer(make(mark=b"3"), "3" * 40)
     source.offer(make(mark=b"4"), "4" * 40)
-    donors = Donors(source)
-    folder = donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    reuse = Reuse(source)
+    folder = reuse.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
     assert folder is not None
     assert (folder / "vllm/_C.abi3.so").read_bytes() == b"\x7fELF host3"
-    assert donors.used == {"cu121": "3" * 40}
+    assert reuse.used == {"cu121": "3" * 40}
 
 
 def test_nobody_has_them(
@@ -109,12 +110,12 @@ def test_nobody_has_them(
 ) -> None:
     source = Files()
     source.offer(make(OTHER), "a" * 40)
-    donors = Donors(source)
-    assert donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt") is None
-    assert donors.used == {}
+    reuse = Reuse(source)
+    assert reuse.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt") is None
+    assert reuse.used == {}
 
 
-def test_what_an_earlier_donor_left_is_gone(
+def test_what_an_earlier_wheel_left_is_gone(
     make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
 ) -> None:
     source = Files()
@@ -122,7 +123,7 @@ def test_what_an_earlier_donor_left_is_gone(
     stale = tmp_path / "prebuilt" / "vllm" / "kernels" / "cu121" / "sm_80" / "stale.cubin"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"")
-    Donors(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    Reuse(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
     assert not stale.exists()
 
 
@@ -132,10 +133,10 @@ def test_a_file_that_is_not_the_published_one(
     """A whole and consistent wheel, but with other native code."""
     source = Files()
     source.offer(make(mark=b"1"), "a" * 40, sha256=make(mark=b"2").sha256)
-    donors = Donors(source)
-    with pytest.raises(BadDonor, match="published was"):
-        donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
-    assert donors.used == {}
+    reuse = Reuse(source)
+    with pytest.raises(WrongWheel, match="published was"):
+        reuse.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+    assert reuse.used == {}
 
 
 def test_a_truncated_file(
@@ -145,7 +146,7 @@ def test_a_truncated_file(
     source.offer(wheel, "a" * 40)
     wheel.path.write_bytes(wheel.path.read_bytes()[:-50])
     with pytest.raises(BadWheel, match="a complete zip archive"):
-        Donors(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+        Reuse(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
 
 
 def test_a_list_that_lies_about_the_digest(
@@ -154,7 +155,7 @@ def test_a_list_that_lies_about_the_digest(
     source = Files()
     source.offer(make(OTHER), "a" * 40, native_digest=DIGEST)
     with pytest.raises(BadWheel, match=r"build\.json: expected cu121 of sha256:d+"):
-        Donors(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
+        Reuse(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
 
 
 def test_a_bucket_as_the_source(
@@ -164,32 +165,32 @@ def test_a_bucket_as_the_source(
     store = FolderStore(tmp_path / "bucket", durable=False)
     development = f"0.5.5.dev3+g{COMMIT.sha[:9]}"
     publish(store, [make(), make(version=development)], COMMIT, matrix)
-    donors = Donors(Bucket(store))
-    folder = donors.native_files(matrix.default, DIGEST, tmp_path / "prebuilt")
+    reuse = Reuse(StoreWheels(store))
+    folder = reuse.native_files(matrix.default, DIGEST, tmp_path / "prebuilt")
     assert folder is not None
     assert (folder / "vllm/_C.abi3.so").read_bytes() == NATIVE["vllm/_C.abi3.so"]
-    assert donors.used == {"cu121": COMMIT.sha}
-    assert donors.native_files(matrix.default, OTHER, tmp_path / "prebuilt") is None
+    assert reuse.used == {"cu121": COMMIT.sha}
+    assert reuse.native_files(matrix.default, OTHER, tmp_path / "prebuilt") is None
 
 
 def test_an_empty_bucket_has_nothing_and_one_with_a_hole_says_so(
     make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
 ) -> None:
     store = FolderStore(tmp_path / "bucket", durable=False)
-    donors = Donors(Bucket(store))
-    assert donors.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt") is None
-    lost = Candidate(f"{COMMIT.sha}/lost.whl", "cu121", DIGEST, "0" * 64, COMMIT.sha)
+    reuse = Reuse(StoreWheels(store))
+    assert reuse.native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt") is None
+    lost = Published(f"{COMMIT.sha}/lost.whl", "cu121", DIGEST, "0" * 64, COMMIT.sha)
     with pytest.raises(NotFound):
-        Bucket(store).download(lost, tmp_path / "lost.whl")
+        StoreWheels(store).download(lost, tmp_path / "lost.whl")
 
 
-def test_builders_leave_word_of_whose_native_files_they_used(tmp_path: Path) -> None:
+def test_builders_record_whose_native_files_they_used(tmp_path: Path) -> None:
     """For a publisher on another machine; an earlier commit's word is not taken for this one's."""
     earlier = Commit("9" * 40, 1, COMMIT.time, dirty=False)
-    donors_module.write_loans(tmp_path / "one", COMMIT, {"cu118": "a" * 40})
-    donors_module.write_loans(tmp_path / "two", COMMIT, {"cu121": "b" * 40})
-    donors_module.write_loans(tmp_path / "old", earlier, {"cu124": "c" * 40})
-    assert donors_module.read_loans(tmp_path, COMMIT) == {"cu118": "a" * 40, "cu121": "b" * 40}
+    reused.write_reused(tmp_path / "one", COMMIT, {"cu118": "a" * 40})
+    reused.write_reused(tmp_path / "two", COMMIT, {"cu121": "b" * 40})
+    reused.write_reused(tmp_path / "old", earlier, {"cu124": "c" * 40})
+    assert reused.read_reused(tmp_path, COMMIT) == {"cu118": "a" * 40, "cu121": "b" * 40}
     (tmp_path / "one" / "reused-cu118.json").write_text("[]")
-    with pytest.raises(BadDonor, match="does not say whose"):
-        donors_module.read_loans(tmp_path, COMMIT)
+    with pytest.raises(WrongWheel, match="does not say whose"):
+        reused.read_reused(tmp_path, COMMIT)

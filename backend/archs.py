@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Callable, List, Mapping, Sequence, Tuple
 
-from vllm_toolkit import CHECK, WITHOUT, Compiler
-
+from backend.device_compiler import CHECK, WITHOUT, Compiler
 from ci.errors import CiError
 from ci.matrix import Cuda
 from ci.native import arch_digits

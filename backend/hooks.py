@@ -14,21 +14,15 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Union
 
 from scikit_build_core import build as skbuild
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
-
-import vllm_ccache  # noqa: E402
-import vllm_metadata  # noqa: E402
-import vllm_options  # noqa: E402
-import vllm_plan  # noqa: E402
-
-from ci.errors import CiError  # noqa: E402
-from ci.jobs import CMAKE_VARIABLE  # noqa: E402
+from backend import ccache, metadata, options, plan
+from ci.errors import CiError
+from ci.jobs import CMAKE_VARIABLE
 
 Settings = Dict[str, Union[str, List[str]]]
 ConfigSettings = Optional[Mapping[str, Union[str, List[str]]]]
 Hook = Callable[..., str]
 
+ROOT = Path(__file__).resolve().parent.parent
 DECIDED = "cmake.define.VLLM_BUILD_INFO"
 BUILD = ROOT / "build" / "development"
 CCACHE_LOG = ROOT / "build" / "ccache.log"
@@ -54,7 +48,7 @@ def build_editable(
 
 def build_sdist(sdist_directory: str, config_settings: ConfigSettings = None) -> str:
     """PEP 517. An sdist is of no variant, whatever the environment asks for."""
-    vllm_metadata.building_sdist = True
+    metadata.building_sdist = True
     return skbuild.build_sdist(sdist_directory, dict(config_settings or {}))
 
 
@@ -90,9 +84,9 @@ def get_requires_for_build_sdist(config_settings: ConfigSettings = None) -> List
     return skbuild.get_requires_for_build_sdist(dict(config_settings or {}))
 
 
-def _options() -> vllm_options.Options:
+def _options() -> options.Options:
     with _ending_with_its_message():
-        return vllm_options.read()
+        return options.read()
 
 
 @contextmanager
@@ -117,17 +111,18 @@ def _build(hook: Hook, wheel_directory: str, config_settings: ConfigSettings) ->
     with _one_at_a_time():
         CCACHE_LOG.unlink(missing_ok=True)
         with _ending_with_its_message():
-            plan = vllm_plan.make(ROOT, os.environ, CCACHE_LOG)
-        for name, value in plan.report.items():
+            chosen = plan.make(ROOT, os.environ, CCACHE_LOG)
+        for name, value in chosen.report.items():
             print(f"vllm: {name:<9} {value}", flush=True)
-        os.environ[CMAKE_VARIABLE] = str(plan.jobs.count)
-        settings: Settings = {f"cmake.define.{name}": value for name, value in plan.defines.items()}
-        settings.update(_common(plan.options))
+        os.environ[CMAKE_VARIABLE] = str(chosen.jobs.count)
+        defines = chosen.defines.items()
+        settings: Settings = {f"cmake.define.{name}": value for name, value in defines}
+        settings.update(_common(chosen.options))
         settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
         _keep_what_is_compiled()
         made = hook(wheel_directory, {**settings, **given}, None)
-        if plan.defines["VLLM_CCACHE"]:
-            print(f"vllm: ccache    {vllm_ccache.summary(CCACHE_LOG)}", flush=True)
+        if chosen.defines["VLLM_CCACHE"]:
+            print(f"vllm: ccache    {ccache.summary(CCACHE_LOG)}", flush=True)
     return made
 
 
@@ -161,10 +156,10 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _common(options: vllm_options.Options) -> Settings:
+def _common(chosen: options.Options) -> Settings:
     """What the hooks for metadata and those for wheels have to agree on."""
     # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
     settings: Settings = {"build-dir": str(BUILD)}
-    if options.device == "empty":  # a wheel without native code is for every Python and platform
+    if chosen.device == "empty":  # a wheel without native code is for every Python and platform
         settings.update({"wheel.platlib": "false", "wheel.py-api": "py3"})
     return settings

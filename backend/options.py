@@ -9,8 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import List, Mapping, Optional
 
-from vllm_toolkit import Nvcc, find_nvcc
-
+from backend.device_compiler import Nvcc, find_nvcc
 from ci import matrix
 from ci.errors import CiError
 from ci.matrix import Cuda

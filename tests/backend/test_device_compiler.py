@@ -6,21 +6,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-import vllm_toolkit
-from vllm_toolkit import ToolkitError
 
+from backend import device_compiler
+from backend.device_compiler import ToolkitError
 from ci.matrix import Matrix
 from tests.backend.conftest import MakeNvcc
 
 
 def test_without_one(tmp_path: Path) -> None:
-    assert vllm_toolkit.find_nvcc({"PATH": str(tmp_path)}) is None
-    assert vllm_toolkit.find_nvcc({}) is None
-    assert vllm_toolkit.find_nvcc({"PATH": "", "CUDA_HOME": ""}) is None
+    assert device_compiler.find_nvcc({"PATH": str(tmp_path)}) is None
+    assert device_compiler.find_nvcc({}) is None
+    assert device_compiler.find_nvcc({"PATH": "", "CUDA_HOME": ""}) is None
 
 
 def test_cuda_home_goes_before_path_and_says_what_it_passed_over(nvcc: MakeNvcc) -> None:
-    found = vllm_toolkit.find_nvcc({**nvcc("11.8", home=False), **nvcc("12.1")})
+    found = device_compiler.find_nvcc({**nvcc("11.8", home=False), **nvcc("12.1")})
     assert found is not None
     assert (found.version, found.chosen_by) == ("12.1", "CUDA_HOME")
     assert "the nvcc on PATH" in found.passed_over
@@ -31,7 +31,7 @@ def test_cuda_home_goes_before_path_and_says_what_it_passed_over(nvcc: MakeNvcc)
 def test_two_of_one_version_agree(nvcc: MakeNvcc, tmp_path: Path) -> None:
     home = nvcc("12.1")
     shutil.copytree(home["CUDA_HOME"], tmp_path / "copy")
-    found = vllm_toolkit.find_nvcc({**home, "PATH": str(tmp_path / "copy" / "bin")})
+    found = device_compiler.find_nvcc({**home, "PATH": str(tmp_path / "copy" / "bin")})
     assert found is not None
     assert found.passed_over == ""
 
@@ -55,7 +55,7 @@ def test_a_cuda_home_without_a_working_nvcc(
         path.chmod(0o755)
     environ = {**nvcc("12.1", home=False), "CUDA_HOME": str(tmp_path / "home")}
     with pytest.raises(ToolkitError) as caught:
-        vllm_toolkit.find_nvcc(environ)
+        device_compiler.find_nvcc(environ)
     text = str(caught.value)
     assert f"CUDA_HOME is {tmp_path / 'home'}" in text  # what was looked for, and where
     assert words in text  # what was found
@@ -68,17 +68,17 @@ def test_a_file_that_is_no_program(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "nvcc").write_text("not executable")
     with pytest.raises(ToolkitError, match="Permission denied"):
-        vllm_toolkit.find_nvcc({"CUDA_HOME": str(tmp_path), "PATH": ""})
+        device_compiler.find_nvcc({"CUDA_HOME": str(tmp_path), "PATH": ""})
 
 
 def test_an_nvcc_on_path_that_does_not_work(nvcc: MakeNvcc) -> None:
     with pytest.raises(ToolkitError, match="the nvcc on PATH does not work"):
-        vllm_toolkit.find_nvcc(nvcc("", home=False))
+        device_compiler.find_nvcc(nvcc("", home=False))
 
 
 @pytest.mark.parametrize(("version", "fine"), [("11.7", False), ("11.8", True), ("13.0", True)])
 def test_the_oldest(nvcc: MakeNvcc, version: str, fine: bool) -> None:
-    found = vllm_toolkit.find_nvcc(nvcc(version))
+    found = device_compiler.find_nvcc(nvcc(version))
     assert found is not None
     if fine:
         found.check_age()
@@ -89,7 +89,7 @@ def test_the_oldest(nvcc: MakeNvcc, version: str, fine: bool) -> None:
 
 def test_nvrtc_that_is_not_installed(the_matrix: Matrix, tmp_path: Path) -> None:
     with pytest.raises(ToolkitError) as caught:
-        vllm_toolkit.nvrtc(the_matrix.default, tmp_path, "no nvcc on PATH")
+        device_compiler.nvrtc(the_matrix.default, tmp_path, "no nvcc on PATH")
     assert "NVRTC 12.1 is not installed" in str(caught.value)
     assert "no nvcc on PATH" in str(caught.value)
     assert "pip install nvidia-cuda-cccl-cu12==12.1.109" in str(caught.value)
@@ -97,7 +97,7 @@ def test_nvrtc_that_is_not_installed(the_matrix: Matrix, tmp_path: Path) -> None
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")
 def test_the_nvcc_of_this_machine_is_asked_and_not_its_list() -> None:
-    found = vllm_toolkit.find_nvcc({"PATH": str(Path(str(shutil.which("nvcc"))).parent)})
+    found = device_compiler.find_nvcc({"PATH": str(Path(str(shutil.which("nvcc"))).parent)})
     assert found is not None
     compiler = found.compiler()
     assert compiler.can_compile("sm_90a")  # `nvcc --list-gpu-code` of 13.0 has no suffixed ones

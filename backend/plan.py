@@ -4,12 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping, Optional
 
-import vllm_archs
-import vllm_ccache
-import vllm_options
-import vllm_precompiled
-import vllm_toolkit
-
+from backend import archs, ccache, device_compiler, options, precompiled
+from backend.options import Options
 from ci import git, jobs, native
 from ci.wheel.build_info import BuildInfo
 
@@ -18,7 +14,7 @@ from ci.wheel.build_info import BuildInfo
 class Plan:
     """A build, before anything is compiled."""
 
-    options: vllm_options.Options
+    options: Options
     jobs: jobs.Jobs
     defines: Dict[str, str]  # for CMake
     report: Dict[str, str]  # for people: what was chosen, and why
@@ -30,46 +26,46 @@ def make(root: Path, environ: Mapping[str, str], ccache_log: Path) -> Plan:
     Takes the native files of a published wheel where they are asked for. Raises a CiError that
     says which variable asks for what cannot be had.
     """
-    options = vllm_options.read(environ)
-    chosen = jobs.choose(environ)
-    report = {"device": f"{options.device} ({options.device_chosen_by})"}
+    chosen = options.read(environ)
+    compilers = jobs.choose(environ)
+    report = {"device": f"{chosen.device} ({chosen.device_chosen_by})"}
     # Every variable, every time: CMake remembers what an earlier build set.
     defines = {
-        "VLLM_TARGET_DEVICE": options.device,
+        "VLLM_TARGET_DEVICE": chosen.device,
         "VLLM_VARIANTS": "",
         "VLLM_PREBUILT": "",
         "VLLM_CCACHE": "",
         "VLLM_CCACHE_LOG": str(ccache_log),
-        "VLLM_JOBS": str(chosen.count),
+        "VLLM_JOBS": str(compilers.count),
     }
     digest = None
-    if options.cuda is not None and options.precompiled:
-        found = vllm_precompiled.native_files(environ, options.cuda, root)
+    if chosen.cuda is not None and chosen.precompiled:
+        found = precompiled.native_files(environ, chosen.cuda, root)
         digest = found.digest
-        defines.update(VLLM_PREBUILT=str(found.folder), VLLM_VARIANTS=options.variant)
-        report["native"] = f"{options.variant}, {digest}, from {found.origin}"
-    elif options.cuda is not None:
-        cuda, nvcc = options.cuda, options.nvcc
+        defines.update(VLLM_PREBUILT=str(found.folder), VLLM_VARIANTS=chosen.variant)
+        report["native"] = f"{chosen.variant}, {digest}, from {found.origin}"
+    elif chosen.cuda is not None:
+        cuda, nvcc = chosen.cuda, chosen.nvcc
         if nvcc is not None:
             compiler = nvcc.compiler()
         else:
-            compiler = vllm_toolkit.nvrtc(cuda, root, options.without_nvcc)
-        archs = vllm_archs.choose(environ, cuda, compiler, vllm_archs.gpus_here)
+            compiler = device_compiler.nvrtc(cuda, root, chosen.without_nvcc)
+        targets = archs.choose(environ, cuda, compiler, archs.gpus_here)
         report["compiler"] = compiler.title
-        report["archs"] = str(archs)
+        report["archs"] = str(targets)
         device = native.DeviceCompiler(
-            cuda.variant, archs.cubins, archs.ptx, nvcc=compiler.nvcc, toolkit=compiler.toolkit
+            cuda.variant, targets.cubins, targets.ptx, nvcc=compiler.nvcc, toolkit=compiler.toolkit
         )
         defines.update(native.device_defines([device]))
-    if options.device != "empty" and not options.precompiled:
-        ccache = vllm_ccache.find(environ)
-        defines["VLLM_CCACHE"] = str(ccache.program or "")
-        report.update(jobs=str(chosen), ccache=ccache.reason)
-    defines["VLLM_BUILD_INFO"] = str(_build_info(options, digest, root))
-    return Plan(options, chosen, defines, report)
+    if chosen.device != "empty" and not chosen.precompiled:
+        cache = ccache.find(environ)
+        defines["VLLM_CCACHE"] = str(cache.program or "")
+        report.update(jobs=str(compilers), ccache=cache.reason)
+    defines["VLLM_BUILD_INFO"] = str(_build_info(chosen, digest, root))
+    return Plan(chosen, compilers, defines, report)
 
 
-def _build_info(options: vllm_options.Options, digest: Optional[str], root: Path) -> Path:
+def _build_info(options: Options, digest: Optional[str], root: Path) -> Path:
     """Where this build's build.json lies until CMake installs it.
 
     digest: of the native files, where they are a release's; only its compilers are known well

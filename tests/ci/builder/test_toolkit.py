@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ci.build import toolkit
-from ci.build.toolkit import ToolkitError
+from ci.builder import toolkit
+from ci.builder.toolkit import ToolkitError
 from ci.matrix import Matrix, Pin
 from ci.native import toolkit_requirements
 from tests.ci.support.toolchain import toolkit_folder

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ci import audit, build, git, release, verify
-from ci.build import canonical, toolkit
-from ci.build.donors import Bucket, Donors
+from ci import audit, builder, git, release, verify
+from ci.builder import canonical, toolkit
+from ci.builder.reused import StoreWheels
 from ci.matrix import Matrix
 from ci.publish import plan, publish
+from ci.reuse import Reuse
 from ci.store import FolderStore
 from ci.wheel import reader
 from ci.wheel.archive import Compressor
@@ -75,14 +76,14 @@ def test_a_python_only_commit_takes_the_native_files_of_a_published_one(
     with monkeypatch.context() as patch:
         patch.setattr(canonical, "find_zig", absent)
         patch.setattr(toolkit, "_install", absent)
-        donors = Donors(Bucket(bucket))
-        build.build(repo, repo / "wheelhouse", donors=donors)
-    assert donors.used == {"cu118": published.sha, "cu121": published.sha}
+        reuse = Reuse(StoreWheels(bucket))
+        builder.build(repo, repo / "wheelhouse", reuse=reuse)
+    assert reuse.used == {"cu118": published.sha, "cu121": published.sha}
     run(other)
     assert hashes(repo).items() <= hashes(other).items()
 
 
-def test_a_tampered_donor_is_refused_aloud_and_the_build_compiles(
+def test_a_tampered_wheel_is_refused_aloud_and_the_build_compiles(
     built: Path, small: Matrix, tmp_path: Path
 ) -> None:
     bucket = FolderStore(tmp_path / "bucket", durable=False)
@@ -159,9 +160,9 @@ def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(
     commit(other)
     before = hashes(other)
     with pytest.raises(canonical.BuildError, match='identifier "nonsense" is undefined') as caught:
-        build.build(other, other / "wheelhouse")
+        builder.build(other, other / "wheelhouse")
     assert str(caught.value).startswith("building a wheel failed (compiling):\nFAILED: ")
     assert hashes(other) == before
     kernel.write_text(right)
     commit(other)
-    assert len(build.build(other, other / "wheelhouse")) == 4
+    assert len(builder.build(other, other / "wheelhouse")) == 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ci.build.progress import Failed, run_with_progress
+from ci.builder.progress import Failed, run_with_progress
 
 STEPS = """\
 print('-- Configuring done')

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import vllm_archs
-import vllm_toolkit
-from vllm_archs import ArchError, Archs
-from vllm_toolkit import Compiler
 
+from backend import archs, device_compiler
+from backend.archs import ArchError, Archs
+from backend.device_compiler import Compiler
 from ci.matrix import Matrix
 from tests.backend.conftest import MakeNvcc
 from tests.ci.support.toolchain import NVRTCC, extension, toolkit_folder
@@ -27,7 +26,7 @@ def compiler(nvcc: MakeNvcc) -> Compiler:
 
 
 def find(nvcc: MakeNvcc, version: str, codes: str) -> Compiler:
-    found = vllm_toolkit.find_nvcc(nvcc(version, codes))
+    found = device_compiler.find_nvcc(nvcc(version, codes))
     assert found is not None
     return found.compiler()
 
@@ -36,7 +35,7 @@ def choose(
     wanted: str | None, compiler: Compiler, the_matrix: Matrix, gpus: tuple[str, ...] = ()
 ) -> Archs:
     environ = {} if wanted is None else {"TORCH_CUDA_ARCH_LIST": wanted}
-    return vllm_archs.choose(environ, the_matrix.default, compiler, lambda: gpus)
+    return archs.choose(environ, the_matrix.default, compiler, lambda: gpus)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +71,8 @@ def test_what_the_kernels_do_not_run_on_is_left_out_of_a_list(
 def test_the_names_are_torchs() -> None:
     cpp_extension = pytest.importorskip("torch.utils.cpp_extension")
     source = Path(cpp_extension.__file__).read_text(encoding="utf-8")
-    for name, archs in vllm_archs.NAMES.items():
-        assert re.search(rf"\('{name}', '{re.escape(archs)}'\)", source), name
+    for name, known in archs.NAMES.items():
+        assert re.search(rf"\('{name}', '{re.escape(known)}'\)", source), name
 
 
 @pytest.mark.parametrize(
@@ -166,9 +165,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 @pytest.mark.parametrize(("init", "found"), [("0", "['8.0', '9.0']"), ("100", "[]")])
 def test_the_driver_is_asked_for_the_gpus(tmp_path: Path, init: str, found: str) -> None:
     (tmp_path / "libcuda.so.1").write_bytes(extension(tmp_path, DRIVER % {"init": init}))
-    backend = str(Path(vllm_archs.__file__).parent)
+    backend = str(Path(archs.__file__).parent)
     code = f"import sys; sys.path[:0] = [{backend!r}, {str(Path(backend).parent)!r}]\n"
-    code += "import vllm_archs; print(vllm_archs.gpus_here())"
+    code += "import archs; print(archs.gpus_here())"
     environ = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import vllm_precompiled
-from vllm_precompiled import PrecompiledError
 
+from backend import precompiled
+from backend.precompiled import PrecompiledError
 from ci import digest, git, versions
-from ci.donors import BadDonor
 from ci.matrix import Matrix
 from ci.names import abi3_wheel_name
 from ci.publish import publish
+from ci.reuse import WrongWheel
 from ci.serve import running
 from ci.store import FolderStore
 from ci.wheel import reader
@@ -95,10 +95,10 @@ def base(store: FolderStore) -> Iterator[str]:
         yield url
 
 
-def take(tree: Path, location: str, matrix: Matrix, variant: str = "") -> vllm_precompiled.Native:
+def take(tree: Path, location: str, matrix: Matrix, variant: str = "") -> precompiled.Native:
     environ = {"VLLM_PRECOMPILED_WHEEL_LOCATION": location}
     cuda = matrix.variant(variant) if variant else matrix.default
-    return vllm_precompiled.native_files(environ, cuda, tree)
+    return precompiled.native_files(environ, cuda, tree)
 
 
 @pytest.mark.parametrize("variant", ["cu121", "cu118"])
@@ -158,7 +158,7 @@ def test_a_file_that_is_not_the_published_one(
     (wheel,) = (store.root / sha).glob("*0.5.4-cp38*.whl")
     other = make(tree, the_matrix, git.read(tree), "cu121", "0.5.4", store.root.parent / "other")
     wheel.write_bytes(other.path.read_bytes() + b"\0")
-    with pytest.raises(BadDonor, match="published was"):
+    with pytest.raises(WrongWheel, match="published was"):
         take(tree, base, the_matrix)
 
 
@@ -171,7 +171,7 @@ def test_one_wheel(
     url = f"{base}/{sha}/{path.name}"
     with pytest.raises(PrecompiledError, match="without its sha256"):
         take(tree, url, the_matrix)
-    with pytest.raises(BadDonor, match="published was 0000"):
+    with pytest.raises(WrongWheel, match="published was 0000"):
         take(tree, f"{url}#sha256={'0' * 64}", the_matrix)
     right = reader.read(path).sha256
     assert (take(tree, f"{url}#sha256={right}", the_matrix).folder / "vllm").is_dir()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import vllm_ccache
+
+from backend import ccache
 
 
 def script(folder: Path, version: str) -> dict[str, str]:
@@ -17,22 +18,22 @@ def script(folder: Path, version: str) -> dict[str, str]:
 
 
 def test_there_is_none(tmp_path: Path) -> None:
-    assert vllm_ccache.find({"PATH": str(tmp_path)}).program is None
-    assert vllm_ccache.find({}).program is None
+    assert ccache.find({"PATH": str(tmp_path)}).program is None
+    assert ccache.find({}).program is None
 
 
 @pytest.mark.parametrize(
     ("version", "used"), [("3.7.7", False), ("4.3", False), ("4.4", True), ("4.14.1", True)]
 )
 def test_the_oldest_that_is_used(tmp_path: Path, version: str, used: bool) -> None:
-    found = vllm_ccache.find(script(tmp_path, version))
+    found = ccache.find(script(tmp_path, version))
     assert (found.program is not None) == used
     assert ("older than 4.4" in found.reason) != used
 
 
 def test_it_says_when_it_is_switched_off(tmp_path: Path) -> None:
     environ = {**script(tmp_path, "4.7"), "CCACHE_DISABLE": "1"}
-    assert "switched off by CCACHE_DISABLE" in vllm_ccache.find(environ).reason
+    assert "switched off by CCACHE_DISABLE" in ccache.find(environ).reason
 
 
 LOG = """\
@@ -60,4 +61,4 @@ def test_hits(tmp_path: Path, log: str | None, words: str) -> None:
     path = tmp_path / "ccache.log"
     if log is not None:
         path.write_text(log)
-    assert vllm_ccache.summary(path).startswith(words)
+    assert ccache.summary(path).startswith(words)

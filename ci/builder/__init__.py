@@ -10,13 +10,13 @@ from typing import Optional
 from rich.console import Console
 
 from ci import digest, git, matrix, versions
-from ci.build import canonical, toolkit
-from ci.build.donors import Donors
-from ci.build.lock import locked
+from ci.builder import canonical, toolkit
+from ci.builder.lock import locked
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Cuda, Matrix
 from ci.names import python_tag
+from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.wheel import reader, sbom
 from ci.wheel.archive import Compressor, write_atomically
@@ -40,7 +40,7 @@ def build(
     commit: Optional[Commit] = None,
     variants: Sequence[str] = (),
     labels: Optional[Callable[[Cuda], Sequence[Label]]] = None,
-    donors: Optional[Donors] = None,
+    reuse: Optional[Reuse] = None,
     console: Optional[Console] = None,
     stages: Optional[Stages] = None,
 ) -> list[Path]:
@@ -48,7 +48,7 @@ def build(
 
     variants: which ones; all of the matrix if it names none.
     labels: the wheels to pack of each; by default `commit_labels`.
-    donors: where native files of the same inputs may be found. What an earlier call compiled is
+    reuse: where native files of the same inputs may be found. What an earlier call compiled is
     used again too.
     stages: is told the time of fetching, compiling and packing.
     Raises GitError, MatrixError, BuildError and ToolkitError.
@@ -61,9 +61,9 @@ def build(
     folder = (repo / BUILD).resolve()
     with locked(folder, console):
         with stages.timed("fetch"):
-            prebuilt = _borrow(repo, known, chosen, donors, folder / "prebuilt", console)
-            if donors is not None:
-                donors.forget(commit.sha)
+            prebuilt = _reuse(repo, known, chosen, reuse, folder / "prebuilt", console)
+            if reuse is not None:
+                reuse.forget(commit.sha)
             missing = [cuda for cuda in chosen if cuda.variant not in prebuilt]
             toolkits = toolkit.fetch(missing, folder / "toolkit", console)
         with stages.timed("canonical wheels"):
@@ -103,28 +103,28 @@ def _abi3_tag(known: Matrix) -> str:
     return f"{python_tag(known.abi3)}-abi3-{known.platform_tag}"
 
 
-def _borrow(
+def _reuse(
     repo: Path,
     known: Matrix,
     cudas: Sequence[Cuda],
-    donors: Optional[Donors],
+    reuse: Optional[Reuse],
     folder: Path,
     console: Console,
 ) -> dict[str, Path]:
     """Native files of other wheels, of the variants for which there are any that can be trusted."""
     prebuilt: dict[str, Path] = {}
-    if donors is None:
+    if reuse is None:
         return prebuilt
     for cuda in cudas:
         wanted = digest.native_digest(repo, known, cuda)
         try:
-            found = donors.native_files(cuda, wanted, folder / cuda.variant)
+            found = reuse.native_files(cuda, wanted, folder / cuda.variant)
         except CiError as error:
             console.print(f"{cuda.variant}: compiling, for {error}", markup=False)
             continue
         if found is not None:
             prebuilt[cuda.variant] = found
-            source = donors.used[cuda.variant]
+            source = reuse.used[cuda.variant]
             console.print(f"{cuda.variant}: native files of commit {source}, nothing to compile")
     return prebuilt
 

@@ -1,0 +1,58 @@
+"""Native files of wheels in a bucket, and a record of them beside what was built with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci.git import Commit
+from ci.index import records
+from ci.publish import access
+from ci.reuse import Published, WrongWheel, of_ledger
+from ci.store import Store
+
+# Beside wheels that were built with native files of another commit.
+RECORD = "reused-{}.json"
+
+
+@dataclass(frozen=True)
+class StoreWheels:
+    """The nightlies and releases of a bucket."""
+
+    store: Store
+
+    def listed(self) -> Iterator[Published]:
+        """Every wheel of the listed commits that says what it was compiled from, newest first."""
+        for ledger in (records.NIGHTLIES, records.RELEASES):
+            yield from of_ledger(access.read(self.store, ledger))
+
+    def download(self, wheel: Published, target: Path) -> None:
+        with target.open("wb") as file:
+            for chunk in self.store.read(self.store.head(wheel.key)):
+                file.write(chunk)
+
+
+def write_reused(out: Path, commit: Commit, used: Mapping[str, str]) -> None:
+    """Leaves beside the wheels of `commit` whose native files they have, for `read_reused`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for variant, compiled_by in used.items():
+        text = json.dumps({"commit": commit.sha, "reused_from": compiled_by}) + "\n"
+        (out / RECORD.format(variant)).write_text(text, encoding="utf-8")
+
+
+def read_reused(folder: Path, commit: Commit) -> dict[str, str]:
+    """Variant → commit that its native files are of, as the builders of `commit` left it.
+
+    Of an earlier commit's builders nothing is believed. Raises WrongWheel for a file that is none.
+    """
+    reused: dict[str, str] = {}
+    for path in sorted(folder.rglob(RECORD.format("*"))):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["commit"] == commit.sha:
+                reused[path.name.split("-")[1].partition(".")[0]] = str(record["reused_from"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise WrongWheel(f"{path} does not say whose files were used: {error}") from error
+    return reused
