@@ -28,7 +28,7 @@ from ci import matrix
 from ci.git import Commit
 from ci.index import pages, records
 from ci.index.manifest import Unit, dump, of_matrix
-from ci.index.records import Commits, Ledger, Nightly, State, Status
+from ci.index.records import Commits, CommitStatus, Ledger, Nightly, State
 from ci.publish import plan, publish
 from ci.store import FolderStore, Store
 from ci.store.s3 import make_client
@@ -77,7 +77,7 @@ def seed(write: Callable[[str, bytes], None], store: Store, factory: Factory, co
                 write(address, body)
     defaults = {cuda.variant: cuda.default for cuda in factory.matrix.cudas}
     newest = history[: factory.matrix.nightlies]
-    said = [Status(u.name, u.number, u.time, State.COMPLETE, "", u.published) for u in newest]
+    said = [CommitStatus(u.name, u.number, u.time, State.COMPLETE, "", u.published) for u in newest]
     state = dataclasses.replace(
         pages.NOTHING,
         nightlies=Ledger(count, tuple(newest), defaults),

@@ -34,13 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     store = cli.bucket(args)
     now = datetime.now(timezone.utc)
-    candidates = prune.plan(store, keep=args.keep, older_than=timedelta(days=args.days), now=now)
-    going = [candidate for candidate in candidates if candidate.removed]
+    decisions = prune.plan(store, keep=args.keep, older_than=timedelta(days=args.days), now=now)
+    going = [decision for decision in decisions if decision.removed]
     if args.yes:
-        prune.prune(store, candidates, now=now, report=partial(cli.progress, args))
-    size = sum(candidate.size for candidate in going) / 1e6
+        prune.prune(store, decisions, now=now, report=partial(cli.progress, args))
+    size = sum(decision.size for decision in going) / 1e6
     done = "removed" if args.yes else "would be removed; --yes does it"
-    lines = [f"{'-' if c.removed else ' '} {c.unit}  {c.why}" for c in candidates]
-    lines.append(f"{len(going)} of {len(candidates)} commits, {size:.1f} MB, {done}")
-    cli.show(args, candidates, "\n".join(lines))
+    lines = [f"{'-' if c.removed else ' '} {c.unit}  {c.why}" for c in decisions]
+    lines.append(f"{len(going)} of {len(decisions)} commits, {size:.1f} MB, {done}")
+    cli.show(args, decisions, "\n".join(lines))
     return 0

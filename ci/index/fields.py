@@ -1,14 +1,31 @@
-"""Strict reading of the JSON records that lie in the bucket, and their one way of being written.
+"""JSON records whose form is their dataclass: read strictly, written in one way.
 
-A record is trusted by every page, so nothing in it is taken on faith: an unknown field, a wrong
-type or a text of the wrong form is refused with the name of the field.
+A field's type says everything: what may stand there, and how it is written again. A record is
+trusted by every page, so nothing in it is taken on faith: an unknown field, a wrong type or a
+text of the wrong form is refused with the name of the field.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import re
-from typing import Any, Callable, Mapping, Optional, Pattern, TypeVar
+from collections.abc import Mapping
+from enum import Enum
+from typing import (
+    Annotated,
+    Any,
+    Callable,
+    NoReturn,
+    Optional,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -16,153 +33,225 @@ from ci.errors import CiError
 
 SCHEMA = 1
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-COMMIT = re.compile(r"[0-9a-f]{40}")
-TIME = re.compile(
-    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}Z"
-)
-VARIANT = re.compile(r"cu[0-9]{2,4}")
-NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
-TAG = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+")
-# A reason or a specifier: one line that a page can show. Escaping is the renderers' work.
-LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029]{0,500}")
-
 T = TypeVar("T")
 
 
 class BadRecord(CiError):
     """A record in the bucket is not what this tool writes: edited by hand, or hostile."""
 
-
-class Fields:
-    """The fields of one JSON object; each is taken once, and none may be left."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise bad(where, "an object", value)
-        self._left: dict[str, Any] = dict(value)
-        self._where = where
-
-    def _take(self, name: str) -> Any:
-        if name not in self._left:
-            raise BadRecord(f"{self._where}: field {name!r} is missing", **_ADVICE)
-        return self._left.pop(name)
-
-    def text(self, name: str, form: Pattern[str]) -> str:
-        value = self._take(name)
-        if not isinstance(value, str) or not form.fullmatch(value):
-            raise bad(f"{self._where}: field {name!r}", f"text like {form.pattern}", value)
-        return value
-
-    def optional_text(self, name: str, form: Pattern[str]) -> Optional[str]:
-        if self._left.get(name, "") is None:
-            self._take(name)
-            return None
-        return self.text(name, form)
-
-    def specifier(self, name: str) -> str:
-        """Text that is a version specifier, or empty."""
-        value = self.text(name, LINE)
-        try:
-            SpecifierSet(value)
-        except InvalidSpecifier as error:
-            raise self.refuse(name, "a version specifier", value) from error
-        return value
-
-    def number(self, name: str) -> int:
-        value = self._take(name)
-        if type(value) is not int or value < 0:
-            raise bad(f"{self._where}: field {name!r}", "a whole number, not negative", value)
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self._take(name)
-        if type(value) is not bool:
-            raise bad(f"{self._where}: field {name!r}", "true or false", value)
-        return value
-
-    def texts(self, name: str, form: Pattern[str]) -> tuple[str, ...]:
-        return tuple(
-            Fields({name: item}, self._where).text(name, form) for item in self._items(name)
+    def __init__(self, what: str, *, means: str = "", do: str = "") -> None:
+        super().__init__(
+            what,
+            means=means or "the record was edited by hand, or written by another tool",
+            do=do
+            or "restore it from a backup; `python -m ci status` tells what else is not as it was",
         )
 
-    def objects(self, name: str, parse: Callable[[Fields], T]) -> tuple[T, ...]:
-        found = []
-        for position, item in enumerate(self._items(name)):
-            fields = Fields(item, f"{self._where}: {name}[{position}]")
-            found.append(parse(fields))
-            fields.end()
-        return tuple(found)
 
-    def mapping(self, name: str, keys: Pattern[str], parse: Callable[[Fields], T]) -> dict[str, T]:
-        value = self._take(name)
-        if not isinstance(value, dict):
-            raise bad(f"{self._where}: field {name!r}", "an object", value)
-        found = {}
-        for key, item in value.items():
-            if not keys.fullmatch(key):
-                raise bad(f"{self._where}: key in {name!r}", f"text like {keys.pattern}", key)
-            fields = Fields(item, f"{self._where}: {name}[{key!r}]")
-            found[key] = parse(fields)
-            fields.end()
-        return found
+class Wrong(Exception):
+    """Raised by a record's `check`: a field has the right form and a wrong meaning."""
 
-    def end(self) -> None:
-        """Raises BadRecord if a field is left that no reader asked for."""
-        if self._left:
-            raise BadRecord(f"{self._where}: unknown field {min(self._left)!r}", **_ADVICE)
-
-    def refuse(self, name: str, expected: str, value: object) -> BadRecord:
-        """The error for a field that has the right form and a wrong meaning."""
-        return bad(f"{self._where}: field {name!r}", expected, value)
-
-    def _items(self, name: str) -> list[Any]:
-        value = self._take(name)
-        if not isinstance(value, list):
-            raise bad(f"{self._where}: field {name!r}", "a list", value)
-        return value
+    def __init__(self, field: str, expected: str, found: object) -> None:
+        super().__init__(field, expected, found)
+        self.field, self.expected, self.found = field, expected, found
 
 
-_ADVICE = {
-    "means": "the record was edited by hand, or written by another tool",
-    "do": "restore it from a backup; `python -m ci status` tells what else is not as it was",
-}
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The form of a text: what the whole of it matches, and `is_valid`, if there is more to it."""
+
+    pattern: re.Pattern[str]
+    is_valid: Callable[[str], bool] = lambda text: True
+    name: str = ""
+
+    def refuses(self, value: object) -> Optional[str]:
+        """What was expected, if `value` is no such text."""
+        if not isinstance(value, str) or not self.pattern.fullmatch(value):
+            return f"text like {self.pattern.pattern}"
+        return None if self.is_valid(value) else self.name
 
 
-def bad(where: str, expected: str, found: object) -> BadRecord:
-    """The error for a value of the wrong form; long values are shortened."""
-    shown = repr(found)
-    shown = shown if len(shown) <= 100 else shown[:100] + "…"
-    return BadRecord(f"{where} is {shown}, not {expected}", **_ADVICE)
+def _is_specifier(text: str) -> bool:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        return False
+    return True
 
 
-def load(data: bytes, where: str) -> Fields:
-    """The fields of the JSON object in `data`, whose "schema" must be ours."""
+# The fields of the object behind this one stand beside its neighbours, not inside an own object.
+FLAT = "flat"
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
+# A reason or a specifier: one line that a page can show. Escaping is the renderers' work.
+LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029]{0,500}")
+_TIME = (
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}Z"
+)
+
+Commit = Annotated[str, Form(COMMIT)]
+Sha256 = Annotated[str, Form(re.compile(r"[0-9a-f]{64}"))]
+Digest = Annotated[str, Form(re.compile(r"sha256:[0-9a-f]{64}"))]
+Time = Annotated[str, Form(re.compile(_TIME))]
+VariantName = Annotated[str, Form(re.compile(r"cu[0-9]{2,4}"))]
+Numbers = Annotated[str, Form(NUMBERS)]
+Tag = Annotated[str, Form(re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+"))]
+Line = Annotated[str, Form(LINE)]
+Specifier = Annotated[str, Form(LINE, _is_specifier, "a version specifier")]
+FileName = Annotated[str, Form(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}"))]
+
+
+def read(kind: type[T], data: bytes, where: str) -> T:
+    """The record of class `kind` in `data`, whose "schema" must be ours. Raises BadRecord.
+
+    where: what `data` is, for errors.
+    """
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise BadRecord(f"{where} is not JSON: {error}", **_ADVICE) from error
-    fields = Fields(value, where)
-    schema = fields.number("schema")
+        raise BadRecord(f"{where} is not JSON: {error}") from error
+    left = _object(value, where)
+    schema = _convert(int, _take(left, "schema", where), where, "schema")
     if schema != SCHEMA:
         raise BadRecord(
             f"{where} has schema {schema}; this tool reads schema {SCHEMA}",
             means="a newer version of this tool wrote it",
             do="use the newest commit of the repository to publish",
         )
-    return fields
+    return _whole(kind, left, where)
 
 
-def dump(record: Mapping[str, Any], *, indent: Optional[int] = 1) -> bytes:
+def dump(record: Any, *, indent: Optional[int] = 1) -> bytes:
     """A record as bytes: the same record is always the same bytes.
 
     indent: None for a record that is long, and read by people only in an emergency.
     """
-    whole = {"schema": SCHEMA, **record}
+    whole = {"schema": SCHEMA, **_plain(record)}
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(whole, sort_keys=True, indent=indent, separators=separators)
     return text.encode("ascii") + b"\n"
+
+
+def _whole(kind: type[T], left: dict[str, Any], where: str) -> T:
+    """The dataclass `kind` from an object that has its fields and no other."""
+    found = _fields_of(kind, left, where)
+    if left:
+        raise BadRecord(f"{where}: unknown field {min(left)!r}")
+    return found
+
+
+def _fields_of(kind: type[T], left: dict[str, Any], where: str) -> T:
+    """The dataclass `kind` from its fields, which are taken out of `left`."""
+    values = {
+        name: _fields_of(hint, left, where)
+        if is_flat
+        else _convert(hint, _take(left, name, where), where, name)
+        for name, hint, is_flat in _hints(cast("Any", kind))
+    }
+    found = kind(**values)
+    try:
+        getattr(found, "check", lambda: None)()
+    except Wrong as error:
+        _refuse(where, error.field, error.expected, error.found)
+    return found
+
+
+def _convert(hint: Any, value: object, where: str, name: str) -> Any:
+    """`value` as the type `hint` says, or BadRecord with the name of the field."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Union:  # which Optional is
+        return None if value is None else _convert(arguments[0], value, where, name)
+    if origin is tuple:
+        if not isinstance(value, list):
+            _refuse(where, name, "a list", value)
+        return tuple(
+            _convert_item(arguments[0], item, where, name, position)
+            for position, item in enumerate(value)
+        )
+    if origin is Mapping:
+        return _mapping(arguments[0], arguments[1], value, where, name)
+    return _scalar(hint, value, where, name)
+
+
+def _scalar(hint: Any, value: object, where: str, name: str) -> Any:
+    if get_origin(hint) is Annotated:
+        expected = get_args(hint)[1].refuses(value)
+        if expected:
+            _refuse(where, name, expected, value)
+    elif hint is int and (type(value) is not int or value < 0):
+        _refuse(where, name, "a whole number, not negative", value)
+    elif hint is bool and type(value) is not bool:
+        _refuse(where, name, "true or false", value)
+    elif issubclass(hint, Enum):
+        names = {member.value: member for member in hint}
+        if not isinstance(value, str) or value not in names:
+            _refuse(where, name, f"one of {', '.join(names)}", value)
+        return names[value]
+    return value
+
+
+def _convert_item(hint: Any, item: object, where: str, name: str, at: object) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        inner = f"{where}: {name}[{at!r}]"
+        return _whole(hint, _object(item, inner), inner)
+    return _convert(hint, item, where, name)
+
+
+def _mapping(key_hint: Any, hint: Any, value: object, where: str, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _refuse(where, name, "an object", value)
+    for key in value:
+        expected = get_args(key_hint)[1].refuses(key)
+        if expected:
+            raise BadRecord(f"{where}: key in {name!r} is {_short(key)}, not {expected}")
+    return {key: _convert_item(hint, item, where, name, key) for key, item in value.items()}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can write of a record."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found: dict[str, Any] = {}
+        for name, _, is_flat in _hints(type(value)):
+            inner = _plain(getattr(value, name))
+            found.update(inner if is_flat else {name: inner})
+        return found
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+@functools.cache
+def _hints(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
+    """The fields of a dataclass: name, type, and whether it is FLAT."""
+    found = []
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        is_flat = get_origin(hint) is Annotated and get_args(hint)[1] == FLAT
+        found.append((name, get_args(hint)[0] if is_flat else hint, is_flat))
+    return tuple(found)
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRecord(f"{where} is {_short(value)}, not an object")
+    return dict(value)
+
+
+def _take(left: dict[str, Any], name: str, where: str) -> Any:
+    if name not in left:
+        raise BadRecord(f"{where}: field {name!r} is missing")
+    return left.pop(name)
+
+
+def _refuse(where: str, name: str, expected: str, found: object) -> NoReturn:
+    raise BadRecord(f"{where}: field {name!r} is {_short(found)}, not {expected}")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 100 else shown[:100] + "…"
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

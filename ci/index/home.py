@@ -1,29 +1,21 @@
 """The page at ``/``: choose what to install, get the command; below it, every recent commit.
 
-Its template, style and script lie beside this file. Without the script it is a listing; with it,
+Its template, style and script lie in `templates/`. Without the script it is a listing; with it,
 the commands are made from the page's own address, so the same bytes serve from any host.
 """
 
 from __future__ import annotations
 
 import json
-from html import escape
-from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, Optional
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from markupsafe import Markup
 
 from ci import names
-from ci.index.listing import files_table, moment, reference
 from ci.index.manifest import File, Unit
-from ci.index.records import State, Status
-
-if TYPE_CHECKING:
-    from ci.index.pages import Records
-
-_HERE = Path(__file__).parent
-_TEMPLATE = Template((_HERE / "home.html").read_text(encoding="utf-8"))
-_STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
-_SCRIPT = (_HERE / "home.js").read_text(encoding="utf-8")
+from ci.index.records import CommitStatus, Records, State
+from ci.index.templates import render
 
 # Where the torch of a CUDA version is that PyPI does not have.
 TORCH_INDEX = "https://download.pytorch.org/whl/"
@@ -39,24 +31,47 @@ def home(state: Records) -> bytes:
         + state.commits.serial
         + sum(yank.serial for yank in state.yanked.units.values())
     )
-    return _TEMPLATE.substitute(
-        style=_STYLE,
-        script=_SCRIPT,
+    return render(
+        "home.html",
         choices=_inline_json(_choices(state)),
-        commits="".join(_commit(entry, units.get(entry.unit), state) for entry in _entries(state)),
-        releases="".join(_release(unit, state) for unit in state.releases.units)
-        or "<p>No release yet.</p>",
+        commits=[_row(entry, units.get(entry.unit), state) for entry in _shown(state)],
+        releases=state.releases.units,
+        yanked=state.yanked,
         serial=serial,
-    ).encode("utf-8")
+    )
 
 
-def _entries(state: Records) -> Iterable[Status]:
-    return [entry for entry in state.commits.entries if entry.state is not State.PRUNED]
+@dataclass(frozen=True)
+class _Row:
+    """A commit as the table shows it; `unit` is what it has to install, if it is listed."""
+
+    commit: str
+    number: int
+    time: str
+    words: tuple[str, ...]  # badges
+    why: str
+    unit: Optional[Unit]
+
+
+def _row(entry: CommitStatus, unit: Optional[Unit], state: Records) -> _Row:
+    nightly = state.nightly.unit
+    yanked = state.yanked.reason(entry.unit)
+    words = [entry.state.value]
+    if nightly and nightly.name == entry.unit:
+        words.append("nightly")
+    if yanked is not None:
+        words.append("yanked")
+    why = " ".join(filter(None, (entry.reason, yanked)))
+    return _Row(entry.unit, entry.number, entry.time, tuple(words), why, unit)
+
+
+def _shown(state: Records) -> list[CommitStatus]:
+    return [entry for entry in state.commits.commits if entry.state is not State.PRUNED]
 
 
 def _choices(state: Records) -> dict[str, Any]:
     """What the script offers: channel → variants → files, each with its address from here."""
-    variants = {**state.releases.variants, **state.nightlies.variants}
+    variants = {**state.releases.defaults, **state.nightlies.defaults}
     nightly = state.nightly.unit
     fine = [u for u in state.releases.units if state.yanked.reason(u.name) is None]
     channels: dict[str, dict[str, Any]] = {}
@@ -72,7 +87,7 @@ def _choices(state: Records) -> dict[str, Any]:
 
 
 def _recent(state: Records) -> list[Unit]:
-    shown = {entry.unit for entry in state.commits.entries}
+    shown = {entry.unit for entry in state.commits.commits}
     return [unit for unit in state.nightlies.units if unit.name in shown]
 
 
@@ -93,40 +108,6 @@ def _python(file: File) -> str:
     return "any" if abi == "abi3" else f"{python[2]}.{python[3:]}"
 
 
-def _commit(entry: Status, unit: Optional[Unit], state: Records) -> str:
-    nightly = state.nightly.unit
-    words = [entry.state.value]
-    if nightly and nightly.name == entry.unit:
-        words.append("nightly")
-    yanked = state.yanked.reason(entry.unit)
-    if yanked is not None:
-        words.append("yanked")
-    badges = " ".join(f'<span class="badge {word}">{word}</span>' for word in words)
-    why = escape(" ".join(filter(None, (entry.reason, yanked))))
-    name = f'<code title="{entry.unit}">{entry.unit[:9]}</code>'
-    if unit:
-        name = reference("", f"{entry.unit}/", name)
-    files = (
-        f"<details><summary>{len(unit.files)} files</summary>{files_table('', unit)}</details>"
-        if unit
-        else ""
-    )
-    return (
-        f'<tr><th scope="row">{name}</th><td data-label="number">{entry.number}</td>'
-        f'<td data-label="date">{moment(entry.time)}</td>'
-        f'<td data-label="state">{badges} {why}{files}</td></tr>\n'
-    )
-
-
-def _release(unit: Unit, state: Records) -> str:
-    yanked = state.yanked.reason(unit.name)
-    said = f' <span class="badge yanked">yanked</span> {escape(yanked)}' if yanked else ""
-    return (
-        f"<details><summary>{escape(unit.name)}, {moment(unit.published)}, "
-        f"{len(unit.files)} files{said}</summary>{files_table('', unit)}</details>\n"
-    )
-
-
-def _inline_json(value: Any) -> str:
+def _inline_json(value: Any) -> Markup:
     """JSON that cannot end the script element that it stands in."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

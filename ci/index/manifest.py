@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Annotated, Optional
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -16,37 +17,53 @@ from packaging.version import Version
 
 from ci import names, versions
 from ci.index import fields as f
-from ci.index.fields import BadRecord, Fields
+from ci.index.fields import FLAT, BadRecord, Form, Wrong
 from ci.matrix import Matrix
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
-_ARCH = re.compile(r"[0-9]+\.[0-9]+[a-z]?")
-_CUDA = re.compile(r"[0-9]+\.[0-9]+")
-_FLAT = re.compile(r"[a-z0-9_]+")
+Arch = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+[a-z]?"))]
+TwoNumbers = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+"))]
+PlatformTag = Annotated[str, Form(re.compile(r"[a-z0-9_]+"))]
 
 
 @dataclass(frozen=True)
 class File:
     """A wheel or an sdist as its pages show it."""
 
-    name: str
-    version: str
-    variant: Optional[str]  # "cu118"; None for an sdist
-    tags: tuple[str, ...]  # "cp38-abi3-manylinux1_x86_64"
-    requires_python: str
-    sha256: str  # hex
+    name: f.FileName
+    version: f.FileName
+    variant: Optional[f.VariantName]  # "cu118"; None for an sdist
+    tags: tuple[f.Tag, ...]  # "cp38-abi3-manylinux1_x86_64"
+    requires_python: f.Specifier
+    sha256: f.Sha256
     size: int  # bytes
-    metadata_sha256: Optional[str]  # hex, of the sidecar; None for an sdist
-    native_digest: Optional[str]  # "sha256:…"
-    reused_from: Optional[str]  # the commit whose native code this is, if another's
+    metadata_sha256: Optional[f.Sha256]  # of the sidecar; None for an sdist
+    native_digest: Optional[f.Digest]  # "sha256:…"
+    reused_from: Optional[f.Commit]  # the commit whose native code this is, if another's
+
+    def check(self) -> None:
+        try:
+            if self.name.endswith(".whl"):
+                project, version, _, tags = parse_wheel_filename(self.name)
+                found = frozenset(str(tag) for tag in tags)
+            else:
+                project, version = parse_sdist_filename(self.name)
+                found = frozenset()
+        except (InvalidWheelFilename, InvalidSdistFilename):
+            raise Wrong("name", "the name of a wheel or an sdist", self.name) from None
+        if project != names.PROJECT:
+            raise Wrong("name", f"a file of {names.PROJECT}", self.name)
+        if str(version) != self.version or found != frozenset(self.tags):
+            raise Wrong("name", "of the version and the tags beside it", self.name)
+        if (self.variant is None) == bool(self.tags):
+            raise Wrong("variant", "given for a wheel, and null for an sdist", self.variant)
 
 
 @dataclass(frozen=True)
 class Attachment:
     """A file beside the wheels that installs nothing: SHA256SUMS, a provenance statement."""
 
-    name: str
-    sha256: str
+    name: f.FileName
+    sha256: f.Sha256
     size: int
 
 
@@ -54,14 +71,25 @@ class Attachment:
 class Unit:
     """What is published as one: all the files of a commit, or of a release of it."""
 
-    commit: str
+    commit: f.Commit
     number: int  # commits along the first parent since the tag
-    time: str  # of the commit, "2026-11-05T12:00:00Z"
-    version: str  # V, without development or local part
+    time: f.Time  # of the commit, "2026-11-05T12:00:00Z"
+    version: f.Numbers  # V, without development or local part
     release: bool
-    published: str  # when it was published first; a repetition keeps it
+    published: f.Time  # when it was published first; a repetition keeps it
     files: tuple[File, ...]
     attachments: tuple[Attachment, ...] = ()
+
+    def check(self) -> None:
+        all_names = [*(file.name for file in self.files), *(a.name for a in self.attachments)]
+        if len(set(all_names)) != len(all_names) or not self.files:
+            raise Wrong("files", "at least one, each of its own name", sorted(all_names))
+        allowed = {self.version}
+        if not self.release:
+            allowed.add(_public(versions.development(self.version, self.number, self.commit, None)))
+        for file in self.files:
+            if _public(file.version) not in allowed:
+                raise Wrong("files", f"of version {' or '.join(sorted(allowed))}", file.version)
 
     @property
     def name(self) -> str:
@@ -87,22 +115,29 @@ class Unit:
 class Variant:
     """A CUDA version, as the matrix had it when the unit was published."""
 
-    cuda: str
+    cuda: TwoNumbers
     default: bool
-    torch: str
-    archs: tuple[str, ...]
-    ptx: tuple[str, ...]
+    torch: f.Specifier
+    archs: tuple[Arch, ...]
+    ptx: tuple[Arch, ...]
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A unit with the matrix that it was built from: ``COMMIT/manifest.json``."""
 
-    unit: Unit
-    variants: dict[str, Variant]
-    pythons: tuple[str, ...]
-    abi3: str
-    platform: str
+    unit: Annotated[Unit, FLAT]
+    variants: Mapping[f.VariantName, Variant]
+    pythons: tuple[TwoNumbers, ...]
+    abi3: TwoNumbers
+    platform: PlatformTag
+
+    def check(self) -> None:
+        if sum(variant.default for variant in self.variants.values()) != 1:
+            raise Wrong("variants", "one default", sorted(self.variants))
+        for file in self.unit.files:
+            if file.variant is not None and file.variant not in self.variants:
+                raise Wrong("files", "of a variant of this manifest", file.variant)
 
     @property
     def default(self) -> str:
@@ -161,127 +196,11 @@ def _timeless(manifest: Manifest, published: str) -> Manifest:
 
 def parse(data: bytes, where: str) -> Manifest:
     """Reads a manifest; raises BadRecord naming the field that is not as it must be."""
-    fields = f.load(data, where)
-    manifest = Manifest(
-        unit_from(fields),
-        fields.mapping("variants", f.VARIANT, _variant),
-        fields.texts("pythons", _CUDA),
-        fields.text("abi3", _CUDA),
-        fields.text("platform", _FLAT),
-    )
-    fields.end()
-    if sum(variant.default for variant in manifest.variants.values()) != 1:
-        raise fields.refuse("variants", "one default", sorted(manifest.variants))
-    for file in manifest.unit.files:
-        if file.variant is not None and file.variant not in manifest.variants:
-            raise fields.refuse("files", "of a variant of this manifest", file.variant)
-    return manifest
+    return f.read(Manifest, data, where)
 
 
 def dump(manifest: Manifest) -> bytes:
-    variants = {
-        name: {
-            "cuda": variant.cuda,
-            "default": variant.default,
-            "torch": variant.torch,
-            "archs": list(variant.archs),
-            "ptx": list(variant.ptx),
-        }
-        for name, variant in manifest.variants.items()
-    }
-    return f.dump(
-        {
-            **unit_record(manifest.unit),
-            "variants": variants,
-            "pythons": list(manifest.pythons),
-            "abi3": manifest.abi3,
-            "platform": manifest.platform,
-        }
-    )
-
-
-def unit_from(fields: Fields) -> Unit:
-    """The unit of a manifest or of a ledger's entry."""
-    unit = Unit(
-        commit=fields.text("commit", f.COMMIT),
-        number=fields.number("number"),
-        time=fields.text("time", f.TIME),
-        version=fields.text("version", f.NUMBERS),
-        release=fields.flag("release"),
-        published=fields.text("published", f.TIME),
-        files=fields.objects("files", _file),
-        attachments=fields.objects("attachments", _attachment),
-    )
-    all_names = [file.name for file in unit.files] + [other.name for other in unit.attachments]
-    if len(set(all_names)) != len(all_names) or not unit.files:
-        raise fields.refuse("files", "at least one, each of its own name", sorted(all_names))
-    allowed = {unit.version}
-    if not unit.release:
-        allowed.add(_public(versions.development(unit.version, unit.number, unit.commit, None)))
-    for file in unit.files:
-        if _public(file.version) not in allowed:
-            raise fields.refuse("files", f"of version {' or '.join(sorted(allowed))}", file.version)
-    return unit
-
-
-def unit_record(unit: Unit) -> dict[str, Any]:
-    return {
-        "commit": unit.commit,
-        "number": unit.number,
-        "time": unit.time,
-        "version": unit.version,
-        "release": unit.release,
-        "published": unit.published,
-        "files": [{**vars(file), "tags": list(file.tags)} for file in unit.files],
-        "attachments": [dict(vars(attachment)) for attachment in unit.attachments],
-    }
-
-
-def _file(fields: Fields) -> File:
-    file = File(
-        name=fields.text("name", _NAME),
-        version=fields.text("version", _NAME),
-        variant=fields.optional_text("variant", f.VARIANT),
-        tags=fields.texts("tags", f.TAG),
-        requires_python=fields.specifier("requires_python"),
-        sha256=fields.text("sha256", f.SHA256),
-        size=fields.number("size"),
-        metadata_sha256=fields.optional_text("metadata_sha256", f.SHA256),
-        native_digest=fields.optional_text("native_digest", f.DIGEST),
-        reused_from=fields.optional_text("reused_from", f.COMMIT),
-    )
-    try:
-        if file.name.endswith(".whl"):
-            project, version, _, tags = parse_wheel_filename(file.name)
-            found = frozenset(str(tag) for tag in tags)
-        else:
-            project, version = parse_sdist_filename(file.name)
-            found = frozenset()
-    except (InvalidWheelFilename, InvalidSdistFilename) as error:
-        raise fields.refuse("name", "the name of a wheel or an sdist", file.name) from error
-    if project != names.PROJECT:
-        raise fields.refuse("name", f"a file of {names.PROJECT}", file.name)
-    if str(version) != file.version or found != frozenset(file.tags):
-        raise fields.refuse("name", "of the version and the tags beside it", file.name)
-    if (file.variant is None) == bool(file.tags):
-        raise fields.refuse("variant", "given for a wheel, and null for an sdist", file.variant)
-    return file
-
-
-def _attachment(fields: Fields) -> Attachment:
-    return Attachment(
-        fields.text("name", _NAME), fields.text("sha256", f.SHA256), fields.number("size")
-    )
-
-
-def _variant(fields: Fields) -> Variant:
-    return Variant(
-        fields.text("cuda", _CUDA),
-        fields.flag("default"),
-        fields.specifier("torch"),
-        fields.texts("archs", _ARCH),
-        fields.texts("ptx", _ARCH),
-    )
+    return f.dump(manifest)
 
 
 def _public(version: str) -> str:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Mapping
 
 from ci import names
 from ci.index import home as home_page
 from ci.index import listing, simple_html, simple_json
 from ci.index.manifest import Manifest
-from ci.index.records import Commits, Ledger, Nightly, Yanked
+from ci.index.records import Ledger, Records, Yanked
 from ci.index.simple import project_page
-
-
-@dataclass(frozen=True)
-class Records:
-    """Every record that the shared pages are made of, as read at one time."""
-
-    releases: Ledger
-    nightlies: Ledger
-    nightly: Nightly
-    commits: Commits
-    yanked: Yanked
-
-
-# The records of a new bucket.
-NOTHING = Records(Ledger(), Ledger(), Nightly(), Commits(), Yanked())
 
 
 def shared(state: Records) -> dict[str, bytes]:
@@ -67,7 +51,7 @@ def of_unit(manifest: Manifest, yanked: Yanked) -> dict[str, bytes]:
     unit = manifest.unit
     pages = {f"{unit.prefix}index.html": listing.of_unit(unit, yanked)}
     if not unit.release:  # an index of one release is the index of releases, with an exact pin
-        ledger = Ledger(0, (unit,), manifest.defaults)
+        ledger = Ledger.of_one(unit, manifest.defaults)
         pages.update(_indexes(unit.prefix, ledger, yanked))
     return pages
 
@@ -77,7 +61,7 @@ def _indexes(
 ) -> dict[str, bytes]:
     """One simple index for each variant, below `folder`: its root and its one project."""
     pages = {}
-    default = _default(ledger.variants)
+    default = _default(ledger.defaults)
     for variant in ledger.variants:
         root = f"{folder}{variant}/"
         page = project_page(

@@ -8,22 +8,22 @@ compares contents, on S3).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Callable, Generic, Mapping, Optional, TypeVar
+from typing import Annotated, Any, Generic, Mapping, Optional, TypeVar, cast
 
 from packaging.version import Version
 
 from ci.index import fields as f
-from ci.index.fields import Fields
-from ci.index.manifest import Unit, prefix_of, unit_from, unit_record
+from ci.index.fields import FLAT, Form
+from ci.index.manifest import Unit, prefix_of
 
 # The listing of `/` shows this many commits, whatever became of them.
 RECENT = 50
 
 T = TypeVar("T")
 
-_UNIT = re.compile(rf"{f.COMMIT.pattern}|v{f.NUMBERS.pattern}")
+UnitName = Annotated[str, Form(re.compile(rf"{f.COMMIT.pattern}|v{f.NUMBERS.pattern}"))]
 
 
 class State(Enum):
@@ -36,16 +36,23 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Status:
+class CommitStatus:
     """``COMMIT/status.json``, and an entry of the listing's ledger."""
 
-    unit: str
+    unit: UnitName
     number: int
-    time: str  # of the commit
+    time: f.Time  # of the commit
     state: State
-    reason: str  # why it failed; empty otherwise
-    updated: str
-    pinned: Optional[str] = None  # why `prune` must never take it
+    reason: f.Line  # why it failed; empty otherwise
+    updated: f.Time
+    pinned: Optional[f.Line] = None  # why `prune` must never take it
+
+
+@dataclass(frozen=True)
+class ListedVariant:
+    """A variant that an index has, or ever had."""
+
+    default: bool
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,36 @@ class Ledger:
 
     serial: int = 0
     units: tuple[Unit, ...] = ()
-    variants: Mapping[str, bool] = field(default_factory=dict)  # name → whether it is the default
+    variants: Mapping[f.VariantName, ListedVariant] = field(default_factory=dict)
 
-    def with_unit(self, unit: Unit, variants: Mapping[str, bool], limit: Optional[int]) -> Ledger:
-        """The ledger with `unit` in its place, at most `limit` long; itself if nothing changes."""
+    @classmethod
+    def of_one(cls, unit: Unit, defaults: Mapping[str, bool]) -> Ledger:
+        """A ledger that lists a single unit and never changes."""
+        return cls(0, (unit,), _listed(defaults))
+
+    @property
+    def defaults(self) -> dict[str, bool]:
+        """The variants, each with whether it is the default one."""
+        return {name: variant.default for name, variant in self.variants.items()}
+
+    def with_unit(self, unit: Unit, defaults: Mapping[str, bool], limit: Optional[int]) -> Ledger:
+        """The ledger with `unit` in its place, at most `limit` long; itself if nothing changes.
+
+        defaults: the variants of the unit, each with whether it is the default one.
+        """
         others = [other for other in self.units if other.name != unit.name]
-        units = tuple(sorted([*others, unit], key=_newest_first, reverse=True)[:limit])
-        return self._next(units, {**self.variants, **variants})
+        return self._next(tuple(sorted([*others, unit], key=_age, reverse=True)[:limit]), defaults)
 
     def without(self, unit: str) -> Ledger:
-        return self._next(tuple(other for other in self.units if other.name != unit), self.variants)
+        return self._next(tuple(other for other in self.units if other.name != unit), {})
 
-    def _next(self, units: tuple[Unit, ...], variants: Mapping[str, bool]) -> Ledger:
-        if units == self.units and dict(variants) == dict(self.variants):
+    def moved_to(self, unit: Unit, defaults: Mapping[str, bool]) -> Ledger:
+        """The ledger with `unit` alone."""
+        return self._next((unit,), defaults)
+
+    def _next(self, units: tuple[Unit, ...], defaults: Mapping[str, bool]) -> Ledger:
+        variants = {**self.variants, **_listed(defaults)}
+        if units == self.units and variants == self.variants:
             return self
         return Ledger(self.serial + 1, units, variants)
 
@@ -75,24 +99,25 @@ class Ledger:
 class Nightly:
     """Which commit ``nightly/`` is, and the newest that it has ever been."""
 
-    ledger: Ledger = field(default_factory=Ledger)
-    newest: Optional[tuple[str, int]] = None  # version and number
+    ledger: Annotated[Ledger, FLAT] = field(default_factory=Ledger)
+    newest_version: f.Numbers = "0"
+    newest_number: int = 0
 
     @property
     def unit(self) -> Optional[Unit]:
         return self.ledger.units[0] if self.ledger.units else None
 
     def is_overtaken_by(self, unit: Unit) -> bool:
-        if self.newest is None:
-            return True
-        version, number = self.newest
-        return unit.order > (Version(version), number)
+        return unit.order > (Version(self.newest_version), self.newest_number)
 
-    def moved_to(self, unit: Unit, variants: Mapping[str, bool]) -> Nightly:
+    def moved_to(self, unit: Unit, defaults: Mapping[str, bool]) -> Nightly:
         """`unit` as the nightly, be it newer or older: an older one stays until a newer comes."""
-        newest = (unit.version, unit.number) if self.is_overtaken_by(unit) else self.newest
-        ledger = self.ledger._next((unit,), {**self.ledger.variants, **variants})
-        return self if ledger is self.ledger else Nightly(ledger, newest)
+        ledger = self.ledger.moved_to(unit, defaults)
+        if ledger is self.ledger:
+            return self
+        if self.is_overtaken_by(unit):
+            return Nightly(ledger, unit.version, unit.number)
+        return replace(self, ledger=ledger)
 
 
 @dataclass(frozen=True)
@@ -100,23 +125,21 @@ class Commits:
     """The newest commits that were ever begun, for the listing."""
 
     serial: int = 0
-    entries: tuple[Status, ...] = ()
+    commits: tuple[CommitStatus, ...] = ()
 
-    def with_status(self, status: Status) -> Commits:
-        others = [entry for entry in self.entries if entry.unit != status.unit]
-        entries = sorted(
-            [*others, status], key=lambda entry: (entry.time, entry.unit), reverse=True
-        )
-        if tuple(entries[:RECENT]) == self.entries:
+    def with_status(self, status: CommitStatus) -> Commits:
+        others = [other for other in self.commits if other.unit != status.unit]
+        commits = sorted([*others, status], key=lambda one: (one.time, one.unit), reverse=True)
+        if tuple(commits[:RECENT]) == self.commits:
             return self
-        return Commits(self.serial + 1, tuple(entries[:RECENT]))
+        return Commits(self.serial + 1, tuple(commits[:RECENT]))
 
 
 @dataclass(frozen=True)
 class Yank:
     """What was said last of a unit: a reason to avoid it, or (None) that it is fine again."""
 
-    reason: Optional[str]
+    reason: Optional[f.Line]
     serial: int
 
 
@@ -124,7 +147,7 @@ class Yank:
 class Yanked:
     """The units that somebody said to avoid; PEP 592."""
 
-    units: Mapping[str, Yank] = field(default_factory=dict)
+    units: Mapping[UnitName, Yank] = field(default_factory=dict)
 
     def reason(self, unit: str) -> Optional[str]:
         yank = self.units.get(unit)
@@ -144,137 +167,50 @@ def status_key(unit: str) -> str:
     return prefix_of(unit) + "status.json"
 
 
-def parse_ledger(data: bytes, where: str) -> Ledger:
-    fields = f.load(data, where)
-    ledger = _ledger(fields)
-    fields.end()
-    return ledger
+@dataclass(frozen=True)
+class Record(Generic[T]):
+    """Where a mutable record lies and what it is; `empty` is what a missing one means."""
+
+    key: str
+    kind: type[Any]
+    empty: T
+    indent: Optional[int] = 1
+
+    def parse(self, data: bytes, where: str) -> T:
+        """Raises BadRecord for what this tool did not write; `where` says what `data` is."""
+        return cast(T, f.read(self.kind, data, where))
+
+    def dump(self, value: T) -> bytes:
+        return f.dump(value, indent=self.indent)
 
 
-def dump_ledger(ledger: Ledger) -> bytes:
-    return f.dump(_ledger_record(ledger), indent=None)
+RELEASES = Record("state/releases.json", Ledger, Ledger(), indent=None)
+NIGHTLIES = Record("state/nightlies.json", Ledger, Ledger(), indent=None)
+NIGHTLY = Record("state/nightly.json", Nightly, Nightly())
+COMMITS = Record("state/commits.json", Commits, Commits())
+YANKED = Record("state/yanked.json", Yanked, Yanked())
 
 
-def parse_nightly(data: bytes, where: str) -> Nightly:
-    fields = f.load(data, where)
-    ledger = _ledger(fields)
-    version = fields.text("newest_version", f.NUMBERS)
-    nightly = Nightly(ledger, (version, fields.number("newest_number")))
-    fields.end()
-    return nightly
-
-
-def dump_nightly(nightly: Nightly) -> bytes:
-    version, number = nightly.newest or ("0", 0)
-    return f.dump(
-        {
-            **_ledger_record(nightly.ledger),
-            "newest_version": version,
-            "newest_number": number,
-        }
-    )
-
-
-def parse_commits(data: bytes, where: str) -> Commits:
-    fields = f.load(data, where)
-    commits = Commits(fields.number("serial"), fields.objects("commits", _status))
-    fields.end()
-    return commits
-
-
-def dump_commits(commits: Commits) -> bytes:
-    return f.dump(
-        {"serial": commits.serial, "commits": [_status_record(s) for s in commits.entries]}
-    )
-
-
-def parse_status(data: bytes, where: str) -> Status:
-    fields = f.load(data, where)
-    status = _status(fields)
-    fields.end()
-    return status
-
-
-def dump_status(status: Status) -> bytes:
-    return f.dump(_status_record(status))
-
-
-def parse_yanked(data: bytes, where: str) -> Yanked:
-    fields = f.load(data, where)
-    units = fields.mapping("units", _UNIT, _yank)
-    fields.end()
-    return Yanked(units)
-
-
-def dump_yanked(yanked: Yanked) -> bytes:
-    return f.dump({"units": {unit: dict(vars(yank)) for unit, yank in yanked.units.items()}})
+def status(unit: str) -> Record[Optional[CommitStatus]]:
+    """The record of what became of one commit; None before anybody began it."""
+    return Record(status_key(unit), CommitStatus, None)
 
 
 @dataclass(frozen=True)
-class Record(Generic[T]):
-    """Where a mutable record lies and how it is read and written; `empty` is a missing one."""
+class Records:
+    """Every record that the shared pages are made of, as read at one time; at first, of nothing."""
 
-    key: str
-    empty: T
-    parse: Callable[[bytes, str], T]
-    dump: Callable[[T], bytes]
-
-
-RELEASES = Record("state/releases.json", Ledger(), parse_ledger, dump_ledger)
-NIGHTLIES = Record("state/nightlies.json", Ledger(), parse_ledger, dump_ledger)
-NIGHTLY = Record("state/nightly.json", Nightly(), parse_nightly, dump_nightly)
-COMMITS = Record("state/commits.json", Commits(), parse_commits, dump_commits)
-YANKED = Record("state/yanked.json", Yanked(), parse_yanked, dump_yanked)
+    releases: Ledger = field(default_factory=Ledger)
+    nightlies: Ledger = field(default_factory=Ledger)
+    nightly: Nightly = field(default_factory=Nightly)
+    commits: Commits = field(default_factory=Commits)
+    yanked: Yanked = field(default_factory=Yanked)
 
 
-def status(unit: str) -> Record[Optional[Status]]:
-    """The record of what became of one commit; None before anybody began it."""
-
-    def dump(status: Optional[Status]) -> bytes:
-        assert status is not None, "a status is never removed"
-        return dump_status(status)
-
-    return Record(status_key(unit), None, parse_status, dump)
+def _listed(defaults: Mapping[str, bool]) -> dict[str, ListedVariant]:
+    return {name: ListedVariant(default) for name, default in defaults.items()}
 
 
-def _newest_first(unit: Unit) -> tuple[Any, ...]:
+def _age(unit: Unit) -> tuple[Any, ...]:
+    """What units are ordered by: the greatest is the newest."""
     return (*unit.order, unit.time, unit.commit)
-
-
-def _ledger(fields: Fields) -> Ledger:
-    return Ledger(
-        fields.number("serial"),
-        fields.objects("units", unit_from),
-        fields.mapping("variants", f.VARIANT, lambda variant: variant.flag("default")),
-    )
-
-
-def _ledger_record(ledger: Ledger) -> dict[str, Any]:
-    return {
-        "serial": ledger.serial,
-        "units": [unit_record(unit) for unit in ledger.units],
-        "variants": {name: {"default": default} for name, default in ledger.variants.items()},
-    }
-
-
-def _status(fields: Fields) -> Status:
-    return Status(
-        unit=fields.text("unit", _UNIT),
-        number=fields.number("number"),
-        time=fields.text("time", f.TIME),
-        state=State(fields.text("state", _STATE)),
-        reason=fields.text("reason", f.LINE),
-        updated=fields.text("updated", f.TIME),
-        pinned=fields.optional_text("pinned", f.LINE),
-    )
-
-
-_STATE = re.compile("|".join(state.value for state in State))
-
-
-def _status_record(status: Status) -> dict[str, Any]:
-    return {**vars(status), "state": status.state.value}
-
-
-def _yank(fields: Fields) -> Yank:
-    return Yank(fields.optional_text("reason", f.LINE), fields.number("serial"))

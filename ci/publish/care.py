@@ -8,7 +8,7 @@ from typing import Optional
 from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import Manifest, manifest_key
-from ci.index.records import Status
+from ci.index.records import CommitStatus
 from ci.publish import access
 from ci.publish.errors import PublishError
 from ci.publish.ledgers import leave_yanked, move_nightly
@@ -90,7 +90,7 @@ def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
     """Protects a commit from `prune`, and says why; None takes that back."""
     find(store, unit)
 
-    def change(status: Optional[Status]) -> Optional[Status]:
+    def change(status: Optional[CommitStatus]) -> Optional[CommitStatus]:
         if status is None or status.pinned == reason:
             return status
         return replace(status, pinned=reason)

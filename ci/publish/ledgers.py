@@ -7,18 +7,18 @@ from typing import Optional
 
 from ci.index import records
 from ci.index.manifest import Manifest
-from ci.index.records import Commits, Ledger, Nightly, State, Status
+from ci.index.records import Commits, CommitStatus, Ledger, Nightly, State
 from ci.publish import access
 from ci.store import Store
 
 
-def set_status(store: Store, new: Status, *, pruned: bool = False) -> Commits:
+def set_status(store: Store, new: CommitStatus, *, pruned: bool = False) -> Commits:
     """Writes what became of a commit: its own record, then the ledger of the listing.
 
     A complete commit stays complete, whoever begins or fails it again; only `pruned` ends that.
     """
 
-    def change(old: Optional[Status]) -> Optional[Status]:
+    def change(old: Optional[CommitStatus]) -> Optional[CommitStatus]:
         if old is None:
             return new
         if old.state is State.COMPLETE and not pruned:
@@ -76,6 +76,6 @@ def leave_yanked(store: Store) -> Nightly:
     def move(old: Nightly) -> Nightly:
         if old.unit is None or yanked.reason(old.unit.name) is None or not fine:
             return old
-        return old.moved_to(fine[0], nightlies.variants)
+        return old.moved_to(fine[0], nightlies.defaults)
 
     return access.update(store, records.NIGHTLY, move)

@@ -8,7 +8,7 @@ from typing import Callable, Optional, Sequence
 
 from ci.index import pages, records
 from ci.index.manifest import Unit, prefix_of
-from ci.index.records import State, Status
+from ci.index.records import CommitStatus, State
 from ci.publish import access
 from ci.publish.care import find
 from ci.publish.ledgers import set_status
@@ -19,7 +19,7 @@ from ci.store import Store
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Decision:
     """A commit folder, and why it goes or stays."""
 
     unit: str
@@ -31,7 +31,7 @@ class Candidate:
     time: str
 
 
-def plan(store: Store, *, keep: int, older_than: timedelta, now: datetime) -> tuple[Candidate, ...]:
+def plan(store: Store, *, keep: int, older_than: timedelta, now: datetime) -> tuple[Decision, ...]:
     """Which commits `prune` would remove: those beyond the newest `keep` that are old enough.
 
     Never the nightly, a commit that a release was made from, or a pinned one. Uploads that were
@@ -61,30 +61,30 @@ def plan(store: Store, *, keep: int, older_than: timedelta, now: datetime) -> tu
 
 def prune(
     store: Store,
-    candidates: Sequence[Candidate],
+    decisions: Sequence[Decision],
     *,
     now: datetime,
     report: Callable[[str], None],
 ) -> None:
     """Removes what a plan says; stopped anywhere, the same again finishes it."""
-    going = [candidate for candidate in candidates if candidate.removed]
+    going = [decision for decision in decisions if decision.removed]
 
     def change(ledger: records.Ledger) -> records.Ledger:
-        for candidate in going:
-            ledger = ledger.without(candidate.unit)
+        for decision in going:
+            ledger = ledger.without(decision.unit)
         return ledger
 
     access.update(store, records.NIGHTLIES, change)
     _refresh(store)
-    for candidate in going:
-        report(candidate.unit)
-        _remove(store, candidate, now)
+    for decision in going:
+        report(decision.unit)
+        _remove(store, decision, now)
     _refresh(store)
 
 
 def _of_unit(
     store: Store, unit: Unit, place: int, keep: int, before: str, protected: Optional[str]
-) -> Candidate:
+) -> Decision:
     status = access.read(store, records.status(unit.name))
     reasons = [
         protected,
@@ -94,35 +94,33 @@ def _of_unit(
     ]
     stays = next((reason for reason in reasons if reason), None)
     why = stays or f"older than {before}, and not among the newest {keep}"
-    return _candidate(store, unit.name, stays is None, why, unit.number, unit.time)
+    return _decide(store, unit.name, stays is None, why, unit.number, unit.time)
 
 
-def _of_unfinished(store: Store, name: str, before: str) -> Candidate:
+def _of_unfinished(store: Store, name: str, before: str) -> Decision:
     status = access.read(store, records.status(name))
     if status is None:
-        return _candidate(store, name, False, "it has no status: somebody else's?", 0, "")
+        return _decide(store, name, False, "it has no status: somebody else's?", 0, "")
     if status.state is State.PRUNED:
         left = sum(1 for _ in store.list(prefix_of(name)))
         why = "its removal was interrupted" if left > 1 else "it is removed already"
-        return _candidate(store, name, left > 1, why, status.number, status.time)
+        return _decide(store, name, left > 1, why, status.number, status.time)
     old = status.updated < before and status.pinned is None
     why = f"{status.state.value} since {status.updated}, never completed"
-    return _candidate(store, name, old, why, status.number, status.time)
+    return _decide(store, name, old, why, status.number, status.time)
 
 
-def _candidate(
-    store: Store, name: str, removed: bool, why: str, number: int, time: str
-) -> Candidate:
+def _decide(store: Store, name: str, removed: bool, why: str, number: int, time: str) -> Decision:
     entries = list(store.list(prefix_of(name))) if removed else []
-    return Candidate(
+    return Decision(
         name, removed, why, len(entries), sum(entry.size for entry in entries), number, time
     )
 
 
-def _remove(store: Store, candidate: Candidate, now: datetime) -> None:
-    prefix = prefix_of(candidate.unit)
-    status = Status(
-        candidate.unit, candidate.number, candidate.time, State.PRUNED, candidate.why, instant(now)
+def _remove(store: Store, decision: Decision, now: datetime) -> None:
+    prefix = prefix_of(decision.unit)
+    status = CommitStatus(
+        decision.unit, decision.number, decision.time, State.PRUNED, decision.why, instant(now)
     )
     set_status(store, status, pruned=True)
     keys = [entry.key for entry in store.list(prefix) if entry.key != f"{prefix}status.json"]

@@ -12,7 +12,7 @@ from typing import Callable, Iterable, Mapping, Optional
 from ci import names
 from ci.index import records
 from ci.index.manifest import File, Unit
-from ci.index.pages import Records
+from ci.index.records import Records
 from ci.publish import access
 from ci.store import AlreadyExists, Body, Changed, Entry, Store
 

@@ -9,7 +9,7 @@ from ci import names
 from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import File, Manifest, manifest_key
-from ci.index.records import State, Status
+from ci.index.records import CommitStatus, State
 from ci.publish import access
 from ci.publish.care import NotPublished, find
 from ci.publish.refresh import documented, read_records
@@ -24,7 +24,7 @@ class BucketStatus:
     nightlies: int
     releases: tuple[str, ...]
     yanked: dict[str, str]  # unit → why
-    recent: tuple[Status, ...]
+    recent: tuple[CommitStatus, ...]
     problems: tuple[str, ...]
 
 
@@ -58,7 +58,7 @@ def of_bucket(store: Store) -> BucketStatus:
         len(state.nightlies.units),
         tuple(unit.name for unit in state.releases.units),
         {name: y.reason for name, y in state.yanked.units.items() if y.reason is not None},
-        state.commits.entries,
+        state.commits.commits,
         tuple(problems),
     )
 

@@ -10,7 +10,7 @@ Wherever it stops, what is listed is complete, and the same call goes on from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence
@@ -19,8 +19,7 @@ from ci.git import Commit
 from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import Attachment, Manifest, Unit, manifest_key
-from ci.index.pages import NOTHING
-from ci.index.records import State, Status, Yanked
+from ci.index.records import CommitStatus, Records, State, Yanked
 from ci.matrix import Matrix
 from ci.publish import access, plan
 from ci.publish.errors import Conflict, IncompleteSet
@@ -129,7 +128,7 @@ def fail(store: Store, commit: Commit, reason: str, *, clock: Clock = utc_now) -
 
 def _announce(store: Store, commit: Commit, state: State, reason: str, clock: Clock) -> None:
     time = plan.commit_time(commit)
-    status = Status(commit.sha, commit.number, time, state, reason, plan.instant(clock()))
+    status = CommitStatus(commit.sha, commit.number, time, state, reason, plan.instant(clock()))
     set_status(store, status)
     refresh(store, ["index.html"], lambda: pages.home(read_records(store)))
 
@@ -187,16 +186,15 @@ def _list(
     )
     report("write the ledgers and pages")
     if unit.release:
-        known = replace(NOTHING, releases=list_release(store, manifest))
+        known = Records(releases=list_release(store, manifest))
         render = pages.after_release
     else:
-        known = replace(
-            NOTHING,
+        known = Records(
             nightlies=list_nightly(store, manifest, limit),
             nightly=move_nightly(store, manifest),
         )
         now = plan.instant(clock())
-        set_status(store, Status(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
+        set_status(store, CommitStatus(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
         render = pages.after_commit
     # `known` says which pages there are; what they say is read after they were looked at.
     shared = refresh(store, render(known), lambda: render(read_records(store)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html import escape
 from typing import Mapping, Optional
 
 from starlette.requests import Request
@@ -11,7 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from ci.index import records
 from ci.index.fields import BadRecord
-from ci.index.records import State, Status
+from ci.index.records import CommitStatus, State
+from ci.index.templates import render
 from ci.publish import access
 from ci.store import Store
 
@@ -29,12 +29,7 @@ def page(store: Store, request: Request, path: str) -> Response:
     why = _of_commit(store, found[1]) if found else "There is nothing here."
     if "text/html" not in request.headers.get("accept", ""):
         return plain(404, why)
-    body = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n<title>404: not found</title>\n'
-        f"</head>\n<body>\n<h1>Not found</h1>\n<p>{escape(why)}</p>\n"
-        '<p><a href="/">All wheels</a></p>\n</body>\n</html>\n'
-    )
+    body = render("missing.html", why=why)
     return Response(body, 404, _NO_STORE, "text/html")
 
 
@@ -51,7 +46,7 @@ def _of_commit(store: Store, commit: str) -> str:
     return explain(status)
 
 
-def explain(status: Status) -> str:
+def explain(status: CommitStatus) -> str:
     """What became of a commit, in a sentence or two."""
     when = status.updated
     if status.state is State.PENDING:

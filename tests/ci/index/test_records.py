@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from ci.index import records
 from ci.index.fields import BadRecord
-from ci.index.records import RECENT, Commits, Ledger, Nightly, State, Status, Yanked
+from ci.index.records import RECENT, Commits, CommitStatus, Ledger, Nightly, State, Yanked
 from ci.matrix import Matrix
 from tests.ci.index.conftest import make_unit
 
 VARIANTS = {"cu118": False, "cu121": True}
 
 
-def status(number: int, state: State = State.COMPLETE) -> Status:
+def status(number: int, state: State = State.COMPLETE) -> CommitStatus:
     time = f"2026-11-05T{number // 60:02}:{number % 60:02}:00Z"
-    return Status(f"{number:040x}", number, time, state, "", time)
+    return CommitStatus(f"{number:040x}", number, time, state, "", time)
 
 
 @given(order=st.permutations(range(1, 7)))
@@ -77,7 +77,7 @@ def test_the_listing_keeps_the_newest_commits_only() -> None:
     commits = Commits()
     for number in range(RECENT + 10):
         commits = commits.with_status(status(number))
-    assert [entry.number for entry in commits.entries] == list(range(RECENT + 9, 9, -1))
+    assert [one.number for one in commits.commits] == list(range(RECENT + 9, 9, -1))
     assert commits.with_status(status(3)) is commits
 
 
@@ -109,12 +109,12 @@ def test_every_record_comes_back_as_it_was_written(the_matrix: Matrix) -> None:
     ],
 )
 def test_an_edited_status_is_refused(edit: dict[str, object]) -> None:
-    record = {**json.loads(records.dump_status(status(1))), **edit}
+    record = {**json.loads(records.status("0" * 40).dump(status(1))), **edit}
     with pytest.raises(BadRecord, match=r"status\.json"):
-        records.parse_status(json.dumps(record).encode(), "status.json")
+        records.status("0" * 40).parse(json.dumps(record).encode(), "status.json")
 
 
 @pytest.mark.parametrize("units", [{"../x": {"reason": "a", "serial": 1}}, {"v1": "bad"}, []])
 def test_edited_yanks_are_refused(units: object) -> None:
     with pytest.raises(BadRecord, match=r"yanked\.json"):
-        records.parse_yanked(json.dumps({"schema": 1, "units": units}).encode(), "yanked.json")
+        records.YANKED.parse(json.dumps({"schema": 1, "units": units}).encode(), "yanked.json")

@@ -27,13 +27,13 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 def removed(store: Store, keep: int, now: datetime = NEXT_YEAR) -> set[str]:
-    candidates = prune.plan(store, keep=keep, older_than=MONTH, now=now)
-    return {candidate.unit for candidate in candidates if candidate.removed}
+    decisions = prune.plan(store, keep=keep, older_than=MONTH, now=now)
+    return {decision.unit for decision in decisions if decision.removed}
 
 
 def do_prune(store: Store, keep: int) -> None:
-    candidates = prune.plan(store, keep=keep, older_than=MONTH, now=NEXT_YEAR)
-    prune.prune(store, candidates, now=NEXT_YEAR, report=lambda step: None)
+    decisions = prune.plan(store, keep=keep, older_than=MONTH, now=NEXT_YEAR)
+    prune.prune(store, decisions, now=NEXT_YEAR, report=lambda step: None)
 
 
 def test_a_yank_is_shown_by_every_page_that_lists_the_commit(store: Store, put: Publish) -> None:
@@ -43,7 +43,7 @@ def test_a_yank_is_shown_by_every_page_that_lists_the_commit(store: Store, put: 
     care.yank(store, commit.sha, 'wrong <b>"results"</b>')
     for key in (f"{commit.sha}/cu118/vllm", "whl/nightly/cu118/vllm"):
         page = store.get(f"{key}/index.html").body.decode()
-        assert 'data-yanked="wrong &lt;b&gt;&quot;results&quot;&lt;/b&gt;"' in page
+        assert 'data-yanked="wrong &lt;b&gt;&#34;results&#34;&lt;/b&gt;"' in page
         assert (
             '"yanked":"wrong <b>\\"results\\"</b>"' in store.get(f"{key}/index.json").body.decode()
         )
@@ -139,9 +139,9 @@ def test_a_dry_run_changes_nothing_and_a_real_one_leaves_no_dead_link(
 ) -> None:
     old, newer = put(1), put(2)
     before = contents(store)
-    candidates = prune.plan(store, keep=1, older_than=MONTH, now=NEXT_YEAR)
+    decisions = prune.plan(store, keep=1, older_than=MONTH, now=NEXT_YEAR)
     assert contents(store) == before
-    (going,) = (candidate for candidate in candidates if candidate.removed)
+    (going,) = (decision for decision in decisions if decision.removed)
     assert (going.unit, going.objects) == (old.sha, sum(key.startswith(old.sha) for key in before))
     do_prune(store, keep=1)
     left = contents(store)
@@ -157,7 +157,7 @@ def test_a_dry_run_changes_nothing_and_a_real_one_leaves_no_dead_link(
 
 def test_an_interrupted_pruning_is_finished_by_the_next(store: Store, put: Publish) -> None:
     old, _ = put(1), put(2)
-    candidates = prune.plan(store, keep=1, older_than=MONTH, now=NEXT_YEAR)
+    decisions = prune.plan(store, keep=1, older_than=MONTH, now=NEXT_YEAR)
 
     class Interrupted(Exception):
         pass
@@ -173,7 +173,7 @@ def test_an_interrupted_pruning_is_finished_by_the_next(store: Store, put: Publi
 
     stopping = Stopping(Path(store.name), durable=False)
     with pytest.raises(Interrupted):
-        prune.prune(stopping, candidates, now=NEXT_YEAR, report=lambda step: None)
+        prune.prune(stopping, decisions, now=NEXT_YEAR, report=lambda step: None)
     assert len([key for key in contents(store) if key.startswith(old.sha)]) > 1
     do_prune(store, keep=1)
     assert [key for key in contents(store) if key.startswith(old.sha)] == [f"{old.sha}/status.json"]

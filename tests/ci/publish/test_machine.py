@@ -102,8 +102,8 @@ class Histories(RuleBasedStateMachine):
         self.listed = [unit.number for unit in listed]
         nightly = access.read(self.store, records.NIGHTLY)
         assert nightly.unit is not None
-        assert nightly.newest is not None
-        self.nightly, self.highest = nightly.unit.number, nightly.newest[1]
+        assert nightly.unit is not None
+        self.nightly, self.highest = nightly.unit.number, nightly.newest_number
         assert self.highest >= max(self.complete - self.yanked, default=0)
 
     @precondition(lambda self: not self.unsettled)
@@ -132,8 +132,8 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: not self.unsettled)
     @rule(keep=st.integers(0, 3))
     def prunes(self, keep: int) -> None:
-        candidates = plan(self.store, keep=keep, older_than=timedelta(days=30), now=LATER)
-        prune(self.probe(), candidates, now=LATER, report=lambda step: None)
+        decisions = plan(self.store, keep=keep, older_than=timedelta(days=30), now=LATER)
+        prune(self.probe(), decisions, now=LATER, report=lambda step: None)
         kept = set(sorted(self.complete, reverse=True)[:keep])
         self.complete &= kept | {self.nightly}  # type: ignore[arg-type]
         self.listed = [number for number in self.listed if number in self.complete]

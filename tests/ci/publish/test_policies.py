@@ -66,8 +66,8 @@ def test_a_pruner_removes(acting_as: Callable[[str], S3Store], factory: Factory)
     for number in (1, 2):
         commit = factory.commit(number)
         publish(pruner, factory.wheels(commit), commit, factory.matrix)
-    candidates = prune.plan(pruner, keep=1, older_than=timedelta(0), now=NEXT_YEAR)
-    prune.prune(pruner, candidates, now=NEXT_YEAR, report=lambda step: None)
+    decisions = prune.plan(pruner, keep=1, older_than=timedelta(0), now=NEXT_YEAR)
+    prune.prune(pruner, decisions, now=NEXT_YEAR, report=lambda step: None)
     assert [entry.key for entry in pruner.list(factory.commit(1).sha)] == [
         f"{factory.commit(1).sha}/status.json"
     ]
