@@ -106,7 +106,11 @@ def measure(folder: Path, toolkit: Optional[Path], cuda: Optional[str]) -> dict[
     second = copy_tree(folder / "second", toolkit)
     found["another folder, warm ccache"] = build(second, environ)
     found["nothing changed"] = build(second, environ)
-    for name in ("csrc/kernels/layernorm.cu", "csrc/kernels/reduce.cuh", "python/vllm/llm.py"):
+    for name in (
+        "csrc/kernels/norm/rms_norm.cu",
+        "csrc/kernels/common/reduce.cuh",
+        "python/vllm/llm.py",
+    ):
         found[f"units after a change of {name}"] = units_after(second, environ, name)
     third = copy_tree(folder / "third", toolkit)
     found["MAX_JOBS=1, warm ccache"] = build(third, environ, MAX_JOBS="1")

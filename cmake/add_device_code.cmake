@@ -1,5 +1,7 @@
-# Device code: each csrc/kernels/NAME.cu becomes, for every arch of a variant,
-# vllm/kernels/<variant>/sm_XX/NAME.cubin, and compute_XX/NAME.ptx for GPUs that come later.
+# Device code: each csrc/kernels/FAMILY/NAME.cu becomes, for every arch of a variant,
+# vllm/kernels/<variant>/sm_XX/NAME.cubin, and compute_XX/NAME.ptx for GPUs that come later. The
+# name alone is what a launcher loads, so no two families may use the same.
+#
 # One ninja edge per file and arch; the compiler's depfile says which headers it read.
 
 function(vllm_add_device_code variant)
@@ -16,7 +18,7 @@ function(vllm_add_device_code variant)
     set(pins ${VLLM_${variant}_TOOLKIT}/requirements.txt)
     set(inputs ${nvrtcc} ${pins})
     set(identity CCACHE_EXTRAFILES=${pins})
-    # Constants and constexpr functions of plain C++ headers (params.h) become device code.
+    # Constants and constexpr functions of plain C++ headers (csrc/params) become device code.
     list(APPEND flags -default-device)
     if(VLLM_WARNINGS_AS_ERRORS)
       list(APPEND flags -Werror)
@@ -37,7 +39,7 @@ function(vllm_add_device_code variant)
     set(pool JOB_POOL jobs)
   endif()
 
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/kernels/*.cu)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/kernels/*.cu)
   foreach(arch IN LISTS VLLM_${variant}_ARCHS)
     vllm_compile_device_code(sm_${arch} cubin)
   endforeach()
@@ -58,11 +60,12 @@ macro(vllm_compile_device_code target form)
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/${folder})
   foreach(source IN LISTS sources)
     cmake_path(GET source STEM name)
+    file(RELATIVE_PATH path ${CMAKE_SOURCE_DIR}/csrc ${source})
     set(output ${folder}/${name}.${form})
     add_custom_command(
       OUTPUT ${output}
       COMMAND ${compiler} --gpu-architecture=${target} -${form} ${flags}
-              -MD -MF ${output}.d -o ${output} ${csrc}/kernels/${name}.cu
+              -MD -MF ${output}.d -o ${output} ${csrc}/${path}
       DEPENDS ${source} ${inputs}
       DEPFILE ${output}.d
       ${pool}

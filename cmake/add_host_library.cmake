@@ -1,16 +1,11 @@
 # The one host library, vllm/_C.abi3.so: CPU kernels, CUDA launchers and the Python module.
 #
-# Which sources: every .cpp of csrc/bindings.cpp, csrc/runtime, csrc/ops and csrc/cpu.
+# Which sources: every .cpp under csrc.
 # csrc/cpu/isa_NAME.cpp is compiled for the instruction set NAME and chosen at run time; no other
 # file may use more than baseline x86-64.
 
 function(vllm_add_host_library)
-  file(GLOB sources CONFIGURE_DEPENDS
-    ${CMAKE_SOURCE_DIR}/csrc/bindings.cpp
-    ${CMAKE_SOURCE_DIR}/csrc/runtime/*.cpp
-    ${CMAKE_SOURCE_DIR}/csrc/ops/*.cpp
-    ${CMAKE_SOURCE_DIR}/csrc/cpu/*.cpp)
-
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/*.cpp)
   add_library(_C MODULE ${sources})
   target_include_directories(_C PRIVATE ${CMAKE_SOURCE_DIR}/csrc)
   set_target_properties(_C PROPERTIES

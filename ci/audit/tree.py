@@ -25,7 +25,7 @@ class Tree:
     """The part of a source tree that ends up in a wheel."""
 
     python: dict[str, str]  # member of the wheel → git's blob id of its content
-    kernels: tuple[str, ...]  # stems of csrc/kernels/*.cu
+    kernels: tuple[str, ...]  # stems of csrc/kernels/*/*.cu
     licenses: tuple[str, ...]
     has_scripts: bool
 

@@ -2,7 +2,7 @@
 // checked shapes, dtypes and bounds: nothing in here fails, but for the two environment variables.
 #pragma once
 
-#include "kernels/params.h"
+#include "params/params.h"
 #include "runtime/tensor.h"
 
 namespace vllm::cpu {

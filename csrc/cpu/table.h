@@ -8,16 +8,16 @@
 // one global symbol, which tests/cpu/test_objects.py checks.
 #pragma once
 
-#include "cpu/activation.h"
-#include "cpu/attention.h"
-#include "cpu/cache.h"
-#include "cpu/embedding.h"
+#include "cpu/activation/activation.h"
+#include "cpu/attention/attention.h"
+#include "cpu/cache/reshape_and_cache.h"
+#include "cpu/embedding/embedding.h"
 #include "cpu/isa.h"
-#include "cpu/norm.h"
-#include "cpu/penalties.h"
-#include "cpu/rotary.h"
-#include "cpu/rotary_and_cache.h"
-#include "cpu/sampling.h"
+#include "cpu/norm/rms_norm.h"
+#include "cpu/rotary/rotary.h"
+#include "cpu/rotary/rotary_and_cache.h"
+#include "cpu/sampling/penalties.h"
+#include "cpu/sampling/sampling.h"
 
 namespace vllm::cpu {
 namespace {

@@ -1,6 +1,6 @@
 // The ops, on tensors that Python handed over. Each lives in a file of its own name: check, fill
 // the parameters, choose a kernel, launch. All of them throw Error; what they compute is said in
-// kernels/params.h.
+// params/params.h.
 #pragma once
 
 #include "runtime/tensor.h"

@@ -1,8 +1,8 @@
 // Which compiled device code there is beside this library, and which of it a GPU can run. Touches
 // no GPU.
 //
-//   <package>/kernels/<variant>/sm_80/layernorm.cubin        machine code of one architecture
-//   <package>/kernels/<variant>/compute_90/layernorm.ptx     for the driver to compile
+//   <package>/kernels/<variant>/sm_80/rms_norm.cubin         machine code of one architecture
+//   <package>/kernels/<variant>/compute_90/rms_norm.ptx      for the driver to compile
 #pragma once
 
 #include <string>

@@ -11,9 +11,9 @@
 namespace vllm::cuda {
 
 // early: the kernel may be launched while the one before it in the stream still runs, for it waits
-// by itself before it touches what those may write (csrc/kernels/early_launch.cuh). Where code or
-// driver cannot, it is launched as any other. cluster: neighbouring blocks, a divisor of x, that
-// reach each other's shared memory (csrc/kernels/cluster.cuh); more than one only where
+// by itself before it touches what those may write (csrc/kernels/common/early_launch.cuh). Where
+// code or driver cannot, it is launched as any other. cluster: neighbouring blocks, a divisor of x,
+// that reach each other's shared memory (csrc/kernels/common/cluster.cuh); more than one only where
 // has_clusters.
 struct Grid {
   unsigned x;

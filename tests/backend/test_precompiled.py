@@ -28,7 +28,7 @@ from tests.ci.support import repository
 from tests.ci.support.wheels import METADATA, WHEEL
 
 NATIVE = {"vllm/_C.abi3.so": b"host", "vllm/kernels/{}/sm_80/norm.cubin": b"device"}
-KERNEL = "csrc/kernels/layernorm.cu"
+KERNEL = "csrc/kernels/norm/rms_norm.cu"
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_other_sources_are_named_from_the_nearest_published_commit(
     assert f"The nearest published commit is {nearest}" in text
     assert [line.strip() for line in text.splitlines() if line.startswith("    ")] == [
         "cuda (cu118)",
-        "file csrc/kernels/layernorm.cu",
+        "file csrc/kernels/norm/rms_norm.cu",
         "file csrc/new.cpp",
     ]
     assert "unset VLLM_USE_PRECOMPILED to compile" in text

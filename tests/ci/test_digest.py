@@ -57,8 +57,8 @@ def substitute(name: str, old: str, new: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     "change",
     [
-        append("csrc/kernels/layernorm.cu"),
-        append("csrc/kernels/new.cuh"),
+        append("csrc/kernels/norm/rms_norm.cu"),
+        append("csrc/kernels/norm/new.cuh"),
         append("csrc/cpu/isa_avx2.cpp"),
         append("csrc/runtime/tensor.h"),
         append("csrc/bindings.cpp"),

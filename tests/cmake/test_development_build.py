@@ -25,11 +25,11 @@ needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc he
 
 SOURCES = {
     "csrc/bindings.cpp": """\
-        #include "kernels/params.h"
+        #include "params/scale.h"
         extern "C" void* PyInit__C() { return nullptr; }
         """,
-    "csrc/kernels/params.h": "#pragma once\nstruct Params { float* x; };\n",
-    "csrc/kernels/scale.cuh": """\
+    "csrc/params/scale.h": "#pragma once\nstruct Params { float* x; };\n",
+    "csrc/kernels/common/factor.cuh": """\
         #pragma once
         #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
         #define SCALE 2.0f
@@ -37,13 +37,13 @@ SOURCES = {
         #define SCALE 3.0f
         #endif
         """,
-    "csrc/kernels/scaled.cu": """\
-        #include "params.h"
-        #include "scale.cuh"
+    "csrc/kernels/scale/scaled.cu": """\
+        #include "params/scale.h"
+        #include "kernels/common/factor.cuh"
         extern "C" __global__ void scaled(Params p) { p.x[threadIdx.x] *= SCALE; }
         """,
-    "csrc/kernels/plain.cu": """\
-        #include "params.h"
+    "csrc/kernels/scale/plain.cu": """\
+        #include "params/scale.h"
         extern "C" __global__ void plain(Params p) { p.x[threadIdx.x] += 1; }
         """,
 }
@@ -111,9 +111,9 @@ def test_only_what_includes_a_changed_file_is_compiled_again(
     scaled = ["compute_90/scaled.ptx", "sm_80/scaled.cubin", "sm_90/scaled.cubin"]
     plain = [name.replace("scaled", "plain") for name in scaled]
     for changed, expected in {
-        "csrc/kernels/scaled.cu": scaled,
-        "csrc/kernels/scale.cuh": scaled,
-        "csrc/kernels/params.h": sorted([*scaled, *plain, "bindings.cpp.o"]),
+        "csrc/kernels/scale/scaled.cu": scaled,
+        "csrc/kernels/common/factor.cuh": scaled,
+        "csrc/params/scale.h": sorted([*scaled, *plain, "bindings.cpp.o"]),
         "python/vllm/llm.py": [],
     }.items():
         with (tree / changed).open("a") as file:
@@ -138,7 +138,7 @@ def test_a_change_that_only_device_code_sees_is_no_hit(
     build(tree, compiler)
     cubin = tree / "build" / "development" / "kernels"
     before = {path: path.read_bytes() for path in cubin.rglob("scaled.*") if path.suffix != ".d"}
-    header = tree / "csrc" / "kernels" / "scale.cuh"
+    header = tree / "csrc" / "kernels" / "common" / "factor.cuh"
     header.write_text(header.read_text().replace("2.0f", "5.0f"))
     assert "0 of 3 compilations were hits" in build(tree, compiler)
     changed = {path.parent.name for path, data in before.items() if path.read_bytes() != data}
@@ -160,7 +160,7 @@ def test_max_jobs_bounds_host_and_device_code_together(
     assert at_once(log) <= jobs
     # The same of a ninja that somebody starts by hand, or an import does.
     log.unlink()
-    (tree / "csrc" / "kernels" / "params.h").write_text("struct Params { float* x; int n; };\n")
+    (tree / "csrc" / "params" / "scale.h").write_text("struct Params { float* x; int n; };\n")
     assert len(compiled(ninja(tree, {**compiler, "CCACHE_DISABLE": "1"}, "-j8"))) == UNITS
     assert at_once(log) <= jobs
 

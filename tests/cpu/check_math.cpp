@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <cstring>
 
-#include "cpu/exp.h"
-#include "cpu/vec.h"
+#include "cpu/common/exp.h"
+#include "cpu/common/vec.h"
 
 using namespace vllm::cpu;
 

@@ -29,7 +29,7 @@ def main() -> None:
             # A folder with one architecture: nothing else can be chosen from it.
             target = ROOT / "build" / "test-ptx" / variant / arch / arch
             target.mkdir(parents=True, exist_ok=True)
-            for source in sorted((ROOT / "csrc" / "kernels").glob("*.cu")):
+            for source in sorted((ROOT / "csrc" / "kernels").rglob("*.cu")):
                 output = target / f"{source.stem}.ptx"
                 command = [sys.executable, str(ROOT / "cmake" / "nvrtcc.py"), f"--toolkit={folder}"]
                 command += [f"--gpu-architecture={arch}", "-ptx", "-std=c++17", "-default-device"]

@@ -41,9 +41,9 @@ LEFT_OUT = "not test_loading and not test_engine and not more_ and not which_ker
 
 def kernel_names() -> List[str]:
     """What tells our kernels from torch's: their names, or what those begin with."""
-    launchers = "".join(path.read_text() for path in (ROOT / "csrc" / "ops").glob("*.cpp"))
+    launchers = "".join(path.read_text() for path in (ROOT / "csrc" / "ops").rglob("*.cpp"))
     names = set()
-    for source in (ROOT / "csrc" / "kernels").glob("*.cu"):
+    for source in (ROOT / "csrc" / "kernels").rglob("*.cu"):
         found = re.findall(rf'"{source.stem}",\s*"(\w+)"', launchers)
         if not found:
             raise SystemExit(f"{source} has no kernel that csrc/ops launches by name")

@@ -53,7 +53,7 @@ def test_the_code_of_this_gpu_is_what_runs(sample, run_ops, assert_right):
     arch = best_arch(names, *torch.cuda.get_device_capability(0))
     suffix = ".ptx" if arch.startswith("compute") else ".cubin"
     loaded = {path for device, path in _C.loaded_kernels() if device == 0}
-    expected = {str(folder / arch / (n + suffix)) for n in ("layernorm", "activation", "rotary")}
+    expected = {str(folder / arch / (n + suffix)) for n in ("rms_norm", "activation", "rotary")}
     assert expected <= loaded
     assert {Path(path).parent.name for path in loaded} == {arch}
     print(f"ran {folder.name}/{arch} on {torch.cuda.get_device_name(0)}")
@@ -70,9 +70,9 @@ def code(tmp_path):
 
 def test_a_missing_file_is_an_error_that_says_so(run_fresh, code):
     folder, arch = code
-    (arch / "layernorm.cubin").unlink()
+    (arch / "rms_norm.cubin").unlink()
     answer = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))
-    assert f"{arch / 'layernorm.cubin'} is missing" in answer["said"]
+    assert f"{arch / 'rms_norm.cubin'} is missing" in answer["said"]
     assert "pip install --force-reinstall" in answer["said"]
     assert answer["loaded"] == []
 
@@ -93,7 +93,7 @@ def test_no_fitting_architecture_is_an_error_that_lists_what_there_is(run_fresh,
 @pytest.mark.parametrize("content", [b"", b"not an ELF file"], ids=["empty", "text"])
 def test_a_damaged_file_is_an_error_that_names_it(run_fresh, code, content):
     folder, arch = code
-    file = arch / "layernorm.cubin"
+    file = arch / "rms_norm.cubin"
     file.write_bytes(content)
     said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
     assert "cuModuleLoadDataEx failed: CUDA_ERROR_" in said
@@ -104,7 +104,7 @@ def test_a_damaged_file_is_an_error_that_names_it(run_fresh, code, content):
 def test_a_file_that_is_cut_off_never_reaches_the_driver(run_fresh, code, size):
     """The driver crashes on one: it is told an address, and no length."""
     folder, arch = code
-    file = arch / "layernorm.cubin"
+    file = arch / "rms_norm.cubin"
     file.write_bytes(file.read_bytes()[:size])
     said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
     assert f"{file} is cut off" in said
@@ -113,7 +113,7 @@ def test_a_file_that_is_cut_off_never_reaches_the_driver(run_fresh, code, size):
 def test_code_of_another_architecture_is_an_error_that_names_it(run_fresh, code):
     folder, arch = code
     other = "sm_70" if arch.name != "sm_70" else "sm_80"
-    shutil.copy(folder / other / "layernorm.cubin", arch)
+    shutil.copy(folder / other / "rms_norm.cubin", arch)
     said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
     assert "cuModuleLoadDataEx failed: CUDA_ERROR_NO_BINARY_FOR_GPU" in said
 
@@ -125,7 +125,7 @@ def test_ptx_that_does_not_compile_shows_the_compiler_s_words(run_fresh, code):
             shutil.rmtree(arch)
     if torch.cuda.get_device_capability(0) < (9, 0):
         pytest.skip("this GPU does not run PTX for 9.0")
-    ptx = folder / "compute_90" / "layernorm.ptx"
+    ptx = folder / "compute_90" / "rms_norm.ptx"
     ptx.write_text(ptx.read_text().replace("ld.param.u64", "ld.parrot.u64", 1))
     said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
     assert str(ptx) in said
@@ -145,7 +145,7 @@ def test_the_ops_pass_through_ptx(run_fresh, variant, arch):
     if torch.cuda.get_device_capability(0) < (major, minor):
         pytest.skip(f"this GPU does not run PTX for {major}.{minor}")
     answer = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))
-    assert answer == {"said": "", "loaded": [[0, str(folder / arch / "layernorm.ptx")]]}
+    assert answer == {"said": "", "loaded": [[0, str(folder / arch / "rms_norm.ptx")]]}
     here = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "attention")]
     tests = [str(ROOT / "tests" / "ops"), *here]
     done = subprocess.run(

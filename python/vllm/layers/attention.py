@@ -59,7 +59,7 @@ class AttentionPlanner:
         self.windows = sorted(set(windows))
         if not blocks:
             properties = torch.cuda.get_device_properties(device)
-            # What shared memory leaves room for; see csrc/kernels/attention_shape.h.
+            # What shared memory leaves room for; see csrc/params/attention_shape.h.
             per_processor = 2 if head_size <= 128 and properties.major >= 9 else 1
             blocks = per_processor * properties.multi_processor_count
         self.blocks = blocks

@@ -25,8 +25,8 @@ FILES = {
     "python/vllm/__init__.py": '"""A package."""\n',
     "python/vllm/ops/__init__.py": "",
     "python/vllm/py.typed": "",
-    "csrc/kernels/tiny.cu": "",
-    "csrc/kernels/tiny.cuh": "",
+    "csrc/kernels/small/tiny.cu": "",
+    "csrc/kernels/small/tiny.cuh": "",
     "pyproject.toml": PYPROJECT,
     "LICENSE": "Take it.\n",
 }

@@ -135,7 +135,7 @@ def test_verify_names_the_first_byte_of_a_wheel_that_was_changed(
     """A wheel in order, of other code than its commit's."""
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
     _, members = reader.open_wheel(built / "wheelhouse" / ABI3.format("0.5.4"))
-    cubin = "vllm/kernels/cu121/sm_90/layernorm.cubin"
+    cubin = "vllm/kernels/cu121/sm_90/rms_norm.cubin"
     changed = [
         replace(member, data=member.data[:-1] + b"!") if member.name == cubin else member
         for member in members

@@ -19,7 +19,7 @@ STEPS = """\
 print('-- Configuring done')
 print('[0/2] Re-checking globbed directories...')
 print('[1/2] Building CXX object CMakeFiles/_C.dir/csrc/bindings.cpp.o')
-print('[2/2] Building CUDA cu121 sm_80/layernorm.cubin')
+print('[2/2] Building CUDA cu121 sm_80/rms_norm.cubin')
 """
 
 
@@ -35,13 +35,13 @@ def follow(code: str, *, terminal: bool = False) -> str:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     assert follow(STEPS).splitlines() == [
         "compiling: 1/2 in 0 s: csrc/bindings.cpp",
-        "compiling: 2/2 in 0 s: cu121 sm_80/layernorm.cubin",
+        "compiling: 2/2 in 0 s: cu121 sm_80/rms_norm.cubin",
     ]
 
 
 def test_a_bar_on_a_terminal() -> None:
     shown = follow(STEPS, terminal=True)
-    for word in ("compiling", "2/2", "cu121 sm_80/layernorm.cubin", "0:00:0"):
+    for word in ("compiling", "2/2", "cu121 sm_80/rms_norm.cubin", "0:00:0"):
         assert word in shown
 
 

@@ -1,0 +1,86 @@
+// Vectors as wide as the instruction set this file is compiled for, over the compilers' vector
+// extensions: arithmetic is written with operators. Everything is computed in float32.
+//
+// Internal to the isa_*.cpp files: see cpu/table.h for why this is an anonymous namespace.
+#pragma once
+
+#include <immintrin.h>
+
+#include "params/params.h"
+
+namespace vllm::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int Ints __attribute__((vector_size(kLanes * 4)));
+typedef unsigned Words __attribute__((vector_size(kLanes * 4)));
+typedef unsigned long long Pairs __attribute__((vector_size(kLanes * 4)));
+typedef unsigned short Shorts __attribute__((vector_size(kLanes * 2)));
+
+// The storage of the 16-bit dtypes.
+struct Half {
+  unsigned short bits;
+};
+struct BFloat16 {
+  unsigned short bits;
+};
+
+// Not 0 + x: that is another number where x is -0, so that the compilers would really add.
+inline Floats broadcast(float x) { return x - Floats{}; }
+
+// x * y + z, rounded once where the processor can. Said and not left to the compilers: each has its
+// own rules for fusing `x * y + z`, and the build turns them off.
+inline Floats multiply_add(Floats x, Floats y, Floats z) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(_mm512_fmadd_ps(
+      reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(y), reinterpret_cast<__m512>(z)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Floats>(_mm256_fmadd_ps(
+      reinterpret_cast<__m256>(x), reinterpret_cast<__m256>(y), reinterpret_cast<__m256>(z)));
+#else
+  return x * y + z;
+#endif
+}
+
+// Sums of 4 lanes each, of which the sum is that of all lanes.
+inline __m128 quarters(Floats x) {
+  __m128 parts[kLanes / 4];
+  __builtin_memcpy(parts, &x, sizeof x);
+  __m128 total = parts[0];
+  for (int part = 1; part < kLanes / 4; ++part) total += parts[part];
+  return total;
+}
+
+inline float sum(Floats x) {
+  __m128 total = quarters(x);
+  total += _mm_movehl_ps(total, total);
+  return total[0] + total[1];
+}
+
+// to[i] = the sum of x[i]'s lanes.
+inline void sums_of(const Floats (&x)[4], float* to) {
+  __m128 a = quarters(x[0]), b = quarters(x[1]), c = quarters(x[2]), d = quarters(x[3]);
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  _mm_storeu_ps(to, (a + b) + (c + d));
+}
+
+inline float max(Floats x) {
+  float most = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
+  return most;
+}
+
+inline float square_root(float x) {  // not libm's: that would be one more thing to link
+  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
+}  // namespace
+}  // namespace vllm::cpu

@@ -1,0 +1,210 @@
+// What the attention kernels share: a work item, the keys that a row sees, and the merge of the
+// partial results of items that split a long context between them.
+#pragma once
+
+#include "kernels/common/float_types.cuh"
+#include "params/attention_shape.h"
+#include "params/params.h"
+
+namespace vllm {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// No greater than the score of any key: the start of a running maximum.
+__device__ inline float lowest_score() { return __uint_as_float(0xff800000); }  // -infinity
+
+// Asks for an item; volatile, so that this is done where it is written.
+__device__ inline AttentionItem read_item(const AttentionItem* items, int index) {
+  AttentionItem item;
+  const int4* from = reinterpret_cast<const int4*>(items + index);
+  int4* to = reinterpret_cast<int4*>(&item);
+  for (int i = 0; i < static_cast<int>(sizeof(AttentionItem) / sizeof(int4)); ++i) {
+    asm volatile("ld.global.nc.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[i].x), "=r"(to[i].y), "=r"(to[i].z), "=r"(to[i].w)
+                 : "l"(from + i));
+  }
+  return item;
+}
+
+// The items of a block, one after another, each asked for while the one before it is done.
+class ItemList {
+ public:
+  __device__ explicit ItemList(const AttentionItem* items) : items_(items) {}
+
+  __device__ void start() {
+    ahead_ = read_item(items_, blockIdx.x);
+    more_ = true;
+  }
+  __device__ bool more() const { return more_; }
+  __device__ AttentionItem take() {
+    const AttentionItem item = ahead_;
+    more_ = item.next >= 0;
+    if (more_) ahead_ = read_item(items_, item.next);
+    return item;
+  }
+  __device__ const AttentionItem& ahead() const { return ahead_; }  // the next one, if there is one
+
+ private:
+  const AttentionItem* items_;
+  AttentionItem ahead_;
+  bool more_ = false;
+};
+
+// The query token and head of a row of an item, and the keys [first, last) that it sees.
+struct RowPlace {
+  int token;  // of query
+  int head;
+  int first;
+  int last;
+};
+
+__device__ inline RowPlace place_row(const PagedAttentionParams& p, const AttentionItem& item,
+                                     int kv_head, int row) {
+  const int group = static_cast<int>(p.heads / p.kv_heads);
+  const int token = row / group;
+  const int last = item.position + token + 1;
+  const int window = static_cast<int>(p.sliding_window);
+  return {item.token + token, kv_head * group + row % group,
+          window > 0 && last > window ? last - window : 0, last};
+}
+
+template <typename T>
+__device__ T* out_row(const PagedAttentionParams& p, const RowPlace& place) {
+  return static_cast<T*>(p.out) + place.token * p.out_token_stride + place.head * p.out_head_stride;
+}
+
+// Turns query . key into a score in units of log(2), for exp2: `scale` and `cap` are in them too.
+struct Scoring {
+  float scale;
+  float cap;
+
+  __device__ explicit Scoring(const PagedAttentionParams& p)
+      : scale(p.scale * (p.soft_cap > 0.0f ? 1.0f : kLog2E)), cap(p.soft_cap) {}
+
+  __device__ float operator()(float product) const {
+    float score = product * scale;
+    // tanh(x) = 1 - 2 / (exp(2x) + 1), which is right at both infinities.
+    if (cap > 0.0f) score = cap * kLog2E * (1.0f - 2.0f / (__expf(2.0f * score / cap) + 1.0f));
+    return score;
+  }
+};
+
+// Whether this block is the last of `count` to have written their partial results, which are
+// counted at `slot`: the one that adds them up. All threads call it, after they have written
+// theirs.
+__device__ inline bool is_last(const AttentionLaunchParams& p, int slot, int count) {
+  int* arrivals = p.arrivals + slot;
+  __syncthreads();
+  int last = 0;
+  if (threadIdx.x == 0) {
+    // What the blocks wrote before they arrived is seen by the one that comes last.
+    int before;
+    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
+                 : "=r"(before)
+                 : "l"(arrivals)
+                 : "memory");
+    last = before == count - 1;
+    if (last != 0) *arrivals = 0;  // for the next launch
+  }
+  return __syncthreads_or(last) != 0;
+}
+
+// Where write_quad and add_up put what is no partial result.
+constexpr int kFinal = -1;
+
+// Writes four neighbours of a row, not yet divided by the sum of its weights: a partial result into
+// `slot`, or the final one.
+template <typename T>
+__device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& item, int slot,
+                           int row, int quad, int head_size, const float4& values, float greatest,
+                           float sum) {
+  if (slot == kFinal) {
+    T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row)) +
+             4 * quad;
+    const float scale = 1.0f / sum;
+    out[0] = from_float<T>(values.x * scale);
+    out[1] = from_float<T>(values.y * scale);
+    out[2] = from_float<T>(values.z * scale);
+    out[3] = from_float<T>(values.w * scale);
+    return;
+  }
+  const i64 at = static_cast<i64>(slot) * kDecodeRows + row;
+  reinterpret_cast<float4*>(p.partials)[at * (head_size / 4) + quad] = values;
+  if (quad == 0) reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest, sum);
+}
+
+// Adds up the partial results in `count` slots from `first` on, in their order.
+template <typename T>
+__device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item, int first,
+                       int count, int to, int head_size) {
+  constexpr int kBatch = 16;  // loads in flight
+  const int quads = head_size / 4;
+  for (int index = threadIdx.x; index < item.rows * quads; index += blockDim.x) {
+    const int row = index / quads, quad = index % quads;
+    const float2* weights = reinterpret_cast<const float2*>(p.weights) + first * kDecodeRows + row;
+    const float4* partials = reinterpret_cast<const float4*>(p.partials) +
+                             (static_cast<i64>(first) * kDecodeRows + row) * quads + quad;
+    float greatest = lowest_score(), sum = 0.0f;
+    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int begin = 0; begin < count; begin += kBatch) {
+      float2 weight[kBatch];
+      float4 partial[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (begin + i < count) {  // from L2: another block wrote them
+          weight[i] = __ldcg(weights + (begin + i) * kDecodeRows);
+          partial[i] = __ldcg(partials + static_cast<i64>(begin + i) * kDecodeRows * quads);
+        } else {
+          weight[i] = make_float2(lowest_score(), 0.0f);
+          partial[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        }
+      }
+      float now = greatest;
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) now = fmaxf(now, weight[i].x);
+      if (now == lowest_score()) continue;  // rows of which no split so far sees a key
+      const float before = exp2f(greatest - now);
+      greatest = now;
+      sum *= before;
+      total.x *= before, total.y *= before, total.z *= before, total.w *= before;
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const float factor = exp2f(weight[i].x - now);
+        sum += weight[i].y * factor;
+        total.x += partial[i].x * factor, total.y += partial[i].y * factor;
+        total.z += partial[i].z * factor, total.w += partial[i].w * factor;
+      }
+    }
+    write_quad<T>(p, item, to, row, quad, head_size, total, greatest, sum);
+  }
+}
+
+// Where an item's own result goes.
+__device__ inline int slot_of(const AttentionItem& item) {
+  return item.splits == 1 ? kFinal : item.first_slot + item.split;
+}
+
+// Adds up the results of an item's splits, by the last block that is done with one. One block can
+// only read so fast: of many splits each group is added up by its last, into a slot behind theirs.
+// All threads call it, after they have written the split's result.
+template <typename T>
+__device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
+                             int head_size) {
+  int first = item.first_slot, count = item.splits, to = kFinal;
+  const int groups_first = first + count;
+  if (count > kMergedAtOnce) {
+    const int group = item.split / kMergeGroup;
+    first += group * kMergeGroup;
+    count = min(kMergeGroup, groups_first - first);
+    to = groups_first + group;
+  }
+  while (is_last(p, first, count)) {
+    add_up<T>(p, item, first, count, to, head_size);
+    if (to == kFinal) return;
+    first = groups_first;
+    count = merge_groups(item.splits);
+    to = kFinal;
+  }
+}
+
+}  // namespace vllm

@@ -1,0 +1,150 @@
+// What the two sampling kernels share: a row of logits in blocks of kSampleBlock tokens, each read
+// by one warp, and the weight of a token.
+#pragma once
+
+#include "kernels/common/cluster.cuh"
+#include "kernels/common/float_types.cuh"
+#include "params/params.h"
+
+#include "kernels/common/reduce.cuh"
+#include "kernels/common/scan.cuh"
+
+namespace vllm {
+
+constexpr float kLargest = 0x1.fffffep127f;  // as a logit, +inf counts as this
+constexpr unsigned kBlock = kSampleBlock;    // tokens
+constexpr unsigned kHeld = kBlock / 32;      // of them in each lane
+
+// 0 stands for greedy, for 1 / temperature is never 0.
+__device__ inline float inverse_temperature(const SampleParams& p, i64 row) {
+  const float temperature = p.temperatures == nullptr ? 0.0f : p.temperatures[row];
+  return temperature > 0.0f ? fminf(1.0f / temperature, kLargest) : 0.0f;
+}
+
+__device__ inline bool truncates_by_count(const SampleParams& p, i64 row) {
+  return p.top_k != nullptr && p.top_k[row] > 0 && p.top_k[row] < p.vocab;
+}
+
+// exp(-z), where NaN gives 0 and what is infinitely likely 1.
+__device__ inline float weight(float z) { return __saturatef(__expf(-z)); }
+
+// A sum of weights as a whole number of 2^-32: such sums do not depend on their order.
+__device__ inline u64 fixed(float mass) { return static_cast<u64>(mass * 0x1p32f); }
+
+// This lane's tokens of some blocks, whose loads are in flight together, in packs of N: lane by
+// lane, kHeld / N times over. N may be kHeld (each lane has neighbours) or fill 16 bytes (the warp
+// reads without gaps). -inf past the end.
+template <int N, int kBlocks, typename T>
+__device__ void load_blocks(const T* logits, unsigned vocab, bool packs,
+                            const unsigned (&blocks)[kBlocks], float (&x)[kBlocks][kHeld]) {
+  constexpr unsigned kPack = kVector<T> < N ? kVector<T> : N;
+  const unsigned lane = threadIdx.x % 32;
+  const auto token = [&](int k, unsigned i) {
+    return blocks[k] * kBlock + (i / N * 32 + lane) * N + i % N;
+  };
+  bool whole = packs;
+#pragma unroll
+  for (const unsigned block : blocks) whole = whole && block * kBlock + kBlock <= vocab;
+  if (whole) {
+    Pack<T, kPack> pack[kBlocks][kHeld / kPack];
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; i += kPack) {
+        pack[k][i / kPack] = load<T, kPack>(logits + token(k, i));
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; ++i) x[k][i] = pack[k][i / kPack].get(i % kPack);
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+#pragma unroll
+      for (unsigned i = 0; i < kHeld; ++i) {
+        const unsigned at = token(k, i);
+        x[k][i] = at < vocab ? to_float(logits[at]) : negative_infinity();
+      }
+    }
+  }
+}
+
+// A row of logits, with what has been noted of it.
+struct Row {
+  const void* logits;
+  SampleBlock* blocks;
+  unsigned vocab;
+  unsigned num_blocks;
+  int dtype;
+  bool packs;
+  float max;      // the largest logit
+  float inverse;  // of the temperature
+
+  // 0 for +inf too; NaN stays, and is neither above nor below anything.
+  __device__ float z(float x) const {
+    const float z = (max - x) * inverse;
+    return z < 0.0f ? 0.0f : z;
+  }
+
+  // What all tokens of a block weigh.
+  __device__ u64 mass_of(const SampleBlock& block) const {
+    return fixed(block.mass * weight(z(block.max)));
+  }
+
+  // The dtype is a branch here and no template parameter: kernels that read only parts of a row
+  // again are compiled once.
+  __device__ void load(unsigned block, float (&x)[kHeld]) const {
+    const unsigned one[1] = {block};
+    auto& to = reinterpret_cast<float (&)[1][kHeld]>(x);
+    if (dtype == 0) {
+      load_blocks<kHeld>(static_cast<const float*>(logits), vocab, packs, one, to);
+    } else if (dtype == 1) {
+      load_blocks<kHeld>(static_cast<const Half*>(logits), vocab, packs, one, to);
+    } else {
+      load_blocks<kHeld>(static_cast<const BFloat16*>(logits), vocab, packs, one, to);
+    }
+  }
+  __device__ static unsigned token(unsigned block, unsigned i) {
+    return block * kBlock + threadIdx.x % 32 * kHeld + i;
+  }
+};
+
+// The blocks of tokens that a block of threads is to read again.
+template <unsigned kThreads>
+struct Visited {
+  unsigned blocks[kThreads];
+  unsigned count;
+};
+
+// Reads the blocks of tokens that hold one of z <= high, each by one warp of the cluster:
+// visit(block, x) for each of them, until it returns false; nothing is kept of the others. All
+// threads of a block call it.
+template <unsigned kThreads, typename Visit>
+__device__ void visit_blocks(const Row& row, float high, Visited<kThreads>& visited,
+                             const Cluster& cluster, Visit visit) {
+  const unsigned lane = threadIdx.x % 32;
+  for (unsigned first = 0; first < row.num_blocks; first += cluster.size * kThreads) {
+    __syncthreads();
+    if (threadIdx.x == 0) visited.count = 0;
+    __syncthreads();
+    // A thread looks whether one block is worth reading; the warps share out those that are.
+    const unsigned mine = first + threadIdx.x * cluster.size + cluster.rank;
+    const bool wanted = mine < row.num_blocks && row.z(row.blocks[mine].max) <= high;
+    if (!wanted && mine < row.num_blocks) row.blocks[mine].kept = 0;
+    const unsigned lanes = __ballot_sync(kFullWarp, wanted);
+    unsigned place = 0;
+    if (lane == 0) place = add_shared(&visited.count, __popc(lanes));
+    place = __shfl_sync(kFullWarp, place, 0) + __popc(lanes & ((1u << lane) - 1));
+    if (wanted) visited.blocks[place] = mine;
+    __syncthreads();
+    for (unsigned i = threadIdx.x / 32; i < visited.count; i += kThreads / 32) {
+      float x[kHeld];
+      row.load(visited.blocks[i], x);
+      if (!visit(visited.blocks[i], x)) break;
+    }
+  }
+}
+
+}  // namespace vllm

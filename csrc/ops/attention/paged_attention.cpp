@@ -1,0 +1,162 @@
+#include <cmath>
+
+#include "ops/attention/paged_attention.h"
+#include "ops/cache/cache.h"
+#include "ops/common/launch.h"
+#include "runtime/text.h"
+
+namespace vllm::ops {
+namespace {
+
+constexpr const char* kOp = "paged_attention";
+
+void require_query(const Tensor& query, const Cache& cache) {
+  require_ndim(kOp, query, 3, "(tokens, heads, head_size)");
+  require_contiguous_last(kOp, query);
+  if (query.shape[2] % 8 != 0 || query.shape[2] < 8 || query.shape[2] > cpu::kMaxHeadSize) {
+    refuse(ErrorKind::value, kOp, query, concat("has shape ", shape_text(query)),
+           concat("heads of 8 to ", cpu::kMaxHeadSize, " elements, in steps of 8"));
+  }
+  if (query.shape[2] != cache.head_size || cache.kv_heads < 1 ||
+      query.shape[1] % cache.kv_heads != 0) {
+    refuse(ErrorKind::value, kOp, query, concat("has shape ", shape_text(query)),
+           concat("(tokens, heads, ", cache.head_size, ") with a multiple of ", cache.kv_heads,
+                  " heads, by 'key_cache'"));
+  }
+}
+
+float require_number(const char* name, double value, bool may_be_negative) {
+  if (!std::isfinite(value) || (value < 0 && !may_be_negative)) {
+    throw Error(ErrorKind::value,
+                concat(kOp, ": argument '", name, "' is ", value, "; it takes a finite number",
+                       may_be_negative ? "" : " that is not negative"));
+  }
+  return static_cast<float>(value);
+}
+
+// The first key that the sequence's first query sees.
+i64 first_key(const PagedAttentionParams& p, i64 sequence) {
+  if (p.sliding_window == 0) return 0;
+  const i64 queries = p.query_starts[sequence + 1] - p.query_starts[sequence];
+  return std::max<i64>(p.context_lens[sequence] - queries + 1 - p.sliding_window, 0);
+}
+
+// Everything that the kernel follows: on the CPU a wrong one leaves `out` as it was.
+void require_in_range(const PagedAttentionParams& p, const Tensor& query_starts,
+                      const Tensor& context_lens, const Tensor& block_tables, i64 blocks) {
+  const auto holds = [](i64 value, i64 index) {
+    return concat("holds ", value, " at index ", index);
+  };
+  if (p.query_starts[0] != 0 || p.query_starts[p.sequences] != p.tokens) {
+    refuse(ErrorKind::value, kOp, query_starts,
+           concat("goes from ", p.query_starts[0], " to ", p.query_starts[p.sequences]),
+           concat("0 to ", p.tokens, ", the tokens of 'query'"));
+  }
+  for (i64 i = 0; i < p.sequences; ++i) {
+    const i64 queries = p.query_starts[i + 1] - p.query_starts[i];
+    if (queries < 0) {
+      refuse(ErrorKind::value, kOp, query_starts, holds(p.query_starts[i + 1], i + 1),
+             concat("numbers that never fall (", p.query_starts[i], " comes before)"));
+    }
+    const i64 room = block_tables.shape[1] * p.block_size;
+    if (p.context_lens[i] < queries || p.context_lens[i] > room) {
+      refuse(ErrorKind::value, kOp, context_lens, holds(p.context_lens[i], i),
+             concat(queries, ", the query tokens of that sequence, to ", room,
+                    ", the tokens that a row of 'block_tables' has room for"));
+    }
+    if (queries == 0) continue;
+    const int* table = p.block_tables + i * p.block_tables_stride;
+    const i64 used = (p.context_lens[i] + p.block_size - 1) / p.block_size;
+    for (i64 j = first_key(p, i) / p.block_size; j < used; ++j) {
+      if (table[j] < 0 || table[j] >= blocks) {
+        refuse(ErrorKind::index, kOp, block_tables,
+               concat("holds ", table[j], " at [", i, ", ", j, "]"),
+               concat("0 to ", blocks - 1, ", the blocks of 'key_cache'"));
+      }
+    }
+  }
+}
+
+// What would be read if every query token read its keys and values by itself.
+i64 bytes_read(const PagedAttentionParams& p, i64 element) {
+  i64 keys = 0;
+  for (i64 i = 0; i < p.sequences; ++i) {
+    keys += (p.query_starts[i + 1] - p.query_starts[i]) * (p.context_lens[i] - first_key(p, i));
+  }
+  return 2 * keys * p.kv_heads * p.head_size * element;
+}
+
+}  // namespace
+
+void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
+                     const Tensor& value_cache, const Tensor& block_tables,
+                     const Tensor& context_lens, const Tensor& query_starts, double scale,
+                     int64_t sliding_window, double soft_cap, const AttentionPlan* plan) {
+  require_float(kOp, query);
+  const Cache keys = require_cache(kOp, key_cache, query);
+  require_same_shape(kOp, value_cache, key_cache);
+  const Cache values = require_cache(kOp, value_cache, query);
+  require_query(query, keys);
+  require_same_dtype(kOp, out, query);
+  require_same_device(kOp, out, query);
+  require_same_shape(kOp, out, query);
+  require_contiguous_last(kOp, out);
+  require_writable(kOp, out);
+  for (const Tensor* tensor : {&block_tables, &context_lens, &query_starts}) {
+    require_dtype(kOp, *tensor, DType::int32, "");
+    require_same_device(kOp, *tensor, query);
+  }
+  require_ndim(kOp, block_tables, 2, "(sequences, max_blocks)");
+  require_contiguous_last(kOp, block_tables);
+  const i64 sequences = block_tables.shape[0];
+  require_vector(kOp, context_lens, sequences, "the rows of 'block_tables'");
+  require_vector(kOp, query_starts, sequences + 1, "one more than the rows of 'block_tables'");
+  for (const Tensor* read :
+       {&query, &key_cache, &value_cache, &block_tables, &context_lens, &query_starts}) {
+    require_disjoint(kOp, out, *read, read == &query ? Sharing::may_be_same : Sharing::none);
+  }
+  if (sliding_window < 0) {
+    throw Error(ErrorKind::value, concat(kOp, ": argument 'sliding_window' is ", sliding_window,
+                                         "; it takes a number of tokens, or 0 for no window"));
+  }
+
+  PagedAttentionParams params{};
+  params.out = out.data;
+  params.query = query.data;
+  params.key_cache = key_cache.data;
+  params.value_cache = value_cache.data;
+  params.block_tables = static_cast<const int*>(block_tables.data);
+  params.context_lens = static_cast<const int*>(context_lens.data);
+  params.query_starts = static_cast<const int*>(query_starts.data);
+  params.tokens = query.shape[0];
+  params.sequences = sequences;
+  params.heads = query.shape[1];
+  params.kv_heads = keys.kv_heads;
+  params.head_size = keys.head_size;
+  params.block_size = keys.block_size;
+  params.out_token_stride = out.strides[0];
+  params.out_head_stride = out.strides[1];
+  params.query_token_stride = query.strides[0];
+  params.query_head_stride = query.strides[1];
+  params.key_block_stride = keys.block_stride;
+  params.key_slot_stride = keys.slot_stride;
+  params.key_head_stride = keys.head_stride;
+  params.value_block_stride = values.block_stride;
+  params.value_slot_stride = values.slot_stride;
+  params.value_head_stride = values.head_stride;
+  params.block_tables_stride = block_tables.strides[0];
+  params.sliding_window = sliding_window;
+  params.scale = require_number("scale", scale, true);
+  params.soft_cap = require_number("soft_cap", soft_cap, false);
+
+  if (query.device_type == DeviceType::cuda) {
+    run_paged_attention_on_cuda(params, out, query, plan);
+    return;
+  }
+  require_in_range(params, query_starts, context_lens, block_tables, keys.blocks);
+  if (params.tokens == 0 || params.heads == 0) return;
+  run_on_cpu(cpu::kernels().paged_attention[float_index(query.dtype)], params,
+             params.tokens * params.kv_heads, bytes_read(params, element_size(query.dtype)));
+}
+
+}  // namespace vllm::ops

@@ -1,0 +1,269 @@
+// Divides the attention of a step into work items, on the host, once for all layers of one kind.
+//
+// Few query rows against many keys (decoding) are limited by reading keys and values: all of these,
+// of all sequences in a row, are cut into pieces of about the same length, one for each block, so
+// that every block reads equally much and none waits. The KV heads of a sequence are cut alike, so
+// that the blocks that read what lies side by side do so at about the same time. Where a cut falls
+// inside of a sequence its results are partial, and the last block to be done merges them. Many
+// rows (a prefill) become tiles of rows that need no cut, the longest first.
+#include <algorithm>
+#include <vector>
+
+#include "ops/common/checks.h"
+#include "ops/ops.h"
+#include "params/attention_shape.h"
+#include "params/params.h"
+#include "runtime/text.h"
+
+namespace vllm::ops {
+namespace {
+
+constexpr const char* kOp = "plan_attention";
+
+i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
+
+// The arguments, as numbers.
+struct Step {
+  const int* context_lens;
+  const int* query_starts;
+  i64 sequences;
+  i64 group;  // query heads of a KV head
+  i64 kv_heads;
+  i64 window;
+
+  i64 queries(i64 i) const { return query_starts[i + 1] - query_starts[i]; }
+  i64 rows(i64 i) const { return queries(i) * group; }
+  bool decodes(i64 i) const { return queries(i) == 1 || rows(i) <= kDecodeRows; }
+
+  // Rows [row, row + count) of sequence i, and the keys that one of them sees.
+  AttentionItem item(i64 i, i64 row, i64 count) const {
+    const i64 position = context_lens[i] - queries(i);
+    const i64 first = position + row / group, last = position + (row + count - 1) / group;
+    AttentionItem item{};
+    item.sequence = static_cast<int>(i);
+    item.token = query_starts[i];
+    item.position = static_cast<int>(position);
+    item.row = static_cast<int>(row);
+    item.rows = static_cast<int>(count);
+    item.begin = static_cast<int>(window > 0 ? std::max<i64>(first + 1 - window, 0) : 0);
+    item.end = static_cast<int>(last + 1);
+    item.splits = 1;
+    item.next = -1;
+    return item;
+  }
+};
+
+i64 chunks(const AttentionItem& item) { return divide_up(item.end, kChunk) - item.begin / kChunk; }
+
+// The KV heads that are cut alike, each for a block of its own: as many as leave few blocks without
+// work.
+i64 lanes_of(i64 kv_heads, i64 blocks) {
+  i64 lanes = kv_heads;
+  while (lanes > 1 && (kv_heads % lanes != 0 || blocks % lanes * 32 > blocks)) --lanes;
+  return lanes;
+}
+
+// Hands pieces of work to one group of blocks after another, each about as many chunks: to each
+// block of a group the same keys, of one KV head after another.
+class BlockLists {
+ public:
+  // total: the chunks that will be added, each for `lanes` KV heads.
+  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 lanes, i64 total)
+      : items_(items),
+        capacity_(capacity),
+        groups_(blocks / lanes),
+        // A block's warps take chunks in turn: a whole number of turns keeps them all busy.
+        quota_(std::max<i64>(divide_up(divide_up(total, groups_), kAttentionWarps), 1) *
+               kAttentionWarps),
+        slack_(std::min(kCutChunks, quota_ / 8 / kAttentionWarps * kAttentionWarps)),
+        used_(blocks),
+        left_(total),
+        room_(quota_),
+        last_(static_cast<size_t>(lanes), -1) {}
+
+  // All rows' keys of some KV heads, the first of which is in `whole`; cut where a group has
+  // enough.
+  void add(const AttentionItem& whole) {
+    pieces_.clear();
+    const i64 end = divide_up(whole.end, kChunk);
+    for (i64 chunk = whole.begin / kChunk; chunk < end;) {
+      if (room_ == 0) next_group();
+      i64 count = std::min(room_, end - chunk);
+      if (end - chunk - count <= slack_) count = end - chunk;
+      AttentionItem piece = whole;
+      piece.begin = static_cast<int>(std::max<i64>(whole.begin, chunk * kChunk));
+      piece.end = static_cast<int>(std::min<i64>(whole.end, (chunk + count) * kChunk));
+      append(piece);
+      chunk += count;
+      left_ -= count;
+      room_ = std::max<i64>(room_ - count, 0);
+      // What is left of a group's room is given up where the other groups have enough.
+      if (room_ <= slack_ && left_ <= quota_ * (groups_ - 1 - group_)) room_ = 0;
+    }
+    number_splits();
+  }
+
+  i64 blocks() const { return last_.front() < 0 ? 0 : (group_ + 1) * lanes(); }
+  i64 used() const { return used_; }  // items, also beyond the capacity
+
+ private:
+  // A cut costs a block about the time in which it reads 8 chunks (H200); so does the one that it
+  // spares its neighbour.
+  static constexpr i64 kCutChunks = 16;
+
+  i64 lanes() const { return static_cast<i64>(last_.size()); }
+  AttentionItem* at(i64 index) { return index < capacity_ ? items_ + index : nullptr; }
+
+  void next_group() {
+    ++group_;
+    std::fill(last_.begin(), last_.end(), -1);
+    room_ = quota_;
+  }
+
+  // To each block of the group the piece of its KV head.
+  void append(AttentionItem piece) {
+    for (i64 lane = 0; lane < lanes(); ++lane, ++piece.kv_head) {
+      i64& last = last_[static_cast<size_t>(lane)];
+      // A block's list begins at its own number.
+      const i64 index = last < 0 ? group_ * lanes() + lane : used_++;
+      if (last >= 0 && at(last) != nullptr) at(last)->next = static_cast<int>(index);
+      if (at(index) != nullptr) *at(index) = piece;
+      last = index;
+      pieces_.push_back(index);
+    }
+  }
+
+  void number_splits() {
+    const int splits = static_cast<int>(static_cast<i64>(pieces_.size()) / lanes());
+    if (splits <= 1) return;
+    const int slots = splits + merge_groups(splits);
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      AttentionItem* piece = at(pieces_[i]);
+      if (piece == nullptr) continue;
+      const int lane = static_cast<int>(i % last_.size());
+      piece->first_slot = slots_ + lane * slots;
+      piece->split = static_cast<int>(i / last_.size());
+      piece->splits = splits;
+    }
+    slots_ += static_cast<int>(lanes()) * slots;
+  }
+
+  AttentionItem* items_;
+  i64 capacity_;
+  i64 groups_;
+  i64 quota_;  // of a group, in chunks
+  i64 slack_;  // that a group may have more or less
+  i64 used_;
+  i64 left_;  // of all chunks
+  i64 room_;  // of the group
+  i64 group_ = 0;
+  std::vector<i64> last_;  // of each block of the group, the newest item; -1 before the first
+  int slots_ = 0;
+  std::vector<i64> pieces_;  // of what is added: cut by cut, the KV heads
+};
+
+void require_step(const Step& step, const Tensor& context_lens, const Tensor& query_starts) {
+  if (step.query_starts[0] != 0) {
+    refuse(ErrorKind::value, kOp, query_starts, concat("begins with ", step.query_starts[0]), "0");
+  }
+  for (i64 i = 0; i < step.sequences; ++i) {
+    if (step.queries(i) < 0) {
+      refuse(ErrorKind::value, kOp, query_starts,
+             concat("falls from ", step.query_starts[i], " to ", step.query_starts[i + 1]),
+             "numbers that never fall");
+    }
+    if (step.context_lens[i] < step.queries(i)) {
+      refuse(ErrorKind::value, kOp, context_lens,
+             concat("holds ", step.context_lens[i], " at index ", i),
+             concat(step.queries(i), " or more, the query tokens of that sequence"));
+    }
+  }
+}
+
+void require_number(const char* name, i64 value, i64 least, const char* what) {
+  if (value < least || value > kMaxWidth) {
+    throw Error(ErrorKind::value, concat(kOp, ": argument '", name, "' is ", value, "; it takes ",
+                                         what, ", ", least, " or more"));
+  }
+}
+
+}  // namespace
+
+AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
+                                   const Tensor& query_starts, int64_t heads, int64_t kv_heads,
+                                   int64_t sliding_window, int64_t blocks) {
+  for (const Tensor* tensor : {&items, &context_lens, &query_starts}) {
+    require_dtype(kOp, *tensor, DType::int32, "");
+    if (tensor->device_type != DeviceType::cpu) {
+      refuse(ErrorKind::value, kOp, *tensor, concat("is on cuda:", tensor->device_index),
+             "a tensor on the CPU");
+    }
+    require_contiguous_last(kOp, *tensor);
+  }
+  require_writable(kOp, items);
+  if (items.ndim != 2 || items.shape[1] != kItemInts ||
+      (items.shape[0] > 1 && items.strides[0] != kItemInts)) {
+    refuse(ErrorKind::value, kOp, items, concat("has shape ", shape_text(items)),
+           concat("(items, ", kItemInts, "), contiguous"));
+  }
+  require_ndim(kOp, context_lens, 1, "(sequences,)");
+  const i64 sequences = context_lens.shape[0];
+  require_vector(kOp, query_starts, sequences + 1, "one more than 'context_lens'");
+  require_number("kv_heads", kv_heads, 1, "KV heads");
+  require_number("heads", heads, 1, "query heads");
+  require_number("sliding_window", sliding_window, 0, "a number of tokens, or 0 for no window");
+  require_number("blocks", blocks, 1, "blocks to divide the work among");
+  if (heads % kv_heads != 0) {
+    throw Error(ErrorKind::value, concat(kOp, ": argument 'heads' is ", heads,
+                                         "; it takes a multiple of 'kv_heads', ", kv_heads));
+  }
+  const Step step{static_cast<const int*>(context_lens.data),
+                  static_cast<const int*>(query_starts.data),
+                  sequences,
+                  heads / kv_heads,
+                  kv_heads,
+                  sliding_window};
+  require_step(step, context_lens, query_starts);
+
+  auto* to = static_cast<AttentionItem*>(items.data);
+  const i64 capacity = items.shape[0];
+  AttentionItem idle{};
+  idle.splits = 1;
+  idle.next = -1;
+  std::fill_n(to, std::min<i64>(blocks, capacity), idle);
+
+  const i64 lanes = lanes_of(kv_heads, blocks);
+  std::vector<AttentionItem> decode, prefill;
+  i64 total = 0;
+  for (i64 i = 0; i < sequences; ++i) {
+    const i64 tile = step.decodes(i) ? kDecodeRows : kPrefillRows;
+    for (i64 row = 0; row < step.rows(i); row += tile) {
+      const AttentionItem item = step.item(i, row, std::min(tile, step.rows(i) - row));
+      if (step.decodes(i)) {
+        total += chunks(item) * (kv_heads / lanes);
+        decode.push_back(item);
+      } else {
+        prefill.push_back(item);
+      }
+    }
+  }
+
+  BlockLists lists(to, capacity, blocks, lanes, total);
+  for (AttentionItem& item : decode) {
+    for (; item.kv_head < kv_heads; item.kv_head += static_cast<int>(lanes)) lists.add(item);
+  }
+
+  std::stable_sort(prefill.begin(), prefill.end(),
+                   [](const AttentionItem& a, const AttentionItem& b) {
+                     return a.end - a.begin > b.end - b.begin;
+                   });
+  const i64 needed = lists.used() + static_cast<i64>(prefill.size());
+  if (needed > capacity) {
+    refuse(ErrorKind::value, kOp, items, concat("has room for ", capacity, " items"),
+           concat("(", needed, ", ", kItemInts, ") for this step"));
+  }
+  std::copy(prefill.begin(), prefill.end(), to + lists.used());
+  return {lists.blocks(), lists.used(), static_cast<i64>(prefill.size())};
+}
+
+}  // namespace vllm::ops
