@@ -2,7 +2,13 @@
 // checked shapes, dtypes and bounds: nothing in here fails, but for the two environment variables.
 #pragma once
 
-#include "params/params.h"
+#include "params/activation.h"
+#include "params/attention.h"
+#include "params/cache.h"
+#include "params/embedding.h"
+#include "params/norm.h"
+#include "params/rotary.h"
+#include "params/sampling.h"
 #include "runtime/tensor.h"
 
 namespace vllm::cpu {

@@ -1,6 +1,6 @@
 // The ops, on tensors that Python handed over. Each lives in a file of its own name: check, fill
 // the parameters, choose a kernel, launch. All of them throw Error; what they compute is said in
-// params/params.h.
+// params/, with their parameters.
 #pragma once
 
 #include "runtime/tensor.h"

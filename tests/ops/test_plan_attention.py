@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vllm import ops
 
-# AttentionItem of csrc/params/params.h.
+# AttentionItem of csrc/params/attention.h.
 FIELDS = [
     *("sequence", "token", "position", "kv_head", "row", "rows", "begin", "end"),
     *("first_slot", "split", "splits", "next"),

@@ -3,7 +3,7 @@
 
 #include "cpu/common/exp.h"
 #include "cpu/common/vec.h"
-#include "params/params.h"
+#include "params/activation.h"
 
 namespace vllm::cpu {
 namespace {

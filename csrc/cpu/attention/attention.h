@@ -4,7 +4,7 @@
 
 #include "cpu/attention/attention_tile.h"
 #include "cpu/common/vec.h"
-#include "params/params.h"
+#include "params/attention.h"
 
 namespace vllm::cpu {
 namespace {

@@ -1,7 +1,7 @@
 // Writing new tokens into a paged cache. Internal to the isa_*.cpp files: see cpu/table.h.
 #pragma once
 
-#include "params/params.h"
+#include "params/cache.h"
 
 namespace vllm::cpu {
 namespace {

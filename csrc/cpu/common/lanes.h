@@ -6,7 +6,7 @@
 
 #include <immintrin.h>
 
-#include "params/params.h"
+#include "params/types.h"
 
 namespace vllm::cpu {
 namespace {

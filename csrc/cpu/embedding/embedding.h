@@ -1,7 +1,7 @@
 // The rows of a table that tokens ask for. Internal to the isa_*.cpp files: see cpu/table.h.
 #pragma once
 
-#include "params/params.h"
+#include "params/embedding.h"
 
 namespace vllm::cpu {
 namespace {

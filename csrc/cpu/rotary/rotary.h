@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/common/vec.h"
-#include "params/params.h"
+#include "params/rotary.h"
 
 namespace vllm::cpu {
 namespace {

@@ -5,7 +5,8 @@
 #include "cpu/cache/reshape_and_cache.h"
 #include "cpu/norm/rms_norm.h"
 #include "cpu/rotary/rotary.h"
-#include "params/params.h"
+#include "params/cache.h"
+#include "params/rotary.h"
 
 namespace vllm::cpu {
 namespace {

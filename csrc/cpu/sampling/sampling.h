@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/sampling/sampling_select.h"
-#include "params/params.h"
+#include "params/sampling.h"
 #include "params/sampling_random.h"
 
 namespace vllm::cpu {

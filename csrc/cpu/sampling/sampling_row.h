@@ -4,7 +4,7 @@
 
 #include "cpu/common/exp.h"
 #include "cpu/common/vec.h"
-#include "params/params.h"
+#include "params/sampling.h"
 
 namespace vllm::cpu {
 namespace {

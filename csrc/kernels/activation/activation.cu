@@ -2,7 +2,7 @@
 // parts of a row and along y the rows.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
+#include "params/activation.h"
 
 namespace vllm {
 

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "kernels/common/float_types.cuh"
+#include "params/attention.h"
 #include "params/attention_shape.h"
-#include "params/params.h"
 
 namespace vllm {
 

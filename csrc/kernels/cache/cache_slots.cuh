@@ -1,7 +1,7 @@
 // Where in a paged cache a token goes.
 #pragma once
 
-#include "params/params.h"
+#include "params/cache.h"
 
 namespace vllm {
 

@@ -4,7 +4,7 @@
 #include "kernels/cache/cache_slots.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
+#include "params/cache.h"
 
 namespace vllm {
 

@@ -2,7 +2,7 @@
 // alone. Blocks along x take the parts of a token, along y the tokens; a thread has some packs.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
+#include "params/embedding.h"
 
 namespace vllm {
 

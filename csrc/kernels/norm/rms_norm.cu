@@ -9,7 +9,7 @@
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "kernels/common/reduce.cuh"
-#include "params/params.h"
+#include "params/norm.h"
 
 namespace vllm {
 

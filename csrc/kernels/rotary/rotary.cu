@@ -8,10 +8,9 @@
 // for it; one whose slot is out of range is not written to the cache.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
-
 #include "kernels/common/reduce.cuh"
 #include "kernels/rotary/rotary_heads.cuh"
+#include "params/rotary.h"
 
 namespace vllm {
 

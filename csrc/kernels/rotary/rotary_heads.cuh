@@ -4,7 +4,8 @@
 
 #include "kernels/cache/cache_slots.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
+#include "params/cache.h"
+#include "params/rotary.h"
 
 namespace vllm {
 

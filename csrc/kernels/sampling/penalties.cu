@@ -1,7 +1,7 @@
 // Changes single logits, in place: a thread per change.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
+#include "params/sampling.h"
 
 namespace vllm {
 

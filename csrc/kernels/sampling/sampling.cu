@@ -2,9 +2,8 @@
 // tokens, as fast as memory gives them. The second has a block of threads for each row, or a
 // cluster of them, and reads again only where a token that it looks for may be.
 #include "kernels/common/early_launch.cuh"
-#include "params/sampling_random.h"
-
 #include "kernels/sampling/sampling_select.cuh"
+#include "params/sampling_random.h"
 
 namespace vllm {
 

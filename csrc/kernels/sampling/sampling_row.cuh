@@ -4,10 +4,9 @@
 
 #include "kernels/common/cluster.cuh"
 #include "kernels/common/float_types.cuh"
-#include "params/params.h"
-
 #include "kernels/common/reduce.cuh"
 #include "kernels/common/scan.cuh"
+#include "params/sampling.h"
 
 namespace vllm {
 

@@ -1,6 +1,6 @@
 #include "ops/common/launch.h"
 #include "ops/ops.h"
-#include "params/params.h"
+#include "params/activation.h"
 #include "runtime/text.h"
 
 namespace vllm::ops {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "ops/ops.h"
-#include "params/params.h"
+#include "params/attention.h"
 
 namespace vllm::ops {
 

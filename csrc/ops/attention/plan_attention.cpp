@@ -11,8 +11,8 @@
 
 #include "ops/common/checks.h"
 #include "ops/ops.h"
+#include "params/attention.h"
 #include "params/attention_shape.h"
-#include "params/params.h"
 #include "runtime/text.h"
 
 namespace vllm::ops {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "ops/common/checks.h"
-#include "params/params.h"
+#include "params/cache.h"
 
 namespace vllm::ops {
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "params/params.h"
+#include "params/types.h"
 #include "runtime/error.h"
 #include "runtime/tensor.h"
 

@@ -1,6 +1,6 @@
+#include "params/embedding.h"
 #include "ops/common/launch.h"
 #include "ops/ops.h"
-#include "params/params.h"
 #include "runtime/text.h"
 
 namespace vllm::ops {

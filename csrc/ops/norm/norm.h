@@ -3,7 +3,7 @@
 
 #include "ops/common/checks.h"
 #include "ops/common/launch.h"
-#include "params/params.h"
+#include "params/norm.h"
 
 namespace vllm::ops {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "ops/common/checks.h"
-#include "params/params.h"
+#include "params/rotary.h"
 
 namespace vllm::ops {
 

@@ -2,7 +2,7 @@
 
 #include "ops/common/launch.h"
 #include "ops/ops.h"
-#include "params/params.h"
+#include "params/sampling.h"
 #include "runtime/text.h"
 
 namespace vllm::ops {

@@ -1,0 +1,81 @@
+// The arguments of attention over a paged cache.
+#pragma once
+
+#include "params/types.h"
+
+namespace vllm {
+
+// Causal attention of new tokens over a paged cache that holds them and everything before them.
+// Query rows query_starts[i] .. query_starts[i + 1] are the last tokens of sequence i, whose
+// context_lens[i] tokens are in blocks block_tables[i, :], block_size to a block. Query head h
+// reads KV head h / (heads / kv_heads). With q the query and k a key that it may see:
+//   score = scale * (q . k), then soft_cap * tanh(score / soft_cap) where soft_cap > 0;
+//   out = the values' mean, weighted by exp(score).
+// A token sees itself and what is before it; with sliding_window w > 0, the last w of these.
+// Neither tables nor blocks are read where no query may see.
+struct PagedAttentionParams {
+  void* out;                // [tokens, heads, head_size]
+  const void* query;        // [tokens, heads, head_size]
+  const void* key_cache;    // [blocks, block_size, kv_heads, head_size]
+  const void* value_cache;  // [blocks, block_size, kv_heads, head_size]
+  const int* block_tables;  // [sequences, max_blocks]
+  const int* context_lens;  // [sequences]
+  const int* query_starts;  // [sequences + 1], rising from 0 to tokens
+  i64 tokens;
+  i64 sequences;
+  i64 heads;
+  i64 kv_heads;
+  i64 head_size;
+  i64 block_size;
+  i64 out_token_stride;
+  i64 out_head_stride;
+  i64 query_token_stride;
+  i64 query_head_stride;
+  i64 key_block_stride;
+  i64 key_slot_stride;
+  i64 key_head_stride;
+  i64 value_block_stride;
+  i64 value_slot_stride;
+  i64 value_head_stride;
+  i64 block_tables_stride;
+  i64 sliding_window;
+  float scale;
+  float soft_cap;
+};
+
+// A piece of a step's attention on CUDA: some query rows of one KV head against some of their
+// keys. Row r of a sequence is query token r / group and head r % group of those that share the KV
+// head, so that one read of keys and values serves them all. Made by plan_attention on the host.
+struct alignas(16) AttentionItem {
+  int sequence;    // row of block_tables
+  int token;       // row of query where the sequence's query tokens begin
+  int position;    // of that token in the sequence
+  int kv_head;     // of a decode item; a prefill item is for all of them
+  int row;         // the first row
+  int rows;        // at most kDecodeRows or kPrefillRows; 0 where there is nothing to do
+  int begin;       // the first key
+  int end;         // past the last key
+  int first_slot;  // where the partial results of all splits of these rows begin
+  int split;       // which of them this is
+  int splits;      // 1: the result is final
+  int next;        // the item that the same block does next, or -1
+};
+constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
+
+constexpr int kDecodeRows = 8;    // rows of a decode item: the width of a tensor core's tile
+constexpr int kPrefillRows = 64;  // rows of a prefill item
+constexpr int kChunk = 16;        // keys that a decode block's warp takes at once
+
+// What the CUDA kernels are launched with.
+struct AttentionLaunchParams {
+  PagedAttentionParams attention;
+  const AttentionItem* items;
+  // Of split items: unnormalised results [slots, kDecodeRows, head_size], then for each row the
+  // greatest score and the sum of the weights [slots, kDecodeRows, 2].
+  float* partials;
+  float* weights;
+  int* arrivals;  // [slots], all 0 between launches: how many splits of a row tile are done
+  int settled;    // items and block tables may be read before the kernels before are done
+};
+
+}  // namespace vllm
