@@ -1,0 +1,43 @@
+"""What the ranks of a model compute together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Group(ABC):
+    """The processes that hold one model together: `size` of them, of which this is `rank`.
+
+    All ranks call the same methods in the same order, with tensors of the same shape and dtype.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        if not 0 <= rank < size:
+            raise ValueError(f"rank must be from 0 to {size - 1} in a group of {size}, got {rank}")
+        self.rank = rank
+        self.size = size
+
+    @abstractmethod
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of the ranks' tensors; the memory of `tensor` may be reused for it."""
+
+    @abstractmethod
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The ranks' tensors beside each other: the last dimension is `size` times as wide."""
+
+
+class SingleGroup(Group):
+    """One process that holds the whole model: there is nothing to exchange."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
