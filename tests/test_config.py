@@ -7,6 +7,7 @@ import json
 import pytest
 
 from vllm.config import GenerationDefaults, ModelConfig, ModelError
+from vllm.limits import HEAD_SIZES, MAX_WIDTH
 
 MINIMAL = {
     "architectures": ["LlamaForCausalLM"],
@@ -17,6 +18,7 @@ MINIMAL = {
     "num_attention_heads": 4,
     "max_position_embeddings": 512,
 }
+MISTRAL = {"architectures": ["MistralForCausalLM"], "num_key_value_heads": 2}
 
 
 @pytest.fixture
@@ -78,7 +80,10 @@ def test_dtype_under_both_its_names(read, field):
         ({"hidden_size": "big"}, "hidden_size must be int, got 'big'"),
         ({"rms_norm_eps": -1}, "rms_norm_eps must be a number, at least 0, got -1"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps must be a number, at least 0, got 'small'"),
-        ({"sliding_window": 0}, "sliding_window must be at least 1, got 0"),
+        (
+            {**MISTRAL, "sliding_window": 0},
+            "sliding_window must be at least 1, got 0",
+        ),
         ({"rope_theta": -1.0}, "rope_theta must be a number, at least 0, got -1.0"),
         ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta must be a number above 0, got 'x'"),
         (
@@ -95,10 +100,43 @@ def test_dtype_under_both_its_names(read, field):
         ({"num_key_value_heads": 3}, r"num_attention_heads \(4\) must be a multiple of .* \(3\)"),
         ({"architectures": None}, "architectures is missing"),
         ({"architectures": ["A", "B"]}, r"architectures must name one, got \['A', 'B'\]"),
-        ({"hidden_act": "gelu"}, "hidden_act must be silu, got 'gelu'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu', which .* it must be absent or 'silu'"),
         ({"torch_dtype": "float8"}, "dtype must be one of float32, float16, bfloat16"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config is set"),
-        ({"auto_map": {"AutoModel": "x"}}, "auto_map is set"),
+        (
+            {"quantization_config": {"bits": 4}},
+            "quantization_config is {'bits': 4}, which is not supported",
+        ),
+        (
+            {"auto_map": {"AutoModel": "x"}},
+            "auto_map is {'AutoModel': 'x'}, which is not supported",
+        ),
+        ({"model_type": "granite"}, "model_type is 'granite', but architectures names Llama"),
+        (
+            {"sliding_window": 64},
+            "sliding_window is 64, which is not supported in LlamaForCausalLM",
+        ),
+        (
+            {"architectures": ["Qwen3ForCausalLM"], "num_experts": 8},
+            "num_experts is 8, which is not supported in Qwen3ForCausalLM",
+        ),
+        ({"attention_multiplier": 0.1}, "attention_multiplier is 0.1, .* it must be absent$"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0, .* absent or 0$"),
+        ({"rope_parameters": {"rope_theta": float("inf")}}, "rope_theta must be a number above 0"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps must be a number, at least 0, got 1000"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a number, at least 0, got nan"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": float("nan")}},
+            "factor of the linear rope scaling must be a number, got nan",
+        ),
+        ({"layer_types": ["sliding_attention"] * 2}, "but use_sliding_window is False and sl"),
+        (
+            {**MISTRAL, "layer_types": ["full_attention"] * 2},
+            "layer_types must be sliding_attention on all layers .* with sliding_window 4096",
+        ),
+        (
+            {"architectures": ["Qwen3ForCausalLM"], "mlp_bias": True},
+            "mlp_bias is True, which is not supported in Qwen3ForCausalLM; it must be absent or Fa",
+        ),
         ({"rope_scaling": {"type": "yarn"}}, "yarn rope scaling needs a factor of at least 1"),
         ({"rope_scaling": {"type": "linear", "factor": 0.5}}, "factor of at least 1, got 0.5"),
         ({"partial_rotary_factor": 0.5}, "got partial_rotary_factor 0.5"),
@@ -108,6 +146,38 @@ def test_dtype_under_both_its_names(read, field):
 def test_what_cannot_be_run_is_refused_by_name(read, changes, message):
     with pytest.raises(ModelError, match=r"config\.json: .*" + message):
         read(**changes)
+
+
+SAMPLES = [1, 2, 4, 6, 7, 8, 9, 12, 16, 20, 24, 64, 80, 128, 248, 250, 256, 257, 264, 272, 512]
+
+
+@pytest.mark.parametrize("head_dim", SAMPLES)
+def test_heads_that_attention_does_not_take_are_refused(read, head_dim):
+    if head_dim in HEAD_SIZES:
+        assert read(head_dim=head_dim).head_dim == head_dim
+        return
+    message = f"head_dim is {head_dim}; attention takes heads of 8 to 256 elements, in steps of 8"
+    with pytest.raises(ModelError, match=message):
+        read(head_dim=head_dim)
+    with pytest.raises(ModelError, match=message):  # where config.json does not say it
+        read(hidden_size=4 * head_dim + 3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "name"),
+    [
+        ("LlamaForCausalLM", {"vocab_size": MAX_WIDTH + 1}, "vocab_size"),
+        ("LlamaForCausalLM", {"hidden_size": MAX_WIDTH + 1, "head_dim": 8}, "hidden_size"),
+        ("LlamaForCausalLM", {"intermediate_size": 2**30}, r"intermediate_size \(twice\)"),
+        ("LlamaForCausalLM", {"num_attention_heads": 2**28, "head_dim": 8}, "query, key and value"),
+        ("LlamaForCausalLM", {"max_position_embeddings": 2**31}, "max_position_embeddings"),
+        ("MistralForCausalLM", {"sliding_window": 2**31}, "sliding_window"),
+    ],
+)
+def test_sizes_that_ops_cannot_count_to_are_refused(read, architecture, changes, name):
+    given = {"architectures": [architecture], "num_key_value_heads": 1, **changes}
+    with pytest.raises(ModelError, match=rf"{name} is \d+; the ops count to 2147483647"):
+        read(**given)
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -1,0 +1,67 @@
+"""JSON files of a model, field by field."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, Mapping, Type
+
+
+class ModelError(ValueError):
+    """A model that cannot be run as it is; says which file, field, tensor or shard is at fault."""
+
+
+def read_json(path: Path) -> Dict[str, Any]:
+    """A JSON object from a file of the model. Raises ModelError naming the file."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # also a file that is not UTF-8
+        raise ModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"{path} must hold an object, got {type(raw).__name__}")
+    return raw
+
+
+class Fields:
+    """Typed access to a JSON object, with errors that name the file and the field."""
+
+    _REQUIRED = object()
+
+    def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
+        self.path = path
+        self._raw = raw
+
+    def take(self, name: str, kind: Type[Any], default: Any = _REQUIRED) -> Any:
+        """The field if it is there (null counts as not there) and of this type."""
+        value = self._raw.get(name)
+        if value is None:
+            if default is self._REQUIRED:
+                raise ModelError(f"{self.path}: {name} is missing")
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ModelError(f"{self.path}: {name} must be {kind.__name__}, got {value!r}")
+        return value
+
+    def positive(self, name: str, default: Any = _REQUIRED) -> Any:
+        """An integer of at least 1, or the default."""
+        value = self.take(name, int, default)
+        if value is not default and value < 1:
+            raise ModelError(f"{self.path}: {name} must be at least 1, got {value}")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number that is not negative."""
+        value = default if self._raw.get(name) is None else self._raw[name]
+        if not is_number(value) or value < 0:
+            raise ModelError(f"{self.path}: {name} must be a number, at least 0, got {value!r}")
+        return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
