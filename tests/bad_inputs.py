@@ -98,6 +98,13 @@ CONFIG: List[Dict[str, Any]] = [
     {"rope_parameters": {"rope_type": "longrope"}},
     {"rope_parameters": {"rope_type": "yarn"}},
     {"layer_types": ["full_attention"]},
+    {"layer_types": ["sliding_attention"] * 3},
+    {"head_dim": 12},
+    {"head_dim": 264},
+    {"model_type": "granite"},
+    {"mlp_bias": True},
+    {"final_logit_softcapping": 30.0},
+    {"partial_rotary_factor": 0.5},
     {"tie_word_embeddings": False},
     {"eos_token_id": "</s>"},
 ]
@@ -133,6 +140,12 @@ FILES: Dict[str, Callable[[Path], Any]] = {
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),
     "a tensor is missing": lambda folder: change_weights(folder, {NORM: None}),
     "a tensor has another shape": lambda folder: change_weights(folder, {NORM: torch.ones(63)}),
+    "a head of another shape than the embedding it is tied to": lambda folder: change_weights(
+        folder, {"lm_head.weight": torch.ones(319, 64)}
+    ),
+    "a bias that config.json denies": lambda folder: change_weights(
+        folder, {"model.layers.0.self_attn.o_proj.bias": torch.ones(64)}
+    ),
     "a tensor too many": lambda folder: change_weights(folder, {"model.router": torch.ones(1)}),
     "a quantized tensor": lambda folder: change_weights(
         folder, {NORM: torch.ones(64, dtype=torch.int8)}

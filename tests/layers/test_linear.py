@@ -1,4 +1,4 @@
-"""Packed and plain weights give the same products."""
+"""Products of whole and of divided weights, alone and merged."""
 
 from __future__ import annotations
 
@@ -6,60 +6,25 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vllm.layers import packed
+from tests.parallel.support import run_ranks
 from vllm.layers.embedding import Embedding
-from vllm.layers.linear import Linear, MergedLinear
-from vllm.layers.packed import PackedWeight
+from vllm.layers.linear import Linear, RowParallelLinear
+from vllm.parallel.group import SingleGroup
+from vllm.parallel.shard import Shard, split
 
 
-@pytest.fixture(autouse=True)
-def pack_everything(monkeypatch):
-    monkeypatch.setattr(packed, "MIN_ELEMENTS", 0)
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1}
-
-
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("rows", [1, 7, 65])
-@torch.inference_mode()
-def test_packing_changes_no_product(dtype, bias, rows):
-    generator = torch.Generator().manual_seed(rows)
-    layer = Linear(48, 30, bias=bias).to(dtype)
-    for parameter in layer.parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    weight = layer.weight
-    x = torch.randn(rows, 48, generator=generator).to(dtype)
-    expected = functional.linear(x.double(), weight.double())
-    if bias:
-        expected += layer.bias.double()
-    for _ in range(2):
-        torch.testing.assert_close(layer(x).double(), expected, atol=TOLERANCES[dtype], rtol=0.01)
-        layer.pack()
-        if not PackedWeight.can_hold(weight):
-            break
-        assert layer.weight is None
-
-
-@torch.inference_mode()
-def test_a_tied_head_packs_a_copy():
-    embedding = Embedding(20, 16)
-    embedding.weight.copy_(torch.randn(20, 16, generator=torch.Generator().manual_seed(0)))
-    hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(1))
-    plain = embedding.project(hidden)
-    embedding.pack_for_project()
-    torch.testing.assert_close(embedding.project(hidden), plain, atol=1e-5, rtol=0)
-    assert torch.equal(embedding(torch.tensor([4])), embedding.weight[4:5])
-
-
-def test_what_cannot_be_packed():
-    assert not PackedWeight.can_hold(torch.zeros(2, 2, dtype=torch.float64))
-    assert not PackedWeight.can_hold(torch.zeros(2, 2, device="meta"))
+def fill(layer, weights, biases):
+    """Fills a layer as the loader does, from whole tensors by part."""
+    for part, name, target in layer.targets():
+        target.tensor.data.copy_((weights if name == "weight" else biases)[part][target.index])
 
 
 def test_the_parts_of_a_merged_layer_are_views_of_it():
-    layer = MergedLinear(4, {"q_proj": 3, "k_proj": 2}, bias=True)
+    layer = Linear(Shard.all(4), {"q_proj": Shard.all(3), "k_proj": Shard.all(2)}, bias=True)
     layer.weight.data.zero_()
     parts = dict(layer.split(layer.weight))
     assert {name: tuple(part.shape) for name, part in parts.items()} == {
@@ -68,3 +33,45 @@ def test_the_parts_of_a_merged_layer_are_views_of_it():
     }
     parts["k_proj"].data.fill_(1)
     assert layer.weight.sum(1).tolist() == [0, 0, 0, 4, 4]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_divided_products_are_those_of_the_whole(size, bias):
+    first, second = random(8, 12), random(6, 8, seed=1)
+    biases = random(8, seed=2), random(6, seed=3)
+    x = random(5, 12, seed=4)
+
+    @torch.inference_mode()
+    def of_rank(group):
+        middle = split(8, group)
+        one = Linear(Shard.all(12), middle, bias=bias)
+        other = RowParallelLinear(middle, Shard.all(6), group, bias=bias)
+        fill(one, {"": first}, {"": biases[0]})
+        fill(other, {"": second}, {"": biases[1]})
+        return other(one(x))
+
+    chosen = biases if bias else (None, None)
+    expected = functional.linear(functional.linear(x, first, chosen[0]), second, chosen[1])
+    for result in run_ranks(size, of_rank):
+        torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_divided_vocabulary_gives_the_rows_of_the_whole(size):
+    table, ids = random(8, 16), torch.tensor([7, 0, 3, 4, 3])
+
+    @torch.inference_mode()
+    def of_rank(group):
+        layer = Embedding(split(8, group), 16, group)
+        fill(layer, {"": table}, {})
+        return layer(ids)
+
+    for result in run_ranks(size, of_rank):
+        assert torch.equal(result, table[ids])
+
+
+def test_one_rank_exchanges_nothing():
+    x = random(2, 3)
+    assert SingleGroup().all_reduce(x) is x
+    assert SingleGroup().all_gather(x) is x

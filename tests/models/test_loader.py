@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.support import write_model
 from vllm.config import ModelConfig, ModelError
-from vllm.models.loader import INDEX, SINGLE, checkpoint_tensors, load_model
+from vllm.models.checkpoint import INDEX, SINGLE
+from vllm.models.loader import checkpoint_targets, load_model
 from vllm.models.registry import ARCHITECTURES, find_architecture
 
 
@@ -36,10 +37,10 @@ def change_weights(folder, change):
 def test_every_tensor_arrives_where_it_belongs(tiny, family):
     model = load(tiny(family).folder)
     stored = load_file(tiny(family).folder / SINGLE)
-    targets = checkpoint_tensors(model)
+    targets = checkpoint_targets(model)
     assert targets.keys() == stored.keys()
     for name, tensor in stored.items():
-        assert torch.equal(targets[name], tensor), name
+        assert torch.equal(targets[name].tensor, tensor), name
 
 
 def test_weights_are_converted_to_the_dtype_asked_for(tiny):
@@ -48,10 +49,19 @@ def test_weights_are_converted_to_the_dtype_asked_for(tiny):
     assert torch.get_default_dtype() is torch.float32
 
 
-def test_a_tied_head_may_be_stored_again(tiny, tmp_path):
+def test_a_tied_head_of_another_shape(tiny, tmp_path):
     folder = shutil.copytree(tiny("qwen3").folder, tmp_path / "model")
     change_weights(folder, lambda w: w.update({"lm_head.weight": torch.zeros(1)}))
-    assert load(folder).lm_head is None
+    with pytest.raises(ModelError, match=r"lm_head\.weight has shape \(1,\), .* \(320, 64\)"):
+        load(folder)
+
+
+def test_a_tensor_in_two_files(tiny, tmp_path):
+    folder = shutil.copytree(tiny("qwen3").folder, tmp_path / "model")
+    shutil.copy(folder / SINGLE, folder / "b.safetensors")
+    (folder / SINGLE).rename(folder / "a.safetensors")
+    with pytest.raises(ModelError, match=r"is in a\.safetensors and b\.safetensors"):
+        load(folder)
 
 
 def test_old_rotary_tables_are_ignored(folder):
@@ -81,14 +91,24 @@ def test_tensor_that_the_architecture_lacks(folder):
         load(folder)
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
-def test_quantized_tensor(folder, dtype):
+@pytest.mark.parametrize("name", ["o_proj", "gate_proj"])
+def test_bias_that_config_json_denies(tiny, tmp_path, name):
+    """transformers would leave it out, with a warning."""
+    folder = shutil.copytree(tiny("llama-linear-biased").folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    field = "attention_bias" if name == "o_proj" else "mlp_bias"
+    (folder / "config.json").write_text(json.dumps({**config, field: False}))
+    with pytest.raises(ModelError, match=rf"{name}\.bias.* has no place in this model"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_quantized_tensor(folder, dtype, name):
     def change(weights):
-        name = "model.norm.weight"
-        weights[name] = weights[name].to(dtype)
+        weights["model.norm.weight"] = weights["model.norm.weight"].to(dtype)
 
     change_weights(folder, change)
-    with pytest.raises(ModelError, match=rf"model\.norm\.weight is {dtype}; quantized"):
+    with pytest.raises(ModelError, match=rf"model\.norm\.weight is {name}; quantized"):
         load(folder)
 
 

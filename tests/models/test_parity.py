@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.models.support import FAMILIES, MAX_LEN, prompts_of, write_model
-from vllm.layers import packed
+from vllm.layers.weights import onednn
 from vllm.llm import LLM
 from vllm.sampling_params import SamplingParams
 
@@ -103,13 +103,9 @@ def test_prefix_hits_change_nothing(tiny, expected, family):
 
 @pytest.mark.parametrize("family", ["llama-linear-biased", "qwen3"])  # untied and tied heads
 def test_packed_weights_change_nothing(tiny, expected, family, monkeypatch):
-    monkeypatch.setattr(packed, "MIN_ELEMENTS", 0)
+    monkeypatch.setattr(onednn, "MIN_ELEMENTS", 0)
     llm = make_llm(tiny(family).folder)
-    head = (
-        llm.engine.executor.runner.model.lm_head
-        or llm.engine.executor.runner.model.model.embed_tokens
-    )
-    assert head._packed is not None
+    assert llm.engine.executor.runner.model.lm_head.packed is not None
     assert tokens_of(llm.generate(prompts_of(LENGTHS), GREEDY)) == expected(family)
 
 

@@ -1,41 +1,44 @@
-"""Token ids to vectors, and vectors to logits."""
+"""Token ids to vectors."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Iterator, Tuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from vllm import ops
-from vllm.layers.packed import PackedWeight
+from vllm.layers.weights import Target
+from vllm.parallel.group import Group
+from vllm.parallel.shard import Shard
 
 
 class Embedding(nn.Module):
-    """One row of weight, [vocab_size, hidden_size], per token id.
+    """One row of weight, [vocabulary, hidden_size], per token id.
 
-    Where the language-model head is tied to it, `project` is that head.
+    vocabulary: the ids whose rows this rank holds.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int) -> None:
+    def __init__(self, vocabulary: Shard, hidden_size: int, group: Group) -> None:
         super().__init__()
-        self._packed: Optional[PackedWeight] = None
-        self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size), requires_grad=False)
+        self.vocabulary = vocabulary
+        self.group = group
+        weight = torch.empty(vocabulary.size, hidden_size)
+        self.weight = nn.Parameter(weight, requires_grad=False)
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """int64 [tokens] -> [tokens, hidden_size]."""
-        out = self.weight.new_empty(len(token_ids), self.weight.shape[1])
-        ops.embedding(out, token_ids, self.weight)
-        return out
+        """int64 [tokens] -> [tokens, hidden_size], the same on all ranks."""
+        weight = self.weight
+        out = weight.new_empty(len(token_ids), weight.shape[1])
+        if self.group.size == 1:
+            ops.embedding(out, token_ids, weight)
+            return out
+        rows = token_ids - self.vocabulary.start
+        elsewhere = (rows < 0) | (rows >= self.vocabulary.size)
+        ops.embedding(out, rows.masked_fill(elsewhere, 0), weight)
+        return self.group.all_reduce(out.masked_fill_(elsewhere[:, None], 0))
 
-    def project(self, hidden: torch.Tensor) -> torch.Tensor:
-        """``hidden @ weight.T``, [rows, hidden_size] -> [rows, vocab_size]."""
-        if self._packed is not None:
-            return self._packed.linear(hidden)
-        return functional.linear(hidden, self.weight)
-
-    def pack_for_project(self) -> None:
-        """Makes `project` faster where `PackedWeight` can, for a second copy of the weight."""
-        if PackedWeight.can_hold(self.weight):
-            self._packed = PackedWeight(self.weight)
+    def targets(self) -> Iterator[Tuple[str, str, Target]]:
+        """What is loaded; see `Linear.targets`."""
+        width = Shard.all(self.weight.shape[1])
+        yield "", "weight", Target(self.weight, (self.vocabulary, width))

@@ -1,51 +1,89 @@
-"""Matrix products, alone or several in one."""
+"""Matrix products, alone or several in one, whole or divided among ranks."""
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, Mapping, Optional, Tuple
+from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from vllm.layers.packed import PackedWeight
+from vllm.layers.weights import Dense, Target, WeightFormat
+from vllm.parallel.group import Group
+from vllm.parallel.shard import Shard
 
 
 class Linear(nn.Module):
-    """``x @ weight.T + bias``; weight is [out_features, in_features], uninitialised.
+    """``x @ weight.T + bias``, uninitialised.
 
-    `pack`, after loading, trades the weight for one in the processor's preferred layout.
+    inputs: what this rank has of the input.
+    outputs: what it makes of the output. Several, by their names in checkpoints: the products of
+        linear layers of one input, made at once and side by side in this order.
+    weights: how the weight is stored.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool = False) -> None:
+    weight: nn.Parameter  # None where the format has put something else in its place
+    packed: Optional[torch.Tensor]  # there with `OneDNN` alone
+
+    def __init__(
+        self,
+        inputs: Shard,
+        outputs: Union[Shard, Mapping[str, Shard]],
+        *,
+        bias: bool = False,
+        weights: Optional[WeightFormat] = None,
+    ) -> None:
         super().__init__()
-        self._packed: Optional[PackedWeight] = None
-        self.weight = nn.Parameter(torch.empty(out_features, in_features), requires_grad=False)
-        self.bias = nn.Parameter(torch.empty(out_features), requires_grad=False) if bias else None
+        self.inputs = inputs
+        self.parts: Dict[str, Shard] = (
+            {"": outputs} if isinstance(outputs, Shard) else dict(outputs)
+        )
+        self.num_outputs = sum(part.size for part in self.parts.values())
+        self.weights = weights or Dense()
+        self.weights.create(self)
+        self.bias = (
+            nn.Parameter(torch.empty(self.num_outputs), requires_grad=False) if bias else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[tokens, in_features] -> [tokens, out_features]."""
-        if self._packed is not None:
-            return self._packed.linear(x, self.bias)
-        return functional.linear(x, self.weight, self.bias)
-
-    def pack(self) -> None:
-        """Makes products faster where `PackedWeight` can; `weight` is None from then on."""
-        if self._packed is None and PackedWeight.can_hold(self.weight):
-            self._packed = PackedWeight(self.weight)
-            self.register_parameter("weight", None)
-
-
-class MergedLinear(Linear):
-    """Several linear layers of the same input, computed as one.
-
-    parts: the width of each by the name it has in checkpoints, in the order of the output.
-    """
-
-    def __init__(self, in_features: int, parts: Mapping[str, int], *, bias: bool = False) -> None:
-        super().__init__(in_features, sum(parts.values()), bias=bias)
-        self.parts: Dict[str, int] = dict(parts)
+        """[tokens, inputs] -> [tokens, outputs]."""
+        return self.weights.apply(self, x, self.bias)
 
     def split(self, merged: torch.Tensor) -> Iterator[Tuple[str, torch.Tensor]]:
-        """The rows of a parameter that belong to each part, as views of it."""
-        return zip(self.parts, torch.split(merged, list(self.parts.values())))
+        """The rows of a tensor that belong to each of the outputs, as views of it."""
+        sizes = [part.size for part in self.parts.values()]
+        return zip(self.parts, torch.split(merged, sizes))
+
+    def targets(self) -> Iterator[Tuple[str, str, Target]]:
+        """What is loaded: which output ("" for the only one), a tensor of it, where it goes."""
+        yield from self.weights.targets(self)
+        if self.bias is not None:
+            for part, rows in self.split(self.bias):
+                yield part, "bias", Target(rows, (self.parts[part],))
+
+    def finish(self) -> None:
+        """To be called once after loading, before the first product."""
+        self.weights.finish(self)
+
+
+class RowParallelLinear(Linear):
+    """A product whose input is divided among ranks: the sum of what each makes of its part.
+
+    Takes what layers with divided outputs give, so that two products exchange their results once.
+    """
+
+    def __init__(
+        self,
+        inputs: Shard,
+        outputs: Shard,
+        group: Group,
+        *,
+        bias: bool = False,
+        weights: Optional[WeightFormat] = None,
+    ) -> None:
+        super().__init__(inputs, outputs, bias=bias, weights=weights)
+        self.group = group
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[tokens, the rank's inputs] -> [tokens, outputs], the same on all ranks."""
+        bias = self.bias if self.group.rank == 0 else None  # once in the sum
+        return self.group.all_reduce(self.weights.apply(self, x, bias))

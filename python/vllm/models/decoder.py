@@ -1,8 +1,8 @@
 """The decoder-only transformer that Llama and its descendants share.
 
 Each layer adds two things to a residual stream: attention, then a gated MLP, each of the norm of
-the stream. What differs between architectures is in the keyword arguments of `DecoderLM`; one
-that differs in structure brings modules of its own.
+the stream. An architecture derives from `DecoderLM` and says what its layer of an index is made of:
+of the modules here, or of modules of its own.
 
 Modules and parameters bear the names that checkpoints use, so that loading needs no table; merged
 linear layers say themselves which parts they are made of.
@@ -10,6 +10,8 @@ linear layers say themselves which parts they are made of.
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from typing import Optional, Sequence
 
 import torch
@@ -19,42 +21,61 @@ from vllm.config import ModelConfig
 from vllm.layers.activation import silu_and_mul
 from vllm.layers.attention import Attention, AttentionMetadata, KVCache
 from vllm.layers.embedding import Embedding
-from vllm.layers.linear import Linear, MergedLinear
+from vllm.layers.linear import Linear, RowParallelLinear
 from vllm.layers.norm import RMSNorm
 from vllm.layers.rotary import RotaryEmbedding
+from vllm.layers.weights import WeightFormat
+from vllm.parallel.group import Group
+from vllm.parallel.shard import Shard, require_size, split, split_or_copy
+
+
+@dataclass(frozen=True)
+class ModelContext:
+    """What the modules of a model have in common.
+
+    weights: how the weights of matrix products are stored.
+    group: the ranks that hold the model together.
+    """
+
+    config: ModelConfig
+    rotary: RotaryEmbedding
+    weights: WeightFormat
+    group: Group
 
 
 class SelfAttention(nn.Module):
-    """Projections, rotary embedding and attention; `qk_norm` normalises each head before."""
+    """Projections, rotary embedding and attention, of the heads that this rank holds.
+
+    sliding_window: see `Attention`.
+    qkv_bias, output_bias: whether the projections before and after attention have biases.
+    qk_norm: whether each head of query and key is normalised before the rotary embedding.
+    """
 
     def __init__(
         self,
-        config: ModelConfig,
-        rotary: RotaryEmbedding,
+        context: ModelContext,
         *,
-        sliding_window: int,
-        qkv_bias: bool,
-        output_bias: bool,
-        qk_norm: bool,
+        sliding_window: int = 0,
+        qkv_bias: bool = False,
+        output_bias: bool = False,
+        qk_norm: bool = False,
     ) -> None:
         super().__init__()
+        config, group, weights = context.config, context.group, context.weights
         head_size = config.head_dim
-        query_size = config.num_attention_heads * head_size
-        kv_heads = config.num_key_value_heads
-        kv_size = kv_heads * head_size
-        self.heads = (config.num_attention_heads, kv_heads, kv_heads)
-        self.qkv_proj = MergedLinear(
-            config.hidden_size,
-            {"q_proj": query_size, "k_proj": kv_size, "v_proj": kv_size},
-            bias=qkv_bias,
+        heads = split(config.num_attention_heads, group)
+        kv_heads = split_or_copy(config.num_key_value_heads, group)
+        query, kv = heads.times(head_size), kv_heads.times(head_size)
+        hidden = Shard.all(config.hidden_size)
+        self.heads = (heads.size, kv_heads.size, kv_heads.size)
+        self.qkv_proj = Linear(
+            hidden, {"q_proj": query, "k_proj": kv, "v_proj": kv}, bias=qkv_bias, weights=weights
         )
-        self.o_proj = Linear(query_size, config.hidden_size, bias=output_bias)
+        self.o_proj = RowParallelLinear(query, hidden, group, bias=output_bias, weights=weights)
         self.q_norm = RMSNorm(head_size, config.rms_norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(head_size, config.rms_norm_eps) if qk_norm else None
-        self.rotary = rotary
-        self.attention = Attention(
-            config.num_attention_heads, config.num_key_value_heads, head_size, sliding_window
-        )
+        self.rotary = context.rotary
+        self.attention = Attention(heads.size, kv_heads.size, head_size, sliding_window)
 
     def forward(
         self,
@@ -74,13 +95,15 @@ class SelfAttention(nn.Module):
 class MLP(nn.Module):
     """``down(silu(gate(x)) * up(x))``."""
 
-    def __init__(self, config: ModelConfig, *, bias: bool) -> None:
+    def __init__(self, context: ModelContext, *, bias: bool = False) -> None:
         super().__init__()
-        width = config.intermediate_size
-        self.gate_up_proj = MergedLinear(
-            config.hidden_size, {"gate_proj": width, "up_proj": width}, bias=bias
+        config, weights = context.config, context.weights
+        hidden = Shard.all(config.hidden_size)
+        width = split(config.intermediate_size, context.group)
+        self.gate_up_proj = Linear(
+            hidden, {"gate_proj": width, "up_proj": width}, bias=bias, weights=weights
         )
-        self.down_proj = Linear(width, config.hidden_size, bias=bias)
+        self.down_proj = RowParallelLinear(width, hidden, context.group, bias=bias, weights=weights)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.down_proj(silu_and_mul(self.gate_up_proj(hidden)))
@@ -88,12 +111,16 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention and MLP, each of a norm of the residual stream."""
+    """Attention and MLP, each of a norm of the residual stream.
 
-    def __init__(self, config: ModelConfig, attention: SelfAttention, *, mlp_bias: bool) -> None:
+    mlp: a module that maps [tokens, hidden_size] to the same.
+    """
+
+    def __init__(self, context: ModelContext, attention: SelfAttention, mlp: nn.Module) -> None:
         super().__init__()
+        config = context.config
         self.self_attn = attention
-        self.mlp = MLP(config, bias=mlp_bias)
+        self.mlp = mlp
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -119,9 +146,11 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers and the last norm: everything but the logits."""
 
-    def __init__(self, config: ModelConfig, layers: Sequence[DecoderLayer]) -> None:
+    def __init__(self, context: ModelContext, layers: Sequence[DecoderLayer]) -> None:
         super().__init__()
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
+        config, group = context.config, context.group
+        vocabulary = split(config.vocab_size, group)
+        self.embed_tokens = Embedding(vocabulary, config.hidden_size, group)
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -140,42 +169,39 @@ class Decoder(nn.Module):
 
 
 class DecoderLM(nn.Module):
-    """A decoder with a language-model head.
+    """A decoder with a language-model head, of the weights that this rank holds.
 
     max_model_len: positions that the rotary table covers.
-    sliding_windows: one per layer, 0 where a layer attends to everything; default nowhere.
+    sliding_windows: one per layer, 0 where a layer attends to everything.
+
+    Raises ModelError for a model that cannot be divided among the ranks.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        max_model_len: int,
-        *,
-        qkv_bias: bool = False,
-        output_bias: bool = False,
-        mlp_bias: bool = False,
-        qk_norm: bool = False,
-        sliding_windows: Optional[Sequence[int]] = None,
+        self, config: ModelConfig, max_model_len: int, weights: WeightFormat, group: Group
     ) -> None:
         super().__init__()
+        require_size(config, group.size)
         self.config = config
+        self.group = group
         rotary = RotaryEmbedding(config.head_dim, max_model_len, config.rope)
-        layers = []
-        self.sliding_windows = list(sliding_windows or [0] * config.num_hidden_layers)
-        for window in self.sliding_windows:
-            attention = SelfAttention(
-                config,
-                rotary,
-                sliding_window=window,
-                qkv_bias=qkv_bias,
-                output_bias=output_bias,
-                qk_norm=qk_norm,
+        context = ModelContext(config, rotary, weights, group)
+        layers = [self.make_layer(context, index) for index in range(config.num_hidden_layers)]
+        self.sliding_windows = [layer.self_attn.attention.sliding_window for layer in layers]
+        self.model = Decoder(context, layers)
+        self.tied = config.tie_word_embeddings
+        # A tied head takes no memory for a weight of its own.
+        with torch.device("meta") if self.tied else contextlib.nullcontext():
+            self.lm_head = Linear(
+                Shard.all(config.hidden_size), split(config.vocab_size, group), weights=weights
             )
-            layers.append(DecoderLayer(config, attention, mlp_bias=mlp_bias))
-        self.model = Decoder(config, layers)
-        self.lm_head = (
-            None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
-        )
+        if self.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    @staticmethod
+    def make_layer(context: ModelContext, index: int) -> DecoderLayer:
+        """The layer of an index, from 0: what an architecture has to say."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -189,16 +215,17 @@ class DecoderLM(nn.Module):
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[rows, hidden_size] -> float32 [rows, vocab_size]."""
-        if self.lm_head is None:
-            return self.model.embed_tokens.project(hidden).float()
-        logits: torch.Tensor = self.lm_head(hidden)
-        return logits.float()
+        """[rows, hidden_size] -> float32 [rows, vocab_size], the same on all ranks."""
+        return self.group.all_gather(self.lm_head(hidden)).float()
 
-    def pack(self) -> None:
-        """Lays the weights out for the processor, once they are loaded; see `PackedWeight`."""
+    def untie(self) -> None:
+        """Gives the head a weight of its own, uninitialised, in place of the embedding's."""
+        weight = torch.empty_like(self.model.embed_tokens.weight)
+        self.lm_head.weight = nn.Parameter(weight, requires_grad=False)
+        self.tied = False
+
+    def finish(self) -> None:
+        """To be called once after loading; see `WeightFormat.finish`."""
         for module in self.modules():
             if isinstance(module, Linear):
-                module.pack()
-        if self.lm_head is None:
-            self.model.embed_tokens.pack_for_project()
+                module.finish()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from vllm.config import ModelConfig
-from vllm.models.decoder import DecoderLM
+from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, SelfAttention
 
 
 class LlamaForCausalLM(DecoderLM):
     """The plain decoder; biases only where config.json asks for them."""
 
-    def __init__(self, config: ModelConfig, max_model_len: int) -> None:
-        super().__init__(
-            config,
-            max_model_len,
-            qkv_bias=config.attention_bias,
-            output_bias=config.attention_bias,
-            mlp_bias=config.mlp_bias,
+    @staticmethod
+    def make_layer(context: ModelContext, index: int) -> DecoderLayer:
+        config = context.config
+        attention = SelfAttention(
+            context, qkv_bias=config.attention_bias, output_bias=config.attention_bias
         )
+        return DecoderLayer(context, attention, MLP(context, bias=config.mlp_bias))

@@ -1,27 +1,26 @@
-"""Weights, from safetensors files into a model."""
+"""Weights, from the files of a checkpoint into a model: each rank reads its part."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, Set
+from typing import Dict, Iterator, List, Optional
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
 
-from vllm.config import ModelConfig, ModelError, read_json
-from vllm.layers.linear import MergedLinear
+from vllm.config import ModelConfig, ModelError
+from vllm.layers.embedding import Embedding
+from vllm.layers.linear import Linear
+from vllm.layers.weights import Target, WeightFormat, choose_format
+from vllm.models.checkpoint import find_tensors, open_shard, some
 from vllm.models.decoder import DecoderLM
 from vllm.models.registry import find_architecture
+from vllm.parallel.group import Group, SingleGroup
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-# Tensors that old checkpoints carry and no model reads: tables that are computed here.
-_IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
+# Two weights are compared so many elements at a time.
+_COMPARED = 1 << 24
 
 
 def load_model(
@@ -31,99 +30,94 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device,
     max_model_len: int,
+    group: Optional[Group] = None,
+    weights: Optional[WeightFormat] = None,
 ) -> DecoderLM:
-    """The model of a folder, with its weights converted to dtype.
+    """The model of a folder, ready to run, with its weights converted to dtype.
 
-    Files are memory-mapped and read tensor by tensor: beside the model itself, no more than one
-    tensor is in memory. Raises ModelError naming the architecture, file or tensor at fault.
+    group: the ranks that hold the model together, by default this process alone.
+    weights: how to store the weights of matrix products, by default as is fastest on the device.
+
+    Files are memory-mapped, and parts of tensors are read in turn: beside the model itself little
+    is in memory. Raises ModelError naming the architecture, file or tensor at fault.
     """
     architecture = find_architecture(config.architecture)
     with default_dtype(dtype), device:
-        model = architecture(config, max_model_len)
+        model = architecture(
+            config, max_model_len, weights or choose_format(device), group or SingleGroup()
+        )
     load_weights(model, folder)
+    model.finish()
     return model.eval()
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
+def load_weights(model: DecoderLM, folder: Path) -> None:
     """Fills every parameter of a model, and makes sure that nothing in the files is left over."""
-    targets = checkpoint_tensors(model)
-    loaded: Set[str] = set()
-    for shard in find_shards(folder):
-        loaded |= _load_shard(shard, targets, tied=getattr(model, "lm_head", None) is None)
-    missing = sorted(targets.keys() - loaded)
+    places = find_tensors(folder)
+    targets = checkpoint_targets(model)
+    if model.tied and _HEAD in places:
+        if _EMBEDDING not in places:  # one weight, under its other name
+            targets[_HEAD] = targets.pop(_EMBEDDING)
+        elif _is_copy(targets[_EMBEDDING], places):
+            del places[_HEAD]
+        else:  # as transformers has it, config.json is wrong then
+            model.untie()
+            targets = checkpoint_targets(model)
+    missing = sorted(targets.keys() - places.keys())
     if missing:
         raise ModelError(
             f"{folder}: {len(missing)} of {len(targets)} tensors are in no safetensors file: "
-            f"{_some(missing)}"
+            f"{some(missing)}"
         )
+    strange = sorted(places.keys() - targets.keys())
+    if strange:
+        raise ModelError(
+            f"{places[strange[0]]}: {some(strange)} has no place in this model: neither its "
+            f"architecture nor its config.json knows of it"
+        )
+    by_file: Dict[Path, List[str]] = {}
+    for name, path in places.items():
+        by_file.setdefault(path, []).append(name)
+    for path, names in by_file.items():
+        with open_shard(path) as stored:
+            for name in names:
+                target = targets[name]
+                target.tensor.data.copy_(stored.read(name, target.shape, target.index))
 
 
-def checkpoint_tensors(model: nn.Module) -> Dict[str, torch.Tensor]:
-    """Where each tensor of a checkpoint goes: its name, to a parameter or rows of a merged one."""
-    targets: Dict[str, torch.Tensor] = {}
+def checkpoint_targets(model: DecoderLM) -> Dict[str, Target]:
+    """Where each tensor of a checkpoint goes, by the name it has there.
+
+    Of a tied head the embedding's name stands for both.
+    """
+    targets: Dict[str, Target] = {}
     for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, MergedLinear):
-                parent = path.rpartition(".")[0]
-                for part, rows in module.split(parameter):
-                    targets[f"{parent}.{part}.{name}"] = rows
-            else:
-                targets[f"{path}.{name}"] = parameter
+        if isinstance(module, (Linear, Embedding)):
+            parent = path.rpartition(".")[0]
+            for part, name, target in module.targets():
+                targets[f"{parent}.{part}.{name}" if part else f"{path}.{name}"] = target
+        else:
+            for name, parameter in module.named_parameters(recurse=False):
+                targets[f"{path}.{name}"] = Target.whole(parameter)
+    if model.tied:
+        del targets[_HEAD]
     return targets
 
 
-def find_shards(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, all of which exist. Raises ModelError."""
-    index = folder / INDEX
-    if index.exists():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelError(f"{index}: weight_map is missing or empty")
-        strange = [name for name in weight_map.values() if not _is_file_name(name)]
-        if strange:
-            raise ModelError(f"{index}: weight_map must name files beside it, got {strange[0]!r}")
-        shards = [folder / name for name in sorted(set(weight_map.values()))]
-    elif (folder / SINGLE).exists():
-        shards = [folder / SINGLE]
-    else:
-        shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise ModelError(
-            f"{folder} has no safetensors file; weights in other formats must be converted first, "
-            f"for example by save_pretrained of transformers"
-        )
-    absent = [shard.name for shard in shards if not shard.exists()]
-    if absent:
-        raise ModelError(f"{folder}: {INDEX} names files that are not there: {_some(absent)}")
-    return shards
-
-
-def _load_shard(shard: Path, targets: Dict[str, torch.Tensor], *, tied: bool) -> Set[str]:
-    loaded = set()
-    try:
-        with safe_open(str(shard), framework="pt", device="cpu") as file:
-            for name in list(file.keys()):
-                if name.endswith(_IGNORED_SUFFIXES) or (tied and name == "lm_head.weight"):
-                    continue
-                if name not in targets:
-                    raise ModelError(f"{shard}: {name} has no place in this architecture")
-                _copy(targets[name], file, name, shard)
-                loaded.add(name)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{shard} cannot be read, it may be truncated: {error}") from error
-    return loaded
-
-
-def _copy(target: torch.Tensor, file: Any, name: str, shard: Path) -> None:
-    found = tuple(file.get_slice(name).get_shape())
-    if found != tuple(target.shape):
-        raise ModelError(
-            f"{shard}: {name} has shape {found}, config.json makes it {tuple(target.shape)}"
-        )
-    tensor = file.get_tensor(name)
-    if tensor.dtype not in _DTYPES:
-        raise ModelError(f"{shard}: {name} is {tensor.dtype}; quantized weights are not supported")
-    target.data.copy_(tensor)
+def _is_copy(embedding: Target, places: Dict[str, Path]) -> bool:
+    """Whether the head that is stored beside a tied embedding equals it, in this rank's part."""
+    with open_shard(places[_EMBEDDING]) as one, open_shard(places[_HEAD]) as other:
+        rows, columns = embedding.index
+        step = max(1, _COMPARED // embedding.shape[1])
+        for start in range(rows.start, rows.stop, step):
+            index = (slice(start, min(start + step, rows.stop)), columns)
+            parts = [
+                stored.read(name, embedding.shape, index)
+                for stored, name in ((one, _EMBEDDING), (other, _HEAD))
+            ]
+            if not torch.equal(*parts):
+                return False
+    return True
 
 
 @contextlib.contextmanager
@@ -135,12 +129,3 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and name == Path(name).name != ""
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

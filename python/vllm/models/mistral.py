@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vllm.config import ModelConfig
-from vllm.models.decoder import DecoderLM
+from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, SelfAttention
 
 
 class MistralForCausalLM(DecoderLM):
-    """A window on every layer, if config.json has one (7B v0.1 does, later ones do not)."""
+    """A window on every layer, unless config.json says null, as that of 7B v0.3 does."""
 
-    def __init__(self, config: ModelConfig, max_model_len: int) -> None:
-        windows = [config.sliding_window or 0] * config.num_hidden_layers
-        super().__init__(config, max_model_len, sliding_windows=windows)
+    @staticmethod
+    def make_layer(context: ModelContext, index: int) -> DecoderLayer:
+        attention = SelfAttention(context, sliding_window=context.config.sliding_window or 0)
+        return DecoderLayer(context, attention, MLP(context))

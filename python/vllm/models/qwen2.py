@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from vllm.config import ModelConfig
-from vllm.models.decoder import DecoderLM
+from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, SelfAttention
 
 
 class Qwen2ForCausalLM(DecoderLM):
     """Always with biases on query, key and value, and nowhere else."""
 
-    def __init__(self, config: ModelConfig, max_model_len: int) -> None:
-        windows = layer_windows(config)
-        super().__init__(config, max_model_len, qkv_bias=True, sliding_windows=windows)
+    @staticmethod
+    def make_layer(context: ModelContext, index: int) -> DecoderLayer:
+        window = layer_window(context.config, index)
+        attention = SelfAttention(context, qkv_bias=True, sliding_window=window)
+        return DecoderLayer(context, attention, MLP(context))
 
 
-def layer_windows(config: ModelConfig) -> List[int]:
-    """The sliding window of each layer, 0 where it attends to everything.
+def layer_window(config: ModelConfig, index: int) -> int:
+    """The sliding window of a layer, 0 where it attends to everything.
 
-    config.json always has a `sliding_window`; it counts where `use_sliding_window` is true, on
+    config.json usually has a `sliding_window`; it counts where `use_sliding_window` is true, on
     the layers that `layer_types` says, or else on those from `max_window_layers` on.
     """
-    num_layers = config.num_hidden_layers
     if not config.use_sliding_window or not config.sliding_window:
-        return [0] * num_layers
+        return 0
     if config.layer_types is not None:
-        windowed = [kind == "sliding_attention" for kind in config.layer_types]
+        has_window = config.layer_types[index] == "sliding_attention"
     else:
-        # 28 is what the makers' code takes where config.json does not say.
-        first = 28 if config.max_window_layers is None else config.max_window_layers
-        windowed = [index >= first for index in range(num_layers)]
-    return [config.sliding_window if has_window else 0 for has_window in windowed]
+        has_window = index >= config.max_window_layers
+    return config.sliding_window if has_window else 0

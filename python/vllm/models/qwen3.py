@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from vllm.config import ModelConfig
-from vllm.models.decoder import DecoderLM
-from vllm.models.qwen2 import layer_windows
+from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, SelfAttention
+from vllm.models.qwen2 import layer_window
 
 
 class Qwen3ForCausalLM(DecoderLM):
     """Heads are normalised before the rotary embedding; head_dim is config.json's own."""
 
-    def __init__(self, config: ModelConfig, max_model_len: int) -> None:
-        super().__init__(
-            config,
-            max_model_len,
+    @staticmethod
+    def make_layer(context: ModelContext, index: int) -> DecoderLayer:
+        config = context.config
+        attention = SelfAttention(
+            context,
             qkv_bias=config.attention_bias,
             output_bias=config.attention_bias,
             qk_norm=True,
-            sliding_windows=layer_windows(config),
+            sliding_window=layer_window(config, index),
         )
+        return DecoderLayer(context, attention, MLP(context))

@@ -45,7 +45,6 @@ def assemble(args: EngineArgs) -> EngineParts:
         )
     args.token_budget(wanted_len)  # refuses before the weights are read
     model = load_model(folder, config, dtype=dtype, device=device, max_model_len=wanted_len)
-    model.pack()
     num_blocks = kv_cache.choose_num_blocks(args, config, dtype, device, wanted_len)
     max_model_len = kv_cache.fit_max_model_len(args, config, num_blocks)
     caches = kv_cache.allocate(config, num_blocks, args.block_size, dtype, device)
