@@ -46,7 +46,7 @@ def test_encode_and_decode(folder):
     assert tokenizer.encode("hello", add_special_tokens=False) == [1]
     assert tokenizer.decode([0, 1, 2]) == "hello world"
     assert tokenizer.decode([0, 1], skip_special_tokens=False) == "<s> hello"
-    assert tokenizer.token_text(0) == "<s>"
+    assert tokenizer.token_text(1) == " hello"
 
 
 def test_chat_template_and_its_variables(folder):

@@ -32,9 +32,8 @@ class Continuation:
         self._tokenizer = tokenizer if params.detokenize else None
         self._detokenizer: Optional[IncrementalDetokenizer] = None
         if self._tokenizer is not None:
-            decode, skip = self._tokenizer.decode, params.skip_special_tokens
-            self._detokenizer = IncrementalDetokenizer(
-                lambda ids: decode(ids, skip_special_tokens=skip), seq.token_ids
+            self._detokenizer = self._tokenizer.detokenizer(
+                seq.token_ids, skip_special_tokens=params.skip_special_tokens
             )
         self._stops = StopStrings(params.stop_strings, include=params.include_stop_str_in_output)
         self._lazy = self._kind is RequestOutputKind.FINAL_ONLY and not params.stop_strings

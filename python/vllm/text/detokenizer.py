@@ -2,91 +2,101 @@
 
 from __future__ import annotations
 
-from typing import Callable, List, Optional, Sequence, Tuple
+import codecs
+from typing import Optional, Sequence, Tuple
 
-# What a decoder puts where bytes are not, or not yet, a character.
+from vllm.text.token_bytes import TokenBytes
+
 _REPLACEMENT = "\ufffd"
-# A character has at most four bytes, so at most three tokens can wait for its last one.
-_MAX_INCOMPLETE = 3
-# Tokens of a prompt that are decoded with the first output: whether a token starts with a space
-# may depend on what comes before it.
-_CONTEXT = 6
-# Known tokens are dropped from the window once it is this long, and not at each token: what is left
-# of them has to be decoded again.
-_MAX_WINDOW = 16
-
-Decode = Callable[[Sequence[int]], str]
+# A character has at most four bytes, so at most three can wait for its last one.
+_MAX_WAITING = 3
+_EACH_BYTE = "vllm.replace-each-byte"
 
 
 class IncrementalDetokenizer:
     """The text of a growing list of tokens, without ever showing part of a character.
 
-    Decoding the tokens one by one would break characters that span tokens, and lose spaces; all
-    of them again at each step would be quadratic. So a window is decoded: some tokens whose text
-    is known, as context, and those that are new.
+    It is the UTF-8 text of the bytes of all tokens, one after the other: however they are grouped,
+    the pieces add up to the same text. Bytes that are not, and will not be, part of a character
+    become U+FFFD as soon as that is known.
 
-    decode: token ids to text, complete in itself (special tokens skipped or not).
+    token_bytes: what each token adds.
+    prompt_token_ids: what comes before. A character that they begin, and the new tokens go on with,
+        belongs to the new text.
+    skip_special_tokens: leave special tokens out of the text.
     """
 
-    def __init__(self, decode: Decode, prompt_token_ids: Sequence[int] = ()) -> None:
-        self._decode = decode
-        self._window: List[int] = []
-        self._num_known = 0
-        self._known_text = ""
-        self.text = ""
-        if prompt_token_ids:
-            self._start_behind(prompt_token_ids)
+    def __init__(
+        self,
+        token_bytes: TokenBytes,
+        prompt_token_ids: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+    ) -> None:
+        self._bytes = token_bytes
+        self._skipped = token_bytes.special_ids if skip_special_tokens else frozenset()
+        errors = _EACH_BYTE if token_bytes.replaces_each_byte else "replace"
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors)
+        self._has_begun = any(self._is_visible(token) for token in reversed(prompt_token_ids))
+        # Bytes at the end of the prompt that begin a character.
+        self._begun_by_prompt = self._incomplete_end(prompt_token_ids) if self._has_begun else b""
 
     def append(self, token_ids: Sequence[int]) -> str:
         """Adds tokens; returns the text that they complete."""
-        self._window.extend(token_ids)
-        num_complete = len(self._window)
-        text = self._decode(self._window)
-        if text.endswith(_REPLACEMENT):
-            # Bytes that have waited for longer than any character takes are no character.
-            num_complete -= _MAX_INCOMPLETE
-            if num_complete - self._num_known < _MAX_INCOMPLETE:
-                return ""
-            text = self._decode(self._window[:num_complete])
-        return self._emit(text, num_complete)
-
-    def _start_behind(self, prompt: Sequence[int]) -> None:
-        """Takes the end of a prompt as context.
-
-        A character that the prompt begins and the output ends belongs to the output. And context
-        must not start within a character, or decoders with byte tokens make nothing of it.
-        """
-        for num_begun in range(_MAX_INCOMPLETE + 1):
-            end = len(prompt) - num_begun
-            for size in range(_CONTEXT, _CONTEXT + _MAX_INCOMPLETE + 1):
-                start = max(0, end - size)
-                text = self._decode(prompt[start:end]) if end > start else ""
-                if not text.endswith(_REPLACEMENT):
-                    self._window = list(prompt[start:])
-                    self._num_known = max(0, end - start)
-                    self._known_text = text
-                    return
+        known, skipped = self._bytes, self._skipped
+        new = b""
+        if not self._has_begun:
+            new, token_ids = self._begin(token_ids)
+        new += b"".join([known[token] for token in token_ids if token not in skipped])
+        if self._begun_by_prompt and new:
+            if _may_go_on(self._begun_by_prompt, new[0]):
+                new = self._begun_by_prompt + new
+            self._begun_by_prompt = b""
+        return self._utf8.decode(new)
 
     def flush(self) -> str:
-        """The text of what is left when no more tokens come, incomplete characters included."""
-        return self._emit(self._decode(self._window), len(self._window))
+        """U+FFFD for what is left of a character when no more tokens come; else nothing."""
+        return self._utf8.decode(b"", True)
 
-    def _emit(self, text: str, num_complete: int) -> str:
-        goes_on = text.startswith(self._known_text)
-        if goes_on:
-            new = text[len(self._known_text) :]
-        else:  # decoders with byte tokens give up a whole run of them for one that is wrong
-            new = self._decode(self._window[self._num_known : num_complete])
-        if not new:  # special tokens, maybe: they would be no context for what follows
-            return ""
-        self.text += new
-        if goes_on and num_complete < _MAX_WINDOW:
-            self._num_known, self._known_text = num_complete, text
-        else:
-            del self._window[: self._num_known]
-            self._num_known = num_complete - self._num_known
-            self._known_text = self._decode(self._window[: self._num_known])
-        return new
+    def _begin(self, token_ids: Sequence[int]) -> Tuple[bytes, Sequence[int]]:
+        """The bytes of the first token that is seen, and the tokens behind it."""
+        for index, token in enumerate(token_ids):
+            if self._is_visible(token):
+                self._has_begun = True
+                return self._bytes.first(token), token_ids[index + 1 :]
+        return b"", ()
+
+    def _is_visible(self, token: int) -> bool:
+        return token not in self._skipped and self._bytes.has_token(token)
+
+    def _incomplete_end(self, token_ids: Sequence[int]) -> bytes:
+        """The first bytes of a character whose others are not there."""
+        end = b""
+        for token in reversed(token_ids):
+            if token not in self._skipped:
+                end = self._bytes[token] + end
+                if len(end) >= _MAX_WAITING:
+                    break
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        utf8.decode(end)
+        return utf8.getstate()[0]
+
+
+def _may_go_on(begun: bytes, byte: int) -> bool:
+    """Whether a byte can be the next one of the character that these begin."""
+    try:
+        codecs.getincrementaldecoder("utf-8")("strict").decode(begun + bytes([byte]))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _replace_each_byte(error: UnicodeError) -> Tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return _REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error(_EACH_BYTE, _replace_each_byte)
 
 
 class StopStrings:

@@ -10,10 +10,15 @@ from tokenizers import Tokenizer as _Backend
 
 from vllm.config import ModelError, read_json
 from vllm.text.chat_template import ChatTemplate, Message
+from vllm.text.detokenizer import IncrementalDetokenizer
+from vllm.text.token_bytes import TokenBytes
 
 
 class Tokenizer:
-    """The tokenizer of a model folder: `tokenizer.json`, and what goes with it."""
+    """The tokenizer of a model folder: `tokenizer.json`, and what goes with it.
+
+    token_bytes: what each token adds to a text, in bytes.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "tokenizer.json"
@@ -27,6 +32,10 @@ class Tokenizer:
             self._backend: Any = _Backend.from_file(str(path))
         except Exception as error:
             raise ModelError(f"{path} cannot be read: {error}") from error
+        try:
+            self.token_bytes = TokenBytes(self._backend)
+        except ValueError as error:
+            raise ModelError(f"{path} cannot be used: {error}") from error
         # A file may ask for what suits training: every text cut or filled to one length.
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -56,11 +65,21 @@ class Tokenizer:
         return list(encoding.ids)
 
     def decode(self, token_ids: SequenceOf[int], *, skip_special_tokens: bool = True) -> str:
-        return str(self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+        """The text of tokens: what a detokenizer makes of them, in whatever groups they come."""
+        detokenizer = self.detokenizer(skip_special_tokens=skip_special_tokens)
+        return detokenizer.append(token_ids) + detokenizer.flush()
+
+    def detokenizer(
+        self, prompt_token_ids: SequenceOf[int] = (), *, skip_special_tokens: bool = True
+    ) -> IncrementalDetokenizer:
+        """Makes text of tokens as they come, behind those of a prompt."""
+        return IncrementalDetokenizer(
+            self.token_bytes, prompt_token_ids, skip_special_tokens=skip_special_tokens
+        )
 
     def token_text(self, token_id: int) -> str:
-        """The text of a token by itself; U+FFFD stands for bytes that are no whole character."""
-        return self.decode([token_id], skip_special_tokens=False)
+        """What a token adds to a text; U+FFFD stands for bytes that are no whole character."""
+        return self.token_bytes[token_id].decode(errors="replace")
 
     def apply_chat_template(
         self,
