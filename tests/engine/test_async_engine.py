@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import threading
 
 import pytest
 
 from tests.models.support import prompts_of
 from vllm import LLM, AsyncLLMEngine, EngineArgs, RequestOutputKind, SamplingParams
-from vllm.engine.async_engine import EngineClosedError, join_deltas
+from vllm.engine.async_engine import EngineClosedError, _Mailbox, join_deltas
 from vllm.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
@@ -199,23 +200,72 @@ def test_a_failed_step_reaches_its_requests_and_the_engine_goes_on(args, expecte
     asyncio.run(run())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_a_thread_that_has_died(args, monkeypatch):
+class Fault(BaseException):
+    """Something that no code foresees."""
+
+
+# What the thread calls: where, and what of the calls before that one goes well.
+CALLS = [
+    ("add", 0),
+    ("add", 2),
+    ("step", 0),
+    ("step", 3),
+    ("abort_request", 0),
+    ("has_unfinished_requests", 0),
+    ("has_unfinished_requests", 4),
+    ("deliver", 0),
+    ("deliver", 5),
+]
+LONG = dataclasses.replace(GREEDY, max_tokens=80)
+
+
+def inject(monkeypatch, engine, call, num_well, error):
+    """Lets a call fail once, after so many that do not."""
+    owner, count = (_Mailbox if call == "deliver" else type(engine.engine)), itertools.count()
+    real = getattr(owner, call)
+    as_property = isinstance(real, property)
+
+    def faulty(self, *args):
+        if threading.current_thread() is engine._worker._thread and next(count) == num_well:
+            raise error
+        return real.fget(self) if as_property else real(self, *args)
+
+    monkeypatch.setattr(owner, call, property(faulty) if as_property else faulty)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), SystemExit(3), Fault("x")], ids=repr)
+@pytest.mark.parametrize(("call", "num_well"), CALLS)
+def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
+    args, monkeypatch, call, num_well, error
+):
+    told_alone = call == "step" and isinstance(error, Exception)
+
     async def run():
         engine = AsyncLLMEngine(args)
-        monkeypatch.setattr(engine.engine, "abort_request", lambda request_id: 1 / 0)
-        stream = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
-        await stream.__anext__()
-        other = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
-        await asyncio.sleep(0)
-        await stream.aclose()
-        with pytest.raises((ZeroDivisionError, EngineClosedError)):
-            await other
-        with pytest.raises(EngineClosedError):
-            await last(engine.generate(PROMPTS[2], GREEDY))
+        inject(monkeypatch, engine, call, num_well, error)
+        left = engine.generate(PROMPTS[0], LONG)
+        tasks = [asyncio.create_task(last(engine.generate(p, LONG))) for p in PROMPTS[1:6]]
+        tasks.append(asyncio.create_task(left.__anext__()))
+        if call == "abort_request":
+            await tasks[-1]
+            await left.aclose()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        if not told_alone:
+            late = asyncio.create_task(last(engine.generate(PROMPTS[6], LONG)))
+            results += await asyncio.gather(late, return_exceptions=True)
         await engine.shutdown()
+        return results
 
-    asyncio.run(run())
+    results = asyncio.run(run())
+    failed = [result for result in results if not isinstance(result, RequestOutput)]
+    assert failed
+    for result in failed:
+        if told_alone:
+            assert result is error
+        else:
+            assert isinstance(result, EngineClosedError)
+            assert result.__cause__ is error
+            assert type(error).__name__ in str(result)
 
 
 def test_shutdown_tells_those_who_wait_and_those_who_come(args):

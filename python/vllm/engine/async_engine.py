@@ -8,8 +8,10 @@ those that nobody has read yet are merged into one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
+import logging
 import queue
 import threading
 from typing import Any, AsyncGenerator, Callable, Dict, Mapping, Optional, Tuple, Union
@@ -22,9 +24,11 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.text.chat_template import Message
 from vllm.text.prompts import Prompt, chat_prompt
 
+logger = logging.getLogger(__name__)
+
 
 class EngineClosedError(RuntimeError):
-    """The engine was shut down before the request had finished."""
+    """The engine has ended before the request had finished: by `shutdown`, or by its cause."""
 
 
 class AsyncLLMEngine:
@@ -54,8 +58,8 @@ class AsyncLLMEngine:
         """Outputs of a request as they come, the last one `finished`.
 
         Leaving the iteration, or cancelling its task, cancels the request. Raises ValueError for
-        a request that could not be served, EngineClosedError after `shutdown`, and whatever error
-        a step that this request was part of has raised.
+        a request that could not be served, whatever error a step that this request was part of has
+        raised, and EngineClosedError after `shutdown` or when the engine ends by another error.
         """
         return self._serve(self._name(request_id), params, lambda: prompt)
 
@@ -179,7 +183,7 @@ class _Mailbox:
 
     def _put(self, news: _News) -> None:
         if isinstance(news, Exception):
-            self._error = news
+            self._error = self._error or news  # the first is the cause of others
         elif self._unread is None or self._kind is not RequestOutputKind.DELTA:
             self._unread = news
         else:
@@ -188,7 +192,12 @@ class _Mailbox:
 
 
 class _Worker:
-    """The thread that owns the engine. Its other methods only leave it messages."""
+    """The thread that runs the engine's steps, and what it is asked to do between them.
+
+    A step that fails is told to the requests that were in it, and the engine goes on. Any other
+    failure leaves the engine in an unknown state and ends it: everybody who waits, or comes later,
+    gets an EngineClosedError whose cause it is.
+    """
 
     def __init__(self, engine: LLMEngine) -> None:
         self._engine = engine
@@ -196,6 +205,7 @@ class _Worker:
         # What to do, and who is to be told if it is never done.
         self._messages: queue.SimpleQueue[Tuple[_Action, Optional[_Reader]]] = queue.SimpleQueue()
         self._closing = False
+        self._cause: Optional[BaseException] = None  # what ended the engine, if not `close`
         self._lock = threading.Lock()  # so that no message comes after the one to close
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
@@ -204,8 +214,12 @@ class _Worker:
         """Queues a request. Raises EngineClosedError."""
 
         def do() -> None:
-            self._engine.add(request)
-            self._readers[request.request_id] = deliver
+            self._readers[request.request_id] = deliver  # so that a failure is told to it as well
+            try:
+                self._engine.add(request)
+            except ValueError as error:  # refused; nothing has happened to the engine
+                del self._readers[request.request_id]
+                deliver(error)
 
         self._post(do, deliver)
 
@@ -217,7 +231,7 @@ class _Worker:
             if output is not None:
                 self._deliver(output)
 
-        if not self._closing:
+        with contextlib.suppress(EngineClosedError):
             self._post(do)
 
     def close(self) -> None:
@@ -230,19 +244,28 @@ class _Worker:
     def _post(self, action: _Action, reader: Optional[_Reader] = None) -> None:
         with self._lock:
             if self._closing:
-                raise EngineClosedError("the engine has been shut down")
+                raise self._closed_error()
             self._messages.put((action, reader))
 
+    def _closed_error(self) -> EngineClosedError:
+        if self._cause is None:
+            return EngineClosedError("the engine has been shut down")
+        error = EngineClosedError(
+            f"the engine has ended by an error of its own, {type(self._cause).__name__}: "
+            f"{self._cause}"
+        )
+        error.__cause__ = self._cause
+        return error
+
     def _run(self) -> None:
-        error: Exception = EngineClosedError("the engine was shut down")
         try:
             self._serve()
-            self._fail_all(error)
-        except Exception as defect:  # of the engine's own: no step has raised it
-            error = defect
-            raise
-        finally:
-            self._tell_who_waits(error)
+            for request_id in self._readers:
+                self._engine.abort_request(request_id)
+        except BaseException as cause:  # SystemExit too: those who wait get it as cause
+            self._cause = cause
+            logger.critical("the engine has ended by an error of its own", exc_info=True)
+        self._tell_who_waits()
 
     def _serve(self) -> None:
         while True:
@@ -254,7 +277,7 @@ class _Worker:
             try:
                 outputs = self._engine.step()
             except Exception as error:  # noqa: BLE001 (each request raises it, to its own reader)
-                self._fail_all(error)
+                self._fail_step(error)
                 continue
             for output in outputs:
                 self._deliver(output)
@@ -267,22 +290,30 @@ class _Worker:
             del self._readers[output.request_id]
             self._engine.abort_request(output.request_id)
 
-    def _tell_who_waits(self, error: Exception) -> None:
+    def _fail_step(self, error: Exception) -> None:
+        """Each request raises the error of the step, to its own reader."""
+        for deliver in self._readers.values():
+            deliver(error)
+        for request_id in self._readers:
+            self._engine.abort_request(request_id)
+        self._readers.clear()
+        if self._engine.has_unfinished_requests:
+            raise error  # the next step would fail again, for ever
+
+    def _tell_who_waits(self) -> None:
         """For the end of the thread: senders of messages that it has not read are told as well."""
         with self._lock:
             self._closing = True
+        waiting = list(self._readers.values())
         while not self._messages.empty():
             _, reader = self._messages.get()
             if reader is not None:
-                reader(error)
-        for reader in self._readers.values():
-            reader(error)
-
-    def _fail_all(self, error: Exception) -> None:
-        for request_id, deliver in self._readers.items():
-            deliver(error)
-            self._engine.abort_request(request_id)
-        self._readers.clear()
+                waiting.append(reader)
+        for reader in waiting:
+            try:
+                reader(self._closed_error())
+            except Exception:
+                logger.exception("a request cannot be told that the engine has ended")
 
 
 def join_deltas(old: RequestOutput, new: RequestOutput) -> RequestOutput:
