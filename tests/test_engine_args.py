@@ -47,3 +47,16 @@ def test_the_token_budget():
 def test_a_path_is_taken_as_text():
     args = EngineArgs(Path("a/b"), tokenizer=Path("c"))
     assert (args.model, args.tokenizer) == ("a/b", "c")
+
+
+def test_numbers_of_other_kinds_are_kept_as_python_s_own():
+    np = pytest.importorskip("numpy")
+    args = EngineArgs(
+        "m", max_num_seqs=np.int64(8), seed=np.uint8(3), gpu_memory_utilization=np.float32(0.5)
+    )
+    assert (args.max_num_seqs, args.seed, args.gpu_memory_utilization) == (8, 3, 0.5)
+    assert [type(v) for v in (args.max_num_seqs, args.seed)] == [int, int]
+    assert type(args.gpu_memory_utilization) is float
+    for wrong in (np.float64(8), np.bool_(True), np.array([8])):
+        with pytest.raises(ValueError, match="max_num_seqs must be an integer, at least 1, got"):
+            EngineArgs("m", max_num_seqs=wrong)

@@ -63,15 +63,26 @@ def test_no_length_limit_allows_any_minimum():
     assert SamplingParams(max_tokens=None, min_tokens=10**6).max_tokens is None
 
 
-def test_stop_is_normalised_and_the_whole_is_immutable():
+def test_stop_is_normalised():
     params = SamplingParams(stop="end", stop_token_ids=[1, 2])
     assert params.stop_strings == ("end",)
     assert params.stop_ids == (1, 2)
     assert SamplingParams(stop=["a", "b"]).stop_strings == ("a", "b")
     assert SamplingParams().stop_strings == ()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        params.temperature = 0.5
     assert dataclasses.replace(params, temperature=0.5).stop_strings == ("end",)
+
+
+def test_parameters_may_be_changed_within_their_ranges():
+    params = SamplingParams()
+    params.max_tokens, params.stop = 5, "end"
+    assert params == SamplingParams(max_tokens=5, stop=["end"])
+    with pytest.raises(ValueError, match=r"^temperature must be .*, got -1"):
+        params.temperature = -1
+    with pytest.raises(AttributeError, match="no sampling parameter 'max_token'"):
+        params.max_token = 5
+    params.min_tokens = 6
+    with pytest.raises(ValueError, match=r"min_tokens must be at most max_tokens \(5\), got 6"):
+        dataclasses.replace(params)  # as the engine does when it makes a request
 
 
 def test_what_counts_as_greedy_and_as_penalised():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from vllm.config import DTYPES
+from vllm.numbers import as_integer, as_real
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,14 @@ class EngineArgs:
         for name in ("skip_tokenizer_init", "enable_prefix_caching", "enable_chunked_prefill"):
             if not isinstance(getattr(self, name), bool):
                 raise self._wrong(name, "True or False")
-        if not isinstance(self.seed, int):
+        seed = as_integer(self.seed)
+        if seed is None:
             raise self._wrong("seed", "an integer")
-        fraction: Any = self.gpu_memory_utilization
-        if not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+        object.__setattr__(self, "seed", seed)
+        fraction = as_real(self.gpu_memory_utilization)
+        if fraction is None or not 0 < fraction <= 1:
             raise self._wrong("gpu_memory_utilization", "a number in (0, 1]")
+        object.__setattr__(self, "gpu_memory_utilization", fraction)
         if self.dtype not in ("auto", *DTYPES):
             raise self._wrong("dtype", f"one of auto, {', '.join(DTYPES)}")
         budget = self.max_num_batched_tokens
@@ -101,9 +105,10 @@ class EngineArgs:
             raise self._wrong(name, "a folder or a hub id (organisation/name)")
 
     def _check_positive(self, name: str) -> None:
-        value: Any = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        value = as_integer(getattr(self, name))
+        if value is None or value < 1:
             raise self._wrong(name, "an integer, at least 1")
+        object.__setattr__(self, name, value)
 
     def _wrong(self, name: str, expected: str) -> ValueError:
         return ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections import abc
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
+
+from vllm.numbers import as_integer, as_real
 
 # Below this, dividing by the temperature would overflow float32 logits: it means greedy.
 MIN_TEMPERATURE = 1e-5
@@ -19,9 +22,13 @@ class RequestOutputKind(enum.Enum):
     FINAL_ONLY = "final_only"  # one output, when the request has finished
 
 
-@dataclass(frozen=True)
+# Takes a parameter's name and the value that was given; returns the value to keep.
+_Check = Callable[[str, Any], Any]
+
+
+@dataclass
 class SamplingParams:
-    """How to continue a prompt. Immutable; `dataclasses.replace` makes a changed copy.
+    """How to continue a prompt. May be changed until a request is made of it, which has a copy.
 
     The order of operations is: penalties, ``min_tokens``, temperature, top-k, top-p, min-p, draw.
 
@@ -49,7 +56,7 @@ class SamplingParams:
     skip_special_tokens: leave special tokens out of the text.
     output_kind: what each output of a stream holds.
 
-    Raises ValueError naming the field and its range.
+    Raises ValueError naming the field and its range, also when a field is set later.
     """
 
     n: int = 1
@@ -73,36 +80,13 @@ class SamplingParams:
     skip_special_tokens: bool = True
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = _CHECKS.get(name)
+        if check is None:
+            raise AttributeError(f"there is no sampling parameter {name!r}")
+        object.__setattr__(self, name, check(name, value))
+
     def __post_init__(self) -> None:
-        _integer("n", self.n, "at least 1", lambda v: v >= 1)
-        for name in ("presence_penalty", "frequency_penalty"):
-            _real(name, getattr(self, name), "in [-2, 2]", lambda v: -2 <= v <= 2)
-        _real("repetition_penalty", self.repetition_penalty, "in (0, 10]", lambda v: 0 < v <= 10)
-        _real("temperature", self.temperature, "in [0, 100]", lambda v: 0 <= v <= 100)
-        _real("top_p", self.top_p, "in (0, 1]", lambda v: 0 < v <= 1)
-        _integer("top_k", self.top_k, "-1 or 0 (all tokens), or at least 1", lambda v: v >= -1)
-        _real("min_p", self.min_p, "in [0, 1]", lambda v: 0 <= v <= 1)
-        if self.seed is not None:
-            _integer("seed", self.seed, "in [-2**63, 2**63)", lambda v: -(2**63) <= v < 2**63)
-        if self.max_tokens is not None:
-            _integer("max_tokens", self.max_tokens, "at least 1, or None", lambda v: v >= 1)
-        _integer("min_tokens", self.min_tokens, "at least 0", lambda v: v >= 0)
-        for name in ("logprobs", "prompt_logprobs"):
-            if getattr(self, name) is not None:
-                expected = f"in [0, {MAX_LOGPROBS}], or None"
-                _integer(name, getattr(self, name), expected, lambda v: 0 <= v <= MAX_LOGPROBS)
-        for name in (
-            "include_stop_str_in_output",
-            "ignore_eos",
-            "detokenize",
-            "skip_special_tokens",
-        ):
-            if not isinstance(getattr(self, name), bool):
-                raise _wrong(name, "True or False", getattr(self, name))
-        if not isinstance(self.output_kind, RequestOutputKind):
-            raise _wrong("output_kind", "a RequestOutputKind", self.output_kind)
-        object.__setattr__(self, "stop", _stop_strings(self.stop))
-        object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
         self._refuse_contradictions()
 
     def _refuse_contradictions(self) -> None:
@@ -145,32 +129,88 @@ def _wrong(name: str, expected: str, value: Any) -> ValueError:
     return ValueError(f"{name} must be {expected}, got {value!r}")
 
 
-def _integer(name: str, value: Any, expected: str, ok: Callable[[int], bool]) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not ok(value):
-        raise _wrong(name, f"an integer, {expected}", value)
+def _integer(expected: str, ok: Callable[[int], bool], *, or_none: bool = False) -> _Check:
+    def check(name: str, value: Any) -> Optional[int]:
+        if value is None and or_none:
+            return None
+        number = as_integer(value)
+        if number is None or not ok(number):
+            raise _wrong(name, f"an integer, {expected}", value)
+        return number
+
+    return check
 
 
-def _real(name: str, value: Any, expected: str, ok: Callable[[float], bool]) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or value != value or not ok(value):  # a NaN is in no range
-        raise _wrong(name, f"a number {expected}", value)
+def _real(expected: str, ok: Callable[[float], bool]) -> _Check:
+    def check(name: str, value: Any) -> float:
+        number = as_real(value)
+        if number is None or not ok(number):  # a NaN is in no range
+            raise _wrong(name, f"a number {expected}", value)
+        return number
+
+    return check
 
 
-def _stop_strings(value: Any) -> Tuple[str, ...]:
-    strings = (value,) if isinstance(value, str) else () if value is None else value
-    if not _is_listed(strings) or not all(isinstance(item, str) and item for item in strings):
-        raise _wrong("stop", "a non-empty string, or several", value)
-    return tuple(strings)
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, "True or False", value)
+    return value
 
 
-def _token_ids(value: Any) -> Tuple[int, ...]:
-    ids = () if value is None else value
-    if not _is_listed(ids) or not all(
-        isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids
-    ):
-        raise _wrong("stop_token_ids", "token ids, each an integer, at least 0", value)
-    return tuple(ids)
+def _output_kind(name: str, value: Any) -> RequestOutputKind:
+    if not isinstance(value, RequestOutputKind):
+        raise _wrong(name, "a RequestOutputKind", value)
+    return value
 
 
-def _is_listed(value: Any) -> bool:
-    return isinstance(value, (list, tuple, set, frozenset))
+def _stop_strings(name: str, value: Any) -> Tuple[str, ...]:
+    strings = (value,) if isinstance(value, str) else _listed(value)
+    if strings is None or not all(isinstance(item, str) and item for item in strings):
+        raise _wrong(name, "a non-empty string, or several", value)
+    return strings
+
+
+def _token_ids(name: str, value: Any) -> Tuple[int, ...]:
+    given = _listed(value)
+    ids = [as_integer(item) for item in given or ()]
+    if given is None or not all(i is not None and i >= 0 for i in ids):
+        raise _wrong(name, "token ids, each an integer, at least 0", value)
+    return tuple(i for i in ids if i is not None)
+
+
+def _listed(value: Any) -> Optional[Tuple[Any, ...]]:
+    """The items of a list, a set, an array; nothing for None; None for what holds no items."""
+    if value is None:
+        return ()
+    if isinstance(value, (str, bytes, abc.Mapping)) or not isinstance(value, abc.Iterable):
+        return None
+    return tuple(value) if getattr(value, "ndim", 1) else None
+
+
+_PENALTY = _real("in [-2, 2]", lambda v: -2 <= v <= 2)
+_NUM_LOGPROBS = _integer(
+    f"in [0, {MAX_LOGPROBS}], or None", lambda v: 0 <= v <= MAX_LOGPROBS, or_none=True
+)
+# What may be given for each parameter, and how it is kept.
+_CHECKS: Mapping[str, _Check] = {
+    "n": _integer("at least 1", lambda v: v >= 1),
+    "presence_penalty": _PENALTY,
+    "frequency_penalty": _PENALTY,
+    "repetition_penalty": _real("in (0, 10]", lambda v: 0 < v <= 10),
+    "temperature": _real("in [0, 100]", lambda v: 0 <= v <= 100),
+    "top_p": _real("in (0, 1]", lambda v: 0 < v <= 1),
+    "top_k": _integer("-1 or 0 (all tokens), or at least 1", lambda v: v >= -1),
+    "min_p": _real("in [0, 1]", lambda v: 0 <= v <= 1),
+    "seed": _integer("in [-2**63, 2**63)", lambda v: -(2**63) <= v < 2**63, or_none=True),
+    "stop": _stop_strings,
+    "stop_token_ids": _token_ids,
+    "include_stop_str_in_output": _flag,
+    "ignore_eos": _flag,
+    "max_tokens": _integer("at least 1, or None", lambda v: v >= 1, or_none=True),
+    "min_tokens": _integer("at least 0", lambda v: v >= 0),
+    "logprobs": _NUM_LOGPROBS,
+    "prompt_logprobs": _NUM_LOGPROBS,
+    "detokenize": _flag,
+    "skip_special_tokens": _flag,
+    "output_kind": _output_kind,
+}

@@ -19,6 +19,7 @@ from typing import Sequence as SequenceOf
 
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.request import Request
+from vllm.numbers import as_integer
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.text.chat_template import Message
@@ -40,10 +41,12 @@ class AsyncLLMEngine:
     """
 
     def __init__(self, engine: LLMEngine, *, max_requests: Optional[int] = None) -> None:
-        if max_requests is not None and max_requests < 1:
-            raise ValueError(f"max_requests must be at least 1, or None, got {max_requests}")
+        default = 4 * engine.args.max_num_seqs
+        limit = default if max_requests is None else as_integer(max_requests)
+        if limit is None or limit < 1:
+            raise ValueError(f"max_requests must be at least 1, or None, got {max_requests!r}")
         self.engine = engine
-        self.max_requests = max_requests or 4 * engine.args.max_num_seqs
+        self.max_requests = limit
         self._ids = itertools.count()
         self._mailboxes: Dict[str, _Mailbox] = {}
         self._room: Optional[asyncio.Semaphore] = None  # made in the loop that it belongs to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import random
@@ -96,6 +97,7 @@ class LLMEngine:
         """
         params = self.generation_defaults.params() if params is None else params
         check_params(params)
+        params = dataclasses.replace(params)  # the caller's may change; and checked as a whole
         vocab_size = self.model_config.vocab_size
         text, token_ids = encode_prompt(
             prompt, self.tokenizer, vocab_size=vocab_size, max_model_len=self.max_model_len

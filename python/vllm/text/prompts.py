@@ -6,6 +6,7 @@ from collections import abc
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from typing import Sequence as SequenceOf
 
+from vllm.numbers import as_integer
 from vllm.text.chat_template import Message
 from vllm.text.tokenizer import Tokenizer
 
@@ -30,17 +31,20 @@ def encode_prompt(
         ids = tokenizer.encode(text)
     if not ids:
         raise ValueError("the prompt is empty: give at least one character or token")
-    for position, token in enumerate(ids):
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < vocab_size:
+    token_ids = []
+    for position, given in enumerate(ids):
+        token = as_integer(given)
+        if token is None or not 0 <= token < vocab_size:
             raise ValueError(
-                f"prompt token {position} must be an integer in [0, {vocab_size}), got {token!r}"
+                f"prompt token {position} must be an integer in [0, {vocab_size}), got {given!r}"
             )
+        token_ids.append(token)
     if len(ids) >= max_model_len:
         raise ValueError(
             f"the prompt has {len(ids)} tokens; this engine takes at most {max_model_len - 1}, to "
             f"leave room for one more in its max_model_len of {max_model_len}"
         )
-    return text, ids
+    return text, token_ids
 
 
 def chat_prompt(
@@ -77,14 +81,14 @@ def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:
     """One prompt, in any of its forms, or several: as a list of prompts."""
     if isinstance(prompts, (str, Mapping)):
         return [prompts]
-    if not isinstance(prompts, abc.Iterable):
+    items = _items(prompts)
+    if items is None:
         raise ValueError(
             f"prompts must be text, token ids, a mapping, or several of them, got {prompts!r}"
         )
-    listed: List[Any] = list(prompts)
-    if listed and all(isinstance(item, int) for item in listed):
-        return [listed]
-    return listed
+    if items and all(as_integer(item) is not None for item in items):
+        return [items]
+    return items
 
 
 def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
@@ -104,6 +108,17 @@ def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
 
 
 def _listed(what: str, expected: str, ids: Any) -> List[Any]:
-    if isinstance(ids, (str, bytes, bytearray)) or not isinstance(ids, abc.Sequence):
+    items = None if isinstance(ids, (str, Mapping)) else _items(ids)
+    if items is None:
         raise ValueError(f"{what} is {expected}, got {type(ids).__name__}")
-    return list(ids)
+    return items
+
+
+def _items(value: Any) -> Optional[List[Any]]:
+    """The items of a list, an array, a tensor; None for what has no items in an order."""
+    if isinstance(value, (bytes, bytearray, abc.Set)) or not isinstance(value, abc.Iterable):
+        return None
+    if hasattr(value, "tolist"):  # of NumPy and torch: Python's own numbers at once
+        items = value.tolist()
+        return items if isinstance(items, list) else None
+    return list(value)

@@ -1,0 +1,58 @@
+"""The forms in which a prompt may come."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from vllm.text.prompts import as_prompts, encode_prompt
+
+
+def encoded(prompt):
+    return encode_prompt(prompt, None, vocab_size=100, max_model_len=50)[1]
+
+
+def test_token_ids_of_any_kind_become_python_s_integers():
+    forms = [[1, 2], (1, 2), range(1, 3), array("i", [1, 2]), iter([1, 2])]
+    for module, make in (("numpy", "array"), ("torch", "tensor")):
+        try:
+            make_one = getattr(__import__(module), make)
+        except ImportError:  # the library runs without
+            continue
+        forms += [make_one([1, 2]), list(make_one([1, 2])), {"prompt_token_ids": make_one([1, 2])}]
+    for form in forms:
+        (prompt,) = as_prompts(form)
+        ids = encoded(prompt)
+        assert ids == [1, 2]
+        assert [type(token) for token in ids] == [int, int]
+
+
+def test_several_prompts_in_one_array():
+    np = pytest.importorskip("numpy")
+    assert as_prompts(np.array([[1, 2], [3, 4]])) == [[1, 2], [3, 4]]
+    assert as_prompts(["a", "b"]) == ["a", "b"]
+    assert as_prompts([]) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ([1, 100], r"prompt token 1 must be an integer in \[0, 100\), got 100"),
+        ([1, True], "prompt token 1 must be an integer .*, got True"),
+        ([1.0], "prompt token 0 must be an integer .*, got 1.0"),
+        ({1, 2}, "a prompt is text, token ids or a mapping, got set"),
+        (b"ab", "a prompt is text, token ids or a mapping, got bytes"),
+        ({"prompt_token_ids": "ab"}, "'prompt_token_ids' is token ids, got str"),
+        ([], "the prompt is empty"),
+    ],
+)
+def test_refusals(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        encoded(prompt)
+
+
+def test_an_array_without_items_in_an_order():
+    np = pytest.importorskip("numpy")
+    with pytest.raises(ValueError, match="prompts must be text, token ids, a mapping"):
+        as_prompts(np.array(5))
