@@ -15,7 +15,7 @@ from vllm.engine_args import EngineArgs
 from vllm.engines import LLMEngine
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
-from vllm.text.chat_template import Message
+from vllm.text.messages import Message
 from vllm.text.prompts import Prompt, as_prompts, chat_prompt
 from vllm.text.tokenizer import Tokenizer
 
@@ -81,12 +81,18 @@ class LLM:
         use_tqdm: bool = False,
         chat_template: Optional[str] = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Optional[SequenceOf[Mapping[str, Any]]] = None,
+        documents: Optional[SequenceOf[Mapping[str, Any]]] = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
     ) -> List[RequestOutput]:
         """Answers a conversation, or each of several.
 
         messages: mappings with "role" and "content", or a list of such lists.
-        chat_template: Jinja source to use instead of the model's own.
+        chat_template: the name of one of the model's templates, or Jinja source to use instead.
+        add_generation_prompt: False leaves the beginning of an answer to the model.
+        continue_final_message: the answer goes on with the last message.
+        tools, documents: what the model may call, as JSON schemas, and what it may quote.
         chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
         Raises ValueError like `generate`, and if the template refuses the messages.
         """
@@ -97,6 +103,9 @@ class LLM:
                 conversation,
                 chat_template=chat_template,
                 add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                tools=tools,
+                documents=documents,
                 **(chat_template_kwargs or {}),
             )
             for conversation in conversations
@@ -109,17 +118,14 @@ class LLM:
         /,
         *,
         chat_template: Optional[str] = None,
-        add_generation_prompt: bool = True,
-        **variables: Any,
+        **options: Any,
     ) -> Dict[str, Any]:
-        """The prompt that `chat` makes of a conversation, for `generate` and `stream`."""
-        return chat_prompt(
-            self.engine.tokenizer,
-            messages,
-            chat_template=chat_template,
-            add_generation_prompt=add_generation_prompt,
-            **variables,
-        )
+        """The prompt that `chat` makes of a conversation, for `generate` and `stream`.
+
+        options: what else `Tokenizer.apply_chat_template` takes.
+        """
+        tokenizer = self.engine.tokenizer
+        return chat_prompt(tokenizer, messages, chat_template=chat_template, **options)
 
     def get_tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises ValueError if the engine was made without one."""

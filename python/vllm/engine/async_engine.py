@@ -22,7 +22,7 @@ from vllm.engine.request import Request
 from vllm.numbers import as_integer
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
-from vllm.text.chat_template import Message
+from vllm.text.messages import Message
 from vllm.text.prompts import Prompt, chat_prompt
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,18 @@ class AsyncLLMEngine:
         *,
         chat_template: Optional[str] = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Optional[SequenceOf[Mapping[str, Any]]] = None,
+        documents: Optional[SequenceOf[Mapping[str, Any]]] = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Outputs of the answer to a conversation, as `generate` gives them.
 
         messages: mappings with "role" and "content".
-        chat_template: Jinja source to use instead of the model's own.
+        chat_template: the name of one of the model's templates, or Jinja source to use instead.
+        add_generation_prompt: False leaves the beginning of an answer to the model.
+        continue_final_message: the answer goes on with the last message.
+        tools, documents: what the model may call, as JSON schemas, and what it may quote.
         chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
         Raises as `generate` does, and ValueError if the template refuses the messages.
         """
@@ -90,6 +96,9 @@ class AsyncLLMEngine:
                 messages,
                 chat_template=chat_template,
                 add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                tools=tools,
+                documents=documents,
                 **(chat_template_kwargs or {}),
             )
 

@@ -1,24 +1,24 @@
-"""A conversation as one prompt, by the Jinja template that comes with a model."""
+"""A conversation as one prompt, by the Jinja templates that come with a model."""
 
 from __future__ import annotations
 
-import datetime
-import json
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional
+from typing import Any, Dict, Mapping, Optional
 from typing import Sequence as SequenceOf
 
 from vllm.config import read_json
+from vllm.text.messages import Message, plain, plain_messages
+from vllm.text.template_forms import TemplateForms
+from vllm.text.template_sandbox import SANDBOX, TemplateError
 
-if TYPE_CHECKING:
-    import jinja2
-
-# {"role": "user", "content": "…"}, and whatever else the template knows.
-Message = Mapping[str, Any]
+# Stands where the final message ends, if the model is to continue it; a space shows whether the
+# template trims messages.
+_END = "<|vllm: the final message ends here|> "
 
 
 class ChatTemplate:
-    """A template, compiled when it is first used. It is a stranger's code: it runs in a sandbox.
+    """A template. It is a stranger's code: it runs in a sandbox, with limits of time and size.
 
     source: None where the model has none; rendering then raises ValueError.
     """
@@ -27,73 +27,116 @@ class ChatTemplate:
         if source is not None and not isinstance(source, str):
             raise ValueError(f"a chat template is text, Jinja source, got {source!r}")
         self._source = source
-        self._compiled: Optional[jinja2.Template] = None
 
-    @classmethod
-    def read(cls, folder: Path, tokenizer_config: Mapping[str, Any]) -> ChatTemplate:
-        """The template of a model folder, from whichever of three places has it."""
-        alone, in_json = folder / "chat_template.jinja", folder / "chat_template.json"
-        if alone.exists():
-            return cls(alone.read_text(encoding="utf-8"))
-        found = tokenizer_config.get("chat_template")
-        if found is None and in_json.exists():
-            found = read_json(in_json).get("chat_template")
-        if isinstance(found, list):  # several, by name
-            by_name = {entry.get("name"): entry.get("template") for entry in found}
-            found = by_name.get("default")
-        return cls(found)
+    def render(
+        self,
+        messages: SequenceOf[Message],
+        /,
+        *,
+        continue_final_message: bool = False,
+        **variables: Any,
+    ) -> str:
+        """The prompt.
 
-    def render(self, messages: SequenceOf[Message], /, **variables: Any) -> str:
-        """The prompt. Raises ValueError naming the message, or what the template said."""
+        continue_final_message: end with the last message's text, for the model to go on with it.
+        variables: what the template may look at: `tools`, `documents`, `add_generation_prompt`…
+        Raises ValueError naming the message, or what the template said.
+        """
         if self._source is None:
             raise ValueError(
                 "this model has no chat template: pass chat_template, or use generate with a "
                 "prompt in the model's own format"
             )
-        if not messages:
-            raise ValueError("messages must hold at least one message, got none")
-        if isinstance(messages, (str, Mapping)):
-            raise ValueError(f"messages must be a list of mappings, got {messages!r}")
-        for index, message in enumerate(messages):
-            if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        listed = plain_messages(messages)
+        if continue_final_message:
+            if variables.get("add_generation_prompt"):
                 raise ValueError(
-                    f"messages[{index}] must be a mapping with a role, got {message!r}"
+                    "continue_final_message goes on with the last message, add_generation_prompt "
+                    "begins a new one: set one of them"
                 )
+            end = _mark_end(listed[-1])
+        given = {name: plain(value) for name, value in variables.items()}
+        listed = _forms(self._source).fit(listed)
         try:
-            if self._compiled is None:
-                self._compiled = _environment().from_string(self._source)
-            return self._compiled.render({**variables, "messages": list(messages)})
-        except Exception as error:  # whatever a stranger's code makes of what it did not expect
+            text = SANDBOX.render(self._source, {**given, "messages": listed})
+        except TemplateError as error:
             raise ValueError(f"the chat template refused these messages: {error}") from error
+        return _up_to_end(text, end) if continue_final_message else text
 
 
-def _environment() -> jinja2.Environment:
-    """What templates on the hub are written for."""
-    from jinja2 import TemplateError, nodes
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+class ChatTemplates:
+    """The templates of a model: one, or several by name."""
 
-    def raise_exception(message: str) -> NoReturn:
-        raise TemplateError(message)
+    def __init__(self, found: Any) -> None:
+        """found: Jinja source, a mapping of names to it, or None.
 
-    def tojson(value: Any, ensure_ascii: bool = False, **kwargs: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **kwargs)
+        Raises ValueError for anything else.
+        """
+        several = found if isinstance(found, Mapping) else {"default": found}
+        self._by_name = {str(name): ChatTemplate(source) for name, source in several.items()}
 
-    class Generation(Extension):
-        """{% generation %} marks what training counts; for a prompt it is its contents."""
+    @classmethod
+    def read(cls, folder: Path, tokenizer_config: Mapping[str, Any]) -> ChatTemplates:
+        """The templates of a model folder, from whichever place has them.
 
-        tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
+        Files come first: chat_template.jinja, and additional_chat_templates/NAME.jinja; then
+        tokenizer_config.json, which may list several by name; then chat_template.json.
+        """
+        files = {path.stem: path for path in folder.glob("additional_chat_templates/*.jinja")}
+        if (folder / "chat_template.jinja").exists():
+            files["default"] = folder / "chat_template.jinja"
+        if files:
+            return cls({name: path.read_text(encoding="utf-8") for name, path in files.items()})
+        found = tokenizer_config.get("chat_template")
+        in_json = folder / "chat_template.json"
+        if found is None and in_json.exists():
+            found = read_json(in_json).get("chat_template")
+        if isinstance(found, list):
+            found = {entry.get("name"): entry.get("template") for entry in found}
+        return cls(found)
 
-        def parse(self, parser: Parser) -> List[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def choose(self, wanted: Optional[str], *, has_tools: bool) -> ChatTemplate:
+        """The template to use.
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
-    )
-    # Jinja's own tojson escapes for HTML.
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    return environment
+        wanted: one of the names, or Jinja source. None is the one named "tool_use" if there are
+            tools, else the one named "default".
+        Raises ValueError if none is meant.
+        """
+        if wanted is not None:
+            return self._by_name.get(wanted) or ChatTemplate(wanted)
+        for name in ("tool_use", "default") if has_tools else ("default",):
+            if name in self._by_name:
+                return self._by_name[name]
+        raise ValueError(
+            f"this model has several chat templates and none is the default: pass the name of one "
+            f"as chat_template, of {', '.join(sorted(self._by_name))}"
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def _forms(source: str) -> TemplateForms:
+    return TemplateForms(source)
+
+
+def _mark_end(message: Dict[str, Any]) -> str:
+    """Marks where the text of a message ends; returns that text."""
+    content: Any = message.get("content")
+    last = content[-1] if content and isinstance(content, list) else None
+    if isinstance(last, dict) and isinstance(last.get("text"), str):
+        text: str = last["text"]
+        last["text"] = text + _END
+    elif isinstance(content, str):
+        text = content
+        message["content"] = text + _END
+    else:
+        raise ValueError("continue_final_message needs a final message with text, got none")
+    return text
+
+
+def _up_to_end(text: str, end: str) -> str:
+    at = text.rfind(_END.strip())
+    if at < 0 or end.strip() not in text[:at]:
+        raise ValueError(
+            "continue_final_message: the chat template leaves out the end of the final message"
+        )
+    return text[:at] if text.startswith(_END, at) else text[:at].rstrip()

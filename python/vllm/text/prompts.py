@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from typing import Sequence as SequenceOf
 
 from vllm.numbers import as_integer
-from vllm.text.chat_template import Message
+from vllm.text.messages import Message
 from vllm.text.tokenizer import Tokenizer
 
 # Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then for
@@ -53,13 +53,12 @@ def chat_prompt(
     /,
     *,
     chat_template: Optional[str] = None,
-    add_generation_prompt: bool = True,
-    **variables: Any,
+    **options: Any,
 ) -> Dict[str, Any]:
     """The prompt for a conversation, as text and as token ids.
 
-    chat_template: Jinja source to use instead of the model's own.
-    variables: what else the template may look at, such as `enable_thinking`.
+    chat_template: the name of one of the model's templates, or Jinja source to use instead.
+    options: what else `Tokenizer.apply_chat_template` takes.
     Raises ValueError without a tokenizer or a template, and if the template refuses the messages.
     """
     if tokenizer is None:
@@ -67,12 +66,7 @@ def chat_prompt(
             "a conversation becomes a prompt by the tokenizer's chat template, but this engine has "
             "no tokenizer (skip_tokenizer_init)"
         )
-    text = tokenizer.apply_chat_template(
-        messages,
-        template=chat_template,
-        add_generation_prompt=add_generation_prompt,
-        **variables,
-    )
+    text = tokenizer.apply_chat_template(messages, template=chat_template, **options)
     ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
     return {"prompt": text, "prompt_token_ids": ids}
 

@@ -9,8 +9,9 @@ from typing import Sequence as SequenceOf
 from tokenizers import Tokenizer as _Backend
 
 from vllm.config import ModelError, read_json
-from vllm.text.chat_template import ChatTemplate, Message
+from vllm.text.chat_template import ChatTemplates
 from vllm.text.detokenizer import IncrementalDetokenizer
+from vllm.text.messages import Message, plain
 from vllm.text.token_bytes import TokenBytes
 
 
@@ -42,7 +43,7 @@ class Tokenizer:
         config_path = folder / "tokenizer_config.json"
         config = read_json(config_path) if config_path.exists() else {}
         self._special_tokens = _special_tokens(config)
-        self._template = ChatTemplate.read(folder, config)
+        self._templates = ChatTemplates.read(folder, config)
 
     @property
     def vocab_size(self) -> int:
@@ -86,19 +87,46 @@ class Tokenizer:
         messages: SequenceOf[Message],
         /,
         *,
-        add_generation_prompt: bool = True,
         template: Optional[str] = None,
+        tools: Optional[SequenceOf[Mapping[str, Any]]] = None,
+        documents: Optional[SequenceOf[Mapping[str, Any]]] = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         **variables: Any,
     ) -> str:
         """The prompt for a conversation, special tokens included.
 
-        template: Jinja source to use instead of the model's own.
-        variables: what else the template may look at, such as `tools` or `enable_thinking`.
+        template: the name of one of the model's templates, or Jinja source to use instead.
+        tools, documents: what the model may call, as JSON schemas, and what it may quote.
+        add_generation_prompt: end with the beginning of an answer.
+        continue_final_message: end with the text of the last message, for the model to go on.
+        variables: what else the template may look at, such as `enable_thinking`.
         Raises ValueError if there is no template, or if it refuses these messages.
         """
-        chosen = self._template if template is None else ChatTemplate(template)
-        variables = {**self._special_tokens, **variables}
-        return chosen.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+        chosen = self._templates.choose(template, has_tools=tools is not None)
+        return chosen.render(
+            messages,
+            continue_final_message=continue_final_message,
+            **{
+                **self._special_tokens,
+                **variables,
+                "tools": _mappings("tools", tools),
+                "documents": _mappings("documents", documents),
+                "add_generation_prompt": add_generation_prompt,
+            },
+        )
+
+
+def _mappings(name: str, given: Optional[SequenceOf[Any]]) -> Optional[List[Any]]:
+    """A list of JSON objects, or None."""
+    if given is None:
+        return None
+    listed = [] if isinstance(given, (str, Mapping)) else [plain(item) for item in given]
+    if isinstance(given, (str, Mapping)) or not all(isinstance(item, dict) for item in listed):
+        raise ValueError(
+            f"{name} must be a list of mappings (of a tool, its JSON schema), got {given!r}"
+        )
+    return listed
 
 
 def _special_tokens(config: Mapping[str, Any]) -> Dict[str, str]:

@@ -1,0 +1,101 @@
+"""What a template cannot do: compute for ever, fill the memory, read the process it serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from vllm.text.template_sandbox import TemplateError, TemplateSandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    made = TemplateSandbox(max_seconds=1, max_characters=1000)
+    yield made
+    made.close()
+
+
+LOOP = "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}"
+DOUBLING = (
+    "{% set ns = namespace(s='x') %}"
+    "{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (LOOP, "more than 1 seconds of processor time"),
+        ("{{ (2 ** (2 ** 30)) ** 5 }}", "more than 1 seconds|more memory"),
+        ("{{ 'x' * 10 ** 10 }}", "more memory than a template may have"),
+        ("{{ 'x'.ljust(10 ** 10) }}", "more memory than a template may have"),
+        (DOUBLING, "more memory than a template may have"),
+        ("{% for i in range(99999) %}{{ i }}{% endfor %}", "more than 1000 characters"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "maximum recursion depth"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ x.append(1) }}", "not safely callable|unsafe"),
+        ("{% include 'a' %}", "no loader"),
+        ("{% if %}", "Expected an expression"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_the_next_is_rendered(sandbox, source, message):
+    with pytest.raises(TemplateError, match=message):
+        sandbox.render(source, {"x": [1]})
+    assert sandbox.render("{{ x }}漢", {"x": 1}) == "1漢"
+
+
+def test_the_environment_of_the_process_is_not_there(sandbox, monkeypatch):
+    monkeypatch.setenv("VLLM_SECRET", "s")
+    sandbox.close()
+    sandbox.render("", {})
+    environment = Path(f"/proc/{sandbox._process.pid}/environ").read_bytes()
+    assert b"VLLM_SECRET" not in environment
+
+
+def test_a_process_that_was_killed_is_replaced(sandbox):
+    sandbox.render("", {})
+    process = sandbox._process
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert sandbox.render("a", {}) == "a"
+    assert sandbox._process is not process
+
+
+def test_a_process_that_is_killed_while_it_renders_is_told():
+    sandbox = TemplateSandbox()
+    sandbox.render("", {})
+    killer = threading.Timer(0.1, os.kill, [sandbox._process.pid, signal.SIGKILL])
+    killer.start()
+    with pytest.raises(TemplateError, match="has ended with status -9"):
+        sandbox.render(LOOP, {})
+    killer.join()
+    sandbox.close()
+
+
+def test_threads_get_their_own_answers(sandbox):
+    wrong = []
+
+    def render(number):
+        for _ in range(50):
+            if sandbox.render("{{ n }}", {"n": number}) != str(number):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=render, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_forked_child_has_a_process_of_its_own(sandbox):
+    sandbox.render("", {})
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if sandbox.render("child", {}) == "child" else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert sandbox.render("parent", {}) == "parent"
