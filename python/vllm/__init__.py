@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Dict, List
 
 __all__ = [
+    "AsyncEngineArgs",
     "AsyncLLMEngine",
     "CompletionOutput",
     "EngineArgs",
@@ -20,12 +21,15 @@ __all__ = [
     "RequestOutput",
     "RequestOutputKind",
     "SamplingParams",
+    "TextPrompt",
+    "TokensPrompt",
     "__commit__",
     "__version__",
 ]
 
 # name -> the module that defines it; what type checkers see is imported below
 _LAZY: Dict[str, str] = {
+    "AsyncEngineArgs": "vllm.engine_args",
     "AsyncLLMEngine": "vllm.engines",
     "CompletionOutput": "vllm.outputs",
     "EngineArgs": "vllm.engine_args",
@@ -35,13 +39,16 @@ _LAZY: Dict[str, str] = {
     "RequestOutput": "vllm.outputs",
     "RequestOutputKind": "vllm.sampling_params",
     "SamplingParams": "vllm.sampling_params",
+    "TextPrompt": "vllm.inputs",
+    "TokensPrompt": "vllm.inputs",
     "__commit__": "vllm.version",
     "__version__": "vllm.version",
 }
 
 if TYPE_CHECKING:
-    from vllm.engine_args import EngineArgs
+    from vllm.engine_args import AsyncEngineArgs, EngineArgs
     from vllm.engines import AsyncLLMEngine, LLMEngine
+    from vllm.inputs import TextPrompt, TokensPrompt
     from vllm.llm import LLM
     from vllm.outputs import CompletionOutput, Logprob, RequestOutput
     from vllm.sampling_params import RequestOutputKind, SamplingParams

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from vllm.config import DTYPES
+from vllm.foreign import ENGINE, takes_foreign
 from vllm.numbers import as_integer, as_real
 
+# Other names of `config.DTYPES`.
+_DTYPE_NAMES = {"half": "float16", "float": "float32"}
 
+
+@takes_foreign(ENGINE)
 @dataclass(frozen=True)
 class EngineArgs:
     """A model, and how to run it. Raises ValueError naming the field and its range.
 
+    None is the default of a field. vLLM's other arguments are accepted where they ask for nothing
+    that is not there (`vllm.foreign`).
+
     model: a folder in Hugging Face's layout, or a hub id (`organisation/name`), with `revision`.
     tokenizer: a folder or hub id for the tokenizer, where it is not the model's own.
     skip_tokenizer_init: no tokenizer; prompts are token ids, and so are outputs.
-    dtype: "auto" is the model's own.
+    dtype: "auto" is the model's own; a name, or torch's dtype.
     device: "auto" is "cuda" where torch has one, else "cpu".
     max_model_len: tokens of prompt and output together; None is what the model was made for, or
         what the cache can hold if that is less.
@@ -52,6 +61,9 @@ class EngineArgs:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) is None and field.default is not dataclasses.MISSING:
+                object.__setattr__(self, field.name, field.default)
         for name in ("model", "tokenizer"):
             self._check_path(name)
         for name in ("max_num_seqs", "block_size"):
@@ -75,6 +87,8 @@ class EngineArgs:
         if fraction is None or not 0 < fraction <= 1:
             raise self._wrong("gpu_memory_utilization", "a number in (0, 1]")
         object.__setattr__(self, "gpu_memory_utilization", fraction)
+        dtype = str(self.dtype).replace("torch.", "")
+        object.__setattr__(self, "dtype", _DTYPE_NAMES.get(dtype, dtype))
         if self.dtype not in ("auto", *DTYPES):
             raise self._wrong("dtype", f"one of auto, {', '.join(DTYPES)}")
         budget = self.max_num_batched_tokens
@@ -112,3 +126,7 @@ class EngineArgs:
 
     def _wrong(self, name: str, expected: str) -> ValueError:
         return ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+
+
+class AsyncEngineArgs(EngineArgs):
+    """The same, under the name that vLLM has for them where the engine is an `AsyncLLMEngine`."""

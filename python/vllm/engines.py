@@ -19,9 +19,19 @@ class LLMEngine(llm_engine.LLMEngine):
     def __init__(self, args: EngineArgs) -> None:
         super().__init__(args, assemble(args))
 
+    @classmethod
+    def from_engine_args(cls, engine_args: EngineArgs) -> LLMEngine:
+        """The same, under vLLM's name."""
+        return cls(engine_args)
+
 
 class AsyncLLMEngine(async_engine.AsyncLLMEngine):
     """An engine for many tasks at once; see the one that it is. Raises what `LLMEngine` raises."""
 
     def __init__(self, args: EngineArgs, *, max_requests: Optional[int] = None) -> None:
         super().__init__(LLMEngine(args), max_requests=max_requests)
+
+    @classmethod
+    def from_engine_args(cls, engine_args: EngineArgs) -> AsyncLLMEngine:
+        """The same, under vLLM's name."""
+        return cls(engine_args)

@@ -13,11 +13,11 @@ from tqdm import tqdm
 from vllm.engine.request import Request
 from vllm.engine_args import EngineArgs
 from vllm.engines import LLMEngine
+from vllm.foreign import CALLS, without_foreign
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.text.messages import Message
 from vllm.text.prompts import Prompt, as_prompts, chat_prompt
-from vllm.text.tokenizer import Tokenizer
 
 Params = Union[SamplingParams, SequenceOf[SamplingParams], None]
 
@@ -26,32 +26,38 @@ class LLM:
     """A model that generates text. Not thread-safe; for many users at once see `AsyncLLMEngine`.
 
     model: a folder, or a hub id.
-    kwargs: fields of `vllm.EngineArgs`.
+    kwargs: fields of `vllm.EngineArgs`, and what else it takes.
     Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for a field that is
     out of its range.
     """
 
     def __init__(self, model: str, **kwargs: Any) -> None:
         self.engine = LLMEngine(EngineArgs(model=model, **kwargs))
+        self._tokenizer: Any = None  # of transformers, once somebody asks for it
         self._ids = itertools.count()
         # Outputs that a step gave to a call other than the one that made it.
         self._unread: Dict[str, Deque[RequestOutput]] = {}
 
     def generate(
         self,
-        prompts: Union[Prompt, SequenceOf[Prompt]],
+        prompts: Union[Prompt, SequenceOf[Prompt], None] = None,
         sampling_params: Params = None,
+        prompt_token_ids: Optional[SequenceOf[Any]] = None,
         *,
         use_tqdm: bool = False,
+        **others: Any,
     ) -> List[RequestOutput]:
         """Continues each prompt; the outputs are in the order of the prompts.
 
         prompts: one or several, each text, token ids, or a mapping with "prompt" or
             "prompt_token_ids".
         sampling_params: for all prompts, or one for each; None is what the model's makers advise.
+        prompt_token_ids: the older way to give token ids, of one or of each of several.
+        others: vLLM's other arguments, where they ask for nothing that is not there.
         Raises ValueError, before anything is computed, for a prompt that could not be served.
         """
-        listed = as_prompts(prompts)
+        _refuse_foreign("LLM.generate", others)
+        listed = _paired(prompts, prompt_token_ids)
         requests = self._make_requests(listed, sampling_params, RequestOutputKind.FINAL_ONLY)
         finished = {}
         with tqdm(total=len(requests), unit="prompt", disable=not use_tqdm) as progress:
@@ -85,6 +91,7 @@ class LLM:
         tools: Optional[SequenceOf[Mapping[str, Any]]] = None,
         documents: Optional[SequenceOf[Mapping[str, Any]]] = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
+        **others: Any,
     ) -> List[RequestOutput]:
         """Answers a conversation, or each of several.
 
@@ -94,8 +101,10 @@ class LLM:
         continue_final_message: the answer goes on with the last message.
         tools, documents: what the model may call, as JSON schemas, and what it may quote.
         chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
+        others: vLLM's other arguments, where they ask for nothing that is not there.
         Raises ValueError like `generate`, and if the template refuses the messages.
         """
+        _refuse_foreign("LLM.chat", others)
         several = isinstance(messages, (list, tuple)) and messages[:1] and _is_list(messages[0])
         conversations: Any = messages if several else [messages]
         prompts = [
@@ -127,11 +136,28 @@ class LLM:
         tokenizer = self.engine.tokenizer
         return chat_prompt(tokenizer, messages, chat_template=chat_template, **options)
 
-    def get_tokenizer(self) -> Tokenizer:
-        """The model's tokenizer. Raises ValueError if the engine was made without one."""
-        if self.engine.tokenizer is None:
+    @property
+    def llm_engine(self) -> LLMEngine:
+        """The engine, under vLLM's name."""
+        return self.engine
+
+    def get_tokenizer(self) -> Any:
+        """A Hugging Face tokenizer where transformers is installed, else this library's own.
+
+        Both give the same tokens; text is made by this library's own (`engine.tokenizer`), and
+        docs/engine.md says where a tokenizer's `decode` differs. Raises ValueError if the engine
+        was made without one.
+        """
+        own = self.engine.tokenizer
+        if own is None:
             raise ValueError("this engine has no tokenizer (skip_tokenizer_init)")
-        return self.engine.tokenizer
+        if self._tokenizer is None:
+            try:
+                from transformers import PreTrainedTokenizerFast
+            except ImportError:
+                return own
+            self._tokenizer = PreTrainedTokenizerFast.from_pretrained(own.folder)
+        return self._tokenizer
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What the model's makers advise, in generation_config.json."""
@@ -192,7 +218,7 @@ class LLM:
                 self.engine.abort_request(request.request_id)
 
     def _step(self) -> None:
-        if not self.engine.has_unfinished_requests:
+        if not self.engine.has_unfinished_requests():
             raise RuntimeError("the request is gone: a step that another call made has failed")
         try:
             for output in self.engine.step():
@@ -200,6 +226,28 @@ class LLM:
         except BaseException:  # some call may never get its output, and must not wait for it
             self.engine.drop_all()
             raise
+
+
+def _refuse_foreign(owner: str, others: Mapping[str, Any]) -> None:
+    unknown = without_foreign(owner, CALLS, others)
+    if unknown:
+        raise TypeError(f"{owner}() got an unexpected keyword argument {min(unknown)!r}")
+
+
+def _paired(prompts: Any, token_ids: Optional[SequenceOf[Any]]) -> List[Prompt]:
+    """Prompts as a list, where their token ids may be given beside their text."""
+    if token_ids is None:
+        return as_prompts(prompts)
+    listed = as_prompts(token_ids)
+    if prompts is None:
+        return listed
+    texts = as_prompts(prompts)
+    if len(texts) != len(listed):
+        raise ValueError(
+            f"prompt_token_ids must be one list per prompt: got {len(listed)} for "
+            f"{len(texts)} prompts"
+        )
+    return [{"prompt": text, "prompt_token_ids": ids} for text, ids in zip(texts, listed)]
 
 
 def _is_list(value: object) -> bool:

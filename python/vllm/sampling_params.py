@@ -7,6 +7,7 @@ from collections import abc
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
+from vllm.foreign import SAMPLING, takes_foreign, without_foreign
 from vllm.numbers import as_integer, as_real
 
 # Below this, dividing by the temperature would overflow float32 logits: it means greedy.
@@ -26,6 +27,7 @@ class RequestOutputKind(enum.Enum):
 _Check = Callable[[str, Any], Any]
 
 
+@takes_foreign(SAMPLING)
 @dataclass
 class SamplingParams:
     """How to continue a prompt. May be changed until a request is made of it, which has a copy.
@@ -56,7 +58,8 @@ class SamplingParams:
     skip_special_tokens: leave special tokens out of the text.
     output_kind: what each output of a stream holds.
 
-    Raises ValueError naming the field and its range, also when a field is set later.
+    vLLM's other parameters are accepted where they ask for nothing that is not there
+    (`vllm.foreign`). Raises ValueError naming the field and its range, also when one is set later.
     """
 
     n: int = 1
@@ -82,9 +85,10 @@ class SamplingParams:
 
     def __setattr__(self, name: str, value: Any) -> None:
         check = _CHECKS.get(name)
-        if check is None:
+        if check is not None:
+            object.__setattr__(self, name, check(name, value))
+        elif without_foreign("SamplingParams", SAMPLING, {name: value}):
             raise AttributeError(f"there is no sampling parameter {name!r}")
-        object.__setattr__(self, name, check(name, value))
 
     def __post_init__(self) -> None:
         self._refuse_contradictions()

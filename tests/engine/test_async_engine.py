@@ -65,7 +65,7 @@ def test_no_more_than_max_requests_are_inside(args):
             async def watch():
                 nonlocal most
                 while True:
-                    most = max(most, engine.engine.num_unfinished_requests)
+                    most = max(most, engine.engine.get_num_unfinished_requests())
                     await asyncio.sleep(0)
 
             watcher = asyncio.create_task(watch())

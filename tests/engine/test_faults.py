@@ -112,7 +112,7 @@ def assert_sound(engine):
         if seq.finish_reason is None
     }
     assert sequences == unfinished <= set(engine._owners)
-    assert engine.has_unfinished_requests == bool(sequences)
+    assert engine.has_unfinished_requests() == bool(sequences)
 
 
 def interrupt_everywhere(llm, expected, act, prepare):
@@ -127,10 +127,10 @@ def interrupt_everywhere(llm, expected, act, prepare):
             engine.drop_all()
             return places
         places.add(raised.where)
-        if engine.has_unfinished_requests:  # it came before anything had begun
+        if engine.has_unfinished_requests():  # it came before anything had begun
             assert line < 10, raised.where
         engine.drop_all()
-        assert not engine.has_unfinished_requests
+        assert not engine.has_unfinished_requests()
         if line % 20 == 0:
             assert tokens_of(llm) == expected, raised.where
         line += 1
@@ -173,7 +173,7 @@ def interrupt_everywhere_loosely(llm, act, prepare):
         with RaiseAtLine(line) as raised:
             act(engine)
         assert_sound(engine)
-        while engine.has_unfinished_requests:
+        while engine.has_unfinished_requests():
             engine.step()
         assert_sound(engine)
         if raised.where is None:

@@ -34,7 +34,7 @@ def small(folder, **kwargs):
 
 
 def test_text_ids_and_mappings_are_the_same_prompt(llm):
-    ids = llm.get_tokenizer().encode(PROMPT)
+    ids = llm.engine.tokenizer.encode(PROMPT)
     forms = [PROMPT, ids, {"prompt": PROMPT}, {"prompt_token_ids": ids}]
     outputs = llm.generate(forms, GREEDY)
     assert len({tuple(output.outputs[0].token_ids) for output in outputs}) == 1
@@ -45,7 +45,7 @@ def test_text_ids_and_mappings_are_the_same_prompt(llm):
 
 def test_text_is_that_of_the_tokens(llm, free_text):
     output = llm.generate(PROMPT, GREEDY)[0]
-    tokenizer = llm.get_tokenizer()
+    tokenizer = llm.engine.tokenizer
     whole = tokenizer.decode(output.prompt_token_ids + output.outputs[0].token_ids)
     assert PROMPT + free_text == whole
     assert output.outputs[0].finish_reason == "length"
@@ -84,7 +84,7 @@ def test_stop_strings_wait_for_min_tokens(llm, free_text):
 
 
 def test_end_of_sequence_is_no_text(llm, chat_model):
-    tokenizer = llm.get_tokenizer()
+    tokenizer = llm.engine.tokenizer
     ids = llm.generate(PROMPT, GREEDY)[0].outputs[0].token_ids
     params = dataclasses.replace(GREEDY, stop_token_ids=[ids[9]])
     output = llm.generate(PROMPT, params)[0].outputs[0]
@@ -117,7 +117,7 @@ def test_logprobs_in_streams_and_their_text(llm):
     assert all(entry[token].rank == 1 for entry, token in zip(final.logprobs, final.token_ids))
     total = sum(entry[token].logprob for entry, token in zip(final.logprobs, final.token_ids))
     assert final.cumulative_logprob == pytest.approx(total)
-    tokenizer = llm.get_tokenizer()
+    tokenizer = llm.engine.tokenizer
     for entry in final.logprobs:
         for token, logprob in entry.items():
             assert logprob.decoded_token == tokenizer.token_text(token)
@@ -238,7 +238,7 @@ def test_abandoned_streams_are_cancelled_and_others_go_on(llm, free_text):
     second = llm.stream("the mat", GREEDY)
     next(second)
     first.close()
-    assert llm.engine.num_unfinished_requests == 1
+    assert llm.engine.get_num_unfinished_requests() == 1
     # A call in between does not lose the outputs of the stream.
     assert llm.generate(PROMPT, GREEDY)[0].outputs[0].text == free_text
     assert list(second)[-1].finished
@@ -259,7 +259,7 @@ def test_abort_at_every_stage(chat_model):
         assert output.finished
         assert output.outputs[0].finish_reason == "abort"
     assert engine.abort_request("running") is None
-    assert not engine.has_unfinished_requests
+    assert not engine.has_unfinished_requests()
     assert engine.step() == []
     assert engine.scheduler.block_manager.num_free_blocks == 64
 
@@ -275,7 +275,7 @@ def test_a_failed_step_drops_requests_and_half_written_prefixes(chat_model, monk
         patch.setattr(llm.engine.executor.runner.model, "forward", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             llm.generate(prompt, GREEDY)
-    assert not llm.engine.has_unfinished_requests
+    assert not llm.engine.has_unfinished_requests()
     with pytest.raises(RuntimeError, match="another call made has failed"):
         list(stream)
     again = llm.generate(prompt, GREEDY)[0]
@@ -288,7 +288,7 @@ def test_chat_is_generate_with_the_template(llm):
     text = "<|user|>the cat<|end|><|assistant|>"
     output = llm.chat(messages, GREEDY)[0]
     assert output.prompt == text
-    assert output.prompt_token_ids == llm.get_tokenizer().encode(text, add_special_tokens=False)
+    assert output.prompt_token_ids == llm.engine.tokenizer.encode(text, add_special_tokens=False)
     several = llm.chat([messages, messages], GREEDY)
     assert [each.outputs[0].text for each in several] == [output.outputs[0].text] * 2
     replaced = llm.chat(messages, GREEDY, chat_template="{{ x }}", chat_template_kwargs={"x": "hm"})
@@ -324,7 +324,7 @@ def test_chat_is_generate_with_the_template(llm):
 def test_prompts_that_are_refused(llm, prompt, message):
     with pytest.raises(ValueError, match="prompt 0: .*" + message):
         llm.generate(prompt, GREEDY)
-    assert not llm.engine.has_unfinished_requests
+    assert not llm.engine.has_unfinished_requests()
 
 
 def test_one_bad_prompt_refuses_the_call_before_any_is_computed(llm):
@@ -338,7 +338,7 @@ def test_one_bad_prompt_refuses_the_call_before_any_is_computed(llm):
     for params in ({"temperature": 0}, 0.5, "greedy", [None]):
         with pytest.raises(ValueError, match="sampling_params must be a SamplingParams, or a list"):
             llm.generate([PROMPT], params)
-    assert not llm.engine.has_unfinished_requests
+    assert not llm.engine.has_unfinished_requests()
 
 
 def test_requests_that_this_engine_cannot_serve(chat_model, llm):

@@ -155,6 +155,6 @@ def byte_level_tokenizer() -> Tokenizer:
 def write_tokenizer(folder: Path) -> None:
     """Writes a byte-level tokenizer of VOCAB_SIZE tokens or fewer, with a chat template."""
     byte_level_tokenizer().save(str(folder / "tokenizer.json"))
-    config = {"bos_token": "<s>", "eos_token": {"content": "<|end|>"}}
+    config = {"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "<|end|>"}}
     config["chat_template"] = CHAT_TEMPLATE
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

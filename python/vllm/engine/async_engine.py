@@ -55,7 +55,7 @@ class AsyncLLMEngine:
     def generate(
         self,
         prompt: Prompt,
-        params: Optional[SamplingParams] = None,
+        sampling_params: Optional[SamplingParams] = None,
         request_id: Optional[str] = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Outputs of a request as they come, the last one `finished`.
@@ -64,12 +64,12 @@ class AsyncLLMEngine:
         a request that could not be served, whatever error a step that this request was part of has
         raised, and EngineClosedError after `shutdown` or when the engine ends by another error.
         """
-        return self._serve(self._name(request_id), params, lambda: prompt)
+        return self._serve(self._name(request_id), sampling_params, lambda: prompt)
 
     def chat(
         self,
         messages: SequenceOf[Message],
-        params: Optional[SamplingParams] = None,
+        sampling_params: Optional[SamplingParams] = None,
         request_id: Optional[str] = None,
         *,
         chat_template: Optional[str] = None,
@@ -102,7 +102,7 @@ class AsyncLLMEngine:
                 **(chat_template_kwargs or {}),
             )
 
-        return self._serve(self._name(request_id), params, make_prompt)
+        return self._serve(self._name(request_id), sampling_params, make_prompt)
 
     async def _serve(
         self,
@@ -281,7 +281,7 @@ class _Worker:
 
     def _serve(self) -> None:
         while True:
-            while not self._messages.empty() or not self._engine.has_unfinished_requests:
+            while not self._messages.empty() or not self._engine.has_unfinished_requests():
                 action, _ = self._messages.get()
                 action()
                 if self._closing:
@@ -309,7 +309,7 @@ class _Worker:
         for request_id in self._readers:
             self._engine.abort_request(request_id)
         self._readers.clear()
-        if self._engine.has_unfinished_requests:
+        if self._engine.has_unfinished_requests():
             raise error  # the next step would fail again, for ever
 
     def _tell_who_waits(self) -> None:

@@ -80,12 +80,10 @@ class LLMEngine:
         # Set while requests, scheduler and cache may contradict each other; see `_change`.
         self._changing = False
 
-    @property
     def has_unfinished_requests(self) -> bool:
         return bool(self._requests)
 
-    @property
-    def num_unfinished_requests(self) -> int:
+    def get_num_unfinished_requests(self) -> int:
         return len(self._requests)
 
     def make_request(

@@ -12,7 +12,7 @@ from vllm.text.tokenizer import Tokenizer
 
 # Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then for
 # the record only).
-Prompt = Union[str, SequenceOf[int], Mapping[str, Any]]
+Prompt = Union[str, SequenceOf[int], Mapping[str, object]]
 
 
 def encode_prompt(

@@ -18,10 +18,12 @@ from vllm.text.token_bytes import TokenBytes
 class Tokenizer:
     """The tokenizer of a model folder: `tokenizer.json`, and what goes with it.
 
+    folder: where its files are.
     token_bytes: what each token adds to a text, in bytes.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         path = folder / "tokenizer.json"
         if not path.exists():
             raise ModelError(

@@ -1,0 +1,258 @@
+"""vLLM's arguments that this library has no use for: what happens to each.
+
+A script that was written for vLLM runs where such an argument changes nothing, and is told by name
+where it would. docs/arguments.md is written from these tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Tuple, Type, TypeVar, Union
+
+from vllm.numbers import as_real
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Neutral:
+    """Accepted with values that ask for nothing; None always does.
+
+    why: what this library does not do.
+    """
+
+    values: Tuple[Any, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Accepted with any value, for it changes nothing here.
+
+    why: what it would change elsewhere.
+    warn_of: a value that is worth a line in the log.
+    """
+
+    why: str
+    warn_of: Any = None
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """Has another name here."""
+
+    name: str
+
+
+Foreign = Union[Neutral, Ignored, Renamed]
+
+_ONE_PROCESS = "the model runs in one process, on one device"
+_NO_LORA = "there are no LoRA adapters"
+_TEXT_ALONE = "models take text alone"
+_NO_SPECULATION = "there is no speculative decoding"
+_WEIGHTS = "weights are read from safetensors files of a folder or of the hub"
+_CONFIG = "config.json is taken as it is"
+_KERNELS = "there is one implementation of each kernel"
+_GENERATES = "models generate text; they do not embed, classify or score"
+_GRAPHS = "how CUDA graphs are captured"
+_SCHEDULER = "requests are served in the order in which they come"
+_NO_STRUCTURE = "outputs cannot be held to a schema, a regular expression or a grammar"
+_LOGITS = "logits cannot be changed by the caller"
+
+ENGINE: Mapping[str, Foreign] = {
+    "tensor_parallel_size": Neutral((1,), _ONE_PROCESS),
+    "pipeline_parallel_size": Neutral((1,), _ONE_PROCESS),
+    "data_parallel_size": Neutral((1,), _ONE_PROCESS),
+    "decode_context_parallel_size": Neutral((1,), _ONE_PROCESS),
+    "enable_expert_parallel": Neutral((False,), _ONE_PROCESS),
+    "distributed_executor_backend": Neutral(("uni",), _ONE_PROCESS),
+    "worker_use_ray": Neutral((False,), _ONE_PROCESS),
+    "worker_cls": Neutral(("auto",), _ONE_PROCESS),
+    "worker_extension_cls": Neutral(("",), _ONE_PROCESS),
+    "max_parallel_loading_workers": Ignored("how many processes read weights at a time"),
+    "ray_workers_use_nsight": Ignored("profiling of Ray's workers"),
+    "disable_custom_all_reduce": Ignored("how several GPUs add up"),
+    "trust_remote_code": Ignored(
+        "code that comes with a model; none of it is ever run here", warn_of=True
+    ),
+    "tokenizer_mode": Neutral(("auto", "hf", "fast"), "tokenizers are read from tokenizer.json"),
+    "tokenizer_revision": Neutral((), "`revision` is that of the model and its tokenizer"),
+    "code_revision": Ignored("the revision of code that comes with a model; none of it is run"),
+    "hf_config_path": Neutral((), _CONFIG),
+    "hf_overrides": Neutral(({},), _CONFIG),
+    "rope_scaling": Neutral(({},), _CONFIG),
+    "rope_theta": Neutral((), _CONFIG),
+    "config_format": Neutral(("auto", "hf"), _CONFIG),
+    "generation_config": Neutral(("auto",), "generation_config.json is that of the model"),
+    "override_generation_config": Neutral(({},), "generation_config.json is taken as it is"),
+    "hf_token": Neutral((), "the token is taken from the environment (HF_TOKEN)"),
+    "download_dir": Neutral((), "models are kept where huggingface_hub keeps them (HF_HOME)"),
+    "load_format": Neutral(("auto", "safetensors"), _WEIGHTS),
+    "safetensors_load_strategy": Ignored("how files are read"),
+    "model_loader_extra_config": Neutral(({},), _WEIGHTS),
+    "ignore_patterns": Neutral(([],), _WEIGHTS),
+    "use_tqdm_on_load": Ignored("a progress bar"),
+    "model_impl": Neutral(("auto", "vllm"), "models are this library's own"),
+    "quantization": Neutral((), "weights are used in their own precision, or in `dtype`"),
+    "kv_cache_dtype": Neutral(("auto",), "the cache has the precision of the model"),
+    "calculate_kv_scales": Neutral((False,), "the cache has the precision of the model"),
+    "swap_space": Ignored("memory for preempted requests, which are computed again here"),
+    "cpu_offload_gb": Neutral((0,), "weights stay on the device"),
+    "num_gpu_blocks_override": Renamed("num_kv_blocks"),
+    "num_lookahead_slots": Neutral((0,), _NO_SPECULATION),
+    "speculative_config": Neutral((), _NO_SPECULATION),
+    "speculative_model": Neutral((), _NO_SPECULATION),
+    "num_speculative_tokens": Neutral((), _NO_SPECULATION),
+    "enforce_eager": Ignored(_GRAPHS),
+    "max_seq_len_to_capture": Ignored(_GRAPHS),
+    "max_context_len_to_capture": Ignored(_GRAPHS),
+    "cuda_graph_sizes": Ignored(_GRAPHS),
+    "compilation_config": Neutral(({}, 0), "models are not compiled"),
+    "attention_backend": Neutral((), _KERNELS),
+    "disable_cascade_attn": Ignored("a way to compute attention"),
+    "disable_sliding_window": Neutral((False,), "windows are those of the model"),
+    "prefix_caching_hash_algo": Neutral(("sha256",), "prefixes are told apart by SHA-256"),
+    "preemption_mode": Neutral(("recompute",), "preempted requests are computed again"),
+    "scheduling_policy": Neutral(("fcfs",), _SCHEDULER),
+    "scheduler_delay_factor": Neutral((0.0,), _SCHEDULER),
+    "scheduler_cls": Neutral((), _SCHEDULER),
+    "max_num_partial_prefills": Ignored("how prompts share a step"),
+    "max_long_partial_prefills": Ignored("how prompts share a step"),
+    "long_prefill_token_threshold": Ignored("how prompts share a step"),
+    "num_scheduler_steps": Ignored("how often the scheduler runs"),
+    "multi_step_stream_outputs": Ignored("how often outputs come"),
+    "async_scheduling": Ignored("when the scheduler runs"),
+    "disable_async_output_proc": Ignored("when outputs are made"),
+    "use_v2_block_manager": Ignored("which block manager is used"),
+    "enable_lora": Neutral((False,), _NO_LORA),
+    "max_loras": Ignored(_NO_LORA),
+    "max_lora_rank": Ignored(_NO_LORA),
+    "max_cpu_loras": Ignored(_NO_LORA),
+    "lora_dtype": Ignored(_NO_LORA),
+    "lora_modules": Neutral(([],), _NO_LORA),
+    "fully_sharded_loras": Ignored(_NO_LORA),
+    "enable_prompt_adapter": Neutral((False,), "there are no prompt adapters"),
+    "limit_mm_per_prompt": Ignored("images and the like in a prompt; models take text alone"),
+    "mm_processor_kwargs": Neutral(({},), _TEXT_ALONE),
+    "allowed_local_media_path": Neutral(("",), _TEXT_ALONE),
+    "disable_mm_preprocessor_cache": Ignored("images and the like; models take text alone"),
+    "enable_prompt_embeds": Neutral((False,), "prompts are text or token ids"),
+    "task": Neutral(("auto", "generate"), _GENERATES),
+    "runner": Neutral(("auto", "generate"), _GENERATES),
+    "convert": Neutral(("auto", "none"), _GENERATES),
+    "override_pooler_config": Neutral((), _GENERATES),
+    "guided_decoding_backend": Ignored("what holds outputs to a schema"),
+    "logits_processors": Neutral(([],), _LOGITS),
+    "logits_processor_pattern": Ignored("which logits processors a request may name"),
+    "reasoning_parser": Neutral(
+        ("",), "`LLM` gives the text as it is; `vllm.text.parsing` reads it"
+    ),
+    "max_logprobs": Ignored("how many log-probabilities may be asked for; up to 256 here"),
+    "logprobs_mode": Neutral(("raw_logprobs",), "log-probabilities are the model's own"),
+    "served_model_name": Ignored("the name of a model in a server"),
+    "disable_log_stats": Ignored("statistics in the log"),
+    "disable_log_requests": Ignored("requests in the log, where none is ever written"),
+    "enable_log_requests": Neutral((False,), "no prompt is written to the log"),
+    "max_log_len": Ignored("how much of a prompt is written to the log; none is"),
+    "engine_use_ray": Neutral((False,), _ONE_PROCESS),
+    "kv_transfer_config": Neutral((), _ONE_PROCESS),
+    "kv_events_config": Neutral((), _ONE_PROCESS),
+    "otlp_traces_endpoint": Neutral((), "no traces are sent anywhere"),
+    "enable_sleep_mode": Neutral((False,), "an engine cannot be put to sleep; delete it"),
+    "additional_config": Neutral(({},), "there is no such hardware"),
+}
+
+SAMPLING: Mapping[str, Foreign] = {
+    "best_of": Neutral((1,), "ask for `n` outputs and choose among them"),
+    "use_beam_search": Neutral((False,), "there is no beam search"),
+    "length_penalty": Neutral((1.0,), "there is no beam search"),
+    "early_stopping": Neutral((False,), "there is no beam search"),
+    "logits_processors": Neutral(([],), _LOGITS),
+    "logit_bias": Neutral(({},), _LOGITS),
+    "allowed_token_ids": Neutral((), _LOGITS),
+    "bad_words": Neutral(([],), _LOGITS),
+    "structured_outputs": Neutral((), _NO_STRUCTURE),
+    "guided_decoding": Neutral((), _NO_STRUCTURE),
+    "truncate_prompt_tokens": Neutral((), "prompts are never cut; cut the token ids"),
+    "spaces_between_special_tokens": Ignored("spaces between special tokens"),
+    "logprob_token_ids": Neutral(([],), "log-probabilities are those of the likeliest tokens"),
+    "flat_logprobs": Neutral((False,), "log-probabilities come as one mapping per token"),
+    "extra_args": Neutral(({},), "there is nothing that would read them"),
+    "thinking_token_budget": Neutral((-1,), "a reasoning ends where the model ends it"),
+    "repetition_detection": Neutral((), "ask for penalties against repetitions"),
+    "skip_clone": Ignored("copies of the parameters"),
+    "stream_interval": Neutral((1,), "each step gives an output"),
+}
+
+# Of LLM.generate and LLM.chat.
+CALLS: Mapping[str, Foreign] = {
+    "lora_request": Neutral((), _NO_LORA),
+    "prompt_adapter_request": Neutral((), "there are no prompt adapters"),
+    "guided_options_request": Neutral((), _NO_STRUCTURE),
+    "priority": Neutral(([],), _SCHEDULER),
+    "tokenization_kwargs": Neutral(({},), "text becomes tokens as the tokenizer's file says"),
+    "mm_processor_kwargs": Neutral(({},), _TEXT_ALONE),
+    "chat_template_content_format": Neutral(
+        ("auto",), "a message's form is fitted to the template, whichever it takes"
+    ),
+}
+
+
+def without_foreign(
+    owner: str, table: Mapping[str, Foreign], given: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """The arguments that are this library's own.
+
+    owner: whose arguments they are, for messages.
+    Raises ValueError for one that asks for something that is not there.
+    """
+    own: Dict[str, Any] = {}
+    for name, value in given.items():
+        known = table.get(name)
+        if isinstance(known, Renamed):
+            if value is not None:
+                own[known.name] = value
+        elif isinstance(known, Ignored):
+            if known.warn_of is not None and value == known.warn_of:
+                logger.warning("%s=%r has no effect: %s", name, value, known.why)
+        elif isinstance(known, Neutral):
+            _refuse_unless_neutral(owner, name, value, known)
+        else:
+            own[name] = value
+    return own
+
+
+def _refuse_unless_neutral(owner: str, name: str, value: Any, known: Neutral) -> None:
+    if value is None or any(_is_same(value, neutral) for neutral in known.values):
+        return
+    accepted = " or ".join(repr(each) for each in (*known.values, None))
+    raise ValueError(f"{owner} takes {name} only as {accepted}, got {value!r}: {known.why}")
+
+
+def _is_same(value: Any, neutral: Any) -> bool:
+    number = as_real(value)
+    if number is not None:
+        return not isinstance(neutral, bool) and bool(number == neutral)
+    return type(value) is type(neutral) and bool(value == neutral)
+
+
+def takes_foreign(table: Mapping[str, Foreign]) -> Callable[[Type[T]], Type[T]]:
+    """Lets a dataclass be made with vLLM's arguments too; its own fields come first."""
+
+    def decorate(cls: Type[T]) -> Type[T]:
+        made: Callable[..., None] = cls.__init__
+        others = {n: f for n, f in table.items() if n not in inspect.signature(cls).parameters}
+
+        @functools.wraps(made)
+        def init(self: T, *args: Any, **kwargs: Any) -> None:
+            made(self, *args, **without_foreign(type(self).__name__, others, kwargs))
+
+        cls.__init__ = init  # type: ignore[method-assign,assignment]
+        return cls
+
+    return decorate
