@@ -176,6 +176,7 @@ def test_engines_step_by_step_and_in_a_loop(chat_model):
     while engine.has_unfinished_requests():
         finished += [output for output in engine.step() if output.finished]
     assert engine.get_num_unfinished_requests() == 0
+    assert not engine.has_unfinished_requests  # as a property
 
     async def run():
         served = AsyncLLMEngine.from_engine_args(args)

@@ -28,6 +28,17 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class Truth(int):
+    """A truth value that may also be called.
+
+    vLLM has a method where this engine has a property, and a loop over the method itself would
+    never end: scripts in either form do what they mean.
+    """
+
+    def __call__(self) -> bool:
+        return bool(self)
+
+
 class EngineParts(NamedTuple):
     """What an engine is put together from; `vllm.worker.assemble` makes it from arguments.
 
@@ -80,8 +91,10 @@ class LLMEngine:
         # Set while requests, scheduler and cache may contradict each other; see `_change`.
         self._changing = False
 
-    def has_unfinished_requests(self) -> bool:
-        return bool(self._requests)
+    @property
+    def has_unfinished_requests(self) -> Truth:
+        """Whether a request has not ended. Read as a property, or called as vLLM's method."""
+        return Truth(bool(self._requests))
 
     def get_num_unfinished_requests(self) -> int:
         return len(self._requests)
