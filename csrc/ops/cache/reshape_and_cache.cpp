@@ -9,8 +9,10 @@ namespace {
 constexpr const char* kOp = "reshape_and_cache";
 
 cuda::Kernel cuda_kernels[2][2] = {
-    {{"reshape_and_cache", "reshape_and_cache_16"}, {"cache", "reshape_and_cache_16_vec"}},
-    {{"reshape_and_cache", "reshape_and_cache_32"}, {"cache", "reshape_and_cache_32_vec"}},
+    {{"reshape_and_cache", "reshape_and_cache_16"},
+     {"reshape_and_cache", "reshape_and_cache_16_vec"}},
+    {{"reshape_and_cache", "reshape_and_cache_32"},
+     {"reshape_and_cache", "reshape_and_cache_32_vec"}},
 };
 
 void run_cache_write_on_cuda(const ReshapeAndCacheParams& p, const Tensor& key) {

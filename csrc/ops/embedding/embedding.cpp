@@ -9,8 +9,8 @@ namespace {
 constexpr const char* kOp = "embedding";
 
 cuda::Kernel cuda_kernels[2][2] = {
-    {{"embedding", "embedding_16"}, {"cache", "embedding_16_vec"}},
-    {{"embedding", "embedding_32"}, {"cache", "embedding_32_vec"}},
+    {{"embedding", "embedding_16"}, {"embedding", "embedding_16_vec"}},
+    {{"embedding", "embedding_32"}, {"embedding", "embedding_32_vec"}},
 };
 
 // Before anything is written: on the CPU a wrong id leaves `out` as it was.
