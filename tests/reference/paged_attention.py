@@ -27,18 +27,21 @@ def paged_attention(
     group = query.shape[1] // key_cache.shape[2]  # query heads that share a KV head
     out = np.empty(query.shape, np.float64)
     for i, context in enumerate(context_lens):
-        first, last = query_starts[i], query_starts[i + 1]
-        for token in range(first, last):
-            end = context - (last - token) + 1
-            begin = max(0, end - sliding_window) if sliding_window else 0
-            seen = np.arange(begin, end)
-            places = block_tables[i][seen // block_size], seen % block_size
-            keys = key_cache[places].astype(np.float64).repeat(group, axis=1)
-            values = value_cache[places].astype(np.float64).repeat(group, axis=1)
-            scores = scale * np.einsum("hd,khd->hk", query[token].astype(np.float64), keys)
+        rows = slice(query_starts[i], query_starts[i + 1])
+        ends = np.arange(context - (rows.stop - rows.start), context) + 1  # what each query sees
+        begins = np.maximum(ends - sliding_window, 0) if sliding_window else np.zeros_like(ends)
+        if not len(ends):
+            continue
+        seen = np.arange(begins[0], context)
+        hidden = (seen < begins[:, None]) | (seen >= ends[:, None])
+        places = block_tables[i][seen // block_size], seen % block_size
+        keys, values = (cache[places].astype(np.float64) for cache in (key_cache, value_cache))
+        for head in range(query.shape[1]):
+            scores = scale * (query[rows, head].astype(np.float64) @ keys[:, head // group].T)
             if soft_cap:
                 scores = soft_cap * np.tanh(scores / soft_cap)
+            scores[hidden] = -np.inf
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             weights /= weights.sum(axis=1, keepdims=True)
-            out[token] = np.einsum("hk,khd->hd", weights, values)
+            out[rows, head] = weights @ values[:, head // group]
     return out
