@@ -10,6 +10,7 @@
 namespace vllm::cuda {
 namespace {
 
+constexpr int kProcessors = 16;              // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 constexpr int kComputeCapabilityMinor = 76;
 constexpr int kMaxSharedPerBlockOptin =
@@ -53,6 +54,8 @@ Driver open_driver() {
 #undef VLLM_FIND
   driver.cuLaunchKernelEx =
       reinterpret_cast<decltype(driver.cuLaunchKernelEx)>(dlsym(library, "cuLaunchKernelEx"));
+  driver.cuTensorMapEncodeTiled = reinterpret_cast<decltype(driver.cuTensorMapEncodeTiled)>(
+      dlsym(library, "cuTensorMapEncodeTiled"));
   return driver;
 }
 
@@ -68,7 +71,7 @@ std::vector<Device> find_devices() {
   check(cu.cuDeviceGetCount(&count), "cuDeviceGetCount");
   std::vector<Device> found;
   for (int index = 0; index < count; ++index) {
-    Device device{index, "", 0, 0, 0, 0};
+    Device device{index, "", 0, 0, 0, 0, 0};
     char name[256] = "";
     check(cu.cuDeviceGet(&device.handle, index), "cuDeviceGet");
     check(cu.cuDeviceGetName(name, sizeof name, device.handle), "cuDeviceGetName");
@@ -79,6 +82,8 @@ std::vector<Device> find_devices() {
     check(
         cu.cuDeviceGetAttribute(&device.block_shared_bytes, kMaxSharedPerBlockOptin, device.handle),
         "cuDeviceGetAttribute");
+    check(cu.cuDeviceGetAttribute(&device.processors, kProcessors, device.handle),
+          "cuDeviceGetAttribute");
     device.name = name;
     found.push_back(device);
   }

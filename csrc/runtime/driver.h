@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "params/tensor_map.h"
+
 namespace vllm::cuda {
 
 // The driver's own types, as cuda.h has them.
@@ -52,6 +54,11 @@ struct Driver {
                            unsigned shared_bytes, Stream stream, void** params, void** extra);
   Result (*cuLaunchKernelEx)(const LaunchConfig* config, Function function, void** params,
                              void** extra);  // null before CUDA 11.8
+  Result (*cuTensorMapEncodeTiled)(TensorMap* map, int dtype, unsigned rank, void* data,
+                                   const unsigned long long* sizes,
+                                   const unsigned long long* strides, const unsigned* box,
+                                   const unsigned* steps, int interleave, int swizzle,
+                                   int promotion, int fill);  // null before CUDA 12.0
   Result (*cuThreadExchangeStreamCaptureMode)(int* mode);
   Result (*cuGetErrorName)(Result result, const char** name);
   Result (*cuGetErrorString)(Result result, const char** text);
@@ -77,6 +84,7 @@ struct Device {
   int major;  // compute capability
   int minor;
   int block_shared_bytes;  // the most that a block may ask for
+  int processors;          // multiprocessors
   DeviceHandle handle;
 };
 
