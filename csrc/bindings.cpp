@@ -202,7 +202,7 @@ PyObject* plan_attention(PyObject* args_tuple) {
       items, context_lens, query_starts, args.integer(3, "heads"), args.integer(4, "kv_heads"),
       args.integer(5, "sliding_window"), args.integer(6, "blocks"));
   return tuple(integer(counts.decode_blocks), integer(counts.prefill_first),
-               integer(counts.prefill_tiles));
+               integer(counts.prefill_tiles), integer(counts.items));
 }
 
 PyObject* penalize(PyObject* tuple) {
@@ -318,7 +318,7 @@ PyMethodDef methods[] = {
      "prefill_first, prefill_tiles, settled)\n\nSee vllm.ops.paged_attention."},
     {"plan_attention", method<plan_attention>, METH_VARARGS,
      "plan_attention(items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks)"
-     "\n\n-> (decode_blocks, prefill_first, prefill_tiles). See vllm.ops.plan_attention."},
+     "\n\n-> (decode_blocks, prefill_first, prefill_tiles, items). See vllm.ops.plan_attention."},
     {"penalize", method<penalize>, METH_VARARGS,
      "penalize(logits, rows, tokens, repetition, subtract)\n\nSee vllm.ops.penalize."},
     {"sample", method<sample>, METH_VARARGS,

@@ -37,11 +37,11 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key
 // device.
 struct AttentionPlan {
   Tensor items;           // int32 [items, kItemInts]
-  Tensor arrivals;        // int32 [slots], zeros
+  Tensor arrivals;        // int32 [slots + kTickets], zeros
   Tensor partials;        // float32 [slots * kDecodeRows * (head_size + 2)] at least
   int64_t decode_blocks;  // lists of decode items; list i begins at item i
-  int64_t prefill_first;  // the first prefill item
-  int64_t prefill_tiles;  // and their number
+  int64_t prefill_first;  // the item that says how many prefill items follow it
+  int64_t prefill_tiles;  // their number, or more
   bool settled;           // kernels that may still run write neither items nor block tables
 };
 
@@ -56,6 +56,7 @@ struct AttentionPlanCounts {
   int64_t decode_blocks;
   int64_t prefill_first;
   int64_t prefill_tiles;
+  int64_t items;  // of all kinds
 };
 
 // Divides the attention of a step among `blocks` blocks; everything is on the CPU.

@@ -23,6 +23,7 @@ struct PagedAttentionParams {
   const int* query_starts;  // [sequences + 1], rising from 0 to tokens
   i64 tokens;
   i64 sequences;
+  i64 blocks;
   i64 heads;
   i64 kv_heads;
   i64 head_size;
@@ -62,9 +63,13 @@ struct alignas(16) AttentionItem {
 };
 constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
 
-constexpr int kDecodeRows = 8;    // rows of a decode item: the width of a tensor core's tile
-constexpr int kPrefillRows = 64;  // rows of a prefill item
-constexpr int kChunk = 16;        // keys that a decode block's warp takes at once
+constexpr int kDecodeRows = 8;     // rows of a decode item: the width of a tensor core's tile
+constexpr int kPrefillRows = 128;  // rows of a prefill item
+constexpr int kChunk = 16;         // keys that a decode block's warp takes at once
+
+// At the end of the arrivals of a plan: two counters of the prefill kernel that takes its items by
+// tickets.
+constexpr int kTickets = 2;
 
 // What the CUDA kernels are launched with.
 struct AttentionLaunchParams {
@@ -74,8 +79,9 @@ struct AttentionLaunchParams {
   // greatest score and the sum of the weights [slots, kDecodeRows, 2].
   float* partials;
   float* weights;
-  int* arrivals;  // [slots], all 0 between launches: how many splits of a row tile are done
-  int settled;    // items and block tables may be read before the kernels before are done
+  // [slots + kTickets], all 0 between launches: how many splits of a row tile are done.
+  int* arrivals;
+  int settled;  // items and block tables may be read before the kernels before are done
 };
 
 }  // namespace vllm

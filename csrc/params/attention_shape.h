@@ -57,4 +57,29 @@ constexpr int prefill_shared_bytes(int head_size, int arch) {
   return (arch < 80 ? 1 : 2) * 2 * prefill_keys(head_size) * shared_row_bytes(head_size);
 }
 
+// The prefill kernel for wgmma (compute capability 9.0a): two warpgroups multiply 64 rows each, and
+// one loads.
+constexpr int kWgmmaThreads = 3 * 128;
+constexpr int kWgmmaRows = 64;
+
+// Bytes of a row of keys, values or queries that lie in one piece in shared memory: the widest
+// swizzle that divides a row.
+constexpr int wgmma_row_bytes(int head_size) {
+  return head_size % 64 == 0 ? 128 : head_size % 32 == 0 ? 64 : 32;
+}
+
+// Keys of a tile: as many as leave registers for their scores beside the results.
+constexpr int wgmma_keys(int head_size) { return head_size <= 128 ? 128 : 64; }
+
+// Dynamic shared memory: the query rows of both warpgroups, then stages of a tile of keys and one
+// of values each; a place on a boundary of 1024 bytes, and room for barriers.
+constexpr int wgmma_shared_bytes(int head_size, int stages) {
+  return 1024 + 2 * head_size * (2 * kWgmmaRows + 2 * stages * wgmma_keys(head_size)) + 256;
+}
+constexpr int wgmma_stages(int head_size) {
+  int stages = 4;
+  while (wgmma_shared_bytes(head_size, stages) > block_shared_bytes(90)) --stages;
+  return stages;
+}
+
 }  // namespace vllm

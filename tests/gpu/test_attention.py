@@ -62,9 +62,10 @@ for head_size in (64, 72):
     loaded.append(sorted(path.split("/")[-1].split(".")[0] for _, path in _C.loaded_kernels()))
 print(json.dumps(loaded))
 """
-    arch = int(_C.select_code(*torch.cuda.get_device_capability()).split("_")[1].rstrip("a"))
-    fast, slow = ["attention_decode", "attention_prefill"], ["attention_plain"]
-    first = fast if arch >= 75 else slow
+    arch = _C.select_code(*torch.cuda.get_device_capability()).split("_")[1]
+    prefill = "attention_prefill_wgmma" if arch == "90a" else "attention_prefill"
+    fast, slow = ["attention_decode", prefill], ["attention_plain"]
+    first = fast if int(arch.rstrip("a")) >= 75 else slow
     assert run_fresh(code) == [first, sorted({*first, *slow})]
 
 

@@ -24,7 +24,8 @@ def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None):
     """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
     contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
     starts = np.concatenate([[0], np.cumsum(queries)]).astype(np.int32)
-    enough = blocks + len(sequences) * (heads + 1) + int(starts[-1]) * (heads // kv_heads) // 64
+    rows = int(starts[-1]) * (heads // kv_heads)
+    enough = 1 + blocks + len(sequences) * (heads + 1) + rows // 128
     items = np.full((enough if room is None else room, 12), 99, np.int32)
     contexts = np.ascontiguousarray(contexts)
     counts = ops.plan_attention(items, contexts, starts, heads, kv_heads, window, blocks)
@@ -70,9 +71,10 @@ SEQUENCES = st.lists(
     st.integers(1, 40) | st.just(300),
 )
 def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, window, blocks):
-    items, (decode_blocks, first, tiles) = plan(
+    items, (decode_blocks, first, tiles, used) = plan(
         sequences, group * kv_heads, kv_heads, window, blocks
     )
+    assert (first, items[first]["rows"]) == (blocks, tiles)  # where a CUDA graph looks for it
     planned = defaultdict(list)  # (sequence, KV head, first row) -> its items
     loads = []
     for block in lists(items, decode_blocks):
@@ -80,8 +82,9 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
         for item in block:
             assert item["rows"] <= 8
             planned[item["sequence"], item["kv_head"], item["row"]].append(item)
-    for item in items[first : first + tiles]:
+    for item in items[first + 1 : first + 1 + tiles]:
         assert item["splits"] == 1
+        assert 0 < item["rows"] <= 128
         for kv_head in range(kv_heads):
             planned[item["sequence"], kv_head, item["row"]].append(item)
 
@@ -127,19 +130,20 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
         share = -(-sum(loads) // (blocks // lanes * lanes))
         quota = -(-share // WARPS) * WARPS
         assert max(loads) <= quota + slack(quota)
+    assert all(item["sequence"] == 99 for item in items[used:])  # as they were
     for item in items[decode_blocks:blocks]:
         assert (item["rows"], item["begin"], item["end"], item["next"]) == (0, 0, 0, -1)
 
 
 def test_short_contexts_are_spread_over_the_blocks():
     """One sequence of 1024 tokens and 8 KV heads: 4 chunks a block, one a warp."""
-    _, (decode_blocks, _, _) = plan([(1024, 1)], 32, 8, blocks=264)
+    _, (decode_blocks, *_) = plan([(1024, 1)], 32, 8, blocks=264)
     assert decode_blocks == 128
 
 
 def test_kv_heads_are_cut_alike_side_by_side():
     """Neighbouring blocks read the same tokens of neighbouring heads."""
-    items, (decode_blocks, _, _) = plan([(5000, 1), (300, 1), (7777, 1)], 32, 8, blocks=264)
+    items, (decode_blocks, *_) = plan([(5000, 1), (300, 1), (7777, 1)], 32, 8, blocks=264)
     assert decode_blocks % 8 == 0
     pieces = [
         [(item["sequence"], item["begin"], item["end"], item["kv_head"]) for item in block]
@@ -162,7 +166,7 @@ def test_few_blocks_are_left_without_work(kv_heads, blocks, side_by_side):
 
 def test_a_sequence_is_not_cut_for_the_sake_of_a_few_chunks():
     """256 sequences of 256 chunks on 264 blocks: not 252 chunks each with two cuts in every one."""
-    items, (decode_blocks, first, _) = plan([(4096, 1)] * 256, 8, 1, blocks=264)
+    items, (decode_blocks, first, *_) = plan([(4096, 1)] * 256, 8, 1, blocks=264)
     assert (decode_blocks, first) == (256, 264)
     assert all(item["splits"] == 1 for item in items[:256])
 
@@ -172,34 +176,34 @@ def test_a_block_with_little_room_leaves_the_next_sequence_whole():
     items, _ = plan([(120 * CHUNK, 1), (100 * CHUNK, 1)], 1, 1, blocks=2, window=0)
     assert [item["splits"] for item in items[:2]] == [1, 1]
     items, _ = plan([(108 * CHUNK, 1), (148 * CHUNK, 1)], 1, 1, blocks=2, window=0)
-    assert items[0]["next"] == 2
-    assert [items[i]["splits"] for i in (2, 1)] == [2, 2]
+    assert items[0]["next"] == 3  # behind the number of prefill items
+    assert [items[i]["splits"] for i in (3, 1)] == [2, 2]
 
 
 def test_groups_of_many_splits_have_slots_behind_theirs():
     """Two sequences of 256 chunks, 4 a block: 64 splits and 4 groups each."""
-    items, (decode_blocks, _, _) = plan([(4096, 1), (4096, 1)], 8, 1, blocks=132)
+    items, (decode_blocks, *_) = plan([(4096, 1), (4096, 1)], 8, 1, blocks=132)
     found = {(item["first_slot"], item["splits"]) for item in items[:decode_blocks]}
     assert found == {(0, 64), (64 + 4, 64)}
 
 
 def test_prefill_tiles_come_longest_first():
-    items, (decode_blocks, first, tiles) = plan([(100, 100), (1000, 100)])
+    items, (decode_blocks, first, tiles, _) = plan([(100, 100), (1000, 100)])
     assert decode_blocks == 0
-    lengths = [item["end"] - item["begin"] for item in items[first : first + tiles]]
+    lengths = [item["end"] - item["begin"] for item in items[first + 1 : first + 1 + tiles]]
     assert lengths == sorted(lengths, reverse=True)
-    assert tiles == 14  # 400 rows of each sequence, 64 to a tile
+    assert tiles == 8  # 400 rows of each sequence, 128 to a tile
 
 
 def test_a_step_without_work():
-    assert plan([])[1] == (0, 12, 0)
-    assert plan([(5, 0)])[1] == (0, 12, 0)
+    assert plan([])[1] == (0, 12, 0, 13)
+    assert plan([(5, 0)])[1] == (0, 12, 0, 13)
 
 
 def test_too_few_items_says_how_many():
     with pytest.raises(
         ValueError,
-        match=re.escape("'items' has room for 13 items; it takes (15, 12) for this step"),
+        match=re.escape("'items' has room for 13 items; it takes (16, 12) for this step"),
     ):
         plan([(100, 1), (20, 1), (30, 1), (30, 1)], 1, 1, blocks=12, room=13)
 

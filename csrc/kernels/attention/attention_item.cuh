@@ -26,6 +26,9 @@ __device__ inline AttentionItem read_item(const AttentionItem* items, int index)
   return item;
 }
 
+// Of a list of prefill items, which the first of `items` says.
+__device__ inline int num_prefill_items(const AttentionItem* items) { return __ldg(&items->rows); }
+
 // The items of a block, one after another, each asked for while the one before it is done.
 class ItemList {
  public:

@@ -155,7 +155,8 @@ template <typename T>
 __device__ void paged_prefill(const AttentionLaunchParams& p) {
   wait_for_kernels_before();
   __shared__ PlainShared shared;
-  const AttentionItem item = read_item(p.items, blockIdx.x);
+  if (blockIdx.x >= num_prefill_items(p.items)) return;
+  const AttentionItem item = read_item(p.items, 1 + blockIdx.x);
   for (int row = 0; row < item.rows; row += kDecodeRows) {
     AttentionItem part = item;
     part.kv_head = blockIdx.y;

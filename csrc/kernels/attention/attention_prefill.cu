@@ -33,6 +33,17 @@ __device__ void copy_tile(const PagedAttentionParams& p, const int* table, const
   }
 }
 
+// The half of an item's rows that this block does, and the keys that these see.
+__device__ inline AttentionItem half_of(AttentionItem item, const PagedAttentionParams& p) {
+  constexpr int kRows = kPrefillRows / 2;
+  const int before = blockIdx.x % 2 * kRows;
+  item.row += before;
+  item.rows = min(item.rows - before, kRows);
+  item.begin = place_row(p, item, 0, item.row).first;
+  item.end = place_row(p, item, 0, item.row + item.rows - 1).last;
+  return item;
+}
+
 template <typename T, int kHead>
 __device__ void paged_prefill(const AttentionLaunchParams& p) {
   wait_for_kernels_before();
@@ -43,7 +54,10 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
   extern __shared__ __align__(128) unsigned char shared[];
   const unsigned tiles = shared_address(shared);  // keys of each stage, then values of each
   const PagedAttentionParams& a = p.attention;
-  const AttentionItem item = read_item(p.items, blockIdx.x);
+  const int index = blockIdx.x / 2;
+  if (index >= num_prefill_items(p.items)) return;
+  const AttentionItem item = half_of(read_item(p.items, 1 + index), p.attention);
+  if (item.rows <= 0) return;
   const int kv_head = blockIdx.y;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int* table = a.block_tables + item.sequence * a.block_tables_stride;

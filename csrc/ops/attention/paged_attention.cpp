@@ -130,6 +130,7 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
   params.query_starts = static_cast<const int*>(query_starts.data);
   params.tokens = query.shape[0];
   params.sequences = sequences;
+  params.blocks = keys.blocks;
   params.heads = query.shape[1];
   params.kv_heads = keys.kv_heads;
   params.head_size = keys.head_size;

@@ -10,4 +10,11 @@ namespace vllm::ops {
 void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tensor& out,
                                  const Tensor& query, const AttentionPlan* plan);
 
+// Whether the prefill kernel for wgmma takes this; then it is the fastest.
+bool fits_wgmma(const PagedAttentionParams& params, DType dtype, int device);
+
+// tiles: prefill items from launch.items on; tickets: kTickets counters.
+void run_wgmma_prefill(const AttentionLaunchParams& launch, i64 tiles, int* tickets,
+                       const Tensor& query);
+
 }  // namespace vllm::ops

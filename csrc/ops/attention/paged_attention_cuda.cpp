@@ -71,6 +71,7 @@ struct Choice {
   Kernels* kernels;
   unsigned decode_shared;
   unsigned prefill_shared;
+  unsigned prefill_blocks;  // of an item
 };
 
 Choice choose(const PagedAttentionParams& p, DType dtype, int device) {
@@ -86,11 +87,11 @@ Choice choose(const PagedAttentionParams& p, DType dtype, int device) {
       const int prefill = prefill_shared_bytes(kernels.head_size, number);
       const int most = cuda::device(device).block_shared_bytes;
       if (kernels.head_size == p.head_size && std::max(decode, prefill) <= most) {
-        return {&kernels, static_cast<unsigned>(decode), static_cast<unsigned>(prefill)};
+        return {&kernels, static_cast<unsigned>(decode), static_cast<unsigned>(prefill), 2};
       }
     }
   }
-  return {&plain_kernels[float_index(dtype)], 0, 0};
+  return {&plain_kernels[float_index(dtype)], 0, 0, 1};
 }
 
 void require_plan(const AttentionPlan& plan, const PagedAttentionParams& p, const Tensor& query) {
@@ -105,15 +106,20 @@ void require_plan(const AttentionPlan& plan, const PagedAttentionParams& p, cons
            concat("(items, ", kItemInts, "), contiguous, by plan_attention"));
   }
   require_dtype(kOp, plan.arrivals, DType::int32, "");
-  require_ndim(kOp, plan.arrivals, 1, "(slots,)");
+  if (plan.arrivals.ndim != 1 || plan.arrivals.shape[0] < kTickets) {
+    refuse(ErrorKind::value, kOp, plan.arrivals, concat("has shape ", shape_text(plan.arrivals)),
+           concat("(slots + ", kTickets, ",)"));
+  }
   require_dtype(kOp, plan.partials, DType::float32, "");
-  const i64 numbers = plan.arrivals.shape[0] * kDecodeRows * (p.head_size + 2);
+  const i64 slots = plan.arrivals.shape[0] - kTickets;
+  const i64 numbers = slots * kDecodeRows * (p.head_size + 2);
   if (plan.partials.ndim != 1 || plan.partials.shape[0] < numbers) {
     refuse(ErrorKind::value, kOp, plan.partials, concat("has shape ", shape_text(plan.partials)),
-           concat("(", numbers, ",) at least, for ", plan.arrivals.shape[0], " slots"));
+           concat("(", numbers, ",) at least, for ", slots, " slots"));
   }
+  const i64 prefill_items = plan.prefill_tiles == 0 ? 0 : 1 + plan.prefill_tiles;
   if (plan.decode_blocks < 0 || plan.prefill_first < plan.decode_blocks || plan.prefill_tiles < 0 ||
-      plan.prefill_first + plan.prefill_tiles > plan.items.shape[0]) {
+      plan.prefill_first + prefill_items > plan.items.shape[0]) {
     refuse(ErrorKind::value, kOp, plan.items,
            concat("has ", plan.items.shape[0], " items, and the plan counts ", plan.decode_blocks,
                   " lists and ", plan.prefill_tiles, " tiles from ", plan.prefill_first, " on"),
@@ -135,7 +141,7 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   }
   if (params.tokens == 0 || params.heads == 0) return;
 
-  const i64 slots = plan->arrivals.shape[0];
+  const i64 slots = plan->arrivals.shape[0] - kTickets;
   AttentionLaunchParams launch{};
   launch.attention = params;
   launch.items = static_cast<const AttentionItem*>(plan->items.data);
@@ -152,10 +158,15 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   }
   if (plan->prefill_tiles > 0) {
     launch.items += plan->prefill_first;
-    run_on_cuda(choice.kernels->prefill,
-                early_grid(grid_x(plan->prefill_tiles), static_cast<unsigned>(params.kv_heads),
-                           kAttentionThreads, choice.prefill_shared),
-                launch, query);
+    if (fits_wgmma(params, query.dtype, query.device_index)) {
+      run_wgmma_prefill(launch, plan->prefill_tiles, launch.arrivals + slots, query);
+    } else {
+      run_on_cuda(choice.kernels->prefill,
+                  early_grid(grid_x(plan->prefill_tiles * choice.prefill_blocks),
+                             static_cast<unsigned>(params.kv_heads), kAttentionThreads,
+                             choice.prefill_shared),
+                  launch, query);
+    }
   }
 }
 

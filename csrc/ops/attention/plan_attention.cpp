@@ -6,6 +6,10 @@
 // that the blocks that read what lies side by side do so at about the same time. Where a cut falls
 // inside of a sequence its results are partial, and the last block to be done merges them. Many
 // rows (a prefill) become tiles of rows that need no cut, the longest first.
+//
+// The items: the first of each block's list of decode items; one whose rows are the number of
+// prefill items, and these; the other decode items. So a kernel finds the prefill items of any step
+// at the same place, and with a grid for more of them those that there are.
 #include <algorithm>
 #include <vector>
 
@@ -67,8 +71,9 @@ i64 lanes_of(i64 kv_heads, i64 blocks) {
 // block of a group the same keys, of one KV head after another.
 class BlockLists {
  public:
-  // total: the chunks that will be added, each for `lanes` KV heads.
-  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 lanes, i64 total)
+  // first: where items go that do not begin a list. total: the chunks that will be added, each for
+  // `lanes` KV heads.
+  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 first, i64 lanes, i64 total)
       : items_(items),
         capacity_(capacity),
         groups_(blocks / lanes),
@@ -76,7 +81,7 @@ class BlockLists {
         quota_(std::max<i64>(divide_up(divide_up(total, groups_), kAttentionWarps), 1) *
                kAttentionWarps),
         slack_(std::min(kCutChunks, quota_ / 8 / kAttentionWarps * kAttentionWarps)),
-        used_(blocks),
+        used_(first),
         left_(total),
         room_(quota_),
         last_(static_cast<size_t>(lanes), -1) {}
@@ -248,7 +253,8 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
     }
   }
 
-  BlockLists lists(to, capacity, blocks, lanes, total);
+  const auto tiles = static_cast<i64>(prefill.size());
+  BlockLists lists(to, capacity, blocks, blocks + tiles + 1, lanes, total);
   for (AttentionItem& item : decode) {
     for (; item.kv_head < kv_heads; item.kv_head += static_cast<int>(lanes)) lists.add(item);
   }
@@ -257,13 +263,14 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
                    [](const AttentionItem& a, const AttentionItem& b) {
                      return a.end - a.begin > b.end - b.begin;
                    });
-  const i64 needed = lists.used() + static_cast<i64>(prefill.size());
-  if (needed > capacity) {
+  if (lists.used() > capacity) {
     refuse(ErrorKind::value, kOp, items, concat("has room for ", capacity, " items"),
-           concat("(", needed, ", ", kItemInts, ") for this step"));
+           concat("(", lists.used(), ", ", kItemInts, ") for this step"));
   }
-  std::copy(prefill.begin(), prefill.end(), to + lists.used());
-  return {lists.blocks(), lists.used(), static_cast<i64>(prefill.size())};
+  to[blocks] = idle;
+  to[blocks].rows = static_cast<int>(tiles);
+  std::copy(prefill.begin(), prefill.end(), to + blocks + 1);
+  return {lists.blocks(), blocks, tiles, lists.used()};
 }
 
 }  // namespace vllm::ops

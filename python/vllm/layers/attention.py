@@ -64,7 +64,7 @@ class AttentionPlanner:
             blocks = per_processor * properties.multi_processor_count
         self.blocks = blocks
         slots = 2 * blocks
-        self._arrivals = torch.zeros(slots, dtype=torch.int32, device=device)
+        self._arrivals = torch.zeros(slots + 2, dtype=torch.int32, device=device)
         self._partials = torch.empty(
             slots * 8 * (head_size + 2), dtype=torch.float32, device=device
         )
@@ -72,7 +72,7 @@ class AttentionPlanner:
     def num_items(self, tokens: int, sequences: int) -> int:
         """How many items the plan of one window has at most, each of `ITEM_INTS` int32."""
         rows = tokens * (self.num_heads // self.num_kv_heads)
-        return self.blocks + sequences * (self.num_heads + 1) + rows // 64
+        return 1 + self.blocks + sequences * (self.num_heads + 1) + rows // 128
 
     def plan(
         self,
@@ -91,7 +91,7 @@ class AttentionPlanner:
             memory = torch.empty(len(self.windows), most, ITEM_INTS, dtype=torch.int32)
         plans = {}
         for window, items in zip(self.windows, memory):
-            decode_blocks, prefill_first, prefill_tiles = ops.plan_attention(
+            decode_blocks, prefill_first, prefill_tiles, used = ops.plan_attention(
                 items,
                 context_lens,
                 query_starts,
@@ -101,7 +101,7 @@ class AttentionPlanner:
                 self.blocks,
             )
             plans[window] = ops.AttentionPlan(
-                items[: prefill_first + prefill_tiles],
+                items[:used],
                 self._arrivals,
                 self._partials,
                 decode_blocks,

@@ -213,11 +213,12 @@ class AttentionPlan(NamedTuple):
     """How CUDA divides the attention of one step; see `plan_attention`.
 
     items: int32 [items, 12], what `plan_attention` wrote, on the device.
-    arrivals: int32 [2 * blocks], zeros before the first use. Every use leaves zeros: steps and
+    arrivals: int32 [2 * blocks + 2], zeros before the first use. Every use leaves zeros: steps and
         layers share it, but for those that run at the same time.
     partials: float32 [2 * blocks * 8 * (head_size + 2)] or more, of any values; shared likewise.
     decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. In a CUDA graph
-        that is to serve other steps, all of `blocks` and no prefill.
+        that is to serve other steps, all of `blocks`, and as many tiles as a step may have, or 0
+        where none prefills.
     settled: whether `items` and the block tables are there before the kernel that was launched
         last begins: by a copy, or by a kernel before that one. Then they are read, and the first
         keys and values asked for, while it still runs. What that kernel itself writes into the
@@ -241,28 +242,29 @@ def plan_attention(
     kv_heads: int,
     sliding_window: int,
     blocks: int,
-) -> Tuple[int, int, int]:
+) -> Tuple[int, int, int, int]:
     """Divides the attention of a step among the blocks of a GPU: once for all layers that have
     these heads and this window. Everything is on the CPU, and no GPU is asked.
 
     Keys and values that decoding tokens read are cut into `blocks` pieces of about equal length
     (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), those of a
-    sequence's KV heads alike; prefills are cut into tiles of 64 rows.
+    sequence's KV heads alike; prefills are cut into tiles of 128 rows.
 
-    items: int32 [items, 12], written: blocks + sequences * (heads + 1) + tokens * group // 64 rows
-        are enough, where group is heads // kv_heads. ValueError says how many are, where it is
-        too small.
+    items: int32 [items, 12], written: 1 + blocks + sequences * (heads + 1) + tokens * group // 128
+        rows are enough, where group is heads // kv_heads. ValueError says how many are, where it
+        is too small.
     context_lens, query_starts: int32, as `paged_attention` takes them.
     blocks: as many as run on the GPU at once; two per multiprocessor from compute
         capability 9.0 on, one before and for heads over 128.
 
-    Returns the number of lists of decode items, of which list i begins at item i; the first prefill
-    item; and the number of those.
+    Returns the number of lists of decode items, of which list i begins at item i; where the prefill
+    items begin, behind their number, which is item `blocks`; that number; and how many items there
+    are in all.
     """
-    decode_blocks, prefill_first, prefill_tiles = _C.plan_attention(
+    decode_blocks, prefill_first, prefill_tiles, used = _C.plan_attention(
         items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks
     )
-    return decode_blocks, prefill_first, prefill_tiles
+    return decode_blocks, prefill_first, prefill_tiles, used
 
 
 def paged_attention(

@@ -1,0 +1,294 @@
+// Prefill attention over a paged cache at the speed of Hopper's tensor cores, causal, as in
+// FlashAttention-3 (Shah et al. 2024, arXiv:2407.08608), with raw PTX.
+//
+// A block takes one item after another: up to 128 query rows of one KV head (AttentionItem). One
+// warp has tiles of keys and values copied in bulk, three load query rows, and two warpgroups
+// multiply 64 rows each: the products of one tile of keys run beside those of the tile before with
+// its values, and both beside the softmax. The copies follow the block table, one for each block.
+#include "kernels/attention/attention_wgmma_load.cuh"
+#include "kernels/attention/attention_wgmma_rows.cuh"
+
+namespace vllm {
+
+#if __CUDA_ARCH_FEAT_SM90_ALL
+
+// A warpgroup that multiplies.
+template <typename T, int kHead>
+class RowWarpgroup {
+  using Shared = WgmmaShared<kHead>;
+  using Rows = WgmmaRows<kHead>;
+  using Softmax = WgmmaSoftmax<T, kHead>;
+  static constexpr int kKeys = Shared::kKeys;
+  static constexpr int kKeyPieces = kHead / 16;    // of a product of queries and keys
+  static constexpr int kValuePieces = kKeys / 16;  // of one of weights and values
+
+ public:
+  __device__ RowWarpgroup(const WgmmaPrefillParams& params, const Shared& shared)
+      : p_(params),
+        shared_(shared),
+        scoring_(params.launch.attention),
+        group_(__shfl_sync(kFullWarp, threadIdx.x / 128, 0) - 1),
+        warp_(threadIdx.x / 32 % 4),
+        lane_(threadIdx.x % 32),
+        query_(matrix_descriptor<Rows::kRowBytes>(
+            shared.query + group_ * kWgmmaRows / 8 * Rows::kGroupBytes, 16, Rows::kGroupBytes)) {}
+
+  __device__ __forceinline__ void run() {
+    Softmax rows;
+    for (unsigned parity = 0;; parity ^= 1) {
+      const AttentionItem item = items_.next(shared_);
+      if (item.rows == 0) return;
+      wait(shared_.query_full(group_), parity);
+      if (group_ * kWgmmaRows < item.rows) {
+        attend(item, rows);
+      } else {
+        pass_over(item);
+      }
+    }
+  }
+
+ private:
+  // Query token of the item's sequence that a row of the item belongs to; rows that do not exist
+  // are as the last.
+  __device__ int token_of(const AttentionItem& item, int row) const {
+    return (item.row + min(row, item.rows - 1)) / p_.group;
+  }
+  __device__ int first_key(int last) const {
+    const int window = static_cast<int>(p_.launch.attention.sliding_window);
+    return window > 0 ? max(last - window + 1, 0) : 0;
+  }
+
+  __device__ __forceinline__ void attend(const AttentionItem& item, Softmax& rows) {
+    const int row = group_ * kWgmmaRows + 16 * warp_ + lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int last = item.position + token_of(item, row + 8 * i);
+      last_[i] = last - 2 * (lane_ % 4);
+      first_[i] = first_key(last) - 2 * (lane_ % 4);
+    }
+    seen_begin_ = first_key(item.position + token_of(item, group_ * kWgmmaRows + kWgmmaRows - 1));
+    seen_end_ = item.position + token_of(item, group_ * kWgmmaRows) + 1;
+    const int first = Shared::first_tile(item), last = Shared::last_tile(item);
+    // Whole tiles: all rows see all of it, and each saw a key behind it, a base to go by.
+    const int whole_begin = max(first, (seen_begin_ + kKeys - 1) / kKeys);
+    const int whole_end = scoring_.cap > 0.0f ? 0 : (seen_end_ - 1) / kKeys;
+    const auto whole = [&](int tile) { return tile >= whole_begin && tile < whole_end; };
+
+    rows.clear();
+    wait(shared_.keys_full(keys_.stage), keys_.parity);
+    multiply_keys(rows);
+    wgmma_wait<0>();
+    hold(rows.scores);
+    release(shared_.keys_empty(keys_.stage));
+    keys_.advance();
+    weigh(last, rows);
+    rows.round();
+    add_ = 0;
+    for (int tile = last - 1; tile >= first;) {
+      while (whole(tile)) step<false>(tile--, rows);
+      if (tile >= first) step<true>(tile--, rows);
+    }
+    release(shared_.query_empty(group_));
+    wait(shared_.values_full(values_.stage), values_.parity);
+    hold(rows.weights);
+    hold(rows.out);
+    multiply_values(rows);
+    wgmma_wait<0>();
+    hold(rows.out);
+    release(shared_.values_empty(values_.stage));
+    values_.advance();
+    write(item, row, rows);
+  }
+
+  // The products of a tile of keys, and of the tile before it in turn (the one behind it) with its
+  // values; then the weights of the tile.
+  template <bool kMask>
+  __device__ __forceinline__ void step(int tile, Softmax& rows) {
+    wait(shared_.keys_full(keys_.stage), keys_.parity);
+    hold(rows.scores);
+    hold(rows.weights);
+    hold(rows.out);
+    multiply_keys(rows);
+    wait(shared_.values_full(values_.stage), values_.parity);
+    multiply_values(rows);
+    add_ = 1;
+    wgmma_wait<1>();
+    hold(rows.scores);
+    const unsigned keys_used = shared_.keys_empty(keys_.stage);
+    const unsigned values_used = shared_.values_empty(values_.stage);
+    const unsigned keys = shared_.keys(keys_.stage);
+    keys_.advance();
+    values_.advance();
+    if (kMask) {
+      release(keys_used);
+      const float2 factors = weigh(tile, rows);
+      wait_for_values(values_used, rows);
+      rows.template scale_out<0>(factors.x);
+      rows.template scale_out<1>(factors.y);
+      rows.round();
+    } else {
+      rows.template weigh_by_base<0>(scoring_.scale);
+      keep_behind(p_.zero, rows.base[1], rows.scores[0], rows.scores[1]);
+      wait_for_values(values_used, rows);
+      rows.template weigh_by_base<1>(scoring_.scale);
+      float sums[2];
+      sums[0] = rows.template row_sum<0>();
+      rows.template round_row<0>();
+      sums[1] = rows.template row_sum<1>();
+      rows.template round_row<1>();
+      rows.settle(sums, scoring_.scale,
+                  shared_.query + (group_ * kWgmmaRows + 16 * warp_) / 8 * Rows::kGroupBytes, keys);
+      release(keys_used);
+      rows.sum[0] += sums[0];
+      rows.sum[1] += sums[1];
+    }
+  }
+
+  // Products of a tile of which some are not seen, or under a cap, become weights.
+  __device__ __forceinline__ float2 weigh(int tile, Softmax& rows) {
+    const int begin = tile * kKeys;
+    float scale = scoring_.scale;
+    if (scoring_.cap > 0.0f) {
+      rows.cap(scoring_);
+      scale = 1.0f;
+    }
+    if (begin + kKeys > seen_end_) rows.mask_after(last_[0] - begin, last_[1] - begin);
+    if (begin < seen_begin_) rows.mask_before(first_[0] - begin, first_[1] - begin);
+    const float first = rows.template weigh_row<0>(scale);
+    return make_float2(first, rows.template weigh_row<1>(scale));
+  }
+
+  __device__ __forceinline__ void wait_for_values(unsigned used, Softmax& rows) {
+    wgmma_wait<0>();
+    hold(rows.out);
+    hold(rows.weights);
+    release(used);
+  }
+
+  __device__ __forceinline__ void multiply_keys(Softmax& rows) {
+    const unsigned long long keys =
+        matrix_descriptor<Rows::kRowBytes>(shared_.keys(keys_.stage), 16, Rows::kGroupBytes);
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < kKeyPieces; ++k) {
+      Wgmma<T, kKeys>::products(rows.scores, descriptor_at(query_, Rows::columns(k)),
+                                descriptor_at(keys, Rows::columns(k)), k > 0);
+    }
+    wgmma_commit();
+  }
+
+  __device__ __forceinline__ void multiply_values(Softmax& rows) {
+    const unsigned long long values = matrix_descriptor<Rows::kRowBytes>(
+        shared_.values(values_.stage), Rows::kPieceBytes, Rows::kGroupBytes);
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < kValuePieces; ++k) {
+      Wgmma<T, kHead>::weigh(rows.out, rows.weights + 4 * k,
+                             descriptor_at(values, 2 * k * Rows::kGroupBytes), k > 0 ? 1 : add_);
+    }
+    wgmma_commit();
+  }
+
+  // A warp's word that it has read a buffer.
+  __device__ __forceinline__ void release(unsigned empty) const {
+    if (lane_ == 0) arrive(empty);
+  }
+
+  // An item that has no rows for this warpgroup.
+  __device__ __forceinline__ void pass_over(const AttentionItem& item) {
+    release(shared_.query_empty(group_));
+    for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
+      wait(shared_.keys_full(keys_.stage), keys_.parity);
+      __syncwarp();
+      release(shared_.keys_empty(keys_.stage));
+      keys_.advance();
+      wait(shared_.values_full(values_.stage), values_.parity);
+      __syncwarp();
+      release(shared_.values_empty(values_.stage));
+      values_.advance();
+    }
+  }
+
+  __device__ __forceinline__ void write(const AttentionItem& item, int row, Softmax& rows) {
+    T* to[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int at = item.row + row + 8 * i, token = at / p_.group;
+      const RowPlace place{item.token + token, item.kv_head * p_.group + at - token * p_.group, 0,
+                           0};
+      to[i] = row + 8 * i < item.rows ? out_row<T>(p_.launch.attention, place) : nullptr;
+    }
+    rows.write(to);
+  }
+
+  const WgmmaPrefillParams& p_;
+  const Shared shared_;
+  const Scoring scoring_;
+  const int group_, warp_, lane_;
+  const unsigned long long query_;
+  ItemReader<kHead> items_;
+  Ring<Shared::kStages> keys_{0, 0}, values_{0, 0};
+  int first_[2], last_[2];     // keys that the lane's rows see, less its first column
+  int seen_begin_, seen_end_;  // keys that all rows of the warpgroup see
+  int add_ = 0;                // 0 before the first product with values
+};
+
+template <typename T, int kHead>
+__device__ void wgmma_prefill(const WgmmaPrefillParams& p) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const WgmmaShared<kHead> shared(memory);
+  if (threadIdx.x == 0) {
+    shared.make_barriers();
+    prefetch_map(p.keys);
+    prefetch_map(p.values);
+  }
+  __syncthreads();
+  wait_for_kernels_before();
+  // 64 thousand registers: few for the warps that load, as many as can be for those that multiply.
+  if (__shfl_sync(kFullWarp, threadIdx.x / 128, 0) == 0) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+    switch (__shfl_sync(kFullWarp, threadIdx.x / 32, 0)) {
+      case 0:
+        load_keys<kHead>(p, shared);
+        break;
+      case 1:
+        load_values<kHead>(p, shared);
+        break;
+      default:
+        load_queries<T, kHead>(p, shared, static_cast<int>(threadIdx.x) - 64);
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+    RowWarpgroup<T, kHead>(p, shared).run();
+  }
+}
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+}  // namespace vllm
+
+#define VLLM_WGMMA_PREFILL(name, T, head)                                                 \
+  extern "C" __global__ void __launch_bounds__(vllm::kWgmmaThreads, 1)                    \
+      wgmma_prefill_##name##_##head(__grid_constant__ const vllm::WgmmaPrefillParams p) { \
+    vllm::wgmma_prefill<T, head>(p);                                                      \
+  }
+#define VLLM_WGMMA_PREFILL_TYPES(head)      \
+  VLLM_WGMMA_PREFILL(f16, vllm::Half, head) \
+  VLLM_WGMMA_PREFILL(bf16, vllm::BFloat16, head)
+
+#if __CUDA_ARCH_FEAT_SM90_ALL
+#ifdef ONE
+VLLM_WGMMA_PREFILL(bf16, vllm::BFloat16, 128)
+#else
+VLLM_WGMMA_PREFILL_TYPES(64)
+VLLM_WGMMA_PREFILL_TYPES(80)
+VLLM_WGMMA_PREFILL_TYPES(96)
+VLLM_WGMMA_PREFILL_TYPES(128)
+VLLM_WGMMA_PREFILL_TYPES(192)
+VLLM_WGMMA_PREFILL_TYPES(256)
+#endif
+#else
+// In a module without kernels NVRTC leaves names that hold the number of its process: no two builds
+// would be alike.
+extern "C" __global__ void no_wgmma() {}
+#endif

@@ -1,0 +1,279 @@
+// The softmax of the prefill kernel for wgmma: what a lane has of two query rows.
+#pragma once
+
+#include "kernels/attention/attention_wgmma_tile.cuh"
+
+namespace vllm {
+
+#if __CUDA_ARCH_FEAT_SM90_ALL
+
+// Stays where it is written, that is, behind a wgmma_wait.
+__device__ inline float exp2_in_order(float x) {
+  float result;
+  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+// What follows and needs one of these numbers comes after what is before: ptxas, which moves a wait
+// for products over arithmetic that is to run beside them, and sums to their summands, moves
+// nothing over a branch that might have changed an operand. `zero` is 0, which the compiler does
+// not know.
+__device__ __forceinline__ void keep_behind(int zero, float& a, float& b, float& c) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.eq.s32 p, %3, 0;\n@p bra.uni DONE;\n"
+      "AGAIN:\nld.volatile.shared.f32 %0, [%3];\nld.volatile.shared.f32 %1, [%3];\n"
+      "ld.volatile.shared.f32 %2, [%3];\nsetp.ne.f32 p, %0, %1;\n@p bra.uni AGAIN;\nDONE:\n}\n"
+      : "+f"(a), "+f"(b), "+f"(c)
+      : "r"(zero)
+      : "memory");
+}
+
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
+}
+
+// A sum of weights from which on they are made smaller: far below the largest number of T.
+template <typename T>
+constexpr float kMuchOf = 1048576.0f;
+template <>
+constexpr float kMuchOf<Half> = 16384.0f;
+
+// Rows 0 and 1 of a lane are rows lane / 4 and lane / 4 + 8 of its warp's 16; of a row it has
+// columns 8 i + 2 (lane % 4) and the next, in elements 4 i + 2 row and the next.
+template <typename T, int kHead>
+struct WgmmaSoftmax {
+  static constexpr int kKeys = wgmma_keys(kHead);
+  static constexpr float kMuch = kMuchOf<T>;
+
+  float scores[kKeys / 2];      // of the tile; then weights
+  unsigned weights[kKeys / 4];  // as T, for the products with values
+  float out[kHead / 2];
+  float base[2];  // subtracted from scores, in units of log(2)
+  float sum[2];   // of weights: of the columns of this lane
+
+  __device__ WgmmaSoftmax() {
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; ++i) scores[i] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kHead / 2; ++i) out[i] = 0.0f;
+  }
+  __device__ __forceinline__ void clear() {
+    base[0] = base[1] = lowest_score();
+    sum[0] = sum[1] = 0.0f;
+  }
+
+  template <int kRow>
+  __device__ __forceinline__ void round_row() {
+#pragma unroll
+    for (int i = 0; i < kKeys / 8; ++i) {
+      weights[2 * i + kRow] =
+          from_floats<T>(scores[4 * i + 2 * kRow], scores[4 * i + 2 * kRow + 1]);
+    }
+  }
+  __device__ __forceinline__ void round() {
+    round_row<0>();
+    round_row<1>();
+  }
+
+  template <int kRow>
+  __device__ __forceinline__ float row_sum() const {
+    float even = scores[2 * kRow], odd = scores[2 * kRow + 1];
+#pragma unroll
+    for (int i = 1; i < kKeys / 8; ++i) {
+      even += scores[4 * i + 2 * kRow];
+      odd += scores[4 * i + 2 * kRow + 1];
+    }
+    return even + odd;
+  }
+  template <int kRow>
+  __device__ __forceinline__ float row_max() const {
+    float even = scores[2 * kRow], odd = scores[2 * kRow + 1];
+#pragma unroll
+    for (int i = 1; i < kKeys / 8; ++i) {
+      even = fmaxf(even, scores[4 * i + 2 * kRow]);
+      odd = fmaxf(odd, scores[4 * i + 2 * kRow + 1]);
+    }
+    return quad_max(fmaxf(even, odd));
+  }
+  template <int kRow>
+  __device__ __forceinline__ void scale_out(float factor) {
+#pragma unroll
+    for (int i = 0; i < kHead / 8; ++i) {
+      out[4 * i + 2 * kRow] *= factor;
+      out[4 * i + 2 * kRow + 1] *= factor;
+    }
+  }
+
+  // Puts products under the cap; they are scores then.
+  __device__ __forceinline__ void cap(const Scoring& scoring) {
+    // tanh(x) = 1 - 2 / (exp(2x) + 1), which is right at both infinities.
+    const float exponent = __fdividef(scoring.scale * 2.0f * kLog2E, scoring.cap);
+    const float most = scoring.cap * kLog2E;
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; ++i) {
+      scores[i] = most - __fdividef(2.0f * most, exp2_fast(scores[i] * exponent) + 1.0f);
+    }
+  }
+
+  // Of columns that a row does not see, which are those beyond last[row], counted from the lane's
+  // first, or before first[row].
+  __device__ __forceinline__ void mask_after(int last0, int last1) {
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; ++i) {
+      const int column = i / 4 * 8 + i % 2;
+      scores[i] = column > (i / 2 % 2 == 0 ? last0 : last1) ? lowest_score() : scores[i];
+    }
+  }
+  __device__ __forceinline__ void mask_before(int first0, int first1) {
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; ++i) {
+      const int column = i / 4 * 8 + i % 2;
+      scores[i] = column < (i / 2 % 2 == 0 ? first0 : first1) ? lowest_score() : scores[i];
+    }
+  }
+
+  // Products, of which `scale` makes scores, become weights by the greatest score so far; what was
+  // before is to be multiplied by the result.
+  template <int kRow>
+  __device__ __forceinline__ float weigh_row(float scale) {
+    const float now = fmaxf(base[kRow], row_max<kRow>() * scale);
+    // Where no key was seen yet, -infinity is not subtracted from itself.
+    const float from = now == lowest_score() ? 0.0f : now;
+    const float factor = exp2_in_order(base[kRow] - from);
+    base[kRow] = now;
+#pragma unroll
+    for (int i = 0; i < kKeys / 8; ++i) {
+#pragma unroll
+      for (int k = 4 * i + 2 * kRow; k < 4 * i + 2 * kRow + 2; ++k) {
+        scores[k] = exp2_in_order(scores[k] * scale - from);
+      }
+    }
+    sum[kRow] = sum[kRow] * factor + row_sum<kRow>();
+    return factor;
+  }
+
+  // Products become weights by the base as it is, whatever the scores: that spares the maximum, for
+  // which exponentials would wait. The sum shows whether they are too large.
+  template <int kRow>
+  __device__ __forceinline__ void weigh_by_base(float scale) {
+#pragma unroll
+    for (int i = 0; i < kKeys / 8; ++i) {
+#pragma unroll
+      for (int k = 4 * i + 2 * kRow; k < 4 * i + 2 * kRow + 2; ++k) {
+        scores[k] = exp2_in_order(scores[k] * scale - base[kRow]);
+      }
+    }
+  }
+
+  // Of weights that have become large, or the sum of which (of the whole quad) is: smaller by a
+  // power of two.
+  template <int kRow>
+  __device__ __forceinline__ void shrink_row(float& tile_sum) {
+    const float most = quad_max(tile_sum);
+    const int up = most > kMuch ? min((__float_as_int(most) >> 23) - 127, 126) : 0;
+    const float factor = __int_as_float((127 - up) << 23);
+    base[kRow] += up;
+    sum[kRow] *= factor;
+    tile_sum *= factor;
+#pragma unroll
+    for (int i = 0; i < kKeys / 8; ++i) {
+      scores[4 * i + 2 * kRow] *= factor;
+      scores[4 * i + 2 * kRow + 1] *= factor;
+    }
+    scale_out<kRow>(factor);
+    round_row<kRow>();
+  }
+
+  // The products of the tile once more, by mma.sync: `query` is that of the warp's 16 rows.
+  __device__ __forceinline__ void multiply_again(unsigned query, unsigned keys) {
+    using Rows = WgmmaRows<kHead>;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; ++i) scores[i] = 0.0f;
+#pragma unroll 1
+    for (int k = 0; k < kHead / 16; ++k) {
+      unsigned a[4];
+      load_matrices(a, query + Rows::offset(lane % 16, 2 * k + lane / 16));
+#pragma unroll
+      for (int n = 0; n < kKeys / 16; ++n) {
+        unsigned b[4];
+        const unsigned row = 16 * n + lane % 8 + lane / 16 * 8;
+        load_matrices(b, keys + Rows::offset(row, 2 * k + lane / 8 % 2));
+        multiply_into(8 * n, a, b[0], b[1]);
+        multiply_into(8 * n + 4, a, b[2], b[3]);
+      }
+    }
+  }
+  __device__ __forceinline__ void multiply_into(int at, const unsigned (&a)[4], unsigned b0,
+                                                unsigned b1) {
+    float part[4] = {scores[at], scores[at + 1], scores[at + 2], scores[at + 3]};
+    multiply_add<T>(part, a, b0, b1);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) scores[at + i] = part[i];
+  }
+
+  // After weigh_by_base: rounds, and sees to it that no weight is too large.
+  __device__ __forceinline__ void settle(float (&tile_sum)[2], float scale, unsigned query,
+                                         unsigned keys) {
+    if (!__any_sync(kFullWarp, fmaxf(tile_sum[0], tile_sum[1]) > kMuch)) return;
+    const float most = fmaxf(quad_max(tile_sum[0]), quad_max(tile_sum[1]));
+    if (!__any_sync(kFullWarp, most == -lowest_score())) {
+      shrink_row<0>(tile_sum[0]);
+      shrink_row<1>(tile_sum[1]);
+      return;
+    }
+    // Too large even for float32: as in a tile with a mask.
+    multiply_again(query, keys);
+    scale_out<0>(weigh_row<0>(scale));
+    scale_out<1>(weigh_row<1>(scale));
+    round();
+    tile_sum[0] = tile_sum[1] = 0.0f;  // weigh_row has added them
+  }
+
+  // The results, and where the rows go; null for a row that does not exist.
+  __device__ __forceinline__ void write(T* const (&rows)[2]) {
+    const int lane = threadIdx.x % 32;
+    constexpr int kBlocks = kHead / 8, kWhole = kBlocks / 4 * 4;
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      float total = sum[row] + __shfl_xor_sync(kFullWarp, sum[row], 1);
+      total += __shfl_xor_sync(kFullWarp, total, 2);
+      const float scale = __fdividef(1.0f, total);
+      unsigned words[kBlocks];
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        words[i] = from_floats<T>(out[4 * i + 2 * row] * scale, out[4 * i + 2 * row + 1] * scale);
+      }
+#pragma unroll
+      for (int i = 0; i < kWhole; i += 4) {
+        // Of four blocks of 8 columns each lane of a quad gets one, to write 16 bytes at once.
+        exchange(words[i], words[i + 1], 1);
+        exchange(words[i + 2], words[i + 3], 1);
+        exchange(words[i], words[i + 2], 2);
+        exchange(words[i + 1], words[i + 3], 2);
+        if (rows[row] != nullptr) {
+          *reinterpret_cast<uint4*>(rows[row] + 8 * (i + lane % 4)) =
+              make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
+        }
+      }
+#pragma unroll
+      for (int i = kWhole; i < kBlocks; ++i) {
+        if (rows[row] != nullptr) {
+          *reinterpret_cast<unsigned*>(rows[row] + 8 * i + 2 * (lane % 4)) = words[i];
+        }
+      }
+    }
+  }
+  // A lane without `bit` gives its second word for the first of the lane with it.
+  __device__ __forceinline__ static void exchange(unsigned& first, unsigned& second, int bit) {
+    const bool upper = (threadIdx.x & bit) != 0;
+    const unsigned got = __shfl_xor_sync(kFullWarp, upper ? first : second, bit);
+    first = upper ? got : first;
+    second = upper ? second : got;
+  }
+};
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+}  // namespace vllm

@@ -1,0 +1,63 @@
+// Barriers in shared memory that count arrivals and bytes copied in bulk, by PTX (ISA,
+// "mbarrier"). Compute capability 9.0 and later. A barrier is named by its shared address.
+#pragma once
+
+namespace vllm {
+
+#if __CUDA_ARCH__ >= 900
+
+// For `arrivals` in each phase. One thread makes the block's barriers, then calls
+// publish_barriers, and the block synchronizes.
+__device__ inline void make_barrier(unsigned barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ inline void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ inline void arrive(unsigned barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Arrives; the phase then also waits until so many bytes have been copied.
+__device__ inline void arrive_and_expect(unsigned barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+// Waits for the end of the phase of that parity: of the first phase 0, of the second 1, and so on.
+// That of "the phase before the first", parity 1, has ended.
+__device__ inline void wait(unsigned barrier, unsigned parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nAGAIN:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra DONE;\nbra AGAIN;\nDONE:\n}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// What this thread wrote to shared memory is seen by copies in bulk and by wgmma that follow, in
+// this thread and in those that a barrier orders behind it.
+__device__ inline void publish_to_async_proxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// A ring of kStages buffers, at the same place in the thread that fills it and in those that use
+// it. parity: of the phase to wait for: 0 in a user, 1 in the filler, whose buffers are free at
+// first.
+template <int kStages>
+struct Ring {
+  int stage;
+  unsigned parity;
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+#endif  // __CUDA_ARCH__ >= 900
+
+}  // namespace vllm
