@@ -68,19 +68,11 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
 void penalize(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
               const Tensor& repetition, const Tensor& subtract);
 
-// How to draw; null where no row asks for it. `workspace` is for CUDA only.
-struct SampleArguments {
-  const Tensor* temperatures;
-  const Tensor* top_k;
-  const Tensor* top_p;
-  const Tensor* min_p;
-  const Tensor* seeds;
-  const Tensor* draws;
-  const Tensor* workspace;
-};
-
-// A token from every row of logits.
-void sample(const Tensor& out, const Tensor& logits, const SampleArguments& arguments);
+// A token from every row of logits. How to draw is null where no row asks for it; `workspace` is
+// for CUDA only.
+void sample(const Tensor& out, const Tensor& logits, const Tensor* temperatures,
+            const Tensor* top_k, const Tensor* top_p, const Tensor* min_p, const Tensor* seeds,
+            const Tensor* draws, const Tensor* workspace);
 
 // int64 elements that sample needs on CUDA.
 int64_t sample_workspace_size(int64_t rows, int64_t vocab);

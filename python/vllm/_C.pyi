@@ -1,55 +1,59 @@
 # ruff: noqa: N999 (the name of a native module)
 """The native module, csrc/bindings.cpp. All arguments go by position; `vllm.ops` documents the ops.
 
-A tensor is a torch.Tensor or, on the CPU, an object with ``__array_interface__``.
+A test compares this file with the signatures that the module itself gives in its docstrings.
 """
 
 from typing import Any, List, Optional, Tuple
 
-def rms_norm(out: Any, input: Any, weight: Any, epsilon: float, /) -> None: ...
-def fused_add_rms_norm(input: Any, residual: Any, weight: Any, epsilon: float, /) -> None: ...
-def silu_and_mul(out: Any, input: Any, /) -> None: ...
+Tensor = Any  # a torch.Tensor or, on the CPU, an object with __array_interface__
+
+def rms_norm(out: Tensor, input: Tensor, weight: Tensor, epsilon: float, /) -> None: ...
+def fused_add_rms_norm(
+    input: Tensor, residual: Tensor, weight: Tensor, epsilon: float, /
+) -> None: ...
+def silu_and_mul(out: Tensor, input: Tensor, /) -> None: ...
 def rotary_embedding(
-    positions: Any,
-    query: Any,
-    key: Optional[Any],
+    positions: Tensor,
+    query: Tensor,
+    key: Optional[Tensor],
     head_size: int,
-    cos_sin_cache: Any,
+    cos_sin_cache: Tensor,
     is_neox: bool,
     /,
 ) -> None: ...
 def rotary_and_cache(
-    positions: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    cos_sin_cache: Any,
-    key_cache: Any,
-    value_cache: Any,
-    slot_mapping: Any,
-    query_weight: Optional[Any],
-    key_weight: Optional[Any],
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos_sin_cache: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slot_mapping: Tensor,
+    query_weight: Optional[Tensor],
+    key_weight: Optional[Tensor],
     epsilon: float,
     /,
 ) -> None: ...
 def reshape_and_cache(
-    key: Any, value: Any, key_cache: Any, value_cache: Any, slot_mapping: Any, /
+    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor, /
 ) -> None: ...
-def embedding(out: Any, ids: Any, table: Any, /) -> None: ...
+def embedding(out: Tensor, ids: Tensor, table: Tensor, /) -> None: ...
 def paged_attention(
-    out: Any,
-    query: Any,
-    key_cache: Any,
-    value_cache: Any,
-    block_tables: Any,
-    context_lens: Any,
-    query_starts: Any,
+    out: Tensor,
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_tables: Tensor,
+    context_lens: Tensor,
+    query_starts: Tensor,
     scale: float,
     sliding_window: int,
     soft_cap: float,
-    items: Optional[Any],
-    arrivals: Optional[Any],
-    partials: Optional[Any],
+    items: Optional[Tensor],
+    arrivals: Optional[Tensor],
+    partials: Optional[Tensor],
     decode_blocks: int,
     prefill_first: int,
     prefill_tiles: int,
@@ -57,26 +61,28 @@ def paged_attention(
     /,
 ) -> None: ...
 def plan_attention(
-    items: Any,
-    context_lens: Any,
-    query_starts: Any,
+    items: Tensor,
+    context_lens: Tensor,
+    query_starts: Tensor,
     heads: int,
     kv_heads: int,
     sliding_window: int,
     blocks: int,
     /,
 ) -> Tuple[int, int, int, int]: ...
-def penalize(logits: Any, rows: Any, tokens: Any, repetition: Any, subtract: Any, /) -> None: ...
+def penalize(
+    logits: Tensor, rows: Tensor, tokens: Tensor, repetition: Tensor, subtract: Tensor, /
+) -> None: ...
 def sample(
-    out: Any,
-    logits: Any,
-    temperatures: Optional[Any],
-    top_k: Optional[Any],
-    top_p: Optional[Any],
-    min_p: Optional[Any],
-    seeds: Optional[Any],
-    draws: Optional[Any],
-    workspace: Optional[Any],
+    out: Tensor,
+    logits: Tensor,
+    temperatures: Optional[Tensor],
+    top_k: Optional[Tensor],
+    top_p: Optional[Tensor],
+    min_p: Optional[Tensor],
+    seeds: Optional[Tensor],
+    draws: Optional[Tensor],
+    workspace: Optional[Tensor],
     /,
 ) -> None: ...
 def sample_workspace_size(rows: int, vocab: int, /) -> int: ...

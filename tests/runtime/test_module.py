@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,18 +17,56 @@ import pytest
 
 import vllm
 from vllm import _C
+from vllm.ops import tracing
+
+FUNCTIONS = sorted(name for name in dir(_C) if not name.startswith("__"))
+
+
+def signature(definition: ast.FunctionDef) -> tuple:
+    """Its arguments, each with how it may be given and its type, and what it returns."""
+    assert definition.returns is not None
+    return ast.dump(definition.args), ast.dump(definition.returns)
+
+
+def stubs() -> dict:
+    stub = ast.parse(Path(vllm.__file__).with_name("_C.pyi").read_text(encoding="utf-8"))
+    return {node.name: signature(node) for node in stub.body if isinstance(node, ast.FunctionDef)}
 
 
 def test_the_stub_names_what_there_is():
-    stub = ast.parse(Path(vllm.__file__).with_name("_C.pyi").read_text(encoding="utf-8"))
-    declared = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
-    assert declared == {name for name in dir(_C) if not name.startswith("__")}
+    assert sorted(stubs()) == FUNCTIONS
 
 
-def test_every_function_says_what_it_does():
-    for name in dir(_C):
-        if not name.startswith("__"):
-            assert getattr(_C, name).__doc__, name
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_stub_has_the_signature_that_was_compiled(name):
+    line, empty, about = getattr(_C, name).__doc__.split("\n", 2)
+    (definition,) = ast.parse(f"def {line}: ...").body
+    assert isinstance(definition, ast.FunctionDef)
+    assert definition.name == name
+    assert signature(definition) == stubs()[name]
+    assert not empty
+    assert about.endswith(".")
+
+
+# A torch schema's word for each type of an argument.
+SCHEMA_TYPES = {
+    "Tensor": "Tensor",
+    "Tensor?": "Optional[Tensor]",
+    "float": "float",
+    "int": "int",
+    "bool": "bool",
+}
+
+
+@pytest.mark.parametrize("name", sorted(tracing._SCHEMAS))
+def test_the_torch_schema_has_the_signature_that_was_compiled(name):
+    """Which tensors are written, a schema alone says; tests/ops/test_compile.py has torch see."""
+    found = re.fullmatch(r"\((.*)\) -> \(\)", tracing._SCHEMAS[name])
+    assert found is not None
+    arguments = [each.rsplit(" ", 1) for each in found[1].split(", ")]
+    arguments = [(re.sub(r"\([a-z]!\)", "", kind), argument) for kind, argument in arguments]
+    words = ", ".join(f"{argument}: {SCHEMA_TYPES[kind]}" for kind, argument in arguments)
+    assert getattr(_C, name).__doc__.split("\n")[0] == f"{name}({words}, /) -> None"
 
 
 @pytest.mark.parametrize(

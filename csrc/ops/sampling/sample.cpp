@@ -90,7 +90,9 @@ int64_t sample_workspace_size(int64_t rows, int64_t vocab) {
   return rows * ((vocab + kSampleBlock - 1) / kSampleBlock) * kEach;
 }
 
-void sample(const Tensor& out, const Tensor& logits, const SampleArguments& arguments) {
+void sample(const Tensor& out, const Tensor& logits, const Tensor* temperatures,
+            const Tensor* top_k, const Tensor* top_p, const Tensor* min_p, const Tensor* seeds,
+            const Tensor* draws, const Tensor* workspace) {
   require_float(kOp, logits);
   require_ndim(kOp, logits, 2, "(rows, vocab)");
   const Rows rows = require_rows(kOp, logits);
@@ -105,12 +107,12 @@ void sample(const Tensor& out, const Tensor& logits, const SampleArguments& argu
   require_disjoint(kOp, out, logits, Sharing::none);
 
   SampleParams params{};
-  params.temperatures = entries<float>(arguments.temperatures, DType::float32, out, logits);
-  params.top_k = entries<i64>(arguments.top_k, DType::int64, out, logits);
-  params.top_p = entries<float>(arguments.top_p, DType::float32, out, logits);
-  params.min_p = entries<float>(arguments.min_p, DType::float32, out, logits);
-  params.seeds = entries<i64>(arguments.seeds, DType::int64, out, logits);
-  params.draws = entries<i64>(arguments.draws, DType::int64, out, logits);
+  params.temperatures = entries<float>(temperatures, DType::float32, out, logits);
+  params.top_k = entries<i64>(top_k, DType::int64, out, logits);
+  params.top_p = entries<float>(top_p, DType::float32, out, logits);
+  params.min_p = entries<float>(min_p, DType::float32, out, logits);
+  params.seeds = entries<i64>(seeds, DType::int64, out, logits);
+  params.draws = entries<i64>(draws, DType::int64, out, logits);
   if (params.temperatures != nullptr && (params.seeds == nullptr || params.draws == nullptr)) {
     throw Error(ErrorKind::value,
                 concat(kOp, ": argument '", params.seeds == nullptr ? "seeds" : "draws",
@@ -125,8 +127,8 @@ void sample(const Tensor& out, const Tensor& logits, const SampleArguments& argu
   const i64 size = element_size(logits.dtype);
   params.packs = packs_16_bytes(params.logits, params.rows, params.stride, 16, size) ? 1 : 0;
   if (logits.device_type == DeviceType::cuda) {
-    require_workspace(arguments.workspace, out, logits);
-    params.workspace = arguments.workspace->data;
+    require_workspace(workspace, out, logits);
+    params.workspace = workspace->data;
   }
   if (params.rows == 0) return;
 
