@@ -13,6 +13,10 @@ constexpr auto members_of<ops::AttentionPlan> = std::make_tuple(
     &ops::AttentionPlan::decode_blocks, &ops::AttentionPlan::prefill_first,
     &ops::AttentionPlan::prefill_tiles, &ops::AttentionPlan::settled);
 template <>
+constexpr auto members_of<ops::AttentionPlanSizes> =
+    std::make_tuple(&ops::AttentionPlanSizes::items, &ops::AttentionPlanSizes::item_ints,
+                    &ops::AttentionPlanSizes::arrivals, &ops::AttentionPlanSizes::partials);
+template <>
 constexpr auto members_of<ops::AttentionPlanCounts> = std::make_tuple(
     &ops::AttentionPlanCounts::decode_blocks, &ops::AttentionPlanCounts::prefill_first,
     &ops::AttentionPlanCounts::prefill_tiles, &ops::AttentionPlanCounts::items);
@@ -57,6 +61,9 @@ PyMethodDef methods[] = {
                              "block_tables", "context_lens", "query_starts", "scale",
                              "sliding_window", "soft_cap", "items", "arrivals", "partials",
                              "decode_blocks", "prefill_first", "prefill_tiles", "settled"),
+    op<ops::attention_blocks>("attention_blocks", "head_size", "device"),
+    op<ops::attention_plan_sizes>("attention_plan_sizes", "tokens", "sequences", "heads",
+                                  "kv_heads", "head_size", "blocks"),
     op<ops::plan_attention>("plan_attention", "items", "context_lens", "query_starts", "heads",
                             "kv_heads", "sliding_window", "blocks"),
     op<ops::penalize>("penalize", "logits", "rows", "tokens", "repetition", "subtract"),

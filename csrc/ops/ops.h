@@ -36,9 +36,9 @@ void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key
 // How CUDA divides the attention of one step: made by plan_attention, the items then copied to the
 // device.
 struct AttentionPlan {
-  Tensor items;           // int32 [items, kItemInts]
-  Tensor arrivals;        // int32 [slots + kTickets], zeros
-  Tensor partials;        // float32 [slots * kDecodeRows * (head_size + 2)] at least
+  Tensor items;           // int32 [items, item_ints]
+  Tensor arrivals;        // int32 [arrivals], zeros
+  Tensor partials;        // float32 [partials] at least
   int64_t decode_blocks;  // lists of decode items; list i begins at item i
   int64_t prefill_first;  // the item that says how many prefill items follow it
   int64_t prefill_tiles;  // their number, or more
@@ -51,6 +51,19 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
                      const Tensor& value_cache, const Tensor& block_tables,
                      const Tensor& context_lens, const Tensor& query_starts, double scale,
                      int64_t sliding_window, double soft_cap, const AttentionPlan* plan);
+
+// The blocks that a GPU runs at once for heads of that size: among these, plan_attention divides.
+int64_t attention_blocks(int64_t head_size, int64_t device);
+
+// The memory of a plan.
+struct AttentionPlanSizes {
+  int64_t items;      // enough for any step of so many tokens and sequences
+  int64_t item_ints;  // int32 of an item
+  int64_t arrivals;   // counters: of the partial results, and of the prefill items handed out
+  int64_t partials;
+};
+AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64_t heads,
+                                        int64_t kv_heads, int64_t head_size, int64_t blocks);
 
 struct AttentionPlanCounts {
   int64_t decode_blocks;

@@ -16,7 +16,8 @@ constexpr int shared_row_bytes(int head_size) {
 // Shared memory that a block may have, by compute capability (80 for 8.0): CUDA C++ Programming
 // Guide, "Technical Specifications per Compute Capability".
 constexpr int block_shared_bytes(int arch) {
-  return (arch < 80 ? 64 : arch == 86 || arch == 89 ? 99 : arch < 90 ? 163 : 227) * 1024;
+  const bool small = arch == 86 || arch == 89 || arch >= 120;
+  return (arch < 80 ? 64 : small ? 99 : arch < 90 ? 163 : 227) * 1024;
 }
 
 // float32 between neighbouring rows of a warp's result: 4 more, so that rows start in other banks.
@@ -38,6 +39,15 @@ constexpr int decode_stages(int head_size, int arch) {
   int stages = head_size <= 64 ? 6 : head_size <= 80 ? 4 : head_size <= 128 ? 3 : 2;
   while (stages > 1 && decode_shared_bytes(head_size, stages) > block_shared_bytes(arch)) --stages;
   return stages;
+}
+
+// Blocks of the decode kernel that one multiprocessor has room for, of which more than two gain
+// nothing; `processor_bytes` is its shared memory. A block takes another 1 KiB of it (CUDA C++
+// Programming Guide, "Compute Capability 8.x" and later).
+constexpr int decode_blocks_per_processor(int head_size, int arch, int processor_bytes) {
+  if (arch < 80) return 1;
+  const int block = decode_shared_bytes(head_size, decode_stages(head_size, arch)) + 1024;
+  return processor_bytes / block >= 2 ? 2 : 1;
 }
 
 // Partial results that one block adds up at about 0.07 microseconds each (8 rows of 128, H200). Of

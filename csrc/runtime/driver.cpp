@@ -11,10 +11,10 @@ namespace vllm::cuda {
 namespace {
 
 constexpr int kProcessors = 16;              // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-constexpr int kComputeCapabilityMinor = 76;
-constexpr int kMaxSharedPerBlockOptin =
-    97;  // CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+constexpr int kComputeCapabilityMajor = 75;  // ..._COMPUTE_CAPABILITY_MAJOR
+constexpr int kComputeCapabilityMinor = 76;  // ..._COMPUTE_CAPABILITY_MINOR
+constexpr int kSharedPerProcessor = 81;      // ..._MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
+constexpr int kSharedPerBlock = 97;          // ..._MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
 
 template <typename Signature>
 void find(void* library, const char* name, Signature& function) {
@@ -71,20 +71,20 @@ std::vector<Device> find_devices() {
   check(cu.cuDeviceGetCount(&count), "cuDeviceGetCount");
   std::vector<Device> found;
   for (int index = 0; index < count; ++index) {
-    Device device{index, "", 0, 0, 0, 0, 0};
-    char name[256] = "";
+    Device device{};
+    device.index = index;
     check(cu.cuDeviceGet(&device.handle, index), "cuDeviceGet");
+    char name[256] = "";
     check(cu.cuDeviceGetName(name, sizeof name, device.handle), "cuDeviceGetName");
-    check(cu.cuDeviceGetAttribute(&device.major, kComputeCapabilityMajor, device.handle),
-          "cuDeviceGetAttribute");
-    check(cu.cuDeviceGetAttribute(&device.minor, kComputeCapabilityMinor, device.handle),
-          "cuDeviceGetAttribute");
-    check(
-        cu.cuDeviceGetAttribute(&device.block_shared_bytes, kMaxSharedPerBlockOptin, device.handle),
-        "cuDeviceGetAttribute");
-    check(cu.cuDeviceGetAttribute(&device.processors, kProcessors, device.handle),
-          "cuDeviceGetAttribute");
     device.name = name;
+    const auto ask = [&](int attribute, int& value) {
+      check(cu.cuDeviceGetAttribute(&value, attribute, device.handle), "cuDeviceGetAttribute");
+    };
+    ask(kComputeCapabilityMajor, device.major);
+    ask(kComputeCapabilityMinor, device.minor);
+    ask(kProcessors, device.processors);
+    ask(kSharedPerProcessor, device.processor_shared_bytes);
+    ask(kSharedPerBlock, device.block_shared_bytes);
     found.push_back(device);
   }
   return found;

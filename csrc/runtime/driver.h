@@ -83,8 +83,9 @@ struct Device {
   std::string name;
   int major;  // compute capability
   int minor;
-  int block_shared_bytes;  // the most that a block may ask for
-  int processors;          // multiprocessors
+  int processors;
+  int processor_shared_bytes;  // of a processor, for all blocks on it
+  int block_shared_bytes;      // the most that a block may ask for
   DeviceHandle handle;
 };
 

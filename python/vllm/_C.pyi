@@ -60,6 +60,10 @@ def paged_attention(
     settled: bool,
     /,
 ) -> None: ...
+def attention_blocks(head_size: int, device: int, /) -> int: ...
+def attention_plan_sizes(
+    tokens: int, sequences: int, heads: int, kv_heads: int, head_size: int, blocks: int, /
+) -> Tuple[int, int, int, int]: ...
 def plan_attention(
     items: Tensor,
     context_lens: Tensor,

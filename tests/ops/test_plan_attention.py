@@ -17,16 +17,17 @@ FIELDS = [
     *("sequence", "token", "position", "kv_head", "row", "rows", "begin", "end"),
     *("first_slot", "split", "splits", "next"),
 ]
-CHUNK, WARPS = 16, 4
+CHUNK, WARPS, HEAD_SIZE = 16, 4, 128
 
 
 def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None):
     """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
     contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
     starts = np.concatenate([[0], np.cumsum(queries)]).astype(np.int32)
-    rows = int(starts[-1]) * (heads // kv_heads)
-    enough = 1 + blocks + len(sequences) * (heads + 1) + rows // 128
-    items = np.full((enough if room is None else room, 12), 99, np.int32)
+    sizes = ops.attention_plan_sizes(
+        int(starts[-1]), len(sequences), heads, kv_heads, HEAD_SIZE, blocks
+    )
+    items = np.full((sizes.items if room is None else room, sizes.item_ints), 99, np.int32)
     contexts = np.ascontiguousarray(contexts)
     counts = ops.plan_attention(items, contexts, starts, heads, kv_heads, window, blocks)
     return [dict(zip(FIELDS, map(int, item))) for item in items], counts
@@ -111,7 +112,8 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
             first_slot = pieces[0]["first_slot"]
             slots += range(first_slot, first_slot + len(pieces) + groups)
     assert len(slots) == len(set(slots))
-    assert all(slot < 2 * blocks for slot in slots)
+    sizes = ops.attention_plan_sizes(0, 0, kv_heads * group, kv_heads, HEAD_SIZE, blocks)
+    assert all(slot < sizes.partials // (8 * (HEAD_SIZE + 2)) for slot in slots)
     # Every row, once.
     rows = sorted(
         (i, kv_head, row + offset)

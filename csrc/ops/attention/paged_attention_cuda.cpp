@@ -56,7 +56,7 @@ bool fits_tensor_cores(const PagedAttentionParams& p) {
 
 // Every head size has its kernel where there are asynchronous copies.
 constexpr bool fits_everywhere() {
-  for (const int arch : {80, 86, 89, 90}) {
+  for (const int arch : {80, 86, 87, 89, 90, 100, 103, 110, 120, 121}) {
     for (const int head_size : {64, 80, 96, 128, 256}) {
       const int decode = decode_shared_bytes(head_size, decode_stages(head_size, arch));
       const int prefill = prefill_shared_bytes(head_size, arch);
@@ -67,6 +67,12 @@ constexpr bool fits_everywhere() {
 }
 static_assert(fits_everywhere(), "a block of the attention kernels asks for too much memory");
 
+// The arch that a device's code was compiled for, as the kernels were told: 80 for 8.0.
+int code_number(int device) {
+  const cuda::Arch& arch = cuda::code_arch(device);
+  return arch.major * 10 + arch.minor;
+}
+
 struct Choice {
   Kernels* kernels;
   unsigned decode_shared;
@@ -75,8 +81,7 @@ struct Choice {
 };
 
 Choice choose(const PagedAttentionParams& p, DType dtype, int device) {
-  const cuda::Arch& arch = cuda::code_arch(device);
-  const int number = arch.major * 10 + arch.minor;
+  const int number = code_number(device);
   const bool tensor_cores = dtype == DType::bfloat16  ? number >= 80
                             : dtype == DType::float16 ? number >= 75
                                                       : false;
@@ -128,6 +133,14 @@ void require_plan(const AttentionPlan& plan, const PagedAttentionParams& p, cons
 }
 
 }  // namespace
+
+int64_t attention_blocks(int64_t head_size, int64_t device) {
+  const int index = static_cast<int>(device);
+  const cuda::Device& gpu = cuda::device(index);
+  return int64_t{gpu.processors} * decode_blocks_per_processor(static_cast<int>(head_size),
+                                                               code_number(index),
+                                                               gpu.processor_shared_bytes);
+}
 
 void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tensor& out,
                                  const Tensor& query, const AttentionPlan* plan) {

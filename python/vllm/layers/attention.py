@@ -12,8 +12,6 @@ from vllm import ops
 # The keys and the values of one layer, each [blocks, block_size, kv_heads, head_size].
 KVCache = Tuple[torch.Tensor, torch.Tensor]
 
-ITEM_INTS = 12  # int32 of an item of an attention plan
-
 
 @dataclass(frozen=True)
 class AttentionMetadata:
@@ -56,23 +54,26 @@ class AttentionPlanner:
     ) -> None:
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
+        self.head_size = head_size
         self.windows = sorted(set(windows))
         if not blocks:
-            properties = torch.cuda.get_device_properties(device)
-            # What shared memory leaves room for; see csrc/params/attention_shape.h.
-            per_processor = 2 if head_size <= 128 and properties.major >= 9 else 1
-            blocks = per_processor * properties.multi_processor_count
+            index = torch.cuda.current_device() if device.index is None else device.index
+            blocks = ops.attention_blocks(head_size, index)
         self.blocks = blocks
-        slots = 2 * blocks
-        self._arrivals = torch.zeros(slots + 2, dtype=torch.int32, device=device)
-        self._partials = torch.empty(
-            slots * 8 * (head_size + 2), dtype=torch.float32, device=device
+        sizes = self._sizes(0, 0)
+        self._arrivals = torch.zeros(sizes.arrivals, dtype=torch.int32, device=device)
+        self._partials = torch.empty(sizes.partials, dtype=torch.float32, device=device)
+
+    def _sizes(self, tokens: int, sequences: int) -> ops.AttentionPlanSizes:
+        return ops.attention_plan_sizes(
+            tokens, sequences, self.num_heads, self.num_kv_heads, self.head_size, self.blocks
         )
 
-    def num_items(self, tokens: int, sequences: int) -> int:
-        """How many items the plan of one window has at most, each of `ITEM_INTS` int32."""
-        rows = tokens * (self.num_heads // self.num_kv_heads)
-        return 1 + self.blocks + sequences * (self.num_heads + 1) + rows // 128
+    def items_shape(self, tokens: int, sequences: int) -> Tuple[int, int, int]:
+        """[windows, items, int32 of an item], enough for the plans of any step of so many tokens
+        and sequences."""
+        sizes = self._sizes(tokens, sequences)
+        return len(self.windows), sizes.items, sizes.item_ints
 
     def plan(
         self,
@@ -85,10 +86,10 @@ class AttentionPlanner:
         GPU before the step, not made there by the kernel before an attention: see `settled` of
         `AttentionPlan`.
 
-        memory: int32 [windows, items, ITEM_INTS] to write the items to, if not to new memory."""
+        memory: int32, of `items_shape`, to write the items to, if not to new memory."""
         if memory is None:
-            most = self.num_items(int(query_starts[-1]), len(context_lens))
-            memory = torch.empty(len(self.windows), most, ITEM_INTS, dtype=torch.int32)
+            shape = self.items_shape(int(query_starts[-1]), len(context_lens))
+            memory = torch.empty(shape, dtype=torch.int32)
         plans = {}
         for window, items in zip(self.windows, memory):
             decode_blocks, prefill_first, prefill_tiles, used = ops.plan_attention(

@@ -29,6 +29,9 @@ __all__ = [
     "embedding",
     "fused_add_rms_norm",
     "AttentionPlan",
+    "AttentionPlanSizes",
+    "attention_blocks",
+    "attention_plan_sizes",
     "paged_attention",
     "plan_attention",
     "penalize",
@@ -212,10 +215,10 @@ _NO_PLAN = (None, None, None, 0, 0, 0, False)
 class AttentionPlan(NamedTuple):
     """How CUDA divides the attention of one step; see `plan_attention`.
 
-    items: int32 [items, 12], what `plan_attention` wrote, on the device.
-    arrivals: int32 [2 * blocks + 2], zeros before the first use. Every use leaves zeros: steps and
-        layers share it, but for those that run at the same time.
-    partials: float32 [2 * blocks * 8 * (head_size + 2)] or more, of any values; shared likewise.
+    items: int32 [items, item_ints], what `plan_attention` wrote, on the device.
+    arrivals: int32 [arrivals], zeros before the first use. Every use leaves zeros: steps and layers
+        share it, but for those that run at the same time.
+    partials: float32 [partials] or more, of any values; shared likewise.
     decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. In a CUDA graph
         that is to serve other steps, all of `blocks`, and as many tiles as a step may have, or 0
         where none prefills.
@@ -234,6 +237,32 @@ class AttentionPlan(NamedTuple):
     settled: bool = False
 
 
+class AttentionPlanSizes(NamedTuple):
+    """The shapes of an `AttentionPlan`: items [items, item_ints], arrivals [arrivals], partials
+    [partials]. The first is enough for any step of so many tokens and sequences."""
+
+    items: int
+    item_ints: int
+    arrivals: int
+    partials: int
+
+
+def attention_plan_sizes(
+    tokens: int, sequences: int, heads: int, kv_heads: int, head_size: int, blocks: int
+) -> AttentionPlanSizes:
+    """What the plan of a step takes that has at most so many query tokens and sequences. Arrivals
+    and partials depend on head_size and blocks only."""
+    sizes = _C.attention_plan_sizes(tokens, sequences, heads, kv_heads, head_size, blocks)
+    return AttentionPlanSizes(*sizes)
+
+
+def attention_blocks(head_size: int, device: int) -> int:
+    """The blocks that CUDA device `device` runs at once in attention with heads of that size: two
+    on a multiprocessor whose shared memory has room for them, else one. RuntimeError where there is
+    no such device, or no code for it."""
+    return int(_C.attention_blocks(head_size, device))
+
+
 def plan_attention(
     items: Tensor,
     context_lens: Tensor,
@@ -248,14 +277,12 @@ def plan_attention(
 
     Keys and values that decoding tokens read are cut into `blocks` pieces of about equal length
     (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), those of a
-    sequence's KV heads alike; prefills are cut into tiles of 128 rows.
+    sequence's KV heads alike; prefills are cut into tiles of rows.
 
-    items: int32 [items, 12], written: 1 + blocks + sequences * (heads + 1) + tokens * group // 128
-        rows are enough, where group is heads // kv_heads. ValueError says how many are, where it
-        is too small.
+    items: int32 [items, item_ints], written; `attention_plan_sizes` says how many are enough.
+        ValueError says how many are, where it is too small.
     context_lens, query_starts: int32, as `paged_attention` takes them.
-    blocks: as many as run on the GPU at once; two per multiprocessor from compute
-        capability 9.0 on, one before and for heads over 128.
+    blocks: as many as run on the GPU at once; see `attention_blocks`.
 
     Returns the number of lists of decode items, of which list i begins at item i; where the prefill
     items begin, behind their number, which is item `blocks`; that number; and how many items there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Dict, List, Mapping, Tuple
 from typing import Sequence as SequenceOf
 
@@ -10,7 +11,7 @@ import torch
 from vllm import ops
 from vllm.engine.executor import StepResult
 from vllm.engine.step_input import SizeClass, StepInput, StepLayout
-from vllm.layers.attention import ITEM_INTS, AttentionPlanner, KVCache
+from vllm.layers.attention import AttentionPlanner, KVCache
 from vllm.layers.sampler import sample, token_logprobs
 from vllm.models.decoder import DecoderLM
 from vllm.outputs import Logprob, TokenLogprobs
@@ -38,8 +39,8 @@ class ModelRunner:
         """Bytes behind the description of a step, for the plans of its attention."""
         if self._planner is None:
             return 0
-        items = self._planner.num_items(size.tokens, size.sequences)
-        return len(self._planner.windows) * items * ITEM_INTS * torch.int32.itemsize
+        shape = self._planner.items_shape(size.tokens, size.sequences)
+        return math.prod(shape) * torch.int32.itemsize
 
     @torch.inference_mode()
     def run(self, step: StepInput, memory: torch.Tensor) -> StepResult:
@@ -71,11 +72,11 @@ class ModelRunner:
         host = self._views_of(memory, layout)
         if self._planner is None:
             return host, {}
-        num_windows = len(self._planner.windows)
+        shape = self._planner.items_shape(layout.size.tokens, layout.size.sequences)
         plans = self._planner.plan(
             host.context_lens(step.num_sequences),
             host.query_starts(step.num_sequences),
-            host.room.view(num_windows, -1, ITEM_INTS),
+            host.room.view(shape),
         )
         if len(self._device_memory) < len(memory):
             self._device_memory = torch.empty_like(memory, device=self.device)
@@ -83,7 +84,7 @@ class ModelRunner:
         # From pinned memory: nobody waits for the device.
         self._device_memory[: layout.nbytes].copy_(memory[: layout.nbytes], non_blocking=True)
         sent = self._views_of(self._device_memory, layout)
-        items = sent.room.view(num_windows, -1, ITEM_INTS)
+        items = sent.room.view(shape)
         return sent, {
             window: plan._replace(items=part[: len(plan.items)])
             for (window, plan), part in zip(plans.items(), items)
