@@ -58,7 +58,7 @@ bool parse_arch(const std::string& name, Arch& arch) {
   if (specific) digits.pop_back();
   if (digits.size() < 2 || digits.size() > 4) return false;
   if (digits.find_first_not_of("0123456789") != std::string::npos) return false;
-  const int number = std::atoi(digits.c_str());
+  const int number = std::stoi(digits);
   arch = {name, number / 10, number % 10, ptx, specific};  // the last digit is the minor
   return true;
 }
@@ -99,6 +99,7 @@ const Arch& select_arch(const std::vector<Arch>& archs, int major, int minor,
   }
   if (best != nullptr) return *best;
   std::vector<std::string> names;
+  names.reserve(archs.size());
   for (const Arch& arch : archs) names.push_back(arch.name);
   const std::string newest = concat("sm_", major, minor);
   const std::string cubins = minor == 0 ? newest : concat("sm_", major, "0 to ", newest);

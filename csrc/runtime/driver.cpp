@@ -155,21 +155,22 @@ const Device& device(int index) {
 ContextGuard::ContextGuard(int device) {
   const Context wanted = primary_context(device);
   Context current = nullptr;
-  check(driver().cuCtxGetCurrent(&current), "cuCtxGetCurrent");
+  const Driver& cu = driver();
+  check(cu.cuCtxGetCurrent(&current), "cuCtxGetCurrent");
   if (current == wanted) return;
-  check(driver().cuCtxPushCurrent_v2(wanted), "cuCtxPushCurrent");
-  pushed_ = true;
+  check(cu.cuCtxPushCurrent_v2(wanted), "cuCtxPushCurrent");
+  pushed_by_ = &cu;
 }
 
 ContextGuard::~ContextGuard() {
   Context popped;
-  if (pushed_) driver().cuCtxPopCurrent_v2(&popped);
+  if (pushed_by_ != nullptr) pushed_by_->cuCtxPopCurrent_v2(&popped);
 }
 
-RelaxedCapture::RelaxedCapture() {
-  check(driver().cuThreadExchangeStreamCaptureMode(&mode_), "cuThreadExchangeStreamCaptureMode");
+RelaxedCapture::RelaxedCapture() : driver_(driver()) {
+  check(driver_.cuThreadExchangeStreamCaptureMode(&mode_), "cuThreadExchangeStreamCaptureMode");
 }
 
-RelaxedCapture::~RelaxedCapture() { driver().cuThreadExchangeStreamCaptureMode(&mode_); }
+RelaxedCapture::~RelaxedCapture() { driver_.cuThreadExchangeStreamCaptureMode(&mode_); }
 
 }  // namespace vllm::cuda

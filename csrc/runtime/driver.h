@@ -106,7 +106,7 @@ class ContextGuard {
   ContextGuard& operator=(const ContextGuard&) = delete;
 
  private:
-  bool pushed_ = false;
+  const Driver* pushed_by_ = nullptr;  // null where nothing was to be done
 };
 
 // Allows this thread the calls that are forbidden during a graph capture (loading a module is one)
@@ -119,6 +119,7 @@ class RelaxedCapture {
   RelaxedCapture& operator=(const RelaxedCapture&) = delete;
 
  private:
+  const Driver& driver_;
   int mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED; then what was before
 };
 

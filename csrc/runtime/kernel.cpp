@@ -37,18 +37,24 @@ std::vector<LoadedModule>& modules() {
   return loaded;
 }
 
+[[noreturn]] void fail_to_read(const std::string& path) {
+  throw Error(ErrorKind::runtime,
+              concat(path,
+                     " is missing or cannot be read: this installation of vllm is incomplete. "
+                     "Install it again: pip install --force-reinstall --no-deps URL"));
+}
+
 std::string read_file(const std::string& path) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  if (!file) {
-    throw Error(ErrorKind::runtime,
-                concat(path,
-                       " is missing or cannot be read: this installation of vllm is "
-                       "incomplete. Install it again: pip install --force-reinstall "
-                       "--no-deps URL"));
-  }
+  if (!file) fail_to_read(path);
   std::string bytes;
   char part[65536];
-  while (const size_t size = std::fread(part, 1, sizeof part, file.get())) bytes.append(part, size);
+  size_t size;
+  do {
+    size = std::fread(part, 1, sizeof part, file.get());
+    bytes.append(part, size);
+  } while (size == sizeof part);
+  if (std::ferror(file.get()) != 0) fail_to_read(path);
   return bytes;
 }
 

@@ -49,10 +49,10 @@ class Kernel {
 };
 
 // The architecture whose code a device runs, of those that this build has; see select_arch.
-const Arch& code_arch(int device);
+const Arch& code_arch(int index);
 
 // Whether the code of a device may be launched in clusters of blocks.
-bool has_clusters(int device);
+bool has_clusters(int index);
 
 struct LoadedFile {
   int device;

@@ -11,13 +11,13 @@ namespace {
 
 constexpr uint32_t kDLPackMajor = 1;
 
-enum DLDeviceType : int32_t { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3, kDLCUDAManaged = 13 };
+enum DLDeviceType { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3, kDLCUDAManaged = 13 };
 enum DLDataTypeCode : uint8_t { kDLInt = 0, kDLFloat = 2, kDLBfloat = 4 };
 
 struct DLTensor {
   void* data;
   struct {
-    DLDeviceType type;
+    int32_t type;  // DLDeviceType, or something newer
     int32_t index;
   } device;
   int32_t ndim;

@@ -77,6 +77,15 @@ def test_a_missing_file_is_an_error_that_says_so(run_fresh, code):
     assert answer["loaded"] == []
 
 
+def test_a_file_that_cannot_be_read_is_an_error_that_says_so(run_fresh, code):
+    """It can be opened, as a folder can."""
+    folder, arch = code
+    (arch / "rms_norm.cubin").unlink()
+    (arch / "rms_norm.cubin").mkdir()
+    said = run_fresh(TRY_AN_OP, VLLM_KERNEL_DIR=str(folder))["said"]
+    assert f"{arch / 'rms_norm.cubin'} is missing or cannot be read" in said
+
+
 def test_no_fitting_architecture_is_an_error_that_lists_what_there_is(run_fresh, code):
     folder, _ = code
     for arch in folder.iterdir():

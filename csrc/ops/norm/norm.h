@@ -18,7 +18,7 @@ struct NormKernels {
   cuda::Kernel row_keep{nullptr, nullptr};  // of more of them than L2 holds; only where it adds
 };
 
-void run_norm_on_cuda(NormKernels (&kernels)[kFloatTypes], RmsNormParams params,
+void run_norm_on_cuda(NormKernels (&of_dtypes)[kFloatTypes], RmsNormParams params,
                       const Tensor& input);
 
 }  // namespace vllm::ops
