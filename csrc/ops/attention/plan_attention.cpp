@@ -196,9 +196,9 @@ void require_number(const char* name, i64 value, i64 least, const char* what) {
 
 AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64_t heads,
                                         int64_t kv_heads, int64_t head_size, int64_t blocks) {
-  // Decoding: an item for each block and, where sequences meet, for each of their heads. Prefill: one
-  // that holds the number of tiles, and a tile less than full for each sequence. Two pieces of a block may be partial: its first, its
-  // last.
+  // Decoding: an item for each block and, where sequences meet, for each of their heads. Prefill:
+  // one that holds the number of tiles, and a tile less than full for each sequence. Two pieces of
+  // a block may be partial: its first, its last.
   const i64 slots = 2 * blocks;
   return {1 + blocks + sequences * (heads + 1) + tokens * (heads / kv_heads) / kPrefillRows,
           kItemInts, slots + kTickets, slots * kDecodeRows * (head_size + 2)};
