@@ -30,7 +30,8 @@ def ids_of(kind, **sizes):
 def pieces_of(kind, groups, prompt=(), **kwargs):
     """What each group of tokens adds, and what is left in the end."""
     detokenizer = IncrementalDetokenizer(TOKEN_BYTES[kind], prompt, **kwargs)
-    return [*(detokenizer.append(group) for group in groups), detokenizer.flush()]
+    pieces = [detokenizer.append(group) for group in groups]
+    return [*pieces, detokenizer.flush()]
 
 
 def text_of(kind, ids, prompt=(), **kwargs):
