@@ -51,6 +51,11 @@ ARGUMENTS_AS_TEXT = (
     "{{ call['function']['name'] + '(' + call['function']['arguments'] + ')' }}"
     "{% endfor %}{% endfor %}"
 )
+CONTENT_ALWAYS = (
+    "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}"
+    "{% for call in m.tool_calls or [] %}{{ call.function.name + call.function.arguments }}"
+    "{% endfor %}{% endfor %}"
+)
 
 
 def write(folder, template):
@@ -161,6 +166,7 @@ def test_templates_are_found_in_each_place(tmp_path):
         ),
         (WITH_TOOLS, called('{"a": 1}'), '<user>hi<assistant><call>add{"a": 1}</call><tool>3'),
         (ARGUMENTS_AS_TEXT, called({"a": 1}), 'add({"a": 1})'),
+        (CONTENT_ALWAYS, called({"a": 1}), '<user>hi<assistant>add{"a": 1}<tool>3'),
     ],
 )
 def test_messages_are_fitted_to_the_form_that_a_template_takes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from vllm.text.messages import joined_text
 from vllm.text.template_sandbox import SANDBOX, TemplateError
@@ -12,6 +12,20 @@ _SHOWN, _HIDDEN = "vllm-probe-shown", "vllm-probe-hidden"
 _PARTS = [{"type": "text", "text": _SHOWN, "note": _HIDDEN}]
 _USER = {"role": "user", "content": "x"}
 _ARGUMENTS = {"name": _SHOWN}
+# How a message may say that it has calls and no content, the usual way first.
+_WITHOUT_CONTENT: Tuple[Dict[str, Any], ...] = ({}, {"content": None}, {"content": ""})
+
+
+class _CallForms(NamedTuple):
+    """What calls may be like: without content in which way, with arguments in which form."""
+
+    without_content: Mapping[str, Any]
+    takes_object: bool
+    takes_text: bool
+
+    @property
+    def is_any(self) -> bool:
+        return self.takes_object or self.takes_text
 
 
 class TemplateForms:
@@ -19,13 +33,14 @@ class TemplateForms:
 
     A template that prints `content` would print the list of a message in parts, one that goes
     through parts would go through the letters of a text. And the arguments of a tool's call are
-    an object for some, and JSON's text for others. A form that a template takes is left as it is.
+    an object for some, and JSON's text for others; and a message with calls alone has no content
+    for most, but an empty one for others. A form that a template takes is left as it is.
     """
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._content: Dict[str, Tuple[bool, bool]] = {}  # by role: takes text, takes parts
-        self._arguments: Optional[Tuple[bool, bool]] = None  # takes an object, takes text
+        self._calls: Optional[_CallForms] = None
 
     def fit(self, messages: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         """The same messages, in forms that the template takes."""
@@ -59,34 +74,33 @@ class TemplateForms:
 
     def _fit_calls(self, message: Dict[str, Any]) -> Dict[str, Any]:
         calls = message.get("tool_calls")
-        if not isinstance(calls, list):
+        if not calls or not isinstance(calls, list):
             return message
-        return {**message, "tool_calls": [self._fit_call(call) for call in calls]}
+        forms = self._call_forms()
+        fitted = [_fit_call(call, forms) for call in calls]
+        return {**forms.without_content, **message, "tool_calls": fitted}
 
-    def _fit_call(self, call: Any) -> Any:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or "arguments" not in function:
-            return call
-        given = fitted = function["arguments"]
-        takes_object, takes_text = self._argument_forms()
-        if isinstance(given, str):
-            if takes_object and not takes_text:
-                fitted = _parsed(given)
-        elif isinstance(given, dict) and takes_text and not takes_object:
-            fitted = json.dumps(given, ensure_ascii=False)
-        return {**call, "function": {**function, "arguments": fitted}}
+    def _call_forms(self) -> _CallForms:
+        if self._calls is None:
+            self._calls = next(
+                (forms for forms in map(self._forms_with, _WITHOUT_CONTENT) if forms.is_any),
+                _CallForms({}, takes_object=False, takes_text=False),
+            )
+        return self._calls
 
-    def _argument_forms(self) -> Tuple[bool, bool]:
-        if self._arguments is None:
-            as_object, as_text = (
-                self._probe(_around(_calling(form)))
-                for form in (_ARGUMENTS, json.dumps(_ARGUMENTS))
-            )
-            self._arguments = (
-                as_object is not None and _SHOWN in as_object and f"'{_SHOWN}'" not in as_object,
-                as_text is not None and json.dumps(_ARGUMENTS) in as_text,
-            )
-        return self._arguments
+    def _forms_with(self, without_content: Mapping[str, Any]) -> _CallForms:
+        """What calls may be like in a message that says thus that it has no content."""
+        as_object, as_text = (
+            self._probe(_around({**_calling(form), **without_content}))
+            for form in (_ARGUMENTS, json.dumps(_ARGUMENTS))
+        )
+        return _CallForms(
+            without_content,
+            takes_object=as_object is not None
+            and _SHOWN in as_object
+            and f"'{_SHOWN}'" not in as_object,
+            takes_text=as_text is not None and json.dumps(_ARGUMENTS) in as_text,
+        )
 
     def _probe(self, messages: List[Dict[str, Any]]) -> Optional[str]:
         """What the template makes of a conversation; None if it refuses it."""
@@ -96,6 +110,19 @@ class TemplateForms:
             )
         except TemplateError:
             return None
+
+
+def _fit_call(call: Any, forms: _CallForms) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or "arguments" not in function:
+        return call
+    given = fitted = function["arguments"]
+    if isinstance(given, str):
+        if forms.takes_object and not forms.takes_text:
+            fitted = _parsed(given)
+    elif isinstance(given, dict) and forms.takes_text and not forms.takes_object:
+        fitted = json.dumps(given, ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": fitted}}
 
 
 def _calling(arguments: Any) -> Dict[str, Any]:
