@@ -48,6 +48,8 @@ SAMPLING: List[Dict[str, Any]] = [
     {"output_kind": "delta"},
     {"min_tokens": 20, "max_tokens": 10},
     {"n": 2, "temperature": 0},
+    {"logit_bias": {5: 1.0}},
+    {"best_of": 2},
     {"stop": "x", "detokenize": False},
 ]
 ENGINE: List[Dict[str, Any]] = [
@@ -65,6 +67,9 @@ ENGINE: List[Dict[str, Any]] = [
     {"num_kv_blocks": 10**12},
     {"gpu_memory_utilization": 1.5},
     {"seed": "today"},
+    {"pipeline_parallel_size": 2},
+    {"quantization": "awq"},
+    {"enable_lora": True},
 ]
 PROMPTS: List[Any] = [
     "",
@@ -84,6 +89,12 @@ CHATS: List[Tuple[Any, Dict[str, Any]]] = [
     ([], {}),
     ("hi", {}),
     ([{"content": "hi"}], {}),
+    ([{"role": "user", "content": 5}], {}),
+    ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], {}),
+    ([USER], {"tools": "add"}),
+    ([USER], {"continue_final_message": True}),
+    ([USER], {"chat_template": "{% for i in range(9**9) %}{% endfor %}"}),
+    ([USER], {"chat_template": "{{ 'x' * 10**10 }}"}),
     ([USER], {"chat_template": "{% if %}"}),
     ([USER], {"chat_template": "{{ raise_exception('roles must alternate') }}"}),
     ([USER], {"chat_template": "{{ ''.__class__.__mro__ }}"}),
@@ -135,6 +146,12 @@ FILES: Dict[str, Callable[[Path], Any]] = {
     "config.json holds a list": lambda folder: (folder / "config.json").write_text("[]"),
     "advice out of its range": lambda folder: (folder / "generation_config.json").write_text(
         '{"top_p": 0}'
+    ),
+    "chat_template.jinja is not UTF-8": lambda folder: (folder / "chat_template.jinja").write_bytes(
+        b"\xff"
+    ),
+    "a chat template that is no text": lambda folder: (folder / "tokenizer_config.json").write_text(
+        '{"chat_template": [5]}'
     ),
     "no tokenizer.json": lambda folder: (folder / "tokenizer.json").unlink(),
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),

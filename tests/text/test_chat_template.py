@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
+from vllm.config import ModelError
 from vllm.text.chat_template import ChatTemplate, ChatTemplates
 from vllm.text.tokenizer import Tokenizer
 
@@ -222,8 +223,11 @@ def test_refusals(source, messages, message):
 
 
 def test_what_has_no_template_or_no_default(tmp_path):
+    for found in (5, [5], [{"name": "a"}], [{"name": "a", "template": 5}]):
+        with pytest.raises(ModelError, match="must be Jinja source, or a list of objects with"):
+            ChatTemplates.read(tmp_path, {"chat_template": found})
     with pytest.raises(ValueError, match="a chat template is text, Jinja source, got 5"):
-        ChatTemplates.read(tmp_path, {"chat_template": 5})
+        ChatTemplate(5)
     named = ChatTemplates.read(tmp_path, {"chat_template": [{"name": "tool", "template": "T"}]})
     with pytest.raises(ValueError, match=r"several chat templates .* chat_template, of tool"):
         named.choose(None, has_tools=False)

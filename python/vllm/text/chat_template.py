@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 from typing import Sequence as SequenceOf
 
-from vllm.config import read_json
+from vllm.config import ModelError, read_json
 from vllm.text.messages import Message, plain, plain_messages
 from vllm.text.template_forms import TemplateForms
 from vllm.text.template_sandbox import SANDBOX, TemplateError
@@ -80,20 +80,27 @@ class ChatTemplates:
         """The templates of a model folder, from whichever place has them.
 
         Files come first: chat_template.jinja, and additional_chat_templates/NAME.jinja; then
-        tokenizer_config.json, which may list several by name; then chat_template.json.
+        tokenizer_config.json, which may list several by name; then chat_template.json. Raises
+        ModelError for what is no template.
         """
         files = {path.stem: path for path in folder.glob("additional_chat_templates/*.jinja")}
         if (folder / "chat_template.jinja").exists():
             files["default"] = folder / "chat_template.jinja"
         if files:
-            return cls({name: path.read_text(encoding="utf-8") for name, path in files.items()})
+            return cls({name: _source(path) for name, path in files.items()})
         found = tokenizer_config.get("chat_template")
         in_json = folder / "chat_template.json"
         if found is None and in_json.exists():
             found = read_json(in_json).get("chat_template")
-        if isinstance(found, list):
-            found = {entry.get("name"): entry.get("template") for entry in found}
-        return cls(found)
+        try:
+            if isinstance(found, list):
+                found = {entry["name"]: entry["template"] for entry in found}
+            return cls(found)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"chat_template of {folder} must be Jinja source, or a list of objects with 'name' "
+                f"and 'template', got {found!r}"
+            ) from error
 
     def choose(self, wanted: Optional[str], *, has_tools: bool) -> ChatTemplate:
         """The template to use.
@@ -111,6 +118,13 @@ class ChatTemplates:
             f"this model has several chat templates and none is the default: pass the name of one "
             f"as chat_template, of {', '.join(sorted(self._by_name))}"
         )
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is not UTF-8: {error}") from error
 
 
 @functools.lru_cache(maxsize=32)
