@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -99,3 +101,17 @@ def test_a_forked_child_has_a_process_of_its_own(sandbox):
         os._exit(0 if sandbox.render("child", {}) == "child" else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert sandbox.render("parent", {}) == "parent"
+
+
+LIMITED = """
+from vllm.text.template_sandbox import SANDBOX
+print(SANDBOX.render("{{ 1 }}", {}))
+with open(f"/proc/{SANDBOX._process.pid}/limits") as limits:
+    print(*next(line for line in limits if "address space" in line).split()[3:5])
+"""
+
+
+def test_lower_limits_of_somebody_else_stay():
+    command = ["bash", "-c", 'ulimit -v 800000 && exec "$0" -c "$1"', sys.executable, LIMITED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"1\n{800000 * 1024} {800000 * 1024}\n", "")

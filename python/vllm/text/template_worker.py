@@ -28,8 +28,7 @@ def main() -> None:
     sys.path[:] = setup["path"]
     import jinja2.sandbox  # noqa: F401  (before the limits, as they are for templates)
 
-    limit = setup["memory"]
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _limit(resource.RLIMIT_AS, setup["memory"])
     for line in sys.stdin:
         answer = _answer(json.loads(line), setup["seconds"], setup["characters"])
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -39,8 +38,7 @@ def main() -> None:
 def _answer(request: Dict[str, Any], seconds: int, characters: int) -> Dict[str, str]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     # Past the limit the kernel ends this process; whoever waits for the answer knows what that is.
-    soft = int(used.ru_utime + used.ru_stime) + seconds + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds + 1)
     pieces: List[str] = []
     size = 0
     try:
@@ -54,6 +52,14 @@ def _answer(request: Dict[str, Any], seconds: int, characters: int) -> Dict[str,
     except Exception as error:  # noqa: BLE001  (whatever such code makes of what it did not expect)
         return {"error": str(error) or type(error).__name__}
     return {"text": "".join(pieces)}
+
+
+def _limit(what: int, amount: int) -> None:
+    """Sets a limit, or leaves a lower one that somebody else has set."""
+    _, hard = resource.getrlimit(what)
+    resource.setrlimit(
+        what, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard)
+    )
 
 
 @functools.lru_cache(maxsize=_MAX_TEMPLATES)
