@@ -70,7 +70,7 @@ def page() -> str:
     sections = [
         ("`LLM` and `EngineArgs`", own(EngineArgs), others(ENGINE, EngineArgs)),
         ("`SamplingParams`", own(SamplingParams), others(SAMPLING, SamplingParams)),
-        ("`LLM.generate` and `LLM.chat`", iter(()), others(CALLS)),
+        ("`LLM.generate`, `LLM.chat` and `LLM.beam_search`", iter(()), others(CALLS)),
     ]
     lines = [HEAD]
     for title, here, foreign in sections:

@@ -28,7 +28,7 @@ TESTED = [
     "tests/runtime",
     "tests/text",
     *(f"tests/test_{name}.py" for name in ("config", "engine_args", "foreign", "numbers")),
-    "tests/test_sampling_params.py",
+    *(f"tests/test_{name}.py" for name in ("beam_search", "sampling_params")),
     *(f"tests/test_{name}.py" for name in ("collect_env", "import", "platform", "version")),
 ]
 UV = [str(Path(sys.executable).with_name("uv")), "--no-config"]

@@ -61,6 +61,7 @@ _KERNELS = "there is one implementation of each kernel"
 _GENERATES = "models generate text; they do not embed, classify or score"
 _GRAPHS = "how CUDA graphs are captured"
 _SCHEDULER = "requests are served in the order in which they come"
+_BEAMS = "beam search is `LLM.beam_search`"
 _NO_STRUCTURE = "outputs cannot be held to a schema, a regular expression or a grammar"
 _LOGITS = "logits cannot be changed by the caller"
 
@@ -169,9 +170,9 @@ ENGINE: Mapping[str, Foreign] = {
 
 SAMPLING: Mapping[str, Foreign] = {
     "best_of": Neutral((1,), "ask for `n` outputs and choose among them"),
-    "use_beam_search": Neutral((False,), "there is no beam search"),
-    "length_penalty": Neutral((1.0,), "there is no beam search"),
-    "early_stopping": Neutral((False,), "there is no beam search"),
+    "use_beam_search": Neutral((False,), _BEAMS),
+    "length_penalty": Neutral((1.0,), _BEAMS),
+    "early_stopping": Neutral((False,), _BEAMS),
     "logits_processors": Neutral(([],), _LOGITS),
     "logit_bias": Neutral(({},), _LOGITS),
     "allowed_token_ids": Neutral((), _LOGITS),
@@ -189,11 +190,12 @@ SAMPLING: Mapping[str, Foreign] = {
     "stream_interval": Neutral((1,), "each step gives an output"),
 }
 
-# Of LLM.generate and LLM.chat.
+# Of LLM.generate, LLM.chat and LLM.beam_search.
 CALLS: Mapping[str, Foreign] = {
     "lora_request": Neutral((), _NO_LORA),
     "prompt_adapter_request": Neutral((), "there are no prompt adapters"),
     "guided_options_request": Neutral((), _NO_STRUCTURE),
+    "concurrency_limit": Ignored("how many prompts are searched at a time"),
     "priority": Neutral(([],), _SCHEDULER),
     "tokenization_kwargs": Neutral(({},), "text becomes tokens as the tokenizer's file says"),
     "mm_processor_kwargs": Neutral(({},), _TEXT_ALONE),

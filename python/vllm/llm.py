@@ -10,12 +10,13 @@ from typing import Sequence as SequenceOf
 
 from tqdm import tqdm
 
+from vllm.beam_search import BeamSearchOutput, BeamSearchSequence, search
 from vllm.engine.request import Request
 from vllm.engine_args import EngineArgs
 from vllm.engines import LLMEngine
 from vllm.foreign import CALLS, without_foreign
-from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.outputs import RequestOutput, TokenLogprobs
+from vllm.sampling_params import BeamSearchParams, RequestOutputKind, SamplingParams
 from vllm.text.messages import Message
 from vllm.text.prompts import Prompt, as_prompts, chat_prompt
 
@@ -120,6 +121,49 @@ class LLM:
             for conversation in conversations
         ]
         return self.generate(prompts, sampling_params, use_tqdm=use_tqdm)
+
+    def beam_search(
+        self, prompts: Union[Prompt, SequenceOf[Prompt]], params: BeamSearchParams, **others: Any
+    ) -> List[BeamSearchOutput]:
+        """The likeliest continuations of each prompt, as wholes; at each length the best are kept.
+
+        others: vLLM's other arguments, where they ask for nothing that is not there.
+        Raises ValueError like `generate`.
+        """
+        _refuse_foreign("LLM.beam_search", others)
+        engine, num_logprobs = self.engine, 2 * params.beam_width
+        one = SamplingParams(
+            max_tokens=1, temperature=0.0, logprobs=num_logprobs, ignore_eos=True, detokenize=False
+        )
+        listed = [engine.make_request("", prompt, one) for prompt in as_prompts(prompts)]
+        room = engine.max_model_len - max((len(r.prompt_token_ids) for r in listed), default=0)
+        if params.max_tokens > room:
+            raise ValueError(
+                f"max_tokens must be at most {room} behind the longest of these prompts, got "
+                f"{params.max_tokens}"
+            )
+
+        def next_logprobs(beams: SequenceOf[List[int]]) -> List[TokenLogprobs]:
+            outputs = self.generate(list(beams), one)
+            return [(output.outputs[0].logprobs or [{}])[0] for output in outputs]
+
+        found = search(
+            [request.prompt_token_ids for request in listed],
+            params,
+            next_logprobs,
+            eos_token_ids=engine.generation_defaults.eos_token_ids,
+        )
+        return [
+            BeamSearchOutput([self._with_text(each, request) for each in sequences])
+            for request, sequences in zip(listed, found)
+        ]
+
+    def _with_text(self, found: BeamSearchSequence, request: Request) -> BeamSearchSequence:
+        if self.engine.tokenizer is None:
+            return found
+        detokenizer = self.engine.tokenizer.detokenizer(request.prompt_token_ids)
+        text = detokenizer.append(found.tokens[len(request.prompt_token_ids) :])
+        return dataclasses.replace(found, text=text + detokenizer.flush())
 
     def chat_prompt(
         self,

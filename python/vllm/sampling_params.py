@@ -129,6 +129,41 @@ class SamplingParams:
         return self.stop_token_ids  # type: ignore[return-value]  # as above
 
 
+@dataclass(frozen=True)
+class BeamSearchParams:
+    """What a beam search looks for.
+
+    beam_width: continuations that are kept at each length, and returned.
+    max_tokens: tokens of a continuation at most.
+    ignore_eos: go on past the model's own end-of-sequence tokens.
+    temperature: only 0; the model's own log-probabilities decide.
+    length_penalty: continuations are compared by the sum of their log-probabilities over their
+        length to this power: above 0 longer ones gain, at 0 the sum decides.
+
+    Raises ValueError naming the field and its range.
+    """
+
+    beam_width: int
+    max_tokens: int
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        width, length = as_integer(self.beam_width), as_integer(self.max_tokens)
+        if width is None or not 1 <= width <= MAX_LOGPROBS // 2:
+            expected = f"an integer in [1, {MAX_LOGPROBS // 2}]"
+            raise ValueError(f"beam_width must be {expected}, got {self.beam_width!r}")
+        if length is None or length < 1:
+            raise ValueError(f"max_tokens must be an integer, at least 1, got {self.max_tokens!r}")
+        if not isinstance(self.ignore_eos, bool):
+            raise ValueError(f"ignore_eos must be True or False, got {self.ignore_eos!r}")
+        if self.temperature != 0:
+            raise ValueError(f"temperature must be 0 in a beam search, got {self.temperature!r}")
+        if as_real(self.length_penalty) is None:
+            raise ValueError(f"length_penalty must be a number, got {self.length_penalty!r}")
+
+
 def _wrong(name: str, expected: str, value: Any) -> ValueError:
     return ValueError(f"{name} must be {expected}, got {value!r}")
 
