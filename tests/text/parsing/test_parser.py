@@ -119,6 +119,7 @@ CASES = [
         message(None, ADD, NOW),
     ),
     ("llama3_json", '{"name": "now"}', message(None, NOW)),
+    ("llama3_json", '{"type": "function", "name": "now"}', message(None, NOW)),
     ("llama3_json", '{"name": "Ann", "age": 5}', message('{"name": "Ann", "age": 5}')),
     (
         "llama3_json",
@@ -230,6 +231,15 @@ def test_what_a_stream_shows_and_when():
     assert parser.feed('{"city"') == [Call(0, "get_weather", '{"city"')]
     assert parser.feed(': "Bonn"}}</tool_call>') == [Call(0, None, ': "Bonn"}')]
     assert parser.finish() == []
+
+
+def test_an_answer_in_json_does_not_wait_for_its_end():
+    parser = Parser(TOOL_FORMATS["llama3_json"], tool_names=NAMES)
+    assert parser.feed('{"answer": "a') == [Content('{"answer": "a')]
+    parser = Parser(TOOL_FORMATS["llama3_json"], tool_names=NAMES)
+    assert parser.feed('{"name": "Ann", "age": 5') == [Content('{"name": "Ann", "age": 5')]
+    parser = Parser(TOOL_FORMATS["pythonic"], tool_names=NAMES)
+    assert parser.feed("[see this]") == [Content("[see this]")]
 
 
 # Any text at all of what decides something.

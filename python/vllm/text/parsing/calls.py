@@ -5,30 +5,28 @@ from __future__ import annotations
 import ast
 import json
 import warnings
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Protocol, Tuple
 
 from vllm.text.parsing.formats import CallBody, ToolFormat
 from vllm.text.parsing.json_text import SPACE, NotACallError, copy_value, read_string
 from vllm.text.parsing.reader import END, Reader, Steps
 
 _NAMES, _ARGUMENTS = ("name",), ("arguments", "parameters")
+_BESIDE_NAMES = ("type", "id")  # members that an unmarked call may have, too
 _IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
 
 
-class CallWriter:
+class CallWriter(Protocol):
     """Takes calls as they are read."""
 
     def begin(self, name: str) -> None:
         """Begins a call, which cannot be taken back. Raises NotACallError for a name of no tool."""
-        raise NotImplementedError
 
     def is_known(self, name: str) -> bool:
         """Whether the client has a tool of this name."""
-        raise NotImplementedError
 
     def add_arguments(self, text: str) -> None:
         """More of the arguments of the call that was begun last."""
-        raise NotImplementedError
 
 
 def read_calls(
@@ -89,8 +87,10 @@ def _json_object(reader: Reader, writer: CallWriter, *, marked: bool) -> Steps[N
             elif key in _ARGUMENTS and not begun:
                 early = []
                 yield from copy_value(reader, early.append, strict=True)
-            else:
+            elif marked or key in _BESIDE_NAMES:
                 yield from copy_value(reader, _ignore, strict=True)
+            else:  # an answer that is JSON, which must not wait for its end
+                raise NotACallError
             if name is not None and early is not None and not begun:
                 writer.begin(name)
                 writer.add_arguments(_as_object("".join(early)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Collection, List, Optional
 
-from vllm.text.parsing.calls import CallWriter, read_calls
+from vllm.text.parsing.calls import read_calls
 from vllm.text.parsing.deltas import Call, Content, Delta, ParsedMessage, Reasoning, join
 from vllm.text.parsing.formats import CallBody, ReasoningFormat, ToolFormat
 from vllm.text.parsing.json_text import SPACE, NotACallError
@@ -219,7 +219,7 @@ class _Text:
             self._out(self._space)
 
 
-class _Calls(CallWriter):
+class _Calls:
     """Writes calls as deltas."""
 
     def __init__(self, parser: Parser, tool_names: Collection[str]) -> None:
