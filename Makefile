@@ -17,6 +17,10 @@ NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0
 
+# pip works in $(VENV) and nowhere else, whatever else it is told to do.
+export PIP_USER := 0
+unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
+
 .PHONY: nightly test cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp

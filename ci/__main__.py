@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
+from pathlib import Path
 from typing import Mapping, Optional, Sequence, cast
 
 from rich.console import Console
 
 import ci.commands
+from ci import environment
 from ci.commands import Command
-from ci.errors import CiError
+from ci.errors import CiError, of_system
 
 # What a shell reports for a program ended by SIGINT.
 INTERRUPTED = 130
@@ -37,13 +40,16 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
+    # The programs that are run work in other folders than this one.
+    os.environ.update(environment.with_absolute_paths(os.environ, Path.cwd()))
     commands = find_commands()
     args = make_parser(commands).parse_args(argv)
     try:
         return commands[args.command].run(args)
-    except CiError as error:
+    except (CiError, OSError) as error:
+        complaint = of_system(error) if isinstance(error, OSError) else error
         Console(stderr=True, soft_wrap=True).print(
-            f"error: {error}", style="red", markup=False, highlight=False
+            f"error: {complaint}", style="red", markup=False, highlight=False
         )
         return 1
     except KeyboardInterrupt:

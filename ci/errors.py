@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class CiError(Exception):
     """A failure that the person at the terminal can act on.
@@ -22,3 +24,27 @@ class CiError(Exception):
         if self.do:
             lines.append(f"  what to do:    {self.do}")
         return "\n".join(lines)
+
+
+# What the system's refusals mean, and what to do.
+_REFUSED = (
+    "this user may not do that there",
+    "work in a copy of your own (cp -r, git clone), or as the owner of that folder",
+)
+_SYSTEM = {
+    errno.EACCES: _REFUSED,
+    errno.EPERM: _REFUSED,
+    errno.EROFS: ("that file system can only be read", "work in a copy on another one"),
+    errno.ENOSPC: ("the disk is full", "make room, and run the same command again"),
+    errno.EDQUOT: ("this user's share of the disk is used up", "make room, or ask for more"),
+    errno.EMFILE: ("this process may not open more files", "raise the limit: ulimit -n 4096"),
+    errno.ENOENT: ("a file or program that is needed is not there", "restore or install it"),
+}
+
+
+def of_system(error: OSError) -> CiError:
+    """What the system refused, as an error for people."""
+    means, do = _SYSTEM.get(
+        error.errno or 0, ("the system refused it", "see to what its words name, and try again")
+    )
+    return CiError(str(error), means=means, do=do)

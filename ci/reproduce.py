@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from ci import interpreters
+from ci import environment, git, interpreters, scratch
 from ci.builder.progress import Failed, run_quietly
 from ci.errors import CiError
 
@@ -30,7 +29,7 @@ set -e
 "$HOME/venv/bin/python" -m pip install --quiet --require-hashes -r requirements/ci.txt
 "$HOME/venv/bin/python" -m ci build
 """
-SHARED = ("PYTHON", "VIRTUAL_ENV", "ZIG_", "UV_", "XDG_", "CCACHE_", "MAX_JOBS", "TZ")
+SHARED = ("ZIG_", "UV_", "XDG_", "CCACHE_", "MAX_JOBS", "TZ")
 
 
 class ReproduceError(CiError):
@@ -80,12 +79,10 @@ def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> 
     environ: how to reach registries and podman; what places would share is left out of it.
     Raises ReproduceError with the last words of a build that failed.
     """
-    with tempfile.TemporaryDirectory(prefix="vllm-reproduce-") as temporary:
-        root = Path(temporary)
+    with scratch.folder("vllm-reproduce-") as root:
         root.chmod(0o755)
         clone, home = root / place.folder, root / f"home {place.name}".replace(" ", "-")
-        _run(["git", "clone", "--quiet", "--no-checkout", str(repo), str(clone)], root, environ)
-        _run(["git", "checkout", "--quiet", commit], clone, environ)
+        git.clone(repo, clone, commit)
         home.mkdir()
         python = _find_python(place, environ)
         if python is None:
@@ -130,7 +127,7 @@ def _run_build(
     place: Place, clone: Path, home: Path, python: Path, given: Mapping[str, str]
 ) -> None:
     environ = {
-        **{name: value for name, value in given.items() if not name.startswith(SHARED)},
+        **{k: v for k, v in environment.for_installing(given).items() if not k.startswith(SHARED)},
         "HOME": str(home),
         "PIP_NO_CACHE_DIR": "1",
         "PYTHON": str(python),

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 from rich.console import Console
 
-from ci import digest
+from ci import digest, git
 from ci.errors import CiError
 from ci.wheel import compare, reader
 from ci.wheel.compare import Difference
@@ -39,7 +39,7 @@ def verify(path: Path, repo: Path, folder: Path, console: Console) -> Optional[D
     """Where the wheel at `path` differs from one built from its commit; None if it does not.
 
     repo: a repository that has the commit. folder: for the clone and the new wheel.
-    Raises BadWheel, and VerifyError where the commit or its pinned tools are not here.
+    Raises BadWheel, GitError where the commit is not here, and VerifyError.
     """
     wheel = reader.read(path)
     commit, variant = wheel.build.commit, wheel.build.variant
@@ -50,8 +50,7 @@ def verify(path: Path, repo: Path, folder: Path, console: Console) -> Optional[D
         )
     console.print(f"building {path.name} again from commit {commit}", soft_wrap=True)
     clone = folder / "clone"
-    _run(folder, "git", "clone", "--quiet", "--no-checkout", str(repo), str(clone))
-    _run(clone, "git", "checkout", "--quiet", commit)
+    git.clone(repo, clone, commit)
     _check_tools(clone)
     label = f"{wheel.version}={wheel.tags[0]}"
     # By that commit's own code, in a process of its own.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ci.audit.findings import Finding
-from ci.audit.tree import Tree, blob_id
+from ci.audit.tree import Tree
+from ci.git import blob_id
 from ci.matrix import Cuda
 from ci.names import LIBRARY
 from ci.native import arch_digits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,22 +29,25 @@ class Tree:
     has_scripts: bool
 
 
-def blob_id(data: bytes) -> str:
-    """git's name for a file of this content."""
-    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()
-
-
 def read(repo: Path, build: BuildInfo) -> Tree:
     """The tree of the wheel's commit; for a wheel of a dirty tree, the files as they are now.
 
     Raises UnknownCommit where `repo` does not have that commit.
     """
-    files = _working_files(repo) if build.dirty else _committed_files(repo, build.commit)
-    if build.dirty:
-        pyproject = (repo / "pyproject.toml").read_text(encoding="utf-8")
-    else:
-        pyproject = _git(repo, "show", f"{build.commit}:pyproject.toml")
-    project: dict[str, Any] = toml.loads(pyproject)["project"]
+    try:
+        if build.dirty:
+            files = _working_files(repo)
+            pyproject = (repo / "pyproject.toml").read_bytes()
+        else:
+            files = git.committed_files(repo, str(build.commit))
+            pyproject = git.read_file(repo, str(build.commit), "pyproject.toml")
+    except GitError as error:
+        raise UnknownCommit(
+            error.what,
+            means="what a wheel must hold is read from the commit that it says it is of",
+            do=error.do or f"fetch that commit: git -C {repo} fetch --all",
+        ) from error
+    project: dict[str, Any] = toml.loads(pyproject.decode())["project"]
     return Tree(
         python={
             name[len(PACKAGE) :]: blob for name, blob in files.items() if name.startswith(PACKAGE)
@@ -65,24 +67,6 @@ def read(repo: Path, build: BuildInfo) -> Tree:
     )
 
 
-def _committed_files(repo: Path, commit: object) -> dict[str, str]:
-    listing = _git(repo, "ls-tree", "-r", "-z", f"{commit}^{{tree}}")
-    rows = (entry.split("\t", 1) for entry in listing.split("\0") if entry)
-    return {name: about.split()[2] for about, name in rows}
-
-
 def _working_files(repo: Path) -> dict[str, str]:
-    listing = _git(repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    paths = ((name, repo / name) for name in listing.split("\0") if name)
-    return {name: blob_id(path.read_bytes()) for name, path in paths if path.is_file()}
-
-
-def _git(repo: Path, *arguments: str) -> str:
-    try:
-        return git.ask(repo, *arguments)
-    except GitError as error:
-        raise UnknownCommit(
-            error.what,
-            means="what a wheel must hold is read from the commit that it says it is of",
-            do=f"fetch that commit: git -C {repo} fetch --all",
-        ) from error
+    paths = ((name, repo / name) for name in git.working_files(repo))
+    return {name: git.blob_id(path.read_bytes()) for name, path in paths if path.is_file()}

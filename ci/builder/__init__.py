@@ -11,15 +11,16 @@ from rich.console import Console
 
 from ci import digest, git, matrix, versions
 from ci.builder import canonical, toolkit
-from ci.builder.lock import locked
 from ci.errors import CiError
 from ci.git import Commit
+from ci.lock import locked
 from ci.matrix import Cuda, Matrix
 from ci.names import python_tag
 from ci.reuse import Reuse
+from ci.scratch import write_atomically
 from ci.stages import Stages
 from ci.wheel import reader, sbom
-from ci.wheel.archive import Compressor, write_atomically
+from ci.wheel.archive import Compressor
 from ci.wheel.pack import repack
 
 BUILD = "build"  # in the repository, ignored by git
@@ -59,7 +60,7 @@ def build(
     known = matrix.load(repo / "ci" / "matrix.toml")
     chosen = [known.variant(name) for name in variants] or list(known.cudas)
     folder = (repo / BUILD).resolve()
-    with locked(folder, console):
+    with locked(folder / ".lock", console.print) as mark:
         with stages.timed("fetch"):
             prebuilt = _reuse(repo, known, chosen, reuse, folder / "prebuilt", console)
             if reuse is not None:
@@ -74,6 +75,7 @@ def build(
                 commit,
                 toolkits=toolkits,
                 prebuilt=prebuilt,
+                mark=mark,
                 console=console,
             )
         chosen_labels = labels or (lambda cuda: commit_labels(known, cuda, commit))

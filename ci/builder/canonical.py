@@ -9,24 +9,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Optional
 
 from build import BuildBackendException, ProjectBuilder
 from rich.console import Console
 
-from ci import digest, jobs, native
+from ci import configuration, digest, jobs, native, scratch
 from ci.builder.progress import Failed, run_with_progress
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.wheel.build_info import BuildInfo
 
-# Variables that compilers, CMake or scikit-build-core would read and that no pin covers.
-FOREIGN = ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CPATH", "CPLUS_INCLUDE_PATH")
-FOREIGN_PREFIXES = ("CMAKE_", "SKBUILD_", "VLLM_", "NINJA_")
+# All that the compilers see of the environment: whatever else is set there, compilers, CMake or
+# Python may read, and no pin covers it.
+HARMLESS = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LOGNAME", "TMPDIR", "TZ", "USER")
 
 
 class BuildError(CiError):
@@ -53,12 +53,14 @@ def build(
     *,
     toolkits: Mapping[str, Path],
     prebuilt: Mapping[str, Path],
+    mark: Mapping[str, str],
     console: Console,
 ) -> dict[str, Path]:
     """The canonical wheel of every variant, in ``folder/canonical``.
 
     toolkits: what the variants that are compiled are compiled with.
     prebuilt: the native files of those that are not, laid out as in a wheel.
+    mark: the variable by which processes of this build are known (`ci.lock.locked`).
     """
     compiled: dict[str, str] = {}
     if toolkits:
@@ -70,6 +72,11 @@ def build(
             **native.device_defines(compilers),
             **native.release_defines(known, repo, find_zig()),
         }
+        # The compiler's path stays where another version is installed over it.
+        programs = {name: metadata.version(name) for name in digest.PROGRAMS}
+        for reason in configuration.begin(folder / "release", programs):
+            console.print(f"everything is configured and compiled anew: {reason}", soft_wrap=True)
+        compiled[configuration.VARIABLE] = str(configuration.wanted(folder / "release"))
     wheels: dict[str, Path] = {}
     for cuda in known.cudas:
         variant = cuda.variant
@@ -87,12 +94,14 @@ def build(
         record.write_bytes(_build_info(repo, known, commit, variant).render())
         settings = {
             "build-dir": str(build_folder),
+            "ninja.make-fallback": "false",  # the jobs are bounded in ninja's way
             "install.components": f"host;{variant};info",
             "cmake.define.VLLM_TARGET_DEVICE": "cuda",
             "cmake.define.VLLM_BUILD_INFO": str(record),
             **{f"cmake.define.{name}": value for name, value in defines.items()},
         }
-        environ = {**compiler_environment(folder, commit), "VLLM_CUDA_VERSION": cuda.version}
+        environ = {**compiler_environment(folder, commit), **mark}
+        environ["VLLM_CUDA_VERSION"] = cuda.version
         wheels[variant] = _run_backend(
             repo, folder / "canonical", settings, environ, title, console
         )
@@ -125,12 +134,11 @@ def _run_backend(
     ) -> None:
         run_with_progress(cmd, cwd, {**environ, **(extra_environ or {})}, title, console)
 
-    out.mkdir(parents=True, exist_ok=True)
     builder = ProjectBuilder(repo, python_executable=sys.executable, runner=runner)
     # A fresh folder: a wheel appears under its name complete or not at all.
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out) as temporary:
+    with scratch.folder(parent=out) as temporary:
         try:
-            made = Path(builder.build("wheel", temporary, dict(settings)))
+            made = Path(builder.build("wheel", str(temporary), dict(settings)))
         except BuildBackendException as error:
             if not isinstance(error.exception, Failed):
                 raise BuildError(f"building a wheel failed ({title}): {error}") from error
@@ -151,16 +159,14 @@ def _complaint(output: str) -> str:
 def compiler_environment(
     folder: Path, commit: Commit, given: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The environment of the compilers: what a person set, less what would change the bits."""
-    environ = {
-        name: value
-        for name, value in given.items()
-        if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
-    }
+    """The environment of the compilers, in which nothing that a person set changes the bits."""
+    environ = {name: given[name] for name in HARMLESS if name in given}
+    # The pinned programs go before others of their names.
+    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
     environ["SOURCE_DATE_EPOCH"] = str(source_date_epoch(commit, given))
     environ["VLLM_TARGET_DEVICE"] = "cuda"
     # zig compiles its libc++ once per machine that shares a cache; by default that is the clone.
-    environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
+    environ["ZIG_GLOBAL_CACHE_DIR"] = given.get("ZIG_GLOBAL_CACHE_DIR") or str(folder / "zig")
     environ["ZIG_LOCAL_CACHE_DIR"] = str(folder / "zig-local")
     environ["NINJA_STATUS"] = "[%f/%t] "
     environ[jobs.CMAKE_VARIABLE] = str(jobs.choose(given).count)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from ci import environment, scratch
 from ci.errors import CiError
 from ci.matrix import Cuda
 from ci.native import toolkit_requirements
@@ -36,9 +36,8 @@ def fetch(cudas: Sequence[Cuda], folder: Path, console: Console) -> dict[str, Pa
 
 
 def _install(cuda: Cuda, requirements: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{cuda.variant}-", dir=target.parent) as temporary:
-        unfinished = Path(temporary) / cuda.variant
+    with scratch.folder(parent=target.parent) as temporary:
+        unfinished = temporary / cuda.variant
         unfinished.mkdir()
         listing = unfinished / "requirements.txt"
         listing.write_text(requirements, encoding="utf-8")
@@ -46,13 +45,17 @@ def _install(cuda: Cuda, requirements: str, target: Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", *options]
         command += ["--disable-pip-version-check", "--target", str(unfinished)]
         done = subprocess.run(
-            [*command, "--requirement", str(listing)], capture_output=True, text=True, check=False
+            [*command, "--requirement", str(listing)],
+            env=environment.for_installing(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise ToolkitError(
                 f"pip could not install the toolkit of CUDA {cuda.version}:\n{done.stderr.strip()}",
                 means="its compiler and headers come from the wheels pinned in ci/matrix.toml",
-                do="see pip's words above: the network, its index, or a pin that is wrong",
+                do="pip's words above are the cause; the same command goes on from here",
             )
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ci import git, matrix, names, versions
+from ci import environment, git, matrix, names, versions
 from ci.errors import CiError
 
 HELP = "install this commit's wheel of the default CUDA, for the tests to run against"
@@ -26,5 +26,9 @@ def run(args: argparse.Namespace) -> int:
         raise CiError(f"{wheel} is not there", do="build it: make nightly")
     # The version does not change between commits, and pip would keep what is installed.
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--force-reinstall"]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, wheel],
+        env=environment.for_installing(),
+        check=True,
+    )
     return 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
-from ci import verify
+from ci import scratch, verify
 from ci.release import provenance
 from ci.wheel import reader
 
@@ -27,8 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with scratch.folder("vllm-verify-") as folder:
         path = verify.fetch(args.wheel, folder)
         if args.public_key is not None:
             beside = verify.fetch(args.wheel + provenance.SUFFIX, folder)

@@ -6,11 +6,11 @@ import hashlib
 import shlex
 import ssl
 import subprocess
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
+from ci import scratch
 from ci.container import podman
 from ci.container.podman import NoContainers
 
@@ -60,8 +60,8 @@ def _make(name: str, requirements: Path, environ: dict[str, str]) -> None:
     bootstrap = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"]
     bootstrap += [f"--customize-hook={hook}" for hook in hooks]
     keep = ["podman", "import", "--quiet", f"--change=ENV SSL_CERT_FILE={CERTIFICATES}"]
-    with tempfile.TemporaryDirectory(prefix="vllm-image-") as temporary:
-        archive = Path(temporary) / "image.tar"
+    with scratch.folder("vllm-image-") as folder:
+        archive = folder / "image.tar"
         for command in ([*bootstrap, SUITE, str(archive)], [*keep, str(archive), name]):
             done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
             if done.returncode:

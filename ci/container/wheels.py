@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any, Optional
 
 from rich.console import Console
 
-from ci import interpreters, toml
+from ci import environment, git, interpreters, toml
 from ci.builder.progress import Failed, run_quietly
 from ci.container.image import REQUIREMENTS
 from ci.errors import CiError
@@ -36,10 +35,11 @@ class Place:
     image: Optional[str] = None  # a local one with CPython 3.9 alone; None for pyproject's
 
     def variables(self) -> dict[str, str]:
+        environ = environment.for_installing(self.environ)
         if self.image is None:
-            return self.environ
+            return environ
         return {
-            **self.environ,
+            **environ,
             "CIBW_CONTAINER_ENGINE": "podman; disable-host-mount: True",
             "CIBW_MANYLINUX_X86_64_IMAGE": self.image,
             "CIBW_BUILD": "cp39-manylinux_x86_64",
@@ -53,7 +53,7 @@ def build(repo: Path, folder: Path, place: Place, console: Console) -> WheelFile
     """
     shutil.rmtree(folder, ignore_errors=True)
     source, out = folder / "source", folder / "wheelhouse"
-    _run(["git", "clone", "--quiet", str(repo), str(source)], repo, place.environ)
+    git.clone(repo, source, "HEAD")
     program = _install(repo, folder / "tool")
     command = [str(program), "--platform", "linux", "--output-dir", str(out)]
     console.print("cibuildwheel: building, repairing and testing in the container")
@@ -91,16 +91,16 @@ def test(
         if interpreter is None:
             results[version] = f"not tested: no python{version} on this machine"
             continue
-        environment = folder / f"python{version}"
+        venv = folder / f"python{version}"
         variables = _outside_of_container(settings["test-environment"], repo)
-        environ = {**_without_own_packages(), **variables}
+        environ = {**environment.for_installing(), **variables}
         uv = [sys.executable, "-m", "uv", "--quiet"]
-        _run([*uv, "venv", "--clear", "-p", str(interpreter), str(environment)], folder, environ)
-        python = str(environment / "bin" / "python")
+        _run([*uv, "venv", "--clear", "-p", str(interpreter), str(venv)], folder, environ)
+        python = str(venv / "bin" / "python")
         install = [*uv, "pip", "install", "--python", python]
         _run([*install, str(wheel.path)], folder, environ)
         _run([*install, *settings["test-requires"]], folder, environ)
-        environ["PATH"] = f"{environment / 'bin'}:{environ['PATH']}"
+        environ["PATH"] = f"{venv / 'bin'}:{environ['PATH']}"
         said = _run(["sh", "-c", settings["test-command"]], folder / "source", environ)
         results[version] = said.strip().splitlines()[-1]
         console.print(f"python {version}: {results[version]}", highlight=False, soft_wrap=True)
@@ -117,7 +117,7 @@ def _outside_of_container(variables: Mapping[str, str], repo: Path) -> dict[str,
     return {name: value.replace("/project", str(repo)) for name, value in variables.items()}
 
 
-def _install(repo: Path, environment: Path) -> Path:
+def _install(repo: Path, venv: Path) -> Path:
     """cibuildwheel, in an environment of its own."""
     found = [path for path in interpreters.find(RUNS_ON).values() if path is not None]
     if not found:
@@ -125,18 +125,12 @@ def _install(repo: Path, environment: Path) -> Path:
             f"no Python of {', '.join(RUNS_ON)} on this machine",
             means="cibuildwheel does not run on older ones",
         )
-    uv, environ = [sys.executable, "-m", "uv", "--quiet"], _without_own_packages()
-    _run([*uv, "venv", "-p", str(found[0]), str(environment)], repo, environ)
+    uv, environ = [sys.executable, "-m", "uv", "--quiet"], environment.for_installing()
+    _run([*uv, "venv", "-p", str(found[0]), str(venv)], repo, environ)
     pins = ["--require-hashes", "-r", str(repo / REQUIREMENTS)]
-    python = str(environment / "bin" / "python")
+    python = str(venv / "bin" / "python")
     _run([*uv, "pip", "install", "--python", python, *pins], repo, environ)
-    return environment / "bin" / "cibuildwheel"
-
-
-def _without_own_packages() -> dict[str, str]:
-    """This environment, less what would lead another Python to this one's packages."""
-    leading = ("PYTHON", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if not name.startswith(leading)}
+    return venv / "bin" / "cibuildwheel"
 
 
 def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> str:

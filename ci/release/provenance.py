@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ci import digest
 from ci.errors import CiError
 from ci.matrix import Matrix
-from ci.wheel.archive import write_atomically
+from ci.scratch import write_atomically
 from ci.wheel.reader import WheelFile
 
 SUFFIX = ".intoto.jsonl"

@@ -8,27 +8,37 @@ import struct
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Optional
 
 import deflate
 from build import ProjectBuilder
-from pyproject_hooks import quiet_subprocess_runner
 
-from ci.builder.canonical import source_date_epoch
+from ci.builder.canonical import compiler_environment, source_date_epoch
+from ci.builder.progress import run_quietly
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.names import PROJECT
-from ci.wheel.archive import LEVEL, write_atomically
+from ci.scratch import write_atomically
+from ci.wheel.archive import LEVEL
 
 MATRIX = "ci/matrix.toml"
 
 
 def build(repo: Path, out: Path, released: Matrix, commit: Commit) -> Path:
     """Writes ``vllm-V.tar.gz`` to `out`. Wheels built from it are of that version too."""
+    environ = compiler_environment(repo / "build", commit)
+
+    def runner(
+        cmd: Sequence[str],
+        cwd: Optional[str] = None,
+        extra_environ: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        run_quietly(cmd, Path(cwd or "."), {**environ, **(extra_environ or {})})
+
     with tempfile.TemporaryDirectory() as temporary:
-        builder = ProjectBuilder(
-            repo, python_executable=sys.executable, runner=quiet_subprocess_runner
-        )
+        builder = ProjectBuilder(repo, python_executable=sys.executable, runner=runner)
         made = Path(builder.build("sdist", temporary))
         files = _read(made)
     files["PKG-INFO"] = re.sub(

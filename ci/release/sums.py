@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ci.wheel.archive import write_atomically
+from ci.scratch import write_atomically
 
 
 def write(listing: Path, paths: Sequence[Path]) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from ci import environment, scratch
 from ci.errors import CiError
 from ci.matrix import Matrix
 from ci.trial.plan import Cell
@@ -76,29 +75,29 @@ def run(
 def _try(cell: Cell, matrix: Matrix) -> Outcome:
     if cell.interpreter is None:
         return Outcome(cell, Status.NOT_TESTED, f"no python{cell.python} on this machine")
-    with tempfile.TemporaryDirectory(prefix="vllm-trial-") as scratch:
+    with scratch.folder("vllm-trial-") as folder:
         try:
-            return _install_and_check(cell, cell.interpreter, matrix, Path(scratch))
+            return _install_and_check(cell, cell.interpreter, matrix, folder)
         except TrialError as error:
             return Outcome(cell, Status.FAILED, str(error))
 
 
-def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, scratch: Path) -> Outcome:
+def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, folder: Path) -> Outcome:
     uv = [sys.executable, "-m", "uv", "--quiet"]
-    environment = scratch / "venv"
-    python = environment / "bin" / "python"
-    _step([*uv, "venv", "--seed", "--python", interpreter, environment], scratch)
+    venv = folder / "venv"
+    python = venv / "bin" / "python"
+    _step([*uv, "venv", "--seed", "--python", interpreter, venv], folder)
     # What the check computes its references with; none of the library's own dependencies.
-    _step([*uv, "pip", "install", "--python", python, "numpy"], scratch)
+    _step([*uv, "pip", "install", "--python", python, "numpy"], folder)
     # Only the torch of the matrix: a newer one would bring gigabytes of CUDA packages.
-    constraints = scratch / "constraints.txt"
+    constraints = folder / "constraints.txt"
     constraints.write_text(f"torch=={matrix.torch_version}\n", encoding="utf-8")
 
     options = [] if cell.with_dependencies else ["--no-deps"]
     start = time.monotonic()
     _step(
         [python, "-m", "pip", "install", *options, cell.offer.url],
-        scratch,
+        folder,
         PIP_CONSTRAINT=str(constraints),
     )
     seconds = time.monotonic() - start
@@ -111,22 +110,20 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, scratch: P
         "sha256": wheel.sha256,
     }
     # Warnings are errors: an installed library that warns by being imported is not finished.
-    answer = _step([python, "-W", "error", CHECK, json.dumps(expected)], scratch)
-    report = _step([environment / "bin" / "vllm", "collect-env"], scratch)
+    answer = _step([python, "-W", "error", CHECK, json.dumps(expected)], folder)
+    report = _step([venv / "bin" / "vllm", "collect-env"], folder)
     if cell.offer.commit not in report:
         raise TrialError(f"`vllm collect-env` does not name commit {cell.offer.commit}:\n{report}")
     return Outcome(cell, Status.PASSED, ", ".join(json.loads(answer)), seconds)
 
 
-def _step(command: Sequence[object], scratch: Path, **variables: str) -> str:
+def _step(command: Sequence[object], folder: Path, **variables: str) -> str:
     """Runs one command in an empty folder and returns what it printed."""
     arguments = [str(part) for part in command]
-    # What would leak this process's own packages into the fresh environment.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     done = subprocess.run(
         arguments,
-        cwd=scratch,
-        env={**inherited, **variables},
+        cwd=folder,
+        env={**environment.for_installing(), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci import interpreters
+from ci import environment, interpreters, scratch
 from ci.errors import CiError
 from ci.matrix import TorchTrial
 
@@ -47,8 +45,7 @@ def run(trial: TorchTrial, wheel: Path, repo: Path) -> TorchOutcome:
     interpreter = interpreters.find([trial.python])[trial.python]
     if interpreter is None:
         return TorchOutcome(trial, False, "", f"not tested: no python{trial.python} here")
-    with tempfile.TemporaryDirectory(prefix="vllm-torch-") as temporary:
-        folder = Path(temporary)
+    with scratch.folder("vllm-torch-") as folder:
         python = folder / "venv" / "bin" / "python"
         # pip, not uv: it takes a torch from where a machine's own pip.conf says. Nothing is cached.
         pip = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--prefer-binary"]
@@ -80,16 +77,10 @@ def _start(command: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(
         command,
         cwd=cwd,
-        env=_environ(),
+        env=environment.for_installing(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-
-
-def _environ(given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """This environment, less what would lead another Python to this one's packages."""
-    leading = ("PYTHON", "VIRTUAL_ENV")
-    return {name: value for name, value in given.items() if not name.startswith(leading)}

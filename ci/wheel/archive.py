@@ -8,14 +8,12 @@ Format: PKWARE's APPNOTE 6.3.3, without ZIP64, encryption, comments or extra fie
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import struct
 import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ci.errors import CiError
 
@@ -105,17 +103,6 @@ def pack(members: Iterable[Member], timestamp: int, compress: Compressor) -> byt
         "<4sHHHHIIH", b"PK\x05\x06", 0, 0, len(names), len(names), len(directory), len(body), 0
     )
     return bytes(body + directory + end)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Leaves at `path` the old file or the whole new one, whenever it is interrupted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _dos_date_time(timestamp: int) -> int:

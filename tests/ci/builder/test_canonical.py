@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,16 @@ def test_compilers_see_nothing_that_would_change_the_bits(tmp_path: Path) -> Non
         "VLLM_TARGET_DEVICE": "cpu",
         "NINJA_STATUS": "x",
         "PATH": "/usr/bin",
+        "PYTHONPATH": "/opt/python",
+        "ZIG_LIB_DIR": "/opt/zig",
+        "DESTDIR": "/opt",
+        "CCC_OVERRIDE_OPTIONS": "+-O0",
     }
-    environ = compiler_environment(tmp_path, COMMIT, {**foreign, "MAX_JOBS": "3"})
+    harmless = {"HOME": "/home/a", "TMPDIR": "/var/tmp"}
+    environ = compiler_environment(tmp_path, COMMIT, {**foreign, **harmless, "MAX_JOBS": "3"})
     assert environ == {
-        "PATH": "/usr/bin",
-        "MAX_JOBS": "3",
+        **harmless,
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin",
         "CMAKE_BUILD_PARALLEL_LEVEL": "3",
         "VLLM_TARGET_DEVICE": "cuda",
         "NINJA_STATUS": "[%f/%t] ",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ci import native
+from ci import environment, native
 from ci.__main__ import main
 from ci.container import image, podman, wheels
 from ci.container.podman import NoContainers
@@ -48,7 +48,7 @@ def test_torch_stays_out_of_its_tests() -> None:
 
 
 def test_a_local_image_is_one_setting_and_pypas_another() -> None:
-    assert Place({"A": "1"}).variables() == {"A": "1"}
+    assert Place({"A": "1"}).variables() == environment.for_installing({"A": "1"})
     variables = Place({}, "localhost/x").variables()
     assert variables["CIBW_MANYLINUX_X86_64_IMAGE"] == "localhost/x"
     assert variables["CIBW_CONTAINER_ENGINE"].startswith("podman")

@@ -13,7 +13,7 @@ from rich.console import Console
 from ci import matrix
 from ci.builder import toolkit
 from ci.builder.canonical import find_zig
-from ci.builder.lock import locked
+from ci.lock import locked
 from ci.native import arch_digits
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ NVRTCC = ROOT / "cmake" / "nvrtcc.py"
 def toolkit_folder(variant: str) -> Path:
     """NVRTC and headers of a variant, where `python -m ci build` keeps them."""
     console = Console(quiet=True)
-    with locked(ROOT / "build", console):
+    with locked(ROOT / "build" / ".lock", console.print):
         cuda = matrix.load().variant(variant)
         return toolkit.fetch([cuda], ROOT / "build" / "toolkit", console)[variant]
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import stat
 import zipfile
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,7 +18,6 @@ from ci.wheel.archive import (
     Compressor,
     Member,
     pack,
-    write_atomically,
 )
 
 TIME = 1_700_000_001  # odd: a zip counts in steps of two seconds
@@ -83,26 +81,3 @@ def test_what_does_not_shrink_is_stored() -> None:
 def test_two_members_of_one_name_are_refused() -> None:
     with pytest.raises(ArchiveError, match="two members are called a"):
         pack([Member("a", b"1"), Member("a", b"2")], 0, Compressor())
-
-
-def test_atomic_writing_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
-
-
-def test_atomic_writing_that_fails_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def fail(self: Path, target: Path) -> Path:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("file", b"old")]

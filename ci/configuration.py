@@ -1,0 +1,81 @@
+"""What decided a CMake configuration, so that no build goes on with one of other inputs.
+
+CMake reads compilers, flags and the generator once, when a build folder is new, and keeps them
+there. The inputs are recorded by the configuration itself, as its last act: one that failed leaves
+no record (cmake/record_configuration.cmake).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "VLLM_CONFIGURATION"  # of CMake: the file that it copies to RECORD
+RECORD = "configuration.json"
+UNSET = "not set"
+
+# What CMake, compilers and scikit-build-core read from the environment, beside what is passed to
+# them anew for each build.
+NAMES = (
+    "CC",
+    "CXX",
+    "CXXFLAGS",
+    "LDFLAGS",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "NVCC_CCBIN",
+    "NVCC_PREPEND_FLAGS",
+    "NVCC_APPEND_FLAGS",
+)
+PREFIXES = ("CMAKE_", "SKBUILD_")
+NOT_INPUTS = ("CMAKE_BUILD_PARALLEL_LEVEL",)  # decides on nothing but the time
+
+
+def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `environ` that decide a configuration."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name in NAMES or name.startswith(PREFIXES)) and name not in NOT_INPUTS
+    }
+
+
+def begin(folder: Path, inputs: Mapping[str, str]) -> list[str]:
+    """Makes `folder` ready to be configured from `inputs`; returns why it was emptied, in words.
+
+    It is emptied, compiled files included, where an earlier configuration had other inputs or did
+    not end. The file that ``VLLM_CONFIGURATION`` has to name is then `wanted(folder)`.
+    """
+    text = json.dumps(dict(inputs), indent=1, sort_keys=True) + "\n"
+    reasons = _differences(folder, inputs)
+    if reasons:
+        shutil.rmtree(folder)
+    path = wanted(folder)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return reasons
+
+
+def wanted(folder: Path) -> Path:
+    """Where the inputs of the next configuration of `folder` lie until CMake records them."""
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _differences(folder: Path, inputs: Mapping[str, str]) -> list[str]:
+    if not (folder / "CMakeCache.txt").exists():
+        return []  # CMake will ask anew
+    try:
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return ["the last configuration did not end"]
+    return [
+        f"{name} was {before.get(name, UNSET)}, and is {inputs.get(name, UNSET)}"
+        for name in sorted({*before, *inputs})
+        if before.get(name) != inputs.get(name)
+    ]

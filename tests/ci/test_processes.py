@@ -1,0 +1,94 @@
+"""A build that is killed takes its compilers along; those that outlive it end at the next start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ci import processes
+from ci.lock import locked
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is compiled elsewhere")
+
+# A build: it starts a program that starts another, as ninja starts compilers, and waits.
+COMPILER = "import time; print('compiling', flush=True); time.sleep(600)"
+NINJA = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {COMPILER!r}])"
+BUILD = f"""\
+import os, pathlib, subprocess, sys
+from ci.lock import locked
+with locked(pathlib.Path(sys.argv[1]), print) as mark:
+    subprocess.run([sys.executable, "-c", {NINJA!r}], env={{**os.environ, **mark}})
+"""
+
+
+def start(lock: Path) -> subprocess.Popen[str]:
+    """A build, once its compiler runs."""
+    command = [sys.executable, "-u", "-c", BUILD, str(lock)]
+    build = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert build.stdout is not None
+    assert build.stdout.readline() == "compiling\n"
+    return build
+
+
+def running(lock: Path) -> list[int]:
+    """The programs that builds with this lock have started."""
+    return list(processes._find(f"{lock}#", exactly=False))
+
+
+def watcher_of(build: subprocess.Popen[str]) -> int:
+    children = Path(f"/proc/{build.pid}/task/{build.pid}/children").read_text().split()
+    (found,) = (int(pid) for pid in children if b"-I" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return found
+
+
+def test_compilers_end_with_a_killed_build(tmp_path: Path) -> None:
+    build = start(tmp_path / "lock")
+    assert len(running(tmp_path / "lock")) == 2
+    build.kill()
+    build.communicate()  # the compilers' output is closed when they are gone
+    while running(tmp_path / "lock"):
+        time.sleep(0.01)
+
+
+def test_the_next_build_ends_what_outlived_the_watcher_too(tmp_path: Path) -> None:
+    lock, other = tmp_path / "lock", tmp_path / "lock2"
+    build, of_others = start(lock), start(other)
+    os.kill(watcher_of(build), signal.SIGKILL)
+    build.kill()
+    build.wait()
+    assert build.stdout is not None
+    build.stdout.close()
+    assert len(running(lock)) == 2
+    said: list[str] = []
+    with locked(lock, said.append):
+        assert said == ["ended 2 processes that a build that was killed had left"]
+        assert running(lock) == []
+    assert len(running(other)) == 2
+    of_others.kill()
+    of_others.communicate()
+
+
+def test_a_build_that_ends_by_an_error_leaves_nothing_running(tmp_path: Path) -> None:
+    build = start(tmp_path / "lock")
+    build.send_signal(signal.SIGINT)
+    build.communicate()
+    assert build.returncode != 0
+    assert running(tmp_path / "lock") == []
+
+
+def test_a_watcher_leaves_the_next_build_alone(tmp_path: Path) -> None:
+    """Its own build's processes are marked in another way."""
+    first = start(tmp_path / "lock")
+    first.kill()
+    second = start(tmp_path / "lock")
+    first.communicate()
+    assert second.poll() is None
+    assert len(running(tmp_path / "lock")) == 2
+    second.kill()
+    second.communicate()
