@@ -77,8 +77,14 @@ def choose(
     wanted = environ.get(VARIABLE, "").strip()
     if wanted and wanted.lower() not in ("native", "all"):
         return _listed(wanted, compiler)
+    doubt = ""
     if wanted.lower() != "all":
-        here = sorted(set(gpus()), key=_order)
+        try:
+            here = sorted(set(gpus()), key=_order)
+        except ArchError as error:
+            if wanted:
+                raise
+            here, doubt = [], f"; {error.what}"  # a help, and no reason not to build
         if here:
             return _native(here, cuda, compiler)
         if wanted:
@@ -87,7 +93,7 @@ def choose(
                 means="asked the CUDA driver (libcuda.so.1) for its GPUs and got none",
                 do=f"name what to build for, as in {VARIABLE}='8.0;9.0+PTX', or unset it",
             )
-    return _of_matrix(cuda, compiler)
+    return _of_matrix(cuda, compiler, doubt)
 
 
 def gpus_here() -> List[str]:
@@ -171,8 +177,8 @@ def _native(here: Sequence[str], cuda: Cuda, compiler: Compiler) -> Archs:
     return Archs(_unique(cubins), _unique(ptx), f"{many}; {VARIABLE} changes it")
 
 
-def _of_matrix(cuda: Cuda, compiler: Compiler) -> Archs:
-    reason = "ci/matrix.toml"
+def _of_matrix(cuda: Cuda, compiler: Compiler, doubt: str) -> Archs:
+    reason = "ci/matrix.toml" + doubt
     if compiler.nvcc is None:  # of the very pins that the matrix lists these for
         return Archs(cuda.archs, cuda.ptx, reason)
     able = [arch for arch in cuda.archs if compiler.can_compile(f"sm_{arch_digits(arch)}")]

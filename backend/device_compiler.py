@@ -1,6 +1,5 @@
 """The compiler of device code: an nvcc of this machine, or NVRTC of NVIDIA's wheels."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -8,9 +7,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import List, Mapping, Optional, Tuple
 
+from ci import scratch
 from ci.errors import CiError
 from ci.matrix import Cuda
 from ci.native import toolkit_requirements
@@ -32,6 +33,7 @@ class Compiler:
     version: str  # of its CUDA: "12.1"
     title: str  # which it is and why, for people
     probe: Tuple[str, ...]  # a command that ends well for an architecture that it knows
+    identity: str = ""  # which build of it
     nvcc: Optional[Path] = None
     toolkit: Optional[Path] = None  # NVIDIA's wheels, where there is no nvcc
 
@@ -52,6 +54,7 @@ class Nvcc:
     path: Path
     version: str
     chosen_by: str  # "CUDA_HOME" or "PATH"
+    build: str  # the last line that it says of itself
     passed_over: str = ""  # what an nvcc elsewhere says, if it is of another version
 
     def check_age(self) -> None:
@@ -66,7 +69,8 @@ class Nvcc:
     def compiler(self) -> Compiler:
         """It as the compiler of this build."""
         title = f"nvcc {self.version}, {self.path} (by {self.chosen_by}){self.passed_over}"
-        return Compiler(self.version, title, (str(self.path), "--dryrun"), nvcc=self.path)
+        probe, build = (str(self.path), "--dryrun"), f"nvcc, {self.build}"
+        return Compiler(self.version, title, probe, build, nvcc=self.path)
 
 
 def nvrtc(cuda: Cuda, root: Path, why: str) -> Compiler:
@@ -77,7 +81,8 @@ def nvrtc(cuda: Cuda, root: Path, why: str) -> Compiler:
     folder = _stable_toolkit(cuda, root, why)
     title = f"NVRTC {cuda.version} of NVIDIA's wheels ({why})"
     probe = (sys.executable, str(root / "cmake" / "nvrtcc.py"), f"--toolkit={folder}")
-    return Compiler(cuda.version, title, probe, toolkit=folder)
+    build = f"NVRTC, {' '.join(pin.requirement for pin in cuda.toolkit)}"
+    return Compiler(cuda.version, title, probe, build, toolkit=folder)
 
 
 def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
@@ -91,19 +96,19 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
     if not home:
         if on_path is None:
             return None
-        version = _version(on_path)
+        version, build = _ask(on_path)
         if _is_version(version):
-            return Nvcc(Path(on_path), version, "PATH")
+            return Nvcc(Path(on_path), version, "PATH", build)
         raise ToolkitError(
             f"the nvcc on PATH does not work: {on_path} {version}",
             means="looked for nvcc on PATH, since CUDA_HOME is not set",
             do=f"{CHECK}; set CUDA_HOME to a toolkit that works, or take {on_path} off PATH",
         )
     path = f"{home}/bin/nvcc"
-    version = _version(path)
+    version, build = _ask(path)
     elsewhere = ""
     if on_path is not None and os.path.realpath(on_path) != os.path.realpath(path):
-        other = _version(on_path)
+        other, _ = _ask(on_path)
         if other != version:
             elsewhere = f"; the nvcc on PATH, {on_path}, {_says(other)} and is not used"
     if not _is_version(version):
@@ -113,7 +118,7 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
             do=f"{CHECK}; correct CUDA_HOME, or unset it: then the nvcc on PATH is used, or "
             "NVIDIA's own wheels where there is none",
         )
-    return Nvcc(Path(path), version, "CUDA_HOME", elsewhere)
+    return Nvcc(Path(path), version, "CUDA_HOME", build, elsewhere)
 
 
 def _stable_toolkit(cuda: Cuda, root: Path, why: str) -> Path:
@@ -128,38 +133,54 @@ def _stable_toolkit(cuda: Cuda, root: Path, why: str) -> Path:
     listing = folder / "requirements.txt"
     if listing.is_file() and listing.read_text(encoding="utf-8") == requirements:
         return folder
-    spec = importlib.util.find_spec("nvidia")
-    sources = list(spec.submodule_search_locations or []) if spec else []
-    if not any(any(Path(source).glob("*/lib/libnvrtc.so.*")) for source in sources):
+    found = {pin: _find_distribution(pin.project) for pin in cuda.toolkit}
+    wrong = [
+        f"{pin.requirement} ({f'{dist.version} is' if dist else 'nothing is'} installed)"
+        for pin, dist in found.items()
+        if dist is None or dist.version != pin.version
+    ]
+    if wrong:
         pins = " ".join(pin.requirement for pin in cuda.toolkit)
         raise ToolkitError(
-            f"NVRTC {cuda.version} is not installed",
+            f"NVRTC {cuda.version} is not installed as it is pinned: no {', no '.join(wrong)}",
             means=f"this build needs it ({why}), and looked among this Python's packages; "
             "nothing else here compiles the kernels",
             do="build without --no-build-isolation, set CUDA_HOME, or run: pip install " + pins,
         )
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
-    for source in sources:
-        for part in ("cuda_nvrtc", "cuda_runtime", "cuda_cccl"):
-            if (Path(source) / part).is_dir():
-                shutil.copytree(Path(source) / part, unfinished / "nvidia" / part)
-    (unfinished / "requirements.txt").write_text(requirements, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with scratch.folder(parent=folder.parent) as temporary:
+        unfinished = temporary / folder.name
+        for dist in filter(None, found.values()):
+            # Where its files lie is the wheel's own matter: CUDA 13 has other folders than 12.
+            for file in dist.files or ():
+                if file.parts[0] == "nvidia":
+                    target = unfinished / file
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(str(file.locate()), target)
+        (unfinished / "requirements.txt").write_text(requirements, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
     return folder
 
 
-def _version(path: str) -> str:
-    """``12.1``; of what does not answer as an nvcc does, what it does instead."""
+def _find_distribution(project: str) -> Optional[metadata.Distribution]:
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True)
+        return metadata.distribution(project)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _ask(path: str) -> Tuple[str, str]:
+    """``12.1``, and its last line; of what is no nvcc, what it does instead, and nothing."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace")
     except OSError as error:
-        return "is not there" if isinstance(error, FileNotFoundError) else f"({error.strerror})"
+        missing = isinstance(error, FileNotFoundError)
+        return "is not there" if missing else f"({error.strerror})", ""
     found = re.search(r"release (\d+\.\d+)", done.stdout)
     if found and done.returncode == 0:
-        return found.group(1)
+        return found.group(1), done.stdout.strip().splitlines()[-1]
     words = " ".join((done.stdout + done.stderr).split()) or "nothing"
-    return f"ends with status {done.returncode} and says: {words[:200]}"
+    return f"ends with status {done.returncode} and says: {words[:200]}", ""
 
 
 def _is_version(version: str) -> bool:

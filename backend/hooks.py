@@ -5,29 +5,55 @@ for and with what, and what build.json says. A caller that passes
 ``cmake.define.VLLM_BUILD_INFO`` itself, as `python -m ci build` does, has decided all of that.
 """
 
+import functools
 import json
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, Union, cast
 
 from scikit_build_core import build as skbuild
 
 from backend import ccache, metadata, options, plan
-from ci.errors import CiError
-from ci.jobs import CMAKE_VARIABLE
+from ci import configuration, environment
+from ci.errors import CiError, of_system
+from ci.lock import locked
 
 Settings = Dict[str, Union[str, List[str]]]
 ConfigSettings = Optional[Mapping[str, Union[str, List[str]]]]
-Hook = Callable[..., str]
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 ROOT = Path(__file__).resolve().parent.parent
 DECIDED = "cmake.define.VLLM_BUILD_INFO"
 BUILD = ROOT / "build" / "development"
+LOCK = ROOT / "build" / "development.lock"
 CCACHE_LOG = ROOT / "build" / "ccache.log"
 
 
+def _for_people(hook: Hook) -> Hook:
+    """A hook that a person called, however many programs are between.
+
+    It ends with a message alone where the environment or the machine is at fault, and takes
+    relative paths from this folder, not from that of each program.
+    """
+
+    @functools.wraps(hook)
+    def call(*arguments: Any, **named: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a path may hold what is no text
+                stream.reconfigure(errors="backslashreplace")
+        os.environ.update(environment.with_absolute_paths(os.environ, Path.cwd()))
+        try:
+            return hook(*arguments, **named)
+        except (CiError, OSError) as error:
+            complaint = of_system(error) if isinstance(error, OSError) else error
+            print(f"error: {complaint}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+    return cast("Hook", call)
+
+
+@_for_people
 def build_wheel(
     wheel_directory: str,
     config_settings: ConfigSettings = None,
@@ -37,6 +63,7 @@ def build_wheel(
     return _build(skbuild.build_wheel, wheel_directory, config_settings)
 
 
+@_for_people
 def build_editable(
     wheel_directory: str,
     config_settings: ConfigSettings = None,
@@ -46,32 +73,36 @@ def build_editable(
     return _build(skbuild.build_editable, wheel_directory, config_settings)
 
 
+@_for_people
 def build_sdist(sdist_directory: str, config_settings: ConfigSettings = None) -> str:
     """PEP 517. An sdist is of no variant, whatever the environment asks for."""
     metadata.building_sdist = True
     return skbuild.build_sdist(sdist_directory, dict(config_settings or {}))
 
 
+@_for_people
 def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 517."""
-    settings = {**_common(_options()), **(config_settings or {})}
+    settings = {**_common(options.read()), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_wheel(metadata_directory, settings)
 
 
+@_for_people
 def prepare_metadata_for_build_editable(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 660."""
-    settings = {**_common(_options()), **(config_settings or {})}
+    settings = {**_common(options.read()), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_editable(metadata_directory, settings)
 
 
+@_for_people
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> List[str]:
     """PEP 517: cmake and ninja where the machine has none, and NVRTC where it has no nvcc."""
     required = skbuild.get_requires_for_build_wheel(dict(config_settings or {}))
-    return required + _options().toolkit_requirements()
+    return required + options.read().toolkit_requirements()
 
 
 def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> List[str]:
@@ -79,27 +110,13 @@ def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> L
     return get_requires_for_build_wheel(config_settings)
 
 
+@_for_people
 def get_requires_for_build_sdist(config_settings: ConfigSettings = None) -> List[str]:
     """PEP 517."""
     return skbuild.get_requires_for_build_sdist(dict(config_settings or {}))
 
 
-def _options() -> options.Options:
-    with _ending_with_its_message():
-        return options.read()
-
-
-@contextmanager
-def _ending_with_its_message() -> Iterator[None]:
-    """An error in what the environment asks for ends the build with its message alone."""
-    try:
-        yield
-    except CiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-def _build(hook: Hook, wheel_directory: str, config_settings: ConfigSettings) -> str:
+def _build(hook: Callable[..., str], wheel_directory: str, config_settings: ConfigSettings) -> str:
     """Runs a hook of scikit-build-core with what the environment asks for.
 
     A caller that has DECIDED is left alone; anybody else is told what is built and why, and what
@@ -108,22 +125,27 @@ def _build(hook: Hook, wheel_directory: str, config_settings: ConfigSettings) ->
     given = dict(config_settings or {})
     if DECIDED in given:
         return hook(wheel_directory, given, None)
-    with _one_at_a_time():
+    with locked(LOCK, lambda words: _say("lock", words)) as mark:
         CCACHE_LOG.unlink(missing_ok=True)
-        with _ending_with_its_message():
-            chosen = plan.make(ROOT, os.environ, CCACHE_LOG)
+        chosen = plan.make(ROOT, os.environ, given, CCACHE_LOG)
         for name, value in chosen.report.items():
-            print(f"vllm: {name:<9} {value}", flush=True)
-        os.environ[CMAKE_VARIABLE] = str(chosen.jobs.count)
-        defines = chosen.defines.items()
-        settings: Settings = {f"cmake.define.{name}": value for name, value in defines}
+            _say(name, value)
+        os.environ.update({**chosen.environ, **mark})
+        settings: Settings = {f"cmake.define.{k}": value for k, value in chosen.defines.items()}
         settings.update(_common(chosen.options))
         settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
+        for reason in configuration.begin(BUILD, chosen.inputs):
+            _say("afresh", f"everything is configured and compiled anew: {reason}")
+        settings[f"cmake.define.{configuration.VARIABLE}"] = str(configuration.wanted(BUILD))
         _keep_what_is_compiled()
         made = hook(wheel_directory, {**settings, **given}, None)
         if chosen.defines["VLLM_CCACHE"]:
-            print(f"vllm: ccache    {ccache.summary(CCACHE_LOG)}", flush=True)
+            _say("ccache", ccache.summary(CCACHE_LOG))
     return made
+
+
+def _say(about: str, words: str) -> None:
+    print(f"vllm: {about:<9} {words}", flush=True)
 
 
 def _keep_what_is_compiled() -> None:
@@ -133,27 +155,14 @@ def _keep_what_is_compiled() -> None:
     environment is in a compile command; its ninja is in CMake's cache, and is named anew.
     """
     origin = BUILD / ".skbuild-info.json"
-    if origin.is_file() and json.loads(origin.read_text())["source_dir"] == str(ROOT):
-        origin.unlink()
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Two builds of one tree would write the same files."""
-    folder = ROOT / "build"
-    folder.mkdir(exist_ok=True)
-    if sys.platform == "win32":  # has no such lock, and nothing is compiled there
-        yield
+    try:
+        ours = json.loads(origin.read_text(encoding="utf-8"))["source_dir"] == str(ROOT)
+    except FileNotFoundError:
         return
-    import fcntl
-
-    with (folder / "development.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("vllm: waiting for another build of this tree to end", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    except (ValueError, KeyError, TypeError):
+        ours = True  # cut off, when its writer was killed
+    if ours:
+        origin.unlink()
 
 
 def _common(chosen: options.Options) -> Settings:

@@ -1,10 +1,15 @@
 """Dynamic fields of METADATA for scikit-build-core: version and dependencies of a variant."""
 
 import os
+from email.parser import BytesParser
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Union
 
 from backend import options
 from ci import matrix, versions
+
+# Only an sdist has it.
+PKG_INFO = Path(__file__).resolve().parent.parent / "PKG-INFO"
 
 # An sdist is of no variant; the backend says so before it makes one.
 building_sdist = False
@@ -15,6 +20,9 @@ def dynamic_metadata(
 ) -> Dict[str, Union[str, List[str]]]:
     """``version`` and ``dependencies``, for the variant that the environment asks for.
 
+    What is built from an sdist has the sdist's version, whatever the machine compiles it with:
+    pip and uv asked for that one. Its variant is in build.json.
+
     settings: the entry in pyproject.toml; its ``others`` are the dependencies beside torch.
     """
     if building_sdist:
@@ -22,10 +30,10 @@ def dynamic_metadata(
     else:
         chosen = options.read(os.environ)
         local, torch = chosen.local, chosen.torch
-    return {
-        "version": versions.public(matrix.load().version, local),
-        "dependencies": [torch, *settings["others"]],
-    }
+    version = versions.public(matrix.load().version, local)
+    if PKG_INFO.is_file():
+        version = str(BytesParser().parsebytes(PKG_INFO.read_bytes(), headersonly=True)["Version"])
+    return {"version": version, "dependencies": [torch, *settings["others"]]}
 
 
 def dynamic_wheel(settings: Mapping[str, Any]) -> Dict[str, bool]:

@@ -7,6 +7,7 @@ have.
 import os
 import sys
 from dataclasses import dataclass, replace
+from platform import machine
 from typing import List, Mapping, Optional
 
 from backend.device_compiler import Nvcc, find_nvcc
@@ -15,6 +16,7 @@ from ci.errors import CiError
 from ci.matrix import Cuda
 
 DEVICES = ("cuda", "cpu", "empty")
+PROCESSORS = ("x86_64", "AMD64")  # that the host code is written for, as `platform` names them
 
 
 def torch_requirement(cuda: Cuda) -> str:
@@ -59,8 +61,12 @@ class Options:
         return [pin.requirement for pin in self.cuda.toolkit]
 
 
-def read(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Options:
+def read(
+    environ: Mapping[str, str] = os.environ, platform: str = sys.platform, processor: str = ""
+) -> Options:
     """The options that `environ` asks for on `platform` (as `sys.platform`).
+
+    processor: as `platform.machine` names it, by default this machine's.
 
     ``VLLM_TARGET_DEVICE`` is the device: cuda by default on Linux, empty elsewhere.
     ``VLLM_CUDA_VERSION`` is the CUDA: by default that of the nvcc found, else the matrix's default.
@@ -74,6 +80,13 @@ def read(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) 
             f"VLLM_TARGET_DEVICE is {device!r}",
             means="it names the device to build kernels for",
             do=f"set it to one of: {', '.join(DEVICES)}",
+        )
+    processor = processor or machine()
+    if device != "empty" and processor not in PROCESSORS:
+        raise OptionError(
+            f"this machine is {processor}, and vllm has native code for x86-64 alone",
+            means=f"the device to build for is {device}, whose host code this processor cannot run",
+            do="build on x86-64, or without native code: set VLLM_TARGET_DEVICE=empty",
         )
     precompiled = _wants_precompiled(environ)
     chosen_by = "VLLM_TARGET_DEVICE" if given else f"the default on {platform}"

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional, Tuple
 
-from backend import archs, ccache, device_compiler, options, precompiled
+from backend import archs, ccache, device_compiler, host_compiler, options, precompiled
+from backend.device_compiler import Compiler
 from backend.options import Options
-from ci import git, jobs, native
+from ci import configuration, git, jobs, native
 from ci.wheel.build_info import BuildInfo
 
 
@@ -18,17 +19,23 @@ class Plan:
     jobs: jobs.Jobs
     defines: Dict[str, str]  # for CMake
     report: Dict[str, str]  # for people: what was chosen, and why
+    inputs: Dict[str, str]  # what CMake reads once: ci/configuration.py
+    environ: Dict[str, str]  # for CMake and below
 
 
-def make(root: Path, environ: Mapping[str, str], ccache_log: Path) -> Plan:
+def make(
+    root: Path, environ: Mapping[str, str], given: Mapping[str, object], ccache_log: Path
+) -> Plan:
     """What `environ` asks for of the tree at `root`.
 
+    given: the frontend's settings, for which CMake goes by them.
     Takes the native files of a published wheel where they are asked for. Raises a CiError that
     says which variable asks for what cannot be had.
     """
     chosen = options.read(environ)
-    compilers = jobs.choose(environ)
+    at_once = jobs.choose(environ)
     report = {"device": f"{chosen.device} ({chosen.device_chosen_by})"}
+    commit, report["commit"] = _read_commit(root)
     # Every variable, every time: CMake remembers what an earlier build set.
     defines = {
         "VLLM_TARGET_DEVICE": chosen.device,
@@ -36,8 +43,11 @@ def make(root: Path, environ: Mapping[str, str], ccache_log: Path) -> Plan:
         "VLLM_PREBUILT": "",
         "VLLM_CCACHE": "",
         "VLLM_CCACHE_LOG": str(ccache_log),
-        "VLLM_JOBS": str(compilers.count),
+        "VLLM_JOBS": str(at_once.count),
     }
+    inputs = configuration.of_environment(environ)
+    inputs.update({f"the setting {name}": str(value) for name, value in given.items()})
+    for_cmake = {jobs.CMAKE_VARIABLE: str(at_once.count)}
     digest = None
     if chosen.cuda is not None and chosen.precompiled:
         found = precompiled.native_files(environ, chosen.cuda, root)
@@ -45,44 +55,69 @@ def make(root: Path, environ: Mapping[str, str], ccache_log: Path) -> Plan:
         defines.update(VLLM_PREBUILT=str(found.folder), VLLM_VARIANTS=chosen.variant)
         report["native"] = f"{chosen.variant}, {digest}, from {found.origin}"
     elif chosen.cuda is not None:
-        cuda, nvcc = chosen.cuda, chosen.nvcc
-        if nvcc is not None:
-            compiler = nvcc.compiler()
-        else:
-            compiler = device_compiler.nvrtc(cuda, root, chosen.without_nvcc)
-        targets = archs.choose(environ, cuda, compiler, archs.gpus_here)
+        compiler, targets = _device_code(chosen, environ, root)
         report["compiler"] = compiler.title
         report["archs"] = str(targets)
+        inputs["the device compiler"] = compiler.identity
         device = native.DeviceCompiler(
-            cuda.variant, targets.cubins, targets.ptx, nvcc=compiler.nvcc, toolkit=compiler.toolkit
+            chosen.variant,
+            targets.cubins,
+            targets.ptx,
+            nvcc=compiler.nvcc,
+            toolkit=compiler.toolkit,
         )
         defines.update(native.device_defines([device]))
     if chosen.device != "empty" and not chosen.precompiled:
-        cache = ccache.find(environ)
+        host = host_compiler.find(environ, root)
+        cache = ccache.find(environ, host.words if host else ())
         defines["VLLM_CCACHE"] = str(cache.program or "")
-        report.update(jobs=str(compilers), ccache=cache.reason)
-    defines["VLLM_BUILD_INFO"] = str(_build_info(chosen, digest, root))
-    return Plan(chosen, compilers, defines, report)
+        report.update(jobs=str(at_once), ccache=cache.reason)
+        if host is not None:
+            for_cmake["CXX"] = inputs["CXX"] = host.command
+            inputs["the host compiler"] = host.version
+    defines["VLLM_BUILD_INFO"] = str(_write_build_info(chosen, commit, digest, root))
+    return Plan(chosen, at_once, defines, report, inputs, for_cmake)
 
 
-def _build_info(options: Options, digest: Optional[str], root: Path) -> Path:
+def _device_code(
+    chosen: Options, environ: Mapping[str, str], root: Path
+) -> Tuple[Compiler, archs.Archs]:
+    """What compiles device code, and for which architectures."""
+    assert chosen.cuda is not None  # the caller's condition
+    if chosen.nvcc is not None:
+        compiler = chosen.nvcc.compiler()
+    else:
+        compiler = device_compiler.nvrtc(chosen.cuda, root, chosen.without_nvcc)
+    return compiler, archs.choose(environ, chosen.cuda, compiler, archs.gpus_here)
+
+
+def _read_commit(root: Path) -> Tuple[Optional[git.Head], str]:
+    """The commit that is checked out at `root`, if git says so, and a line about it."""
+    if not (root / ".git").exists():
+        return None, "unknown: no git checkout"
+    try:
+        head = git.read_head(root)
+    except git.GitError as error:
+        return None, f"unknown, so vllm.__commit__ will be None: {error.what} ({error.do})"
+    return head, f"{head.sha}, changed since" if head.dirty else head.sha
+
+
+def _write_build_info(
+    chosen: Options, commit: Optional[git.Head], digest: Optional[str], root: Path
+) -> Path:
     """Where this build's build.json lies until CMake installs it.
 
     digest: of the native files, where they are a release's; only its compilers are known well
     enough for one.
     """
-    try:
-        commit: Optional[git.Commit] = git.read(root, allow_dirty=True)
-    except git.GitError:
-        commit = None  # an sdist, or a machine without git: the wheel says that it does not know
     info = BuildInfo(
         commit=commit.sha if commit else None,
-        cuda=options.cuda.version if options.cuda else None,
+        cuda=chosen.cuda.version if chosen.cuda else None,
         dirty=commit.dirty if commit else False,
         native_digest=digest,
-        variant=options.variant,
+        variant=chosen.variant,
     )
-    path = root / "build" / f"build-{options.variant}.json"
+    path = root / "build" / f"build-{chosen.variant}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(info.render())
     return path

@@ -5,11 +5,8 @@ every wheel, with its sha256. Where no wheel is of this tree's digest nothing is
 files of other sources would crash, or compute something else.
 """
 
-import io
 import re
 import shutil
-import subprocess
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -18,8 +15,9 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping
 from urllib.parse import unquote, urlsplit
 
-from ci import digest, matrix, names, reuse
+from ci import digest, git, matrix, names, reuse
 from ci.errors import CiError
+from ci.git import GitError
 from ci.index import records
 from ci.index.fields import BadRecord
 from ci.matrix import Cuda
@@ -171,22 +169,18 @@ def _nobody_has(wanted: str, cuda: Cuda, bucket: HttpWheels, root: Path) -> Prec
 
 def _history(root: Path) -> List[str]:
     """The commits from the one checked out back, nearest first; none in an sdist."""
-    if shutil.which("git") is None or not (root / ".git").exists():
+    try:
+        return git.history(root)
+    except GitError:
         return []
-    command = ["git", "-C", str(root), "rev-list", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def _differences(root: Path, commit: str) -> List[str]:
     """The inputs of native code, by name, that differ between `commit` and the tree at `root`."""
     if commit not in _history(root):
         return [f"(commit {commit} is not in this tree's history, so nothing can be compared)"]
-    archive = subprocess.run(
-        ["git", "-C", str(root), "archive", "--format=tar", commit], capture_output=True, check=True
-    )
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-            tar.extractall(folder)
+        git.export(root, commit, Path(folder))
         try:
             there = _inputs(Path(folder))
         except CiError as error:

@@ -3,9 +3,9 @@
 
     nvrtcc.py --toolkit=DIR --gpu-architecture=sm_80 -cubin -I csrc -MD -MF k.d -o k.cubin k.cu
 
-DIR is where pip put NVIDIA's wheels (``pip install --target``): it holds ``nvidia/*/include`` and
-``nvidia/*/lib/libnvrtc.so.*``. Options that are not ours go to NVRTC as they are. Runs on any
-Python ≥ 3.8 with nothing installed, since the build runs it by its name.
+DIR is where pip put NVIDIA's wheels (``pip install --target``); LIBRARIES and INCLUDES are where
+they have theirs. Options that are not ours go to NVRTC as they are. Runs on any Python ≥ 3.8 with
+nothing installed, since the build runs it by its name.
 """
 
 import argparse
@@ -16,6 +16,10 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+# Up to CUDA 12 each wheel has a folder of its own (``nvidia/cuda_nvrtc``), from 13 on all share one
+# (``nvidia/cu13``), in which the C++ core libraries lie deeper.
+LIBRARIES = "nvidia/*/lib"
+INCLUDES = ("nvidia/*/include", "nvidia/*/include/cccl")
 QUOTED_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
@@ -27,13 +31,13 @@ class Nvrtc:
     """The few entry points of libnvrtc that turn a source into a cubin or PTX."""
 
     def __init__(self, toolkit: Path) -> None:
-        libraries = sorted(toolkit.glob("nvidia/*/lib/libnvrtc.so.*"))
+        libraries = sorted(toolkit.glob(f"{LIBRARIES}/libnvrtc.so.*"))
         if len(libraries) != 1:
             found = ", ".join(map(str, libraries)) or "nothing"
-            raise Failure(f"expected one nvidia/*/lib/libnvrtc.so.* under {toolkit}, found {found}")
+            raise Failure(f"expected one {LIBRARIES}/libnvrtc.so.* under {toolkit}, found {found}")
         try:
             # NVRTC of CUDA 13 looks for its other half by name alone, where no loader finds it.
-            for builtins in toolkit.glob("nvidia/*/lib/libnvrtc-builtins.so.*"):
+            for builtins in toolkit.glob(f"{LIBRARIES}/libnvrtc-builtins.so.*"):
                 ctypes.CDLL(str(builtins))
             self._library = ctypes.CDLL(str(libraries[0]))
         except OSError as error:
@@ -158,7 +162,11 @@ def run(args: argparse.Namespace, others: Sequence[str]) -> None:
         f"--gpu-architecture={args.gpu_architecture}",
         *others,
         *(f"--include-path={folder}" for folder in folders),
-        *(f"--include-path={path}" for path in sorted(args.toolkit.glob("nvidia/*/include"))),
+        *(
+            f"--include-path={path}"
+            for pattern in INCLUDES
+            for path in sorted(args.toolkit.glob(pattern))
+        ),
     ]
     result, log = nvrtc.compile(args.source.read_bytes(), str(args.source), options, args.form)
     if log.strip():

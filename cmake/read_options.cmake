@@ -14,6 +14,7 @@ function(vllm_read_options)
   set(VLLM_CCACHE "" CACHE FILEPATH "ccache to compile through; a release does without")
   set(VLLM_CCACHE_LOG "" CACHE FILEPATH "where ccache writes what it did")
   set(VLLM_JOBS "" CACHE STRING "compilers at once, of host and device code together")
+  set(VLLM_CONFIGURATION "" CACHE FILEPATH "JSON of what decides a configuration, to be recorded")
   option(VLLM_WARNINGS_AS_ERRORS "on in a release, whose compilers are pinned" OFF)
 
   set(devices cuda cpu empty)
