@@ -125,6 +125,7 @@ def _build(hook: Callable[..., str], wheel_directory: str, config_settings: Conf
     given = dict(config_settings or {})
     if DECIDED in given:
         return hook(wheel_directory, given, None)
+    _check_folder()
     with locked(LOCK, lambda words: _say("lock", words)) as mark:
         CCACHE_LOG.unlink(missing_ok=True)
         chosen = plan.make(ROOT, os.environ, given, CCACHE_LOG)
@@ -142,6 +143,21 @@ def _build(hook: Callable[..., str], wheel_directory: str, config_settings: Conf
         if chosen.defines["VLLM_CCACHE"]:
             _say("ccache", ccache.summary(CCACHE_LOG))
     return made
+
+
+def _check_folder() -> None:
+    """Raises CiError for a folder that CMake cannot work in, before it says so in its own way."""
+    try:
+        str(ROOT).encode("utf-8")
+        listed = ";" in str(ROOT)
+    except UnicodeEncodeError:
+        listed = True
+    if listed:
+        raise CiError(
+            f"the source tree is in {ROOT}",
+            means="CMake works in no folder whose name has a semicolon or is no UTF-8",
+            do="move or copy the tree to a folder of another name",
+        )
 
 
 def _say(about: str, words: str) -> None:

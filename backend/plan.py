@@ -71,10 +71,11 @@ def make(
         host = host_compiler.find(environ, root)
         cache = ccache.find(environ, host.words if host else ())
         defines["VLLM_CCACHE"] = str(cache.program or "")
-        report.update(jobs=str(at_once), ccache=cache.reason)
         if host is not None:
+            report["host"] = host.title
             for_cmake["CXX"] = inputs["CXX"] = host.command
             inputs["the host compiler"] = host.version
+        report.update(jobs=str(at_once), ccache=cache.reason)
     defines["VLLM_BUILD_INFO"] = str(_write_build_info(chosen, commit, digest, root))
     return Plan(chosen, at_once, defines, report, inputs, for_cmake)
 

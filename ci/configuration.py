@@ -73,7 +73,7 @@ def _differences(folder: Path, inputs: Mapping[str, str]) -> list[str]:
     try:
         before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return ["the last configuration did not end"]
+        return ["no configuration of it has come to its end"]
     return [
         f"{name} was {before.get(name, UNSET)}, and is {inputs.get(name, UNSET)}"
         for name in sorted({*before, *inputs})

@@ -15,10 +15,10 @@ from vllm import _C, collect_env
 from vllm.version import build
 
 
-def report(**environment: str) -> dict:
-    """Label -> text of the report of a fresh interpreter."""
+def report(*options: str, **environment: str) -> dict:
+    """Label -> text of the report of a fresh interpreter, started with `options`."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "vllm.collect_env"],
+        [sys.executable, *options, "-W", "error", "-m", "vllm.collect_env"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -58,10 +58,21 @@ def test_without_a_driver_it_says_why_nothing_runs():
 def test_it_survives_a_build_without_compiled_code(tmp_path):
     ignored = shutil.ignore_patterns("*.so", "kernels", "__pycache__")
     shutil.copytree(Path(vllm.__file__).parent, tmp_path / "vllm", ignore=ignored)
-    said = report(PYTHONPATH=str(tmp_path))
+    said = report("-S", PYTHONPATH=str(tmp_path))  # not the one that is installed
     for label in ("CPU ops", "GPU code", "GPU"):
         assert "none: " in said[label], label
         assert "needs compiled code" in said[label], label
+
+
+def test_it_survives_a_folder_whose_name_is_no_text(tmp_path):
+    """With everything that an installation has, among it the library that names the folder."""
+    package = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")) / "vllm"
+    ignored = shutil.ignore_patterns("kernels", "__pycache__")
+    shutil.copytree(Path(vllm.__file__).parent, package, ignore=ignored)
+    shutil.copy(_C.__file__, package / "_C.abi3.so")
+    said = report("-S", PYTHONPATH=str(package.parent))
+    assert said["vllm"].endswith(r"\udcff/vllm")
+    assert rf"there is nothing in {tmp_path}/\udcff/vllm/kernels" in said["GPU code"]
 
 
 def test_it_survives_a_setting_that_ops_refuse():

@@ -181,7 +181,7 @@ class Argument<const Value*> {
 };
 
 inline Ref to_python(const std::string& text) {
-  return checked(PyUnicode_FromString(text.c_str()));
+  return checked(PyUnicode_DecodeFSDefault(text.c_str()));
 }
 
 template <typename T>

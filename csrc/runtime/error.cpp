@@ -21,6 +21,14 @@ PyObject* python_type(ErrorKind kind) {
   return PyExc_RuntimeError;
 }
 
+// Not PyErr_SetString, which fails for a message with the name of a folder that is no UTF-8.
+void set(PyObject* type, const char* message) {
+  if (PyObject* text = PyUnicode_DecodeFSDefault(message)) {
+    PyErr_SetObject(type, text);
+    Py_DecRef(text);
+  }
+}
+
 }  // namespace
 
 void set_python_error() noexcept {
@@ -28,11 +36,11 @@ void set_python_error() noexcept {
     throw;
   } catch (const PythonErrorSet&) {
   } catch (const Error& error) {
-    PyErr_SetString(python_type(error.kind()), error.what());
+    set(python_type(error.kind()), error.what());
   } catch (const std::bad_alloc&) {
     PyErr_SetString(PyExc_MemoryError, "vllm: out of memory");
   } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
+    set(PyExc_RuntimeError, error.what());
   }
 }
 

@@ -37,7 +37,7 @@ void* PyLong_AsVoidPtr(PyObject* object);
 double PyFloat_AsDouble(PyObject* object);
 
 // Strings and containers.
-PyObject* PyUnicode_FromString(const char* utf8);
+PyObject* PyUnicode_DecodeFSDefault(const char* text);  // of any bytes: a folder's name has them
 PyObject* PyUnicode_InternFromString(const char* utf8);
 PyObject* PyUnicode_AsUTF8String(PyObject* text);  // a new bytes object
 char* PyBytes_AsString(PyObject* bytes);
@@ -58,7 +58,8 @@ extern PyObject* PyExc_TypeError;
 extern PyObject* PyExc_IndexError;
 extern PyObject* PyExc_RuntimeError;
 extern PyObject* PyExc_MemoryError;
-void PyErr_SetString(PyObject* type, const char* message);
+void PyErr_SetObject(PyObject* type, PyObject* value);
+void PyErr_SetString(PyObject* type, const char* utf8);
 PyObject* PyErr_Occurred();  // borrowed
 int PyErr_ExceptionMatches(PyObject* type);
 void PyErr_Fetch(PyObject** type, PyObject** value, PyObject** traceback);

@@ -7,6 +7,7 @@ not imported.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import platform as stdlib_platform
 import re
@@ -97,7 +98,9 @@ def _nvcc(path: Optional[str], otherwise: str) -> str:
     if path is None:
         return otherwise
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, errors="replace", timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{path} does not run: {error}"
     release = re.search(r"release [^\n]*", done.stdout)
@@ -125,6 +128,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Prints the report. Exit status 0, whatever it says."""
     parser = argparse.ArgumentParser(prog="vllm collect-env", description="What a bug report needs")
     parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a folder may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     lines = collect()
     width = max(len(label) for label, _ in lines)
     previous = ""

@@ -45,7 +45,7 @@ def test_a_configuration_that_did_not_end_is_begun_anew(tmp_path: Path) -> None:
         (folder / configuration.RECORD).unlink()
         if damage:
             (folder / configuration.RECORD).write_text(damage)
-        assert configuration.begin(folder, {}) == ["the last configuration did not end"]
+        assert configuration.begin(folder, {}) == ["no configuration of it has come to its end"]
         assert not folder.exists()
 
 

@@ -6,51 +6,20 @@ files, a host library of one source, and kernels of a few lines.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.backend.conftest import call_hook, copy_tree
-from tests.ci.support.toolchain import toolkit_folder
+from tests.cmake.conftest import MakeTree, build, compiled, ninja
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
 needs_ccache = pytest.mark.skipif(shutil.which("ccache") is None, reason="no ccache here")
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
 
-SOURCES = {
-    "csrc/bindings.cpp": """\
-        #include "params/scale.h"
-        extern "C" void* PyInit__C() { return nullptr; }
-        """,
-    "csrc/params/scale.h": "#pragma once\nstruct Params { float* x; };\n",
-    "csrc/kernels/common/factor.cuh": """\
-        #pragma once
-        #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-        #define SCALE 2.0f
-        #else
-        #define SCALE 3.0f
-        #endif
-        """,
-    "csrc/kernels/scale/scaled.cu": """\
-        #include "params/scale.h"
-        #include "kernels/common/factor.cuh"
-        extern "C" __global__ void scaled(Params p) { p.x[threadIdx.x] *= SCALE; }
-        """,
-    "csrc/kernels/scale/plain.cu": """\
-        #include "params/scale.h"
-        extern "C" __global__ void plain(Params p) { p.x[threadIdx.x] += 1; }
-        """,
-}
 # Two cubins and one PTX of each of two kernels, and one host source.
 ARCHS, UNITS = "8.0;9.0+PTX", 7
-
-MakeTree = Callable[[], Path]
 
 
 @pytest.fixture(params=["nvrtc", pytest.param("nvcc", marks=needs_nvcc)])
@@ -65,41 +34,6 @@ def compiler(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
         environ["VLLM_CUDA_VERSION"] = "12.1"
     environ["PATH"] = ":".join([*folders, "/usr/bin", "/bin"])
     return environ
-
-
-@pytest.fixture
-def make_tree(tmp_path: Path) -> MakeTree:
-    """Makes one more folder with the same tree."""
-    whole = copy_tree(tmp_path / "whole")
-    shutil.rmtree(whole / "csrc")
-    for name, text in SOURCES.items():
-        (whole / name).parent.mkdir(parents=True, exist_ok=True)
-        (whole / name).write_text(re.sub("(?m)^ +", "", text))
-
-    def make() -> Path:
-        tree = tmp_path / f"tree{len(list(tmp_path.glob('tree*')))}"
-        shutil.copytree(whole, tree)
-        toolkit = tree / "build" / "toolkit" / "cu121-environment"
-        toolkit.parent.mkdir(parents=True)
-        toolkit.symlink_to(toolkit_folder("cu121"))
-        return tree
-
-    return make
-
-
-def build(tree: Path, environ: dict[str, str]) -> str:
-    """A wheel of `tree`; returns what the build said."""
-    done = call_hook(tree, "build_wheel(OUT)", tree / "dist", **environ)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def compiled(said: str) -> list[str]:
-    """The units that ninja built: ``sm_80/plain.cubin``, ``bindings.cpp.o``."""
-    return sorted(
-        name.rpartition("csrc/")[2] if name.endswith(".o") else name
-        for name in re.findall(r"\] Building (?:CUDA \S+|CXX object) (\S+)", said)
-    )
 
 
 def test_only_what_includes_a_changed_file_is_compiled_again(
@@ -163,19 +97,6 @@ def test_max_jobs_bounds_host_and_device_code_together(
     (tree / "csrc" / "params" / "scale.h").write_text("struct Params { float* x; int n; };\n")
     assert len(compiled(ninja(tree, {**compiler, "CCACHE_DISABLE": "1"}, "-j8"))) == UNITS
     assert at_once(log) <= jobs
-
-
-def ninja(tree: Path, environ: dict[str, str], *options: str) -> str:
-    """Goes on where the last build ended."""
-    done = subprocess.run(
-        ["ninja", *options],
-        cwd=tree / "build" / "development",
-        env={**os.environ, **environ},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout
 
 
 def at_once(log: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,16 @@ def test_a_build_without_gpu_code_says_so(tmp_path):
     said = run_beside(tmp_path, TRY)
     assert "this build of vllm has no GPU code" in said
     assert str(tmp_path / "kernels") in said
+
+
+def test_a_folder_whose_name_is_no_text_is_named_as_python_names_it(tmp_path):
+    package = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    package.mkdir()
+    in_ascii = TRY.replace("print(_C.code_folder())", "print(ascii(_C.code_folder()))")
+    in_ascii = in_ascii.replace("print(error)", "print(ascii(str(error)))")
+    assert ascii(str(package / "kernels"))[1:-1] in run_beside(package, in_ascii)
+    (package / "kernels" / "cu121").mkdir(parents=True)
+    assert run_beside(package, in_ascii) == ascii(str(package / "kernels" / "cu121"))
 
 
 def test_two_variants_are_an_error(tmp_path):

@@ -1,0 +1,95 @@
+"""What CMake reads once: other compilers, flags and generators than before are taken up, aloud."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.backend.conftest import call_hook
+from tests.cmake.conftest import MakeTree, build, compiled
+
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
+AFRESH = "configured and compiled anew"
+CPU = {"VLLM_TARGET_DEVICE": "cpu", "CCACHE_DISABLE": "1"}
+
+
+@pytest.fixture
+def tree(make_tree: MakeTree) -> Path:
+    return make_tree()
+
+
+def script(path: Path, text: str) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def fails(tree: Path, **environ: str) -> str:
+    done = call_hook(tree, "build_wheel(OUT)", tree / "dist", **{**CPU, **environ})
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_compiler_that_failed_once_is_not_kept(tree: Path, tmp_path: Path) -> None:
+    """Neither one that does not answer, nor one that CMake finds out about."""
+    said = fails(tree, CXX="false")
+    assert "CXX is 'false', and `" in said
+    assert "unset it: then the c++, g++ or clang++ on PATH is used" in said
+    broken = script(tmp_path / "broken", '[ "$1" = --version ] && exec c++ --version; exit 1')
+    fails(tree, CXX=broken)
+    said = build(tree, CPU)
+    assert "no configuration of it has come to its end" in said
+    assert compiled(said) == ["bindings.cpp.o"]
+
+
+def test_a_generator_for_once(tree: Path) -> None:
+    said = build(tree, {**CPU, "CMAKE_GENERATOR": "Unix Makefiles"})
+    assert (tree / "build" / "development" / "Makefile").exists()
+    said = build(tree, CPU)
+    assert f"{AFRESH}: CMAKE_GENERATOR was Unix Makefiles, and is not set" in said
+    assert compiled(said) == ["bindings.cpp.o"]
+
+
+def test_flags_come_and_go(tree: Path) -> None:
+    flags = {
+        "CMAKE_ARGS": "-DX=1",
+        "CPLUS_INCLUDE_PATH": "/opt/x",
+        "CXXFLAGS": "-DX=1",
+        "LDFLAGS": "-Wl,--as-needed",
+        "SKBUILD_CMAKE_BUILD_TYPE": "Debug",
+    }
+    build(tree, CPU)
+    assert compiled(build(tree, CPU)) == []
+    said = build(tree, {**CPU, **flags})
+    for name, value in flags.items():
+        assert f"{AFRESH}: {name} was not set, and is {value}" in said
+    assert compiled(said) == ["bindings.cpp.o"]
+    assert AFRESH not in build(tree, {**CPU, **flags})
+    said = build(tree, CPU)
+    assert f"{AFRESH}: CXXFLAGS was -DX=1, and is not set" in said
+
+
+def test_another_compiler_of_the_same_name(tree: Path, tmp_path: Path) -> None:
+    """An upgrade, or another folder on PATH; and a relative one is none of the build folder's."""
+    own = {**CPU, "PATH": f"tools:{Path(shutil.which('ninja') or '').parent}:/usr/bin:/bin"}
+    version = '[ "$1" = --version ] && echo own 1.0 && exit; exec /usr/bin/c++ "$@"'
+    script(tree / "tools" / "c++", version)
+    said = build(tree, own)
+    assert f"own 1.0, {tree}/tools/c++ (by PATH)" in said
+    script(tree / "tools" / "c++", version.replace("1.0", "2.0"))
+    said = build(tree, own)
+    assert f"{AFRESH}: the host compiler was own 1.0, and is own 2.0" in said
+    assert compiled(said) == ["bindings.cpp.o"]
+    said = build(tree, {**CPU, "CXX": "tools/c++"})
+    assert f"own 2.0, {tree}/tools/c++ (by CXX)" in said
+
+
+def test_settings_of_the_frontend_come_and_go(tree: Path) -> None:
+    hook = "build_wheel(OUT, {'cmake.define.X': '1'})"
+    assert call_hook(tree, hook, tree / "dist", **CPU).returncode == 0
+    said = build(tree, CPU)
+    assert f"{AFRESH}: the setting cmake.define.X was 1, and is not set" in said

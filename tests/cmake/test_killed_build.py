@@ -1,0 +1,51 @@
+"""A build by the backend that is killed: its compilers end, and the next one goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cmake.conftest import MakeTree, build, compiled
+
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
+SLOW = """\
+#!/bin/sh
+for word; do
+  case $word in *bindings.cpp) echo $$ > {mark}; sleep 600 ;; esac
+done
+exec c++ "$@"
+"""
+
+
+def test_compilers_end_with_a_backend_that_is_killed(make_tree: MakeTree, tmp_path: Path) -> None:
+    tree, mark = make_tree(), tmp_path / "mark"
+    compiler = tmp_path / "slow"
+    compiler.write_text(SLOW.format(mark=mark))
+    compiler.chmod(0o755)
+    environ = {"VLLM_TARGET_DEVICE": "cpu", "CCACHE_DISABLE": "1"}
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    code = "import sys; sys.path.insert(0, '.'); from backend import hooks; hooks.build_wheel('d')"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tree,
+        env={**os.environ, **environ, "PATH": path, "CXX": str(compiler)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    while not mark.exists() or not mark.read_text():
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()  # ends when all that it started has
+    compiling = Path("/proc") / mark.read_text().strip()
+    while compiling.exists() and "\nState:\tZ" not in (compiling / "status").read_text():
+        time.sleep(0.01)
+    said = build(tree, environ)
+    assert compiled(said) == ["bindings.cpp.o"]
