@@ -77,7 +77,10 @@ def build_editable(
 def build_sdist(sdist_directory: str, config_settings: ConfigSettings = None) -> str:
     """PEP 517. An sdist is of no variant, whatever the environment asks for."""
     metadata.building_sdist = True
-    return skbuild.build_sdist(sdist_directory, dict(config_settings or {}))
+    try:
+        return skbuild.build_sdist(sdist_directory, dict(config_settings or {}))
+    finally:
+        metadata.building_sdist = False
 
 
 @_for_people

@@ -101,6 +101,12 @@ def read(
             )
         return Options(device, None, None, device_chosen_by=chosen_by)
     wanted = environ.get("VLLM_CUDA_VERSION")
+    if precompiled and sys.version_info < (3, 9):
+        raise OptionError(
+            "precompiled native files are asked for, by a build with Python 3.8",
+            means="the lists of published wheels are read by code for Python 3.9 and newer",
+            do="build with a newer Python: the wheel is for 3.8 as well; or compile",
+        )
     if precompiled:  # whatever compilers there are
         return Options(device, _cuda_of_matrix(wanted), None, True, chosen_by)
     nvcc = find_nvcc(environ)

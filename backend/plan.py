@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
-from backend import archs, ccache, device_compiler, host_compiler, options, precompiled
+from backend import archs, ccache, device_compiler, host_compiler, options
 from backend.device_compiler import Compiler
 from backend.options import Options
 from ci import configuration, git, jobs, native
@@ -50,6 +50,8 @@ def make(
     for_cmake = {jobs.CMAKE_VARIABLE: str(at_once.count)}
     digest = None
     if chosen.cuda is not None and chosen.precompiled:
+        from backend import precompiled  # reads records in a way that came with Python 3.9
+
         found = precompiled.native_files(environ, chosen.cuda, root)
         digest = found.digest
         defines.update(VLLM_PREBUILT=str(found.folder), VLLM_VARIANTS=chosen.variant)

@@ -68,11 +68,14 @@ def _files(root: Path) -> Iterator[Path]:
             raise DigestError(f"{root / name} is not there", means="it decides on native code")
         yield root / name
     for tree in TREES:
-        yield from (
+        files = [
             path
             for path in sorted((root / tree).rglob("*"))
             if path.is_file() and path.suffix != ".pyc"
-        )
+        ]
+        if not files:
+            raise DigestError(f"{root / tree} holds nothing", means="it decides on native code")
+        yield from files
 
 
 def _settings(root: Path) -> Any:

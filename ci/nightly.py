@@ -21,7 +21,7 @@ from ci.publish import begin, fail, publish
 from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import Store, open_store
-from ci.trial import Cell, Offer, Outcome, Status
+from ci.trial import Cell, Offer, Outcome, Status, TrialError
 from ci.versions import SHA_DIGITS
 from ci.wheel.reader import WheelFile, read
 
@@ -58,6 +58,7 @@ def run(
         publish(store, wheels, commit, matrix, reused_from=reuse.used, report=console.print)
     with stages.stage("install"), serve.running(store) as base:
         outcomes = try_installs(matrix, base, commit.sha, wheels, console)
+        check_tried(outcomes)
     console.print(results(outcomes))
     console.print(f"[bold]time[/]: {stages.summary()}")
     to_copy = commands(bucket, [outcome.cell.offer for outcome in outcomes])
@@ -107,6 +108,17 @@ def try_installs(
                 console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
 
         return trial.run(cells, matrix, report)
+
+
+def check_tried(outcomes: Sequence[Outcome]) -> None:
+    """Raises TrialError if no installation was tried: then none can have failed."""
+    if all(outcome.status is Status.NOT_TESTED for outcome in outcomes):
+        pythons = sorted({outcome.cell.python for outcome in outcomes})
+        raise TrialError(
+            "no wheel was installed",
+            means=f"none of the Pythons that trials use is on this machine: {', '.join(pythons)}",
+            do="install one, as with `uv python install 3.12`",
+        )
 
 
 def _line(outcome: Outcome) -> str:

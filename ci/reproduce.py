@@ -100,8 +100,17 @@ def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> 
 
 
 def differing(outcomes: Sequence[Outcome]) -> list[str]:
-    """The wheels that not all places that built any made alike."""
+    """The wheels that not all places that built any made alike.
+
+    Raises ReproduceError where there is nothing to compare.
+    """
     made = [outcome.wheels for outcome in outcomes if outcome.wheels is not None]
+    if len(made) < 2 or not any(made):
+        raise ReproduceError(
+            f"{len(made)} places built, {sum(map(len, made))} wheels in all",
+            means="whether bits are the same takes two places that made the same wheels",
+            do="see above why the others did not build",
+        )
     names = {name for wheels in made for name in wheels}
     return sorted(name for name in names if len({wheels.get(name) for wheels in made}) > 1)
 

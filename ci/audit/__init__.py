@@ -40,11 +40,12 @@ def _audit(
     wheel, members = reader.open_wheel(path)
     cuda = matrix.variant(wheel.build.variant)
     by_name = {member.name: member.data for member in members}
+    sources = tree.read(repo, wheel.build)
     _raise_if_any(
         path,
         [
-            *contents.check(wheel, by_name, cuda, tree.read(repo, wheel.build)),
-            *metadata.check(wheel, matrix, cuda),
+            *contents.check(wheel, by_name, cuda, sources),
+            *metadata.check(wheel, matrix, cuda, sources),
             *device_code.check(wheel, by_name),
             *_check_size(wheel.size, cuda.wheel_budget),
         ],

@@ -16,22 +16,38 @@ from ci.wheel.reader import WheelFile
 # Files of the package that are no modules. Anything else that turns up under python/ is noticed
 # here before it is published.
 DATA_FILES = ("py.typed",)
+# What no wheel may lack, whatever the sources say. (A set that is empty has nothing missing in it.)
+LICENSES = ("LICENSE", "NOTICE")
 
 
 def check(
     wheel: WheelFile, members: Mapping[str, bytes], cuda: Cuda, tree: Tree
 ) -> Iterator[Finding]:
     """Compares the members with the tree that the wheel was built from."""
+    yield from _check_tree(cuda, tree)
     allowed = expected_members(wheel, cuda, tree)
     for name in sorted(allowed - members.keys()):
         yield Finding(name, "the file", "none")
     for name in sorted(members.keys() - allowed):
         yield Finding(name, "no such file", f"{len(members[name])} bytes")
-    for name, blob in sorted(tree.python.items()):
+    dist_info = f"{wheel.name}-{wheel.version}.dist-info"
+    licenses = {f"{dist_info}/licenses/{name}": blob for name, blob in tree.licenses.items()}
+    for name, blob in sorted({**tree.python, **licenses}.items()):
         if name in members and blob_id(members[name]) != blob:
             yield Finding(
                 name, f"git blob {blob}, as in the sources", f"blob {blob_id(members[name])}"
             )
+
+
+def _check_tree(cuda: Cuda, tree: Tree) -> Iterator[Finding]:
+    """Whether the sources are such that the comparison with them says anything."""
+    for name in LICENSES:
+        if name not in tree.licenses:
+            yield Finding(name, "the file among license-files of pyproject.toml", "none")
+    parts = {"module under python/": tree.python, "kernel": tree.kernels, "arch": cuda.archs}
+    for part, found in parts.items():
+        if not found:
+            yield Finding("", f"at least one {part} in the sources", "none")
 
 
 def expected_members(wheel: WheelFile, cuda: Cuda, tree: Tree) -> set[str]:

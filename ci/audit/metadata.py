@@ -10,13 +10,17 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ci.audit.findings import Finding
+from ci.audit.tree import Tree
 from ci.matrix import Cuda, Matrix
 from ci.names import python_tag
 from ci.wheel.reader import WheelFile
 
 
-def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda) -> Iterator[Finding]:
-    """Compares version, Python range, torch range, tags and build record with the matrix."""
+def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda, tree: Tree) -> Iterator[Finding]:
+    """Compares version, Python range, torch range, tags and build record with the matrix.
+
+    And what is said of licenses (PEP 639) with the sources.
+    """
     member = f"{wheel.name}-{wheel.version}.dist-info/METADATA"
     headers = BytesParser().parsebytes(wheel.metadata)
     requirements = map(Requirement, headers.get_all("Requires-Dist", []))
@@ -24,6 +28,15 @@ def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda) -> Iterator[Finding]:
     if [requirement.specifier for requirement in torch] != [SpecifierSet(cuda.torch)]:
         found = ", ".join(map(str, torch)) or "none"
         yield Finding(member, f"one requirement torch{cuda.torch}", found)
+
+    said = {
+        "License-Expression": [tree.expression],
+        "License-File": sorted(tree.licenses),
+    }
+    for header, wanted in said.items():
+        there = sorted(headers.get_all(header, []))
+        if there != wanted:
+            yield Finding(member, f"{header}: {', '.join(wanted)}", ", ".join(there) or "none")
 
     python = f">={matrix.abi3}"
     if wheel.requires_python != python:

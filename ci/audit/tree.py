@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,7 +26,8 @@ class Tree:
 
     python: dict[str, str]  # member of the wheel → git's blob id of its content
     kernels: tuple[str, ...]  # stems of csrc/kernels/*/*.cu
-    licenses: tuple[str, ...]
+    licenses: dict[str, str]  # file → git's blob id of its content
+    expression: str  # of the license, in SPDX's terms
     has_scripts: bool
 
 
@@ -57,14 +59,19 @@ def read(repo: Path, build: BuildInfo) -> Tree:
             for name in sorted(files)
             if name.startswith(KERNELS) and name.endswith(".cu")
         ),
-        # The patterns that scikit-build-core takes licenses by.
-        licenses=tuple(
-            name
-            for name in sorted(files)
-            if "/" not in name and name.startswith(("LICENSE", "LICENCE", "COPYING", "NOTICE"))
-        ),
+        licenses={
+            name: blob
+            for name, blob in sorted(files.items())
+            if any(_matches(name, pattern) for pattern in project.get("license-files", ()))
+        },
+        expression=str(project.get("license")),
         has_scripts=bool(project.get("scripts")),
     )
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether `pattern` of PEP 639 names a file; its `*` crosses no folder."""
+    return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
 
 
 def _working_files(repo: Path) -> dict[str, str]:

@@ -32,6 +32,12 @@ def run(args: argparse.Namespace) -> int:
     if not path.is_file() or read(path).build.commit != commit.sha:
         raise CiError(f"{path} is not there, or of another commit", do="python -m ci build")
     console.print(f"{path.name}, commit {commit.sha}, sha256 {read(path).sha256}", highlight=False)
+    unknown = set(args.torch) - {trial.version for trial in known.torch_trials}
+    if unknown:
+        listed = ", ".join(trial.version for trial in known.torch_trials)
+        raise CiError(
+            f"no torch {', '.join(sorted(unknown))} in ci/matrix.toml", do=f"use {listed}"
+        )
     table = Table("Python", "torch", "result")
     failed = False
     for trial in known.torch_trials:

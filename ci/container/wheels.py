@@ -16,6 +16,7 @@ from ci import environment, git, interpreters, toml
 from ci.builder.progress import Failed, run_quietly
 from ci.container.image import REQUIREMENTS
 from ci.errors import CiError
+from ci.names import LIBRARY
 from ci.wheel import reader
 from ci.wheel.reader import WheelFile
 
@@ -68,8 +69,10 @@ def build(repo: Path, folder: Path, place: Place, console: Console) -> WheelFile
 
 
 def differences(one: WheelFile, other: WheelFile) -> list[str]:
-    """The native files that two wheels do not have alike."""
+    """The native files that two wheels do not have alike. Raises ContainerBuildError for none."""
     names = one.native.keys() | other.native.keys()
+    if LIBRARY not in names:
+        raise ContainerBuildError(f"neither {one.path} nor {other.path} has a {LIBRARY}")
     return sorted(name for name in names if one.native.get(name) != other.native.get(name))
 
 

@@ -16,8 +16,13 @@ from ci.matrix import Cuda
 from ci.wheel.archive import Member
 
 NAME = "sboms/vllm.cdx.json"
-# What zig links statically into the host library.
+# What zig links statically into the host library, and under which licenses: see NOTICE.
 RUNTIME = "libc++, libc++abi, libunwind and compiler-rt, linked statically"
+LICENSES = {
+    names.PROJECT: {"expression": "Apache-2.0"},
+    "ziglang": {"expression": "Apache-2.0 WITH LLVM-exception AND MIT"},
+}
+OF_NVIDIA = {"license": {"name": "NVIDIA CUDA Toolkit End User License Agreement"}}
 
 
 def member(version: str, cuda: Cuda, programs: Mapping[str, str]) -> Member:
@@ -36,7 +41,8 @@ def document(version: str, cuda: Cuda, programs: Mapping[str, str]) -> dict[str,
     parts = [{**tools.pop("ziglang"), "type": "library", "description": RUNTIME}]
     for pin in cuda.toolkit:
         part = _component("library", pin.project, pin.version)
-        parts.append({**part, "hashes": [{"alg": "SHA-256", "content": pin.sha256}]})
+        hashes = [{"alg": "SHA-256", "content": pin.sha256}]
+        parts.append({**part, "hashes": hashes, "licenses": [OF_NVIDIA]})
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -55,4 +61,5 @@ def document(version: str, cuda: Cuda, programs: Mapping[str, str]) -> dict[str,
 
 def _component(kind: str, name: str, version: str) -> dict[str, Any]:
     purl = f"pkg:pypi/{name}@{quote(version, safe='')}"
-    return {"type": kind, "name": name, "version": version, "purl": purl, "bom-ref": purl}
+    about = {"type": kind, "name": name, "version": version, "purl": purl, "bom-ref": purl}
+    return {**about, "licenses": [LICENSES[name]]} if name in LICENSES else about

@@ -155,6 +155,13 @@ def test_a_missing_input_is_an_error_and_not_another_digest(tree: Path, the_matr
         native_digest(tree, the_matrix, the_matrix.default)
 
 
+@pytest.mark.parametrize("name", digest.TREES)
+def test_a_folder_without_files_is_an_error(tree: Path, the_matrix: Matrix, name: str) -> None:
+    shutil.rmtree(tree / name)
+    with pytest.raises(DigestError, match=f"{name} holds nothing"):
+        native_digest(tree, the_matrix, the_matrix.default)
+
+
 def test_an_unpinned_compiler_is_an_error(tree: Path, the_matrix: Matrix) -> None:
     substitute("requirements/ci.txt", "ziglang==", "zig-lang==")(tree)
     with pytest.raises(DigestError, match="does not pin ziglang"):

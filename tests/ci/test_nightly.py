@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ci import nightly
+from ci import nightly, trial
 from ci.errors import CiError
 from ci.git import Commit
 from ci.index.records import State
@@ -105,3 +105,12 @@ def test_a_dirty_tree_announces_nothing(tmp_path: Path) -> None:
 
 def states(store: FolderStore) -> "dict[str, State]":
     return {status.unit: status.state for status in of_bucket(store).recent}
+
+
+def test_a_machine_without_any_python_to_try_is_no_success() -> None:
+    cell = trial.Cell("3.8", None, None, False)  # type: ignore[arg-type]  # no offer is looked at
+    untried = trial.Outcome(cell, trial.Status.NOT_TESTED, "no python3.8 on this machine")
+    with pytest.raises(trial.TrialError, match="no wheel was installed") as caught:
+        nightly.check_tried([untried, untried])
+    assert "on this machine: 3.8" in str(caught.value)
+    nightly.check_tried([untried, trial.Outcome(cell, trial.Status.PASSED, "")])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ci import reproduce
-from ci.reproduce import Outcome, Place
+from ci.reproduce import Outcome, Place, ReproduceError
 
 
 def test_the_places_have_nothing_in_common() -> None:
@@ -27,6 +29,13 @@ def test_a_wheel_that_differs_or_is_missing_is_named() -> None:
     assert reproduce.differing([outcome(a="1", b="2"), not_built, outcome(a="1", b="2")]) == []
     assert reproduce.differing([outcome(a="1", b="2"), outcome(a="1", b="3")]) == ["b"]
     assert reproduce.differing([outcome(a="1", b="2"), outcome(a="1")]) == ["b"]
+
+
+def test_nothing_to_compare_is_an_error() -> None:
+    not_built = Outcome(Place("container", "c", "3.9"), reason="no podman")
+    for outcomes in ([], [not_built], [outcome(a="1"), not_built], [outcome(), outcome()]):
+        with pytest.raises(ReproduceError, match="takes two places"):
+            reproduce.differing(outcomes)
 
 
 def test_a_record_says_where_and_what() -> None:

@@ -60,7 +60,9 @@ def test_another_folder_hits_on_every_unit(make_tree: MakeTree, compiler: dict[s
     first, second = make_tree(), make_tree()
     assert f"0 of {UNITS} compilations were hits" in build(first, compiler)
     assert f"{UNITS} of {UNITS} compilations were hits\n" in build(second, compiler)
-    for path in (first / "build/development/kernels").rglob("*.cubin"):
+    cubins = list((first / "build/development/kernels").rglob("*.cubin"))
+    assert len(cubins) == 4
+    for path in cubins:
         assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
 
 

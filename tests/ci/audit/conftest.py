@@ -20,7 +20,13 @@ from ci.wheel.pack import repack
 from tests.ci.support.toolchain import device_code, extension
 
 TAG = "cp38-abi3-manylinux1_x86_64"
-PYPROJECT = '[project]\nname = "vllm"\nscripts = { vllm = "vllm.main:main" }\n'
+PYPROJECT = """\
+[project]
+name = "vllm"
+scripts = { vllm = "vllm.main:main" }
+license = "Apache-2.0"
+license-files = ["LICENSE", "NOTICE", "LICENSES/*.txt"]
+"""
 FILES = {
     "python/vllm/__init__.py": '"""A package."""\n',
     "python/vllm/ops/__init__.py": "",
@@ -29,6 +35,9 @@ FILES = {
     "csrc/kernels/small/tiny.cuh": "",
     "pyproject.toml": PYPROJECT,
     "LICENSE": "Take it.\n",
+    "LICENSES/Other.txt": "Take the rest.\n",
+    "NOTICE": "The rest is of others.\n",
+    "csrc/LICENSE": "No file that goes into a wheel.\n",
 }
 LIBRARY = """
 #include <stdlib.h>
@@ -74,20 +83,26 @@ class Sample:
     tag: str = TAG
     torch: str = ""
     python: str = ">=3.8"
+    licenses: tuple[str, ...] = ("LICENSE", "LICENSES/Other.txt", "NOTICE")
+    expression: str = "Apache-2.0"
+    words: bytes = FILES["LICENSE"].encode()  # of LICENSE
 
     def write(self) -> Path:
         """The wheel as a file; RECORD and the rest of dist-info agree with each other."""
         torch = f"Requires-Dist: torch{self.torch}\n" if self.torch else ""
         metadata = (
-            "Metadata-Version: 2.2\nName: vllm\nVersion: 0\n"
-            f"Requires-Python: {self.python}\n{torch}\n"
+            "Metadata-Version: 2.4\nName: vllm\nVersion: 0\n"
+            f"License-Expression: {self.expression}\n"
+            + "".join(f"License-File: {name}\n" for name in self.licenses)
+            + f"Requires-Python: {self.python}\n{torch}\n"
         )
         wheel = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: false\nTag: none\n\n"
         about = {
             "METADATA": metadata.encode(),
             "WHEEL": wheel.encode(),
             "build.json": self.build.render(),
-            "licenses/LICENSE": b"Take it.\n",
+            **{f"licenses/{name}": FILES[name].encode() for name in self.licenses},
+            **({"licenses/LICENSE": self.words} if "LICENSE" in self.licenses else {}),
             "entry_points.txt": b"[console_scripts]\nvllm = vllm.main:main\n",
         }
         members = [Member(name, data) for name, data in self.members.items()]

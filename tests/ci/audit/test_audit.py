@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ SM_80 = "vllm/kernels/cu121/sm_80/tiny.cubin"
 SM_90A = "vllm/kernels/cu121/sm_90a/tiny.cubin"
 PTX = "vllm/kernels/cu121/compute_90/tiny.ptx"
 INFO = "vllm-0.5.4.dist-info"
+FILES_OF_PACKAGE = ("vllm/__init__.py", "vllm/ops/__init__.py", "vllm/py.typed")
 
 
 def refuse(path: Path, matrix: Matrix, repo: Path, *words: str) -> None:
@@ -119,6 +121,55 @@ def test_a_python_file_of_another_commit(make: Make, the_matrix: Matrix, repo: P
     sample = make("cu121")
     sample.members["vllm/__init__.py"] += b"import os\n"
     refuse(sample.write(), the_matrix, repo, "vllm/__init__.py: expected git blob")
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "NOTICE", "LICENSES/Other.txt"])
+def test_a_missing_license(make: Make, the_matrix: Matrix, repo: Path, name: str) -> None:
+    sample = make("cu121")
+    sample.licenses = tuple(other for other in sample.licenses if other != name)
+    with pytest.raises(AuditError) as caught:
+        audit(sample.write(), the_matrix, repo)
+    assert f"{INFO}/licenses/{name}: expected the file, found none" in str(caught.value)
+    assert f"{INFO}/METADATA: expected License-File: LICENSE, " in str(caught.value)
+
+
+def test_a_license_of_other_words(make: Make, the_matrix: Matrix, repo: Path) -> None:
+    sample = make("cu121")
+    sample.words = b"Pay for it.\n"
+    words = (f"{INFO}/licenses/LICENSE: expected git blob", "as in the sources")
+    refuse(sample.write(), the_matrix, repo, *words)
+
+
+def test_another_license(make: Make, the_matrix: Matrix, repo: Path) -> None:
+    sample = make("cu121")
+    sample.expression = "MIT"
+    refuse(sample.write(), the_matrix, repo, "expected License-Expression: Apache-2.0, found MIT")
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("LICENSE", "LICENSE: expected the file among license-files of pyproject.toml, found none"),
+        ("NOTICE", "NOTICE: expected the file among license-files of pyproject.toml, found none"),
+        ("csrc/kernels", "expected at least one kernel in the sources, found none"),
+        ("python/vllm", "expected at least one module under python/ in the sources, found none"),
+    ],
+)
+def test_sources_that_lack_what_a_wheel_is_compared_with(
+    make: Make, the_matrix: Matrix, repo: Path, tmp_path: Path, gone: str, words: str
+) -> None:
+    """A wheel that lacks it too is as its sources are, and wrong all the same."""
+    copy = tmp_path / "repo"
+    shutil.copytree(repo, copy)
+    shutil.move(copy / gone, tmp_path / "gone")
+    sample = make("cu121").of(dirty=True)
+    sample.version = "0.5.4+dirty"
+    sample.licenses = tuple(name for name in sample.licenses if name != gone)
+    package = {name: name in FILES_OF_PACKAGE for name in sample.members}
+    for name, of_package in package.items():
+        if of_package if gone == "python/vllm" else gone == "csrc/kernels" and "/kernels/" in name:
+            del sample.members[name]
+    refuse(sample.write(), the_matrix, copy, words)
 
 
 def test_a_commit_that_nobody_has(make: Make, the_matrix: Matrix, repo: Path) -> None:

@@ -13,7 +13,7 @@ from ci import environment, native
 from ci.__main__ import main
 from ci.container import image, podman, wheels
 from ci.container.podman import NoContainers
-from ci.container.wheels import Place
+from ci.container.wheels import ContainerBuildError, Place
 from ci.matrix import Matrix
 from tests.ci.support.repository import commit, run
 from tests.ci.support.wheels import Factory
@@ -102,3 +102,5 @@ def test_wheels_differ_by_their_native_files_alone(factory: Factory) -> None:
         "a.cubin",
         "vllm/_C.abi3.so",
     ]
+    with pytest.raises(ContainerBuildError, match=r"has a vllm/_C\.abi3\.so"):
+        wheels.differences(replace(one, native={}), replace(one, native={}))

@@ -49,6 +49,19 @@ def test_a_wheel_without_its_ops_fails_where_it_is_used(offer: Offer, the_matrix
     assert "cannot import name 'ops'" in outcome.detail
 
 
+def test_a_strange_environment_changes_nothing(
+    offer: Offer, the_matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes as far as without: to the check of the ops, which this wheel has not.
+
+    (A proxy would be asked for NumPy, and rightly; tests/ci/test_environment.py has one.)
+    """
+    for name in ("PIP_USER", "PIP_REQUIRE_VIRTUALENV", "UV_SYSTEM_PYTHON", "PIP_NO_BINARY"):
+        monkeypatch.setenv(name, "1")
+    outcome = attempt(offer, the_matrix)
+    assert "cannot import name 'ops'" in outcome.detail
+
+
 def test_a_url_that_is_not_there_fails_in_the_words_of_pip(
     offer: Offer, the_matrix: Matrix
 ) -> None:

@@ -29,6 +29,15 @@ def test_it_names_what_went_in(the_matrix: Matrix, variant: str) -> None:
     assert {**tools, "ziglang": parts["ziglang"]["version"]} == programs
 
 
+def test_it_names_the_license_of_each_part(the_matrix: Matrix) -> None:
+    bill = sbom.document("0.5.4", the_matrix.default, digest.program_versions(ROOT))
+    assert bill["metadata"]["component"]["licenses"] == [{"expression": "Apache-2.0"}]
+    for part in bill["components"]:
+        (license_,) = part["licenses"]
+        named = license_.get("expression") or license_["license"]["name"]
+        assert "NVIDIA" in named if part["name"].startswith("nvidia") else "LLVM" in named
+
+
 def test_every_reference_leads_to_a_component(the_matrix: Matrix) -> None:
     bill = sbom.document("0.5.4", the_matrix.default, digest.program_versions(ROOT))
     known = {part["bom-ref"] for part in [bill["metadata"]["component"], *bill["components"]]}
