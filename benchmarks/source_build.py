@@ -30,9 +30,9 @@ from typing import Any, Optional
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = """\
 import sys
-sys.path.insert(0, '.')
-from backend import hooks
-print(hooks.build_wheel('dist'))
+sys.path.insert(0, 'backend/pep517')
+import vllm_backend
+print(vllm_backend.build_wheel('dist'))
 """
 
 

@@ -16,6 +16,10 @@ from ci.matrix import Matrix
 
 ROOT = Path(__file__).parents[2]
 
+# From the folder of a tree, as a frontend does.
+IMPORT = "import sys; sys.path.insert(0, 'backend/pep517'); import vllm_backend; \
+from backend import hooks as b"
+
 # Makes a toolkit whose nvcc is a script, and the environment that leads to it.
 MakeNvcc = Callable[..., dict[str, str]]
 
@@ -62,7 +66,7 @@ def copy_tree(target: Path) -> Path:
 
 def call_hook(tree: Path, hook: str, out: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Calls a hook of the backend as a build frontend does, in a process of its own."""
-    code = f"import sys; sys.path.insert(0, '.'); from backend import hooks as b; print(b.{hook})"
+    code = f"{IMPORT}; print(b.{hook})"
     command = [sys.executable, "-c", code.replace("OUT", repr(str(out)))]
     path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     return subprocess.run(

@@ -10,7 +10,9 @@ from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
+from pyproject_hooks import BuildBackendHookCaller, quiet_subprocess_runner
 
+from ci import toml
 from ci.wheel import build_info, reader
 from tests.backend.conftest import call_hook as run
 from tests.backend.conftest import copy_tree
@@ -19,6 +21,23 @@ from tests.backend.conftest import copy_tree
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_tree(tmp_path_factory.mktemp("tree"))
+
+
+def test_a_frontend_finds_the_cmake_that_is_installed(tree: Path, tmp_path: Path) -> None:
+    """Not the folder of that name; by the library that pip and build call hooks with."""
+    system = toml.read(tree / "pyproject.toml")["build-system"]
+    backend = BuildBackendHookCaller(
+        str(tree),
+        system["build-backend"],
+        system["backend-path"],
+        runner=quiet_subprocess_runner,
+        python_executable=sys.executable,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        patch.setenv("VLLM_TARGET_DEVICE", "empty")
+        made = backend.build_wheel(str(tmp_path))
+    assert made == "vllm-0.5.4+empty-py3-none-any.whl"
 
 
 def test_an_empty_wheel_is_for_everybody(tree: Path, tmp_path: Path) -> None:

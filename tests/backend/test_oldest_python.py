@@ -18,8 +18,8 @@ OLDEST = "3.8"
 PYTHON = interpreters.find([OLDEST])[OLDEST]
 HOOKS = """\
 import sys
-sys.path.insert(0, '.')
-from backend import hooks
+sys.path.insert(0, 'backend/pep517')
+import vllm_backend as hooks
 print(hooks.get_requires_for_build_wheel())
 hooks.build_sdist(sys.argv[1])
 hooks.prepare_metadata_for_build_wheel(sys.argv[1])

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from ci.wheel import reader
-from tests.backend.conftest import MakeNvcc, call_hook, copy_tree
+from tests.backend.conftest import IMPORT, MakeNvcc, call_hook, copy_tree
 from tests.ci.support import repository
 
 EMPTY = {"VLLM_TARGET_DEVICE": "empty"}
-IMPORT = "import sys; sys.path.insert(0, '.'); from backend import hooks as b"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backend.conftest import IMPORT
 from tests.cmake.conftest import MakeTree, build, compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
@@ -31,7 +32,7 @@ def test_compilers_end_with_a_backend_that_is_killed(make_tree: MakeTree, tmp_pa
     compiler.chmod(0o755)
     environ = {"VLLM_TARGET_DEVICE": "cpu", "CCACHE_DISABLE": "1"}
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    code = "import sys; sys.path.insert(0, '.'); from backend import hooks; hooks.build_wheel('d')"
+    code = f"{IMPORT}; b.build_wheel('dist')"
     running = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=tree,

@@ -101,8 +101,8 @@ def test_an_sdist_builds_wheels_of_its_own_version(the_matrix: Matrix, tmp_path:
     again = matrix.load(unpacked / "ci" / "matrix.toml")
     assert again == released
     hook = f"prepare_metadata_for_build_wheel({str(tmp_path)!r})"
-    code = f"from backend import hooks; print(hooks.{hook})"
-    environ = {**os.environ, "PYTHONPATH": ".", "VLLM_TARGET_DEVICE": "empty"}
+    code = f"import vllm_backend as b; print(b.{hook})"
+    environ = {**os.environ, "PYTHONPATH": "backend/pep517", "VLLM_TARGET_DEVICE": "empty"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=unpacked, env=environ, capture_output=True, text=True
     )
