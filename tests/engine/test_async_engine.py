@@ -253,6 +253,8 @@ def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
         if not told_alone:
             late = asyncio.create_task(last(engine.generate(PROMPTS[6], LONG)))
             results += await asyncio.gather(late, return_exceptions=True)
+            await asyncio.wait_for(engine.wait_until_dead(), 60)
+        assert engine.dead_error is (None if told_alone else error)
         await engine.shutdown()
         return results
 
@@ -271,12 +273,19 @@ def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
 def test_shutdown_tells_those_who_wait_and_those_who_come(args):
     async def run():
         engine = AsyncLLMEngine(args, max_requests=1)
+        watching = asyncio.create_task(engine.wait_until_dead())
+        given_up = asyncio.create_task(engine.wait_until_dead())
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        assert not watching.done()
         first = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
         await first.__anext__()
         outside = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
         await asyncio.sleep(0.01)
         await engine.shutdown()
         await engine.shutdown()
+        await asyncio.wait_for(watching, 60)
+        assert engine.dead_error is None
         for waiting in (last(first), outside, last(engine.generate(PROMPTS[2], GREEDY))):
             with pytest.raises(EngineClosedError, match="shut down"):
                 await waiting

@@ -8,6 +8,7 @@ those that nobody has read yet are merged into one.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -144,6 +145,15 @@ class AsyncLLMEngine:
             mailbox.cancelled = True  # for a request that still waits outside
             self._worker.abort(request_id)
 
+    @property
+    def dead_error(self) -> Optional[BaseException]:
+        """The error of the engine's own that ended its thread; None unless there was one."""
+        return self._worker.cause
+
+    async def wait_until_dead(self) -> None:
+        """Returns once the thread has ended, by `shutdown` or by an error of the engine's own."""
+        await asyncio.wrap_future(self._worker.ended)
+
     async def shutdown(self) -> None:
         """Ends the thread; requests that have not finished raise EngineClosedError."""
         await asyncio.get_running_loop().run_in_executor(None, self._worker.close)
@@ -217,7 +227,8 @@ class _Worker:
         # What to do, and who is to be told if it is never done.
         self._messages: queue.SimpleQueue[Tuple[_Action, Optional[_Reader]]] = queue.SimpleQueue()
         self._closing = False
-        self._cause: Optional[BaseException] = None  # what ended the engine, if not `close`
+        self.cause: Optional[BaseException] = None  # what ended the engine, if not `close`
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._lock = threading.Lock()  # so that no message comes after the one to close
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
@@ -260,24 +271,26 @@ class _Worker:
             self._messages.put((action, reader))
 
     def _closed_error(self) -> EngineClosedError:
-        if self._cause is None:
+        if self.cause is None:
             return EngineClosedError("the engine has been shut down")
         error = EngineClosedError(
-            f"the engine has ended by an error of its own, {type(self._cause).__name__}: "
-            f"{self._cause}"
+            f"the engine has ended by an error of its own, {type(self.cause).__name__}: "
+            f"{self.cause}"
         )
-        error.__cause__ = self._cause
+        error.__cause__ = self.cause
         return error
 
     def _run(self) -> None:
+        self.ended.set_running_or_notify_cancel()  # from now on, who waits cannot cancel it
         try:
             self._serve()
             for request_id in self._readers:
                 self._engine.abort_request(request_id)
         except BaseException as cause:  # SystemExit too: those who wait get it as cause
-            self._cause = cause
+            self.cause = cause
             logger.critical("the engine has ended by an error of its own", exc_info=True)
         self._tell_who_waits()
+        self.ended.set_result(None)
 
     def _serve(self) -> None:
         while True:
