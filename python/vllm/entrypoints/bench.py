@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     input_len = parse_range("--input-len", args.input_len or args.defaults[0])
     output_len = parse_range("--output-len", args.output_len or args.defaults[1])
     # Prompts of one round are not to be found in the cache of the round before.
-    args.no_prefix_caching = True
+    args.enable_prefix_caching = False
     llm = make_llm(args, skip_tokenizer_init=True)
     figures = args.measure(args, llm, input_len, output_len)
     for name, value in figures.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Tuple
 
 from vllm.config import DTYPES
 from vllm.engine_args import EngineArgs
@@ -12,20 +12,31 @@ from vllm.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from vllm.llm import LLM
 
-# Field: how its option is read, and what --help says.
-_ENGINE: Mapping[str, Tuple[Dict[str, Any], str]] = {
-    "tokenizer": ({}, "folder or hub id of the tokenizer, if not the model's own"),
-    "revision": ({}, "branch, tag or commit of a hub id"),
-    "dtype": ({"choices": ("auto", *DTYPES)}, "auto is the model's own"),
-    "device": ({}, "auto, cpu, cuda or cuda:N"),
-    "max_model_len": ({"type": int}, "tokens of prompt and output together"),
-    "max_num_seqs": ({"type": int}, "sequences that run at the same time"),
-    "max_num_batched_tokens": ({"type": int}, "tokens that a step computes"),
-    "block_size": ({"type": int}, "tokens of a block of the cache"),
-    "kv_cache_memory_bytes": ({"type": int}, "size of the cache"),
-    "num_kv_blocks": ({"type": int}, "size of the cache, in blocks"),
-    "gpu_memory_utilization": ({"type": float}, "fraction of the device's memory to use"),
-    "seed": ({"type": int}, "where requests without a seed of their own get theirs from"),
+MODEL_HELP = "a model folder, or a hub id (organisation/name)"
+
+# Group: field: how its option is read, and what --help says.
+_ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
+    "model": {
+        "tokenizer": ({}, "folder or hub id of the tokenizer, if not the model's own"),
+        "revision": ({}, "branch, tag or commit of a hub id"),
+        "dtype": ({"choices": ("auto", *DTYPES)}, "auto is the model's own"),
+        "device": ({}, "auto, cpu, cuda or cuda:N"),
+        "max_model_len": ({"type": int}, "tokens of prompt and output together"),
+        "seed": ({"type": int}, "where requests without a seed of their own get theirs from"),
+    },
+    "batches and cache": {
+        "max_num_seqs": ({"type": int}, "sequences that run at the same time"),
+        "max_num_batched_tokens": ({"type": int}, "tokens that a step computes"),
+        "block_size": ({"type": int}, "tokens of a block of the cache"),
+        "kv_cache_memory_bytes": ({"type": int}, "size of the cache"),
+        "num_kv_blocks": ({"type": int}, "size of the cache, in blocks"),
+        "gpu_memory_utilization": ({"type": float}, "fraction of the device's memory to use"),
+    },
+}
+# What is on unless it is switched off.
+_SWITCHES = {
+    "prefix_caching": "share the cache of equal beginnings",
+    "chunked_prefill": "split long prompts over steps",
 }
 _SAMPLING: Mapping[str, Tuple[Dict[str, Any], str]] = {
     "temperature": ({"type": float}, "0 is greedy"),
@@ -43,14 +54,32 @@ _SAMPLING: Mapping[str, Tuple[Dict[str, Any], str]] = {
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """The model, and every field of `EngineArgs` that is a value."""
-    parser.add_argument("model", help="a model folder, or a hub id (organisation/name)")
-    group = parser.add_argument_group("engine")
-    for name, (how, text) in _ENGINE.items():
-        group.add_argument(_option(name), default=None, help=text, **how)
-    group.add_argument("--no-prefix-caching", action="store_true", help="share no prefixes")
-    group.add_argument(
-        "--no-chunked-prefill", action="store_true", help="compute prompts in a single step"
-    )
+    parser.add_argument("model", help=MODEL_HELP)
+    add_engine_groups(parser)
+
+
+def add_engine_groups(parser: argparse.ArgumentParser) -> None:
+    """Every field of `EngineArgs` that is a value, but for the model."""
+    for title, fields in _ENGINE.items():
+        group = parser.add_argument_group(title)
+        for name, (how, text) in fields.items():
+            group.add_argument(option_of(name), default=None, help=text, **how)
+    for name, text in _SWITCHES.items():
+        field, words = f"enable_{name}", name.replace("_", "-")
+        group.add_argument(
+            option_of(field),
+            dest=field,
+            action="store_true",
+            default=None,
+            help=f"{text} (default)",
+        )
+        group.add_argument(
+            f"--no-enable-{words}",
+            f"--no-{words}",
+            dest=field,
+            action="store_false",
+            help="do not",
+        )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -58,24 +87,25 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "sampling", "what is not given is what the model's makers advise"
     )
     for name, (how, text) in _SAMPLING.items():
-        group.add_argument(_option(name), default=None, help=text, **how)
+        group.add_argument(option_of(name), default=None, help=text, **how)
     group.add_argument("--ignore-eos", action="store_true", help="do not end where the model does")
 
 
 def make_llm(args: argparse.Namespace, **overrides: Any) -> LLM:
     """The model that the options describe. Raises ValueError, as `LLM` does."""
-    fields = _given(args, _ENGINE)
-    if args.no_prefix_caching:
-        fields["enable_prefix_caching"] = False
-    if args.no_chunked_prefill:
-        fields["enable_chunked_prefill"] = False
     # Options out of their ranges are refused before torch takes seconds to load.
-    fields.update(overrides)
+    fields = {**engine_fields(args), **overrides}
     EngineArgs(model=args.model, **fields)
 
     from vllm.llm import LLM
 
     return LLM(args.model, **fields)
+
+
+def engine_fields(args: argparse.Namespace) -> Dict[str, Any]:
+    """The fields of `EngineArgs` that were given, but for the model."""
+    names = [name for fields in _ENGINE.values() for name in fields]
+    return _given(args, [*names, *(f"enable_{name}" for name in _SWITCHES)])
 
 
 def check_sampling(args: argparse.Namespace) -> None:
@@ -93,10 +123,10 @@ def sampling_fields(args: argparse.Namespace) -> Dict[str, Any]:
     return fields
 
 
-def _given(args: argparse.Namespace, names: Mapping[str, Any]) -> Dict[str, Any]:
+def _given(args: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
     values = {name: getattr(args, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _option(name: str) -> str:
+def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
