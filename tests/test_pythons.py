@@ -83,7 +83,7 @@ def test_the_part_without_torch(version, package, tmp_path):
     python = environment / "bin/python"
     # Nothing is built: numpy and ml-dtypes come only where there are wheels.
     install = [*UV, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", python]
-    run(*install, "pytest", "hypothesis", "numpy", "ml-dtypes", *dependencies())
+    run(*install, "pytest", "hypothesis", "numpy", "ml-dtypes", "httpx", *dependencies())
     run(python, "-W", "error", "-m", "compileall", "-q", package / "vllm")
     told = run(python, "-m", "pytest", "-p", "no:cacheprovider", *TESTED, PYTHONPATH=str(package))
     assert "no torch: not collected are" in told

@@ -9,11 +9,12 @@ import signal
 import sys
 from typing import List, Optional
 
-from vllm.entrypoints import bench, chat, collect_env, generate
+from vllm.entrypoints import bench, chat, collect_env, generate, serve
 from vllm.version import __version__
 
 # Each module has HELP, configure(parser) and run(args) -> exit status.
 COMMANDS = {
+    "serve": serve,
     "generate": generate,
     "chat": chat,
     "bench": bench,

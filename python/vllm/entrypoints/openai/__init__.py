@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server. Nothing here is imported until `vllm serve` runs."""

@@ -1,0 +1,53 @@
+"""The application: routes, and what stands before them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.middleware.cors import CORSMiddleware
+
+from vllm.engine.async_engine import AsyncLLMEngine
+from vllm.entrypoints.openai import errors
+from vllm.entrypoints.openai.auth import RequireApiKey
+from vllm.entrypoints.openai.limits import LimitBody
+from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.openai.request_ids import EchoRequestId
+from vllm.entrypoints.openai.routes import about, chat, completions, tokens
+from vllm.entrypoints.openai.served import Served
+from vllm.entrypoints.openai.streaming import ClientLeft
+from vllm.version import __version__
+
+
+def build_app(engine: AsyncLLMEngine, options: ServerOptions) -> FastAPI:
+    """An ASGI application around an engine, which stays the caller's to shut down."""
+    app = FastAPI(
+        title="vllm",
+        description="An OpenAI-compatible server.",
+        version=__version__,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.served = Served(engine, options)
+    for module in (about, completions, chat, tokens):
+        app.include_router(module.router)
+    errors.install(app)
+    app.add_exception_handler(ClientLeft, _nobody_reads)
+    # The last one added is the first that sees a request.
+    app.add_middleware(LimitBody, max_bytes=options.max_request_bytes)
+    if options.api_keys:
+        app.add_middleware(RequireApiKey, keys=options.api_keys)
+    if options.enable_request_id_headers:
+        app.add_middleware(EchoRequestId)
+    if options.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.allowed_origins,
+            allow_methods=options.allowed_methods,
+            allow_headers=options.allowed_headers,
+            allow_credentials=options.allow_credentials,
+        )
+    return app
+
+
+def _nobody_reads(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)

@@ -1,0 +1,130 @@
+"""Errors in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Collection, Dict, Mapping, Optional
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from vllm.engine.async_engine import EngineClosedError
+
+logger = logging.getLogger(__name__)
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error", 404: "not_found_error"}
+# As much of what a client sent as an error repeats.
+_MAX_SHOWN = 120
+
+
+class ApiError(HTTPException):
+    """An answer that is an error.
+
+    param: the field of the request that is at fault.
+    code: OpenAI's name of the case, where it has one.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: Optional[str] = None,
+        code: Optional[str] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers) if headers else None)
+        self.param = param
+        self.code = code
+
+    def body(self) -> Dict[str, Any]:
+        """The JSON object that the client gets."""
+        default = "server_error" if self.status_code >= 500 else "invalid_request_error"
+        return {
+            "error": {
+                "message": self.detail,
+                "type": _TYPES.get(self.status_code, default),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def response(self) -> Response:
+        return JSONResponse(self.body(), self.status_code, self.headers)
+
+
+def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
+    """What a client is told of an error that the engine raised.
+
+    fields: names of the request's fields; a message that starts with one of them is about it.
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, EngineClosedError):
+        return ApiError(503, f"the server is shutting down: {error}")
+    if isinstance(error, ValueError):  # the engine's word for what a person got wrong
+        first_word = str(error).partition(" ")[0]
+        return ApiError(400, str(error), param=first_word if first_word in fields else None)
+    logger.error("a request failed", exc_info=error)
+    return ApiError(500, f"internal error ({type(error).__name__}); the server's log has more")
+
+
+def install(app: FastAPI) -> None:
+    """Gives every error of an application this shape."""
+
+    def from_http(request: Request, error: Exception) -> Response:
+        if isinstance(error, ApiError):
+            return error.response()
+        assert isinstance(error, HTTPException)
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"there is no {request.url.path} here; /openapi.json lists what there is"
+        if error.status_code == 405:
+            message = f"{request.url.path} does not take {request.method}"
+        return ApiError(error.status_code, message, headers=error.headers).response()
+
+    def from_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return validation_error(error.errors()).response()
+
+    def from_defect(request: Request, error: Exception) -> Response:
+        return from_exception(error).response()
+
+    app.add_exception_handler(HTTPException, from_http)
+    app.add_exception_handler(RequestValidationError, from_validation)
+    app.add_exception_handler(Exception, from_defect)
+
+
+def validation_error(found: Any) -> ApiError:
+    """Of what pydantic found wrong, the first, in words that name the field."""
+    first = found[0]
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        return ApiError(400, f"the body is not JSON: {reason}")
+    path = [str(part) for part in first["loc"] if part != "body"]
+    if not path:
+        return ApiError(400, "the body must be a JSON object, sent as application/json")
+    if first["type"] == "missing":
+        return ApiError(400, f"{'.'.join(path)} is missing", param=path[0])
+    # Of a union each member says why it does not fit; the path then ends in the member's name.
+    same = [each for each in found if [str(p) for p in each["loc"][: len(path)]][1:2] == path[:1]]
+    reasons = list(dict.fromkeys(_plain(each["msg"]) for each in same)) or [_plain(first["msg"])]
+    shown = _shown(first.get("input"))
+    name = path[0] if len(same) > 1 else ".".join(path)
+    return ApiError(400, f"{name} must be {', or '.join(reasons)}, got {shown}", param=path[0])
+
+
+def _plain(message: str) -> str:
+    """Pydantic's "Input should be X" as "X"; messages of our own as they are."""
+    for start in ("Input should be ", "Value error, "):
+        if message.startswith(start):
+            return message[len(start) :]
+    return message[:1].lower() + message[1:]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

@@ -1,0 +1,84 @@
+"""What one client may ask for: bytes of a body, and places in the queue."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vllm.entrypoints.openai.errors import ApiError
+
+# Seconds after which a client that found the queue full may try again.
+_RETRY_AFTER = 1
+
+
+class LimitBody:
+    """Middleware that refuses bodies of more than `max_bytes`, whether or not they say so."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        told = Headers(scope=scope).get("content-length", "")
+        if told.isdecimal() and int(told) > self._max_bytes:
+            await self._error().response()(scope, receive, send)
+            return
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                raise self._error()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _error(self) -> ApiError:
+        return ApiError(
+            413,
+            f"the body is larger than {self._max_bytes:,} bytes (--max-request-bytes)",
+            headers={"Connection": "close"},
+        )
+
+
+class Admission:
+    """Counts the sequences that are being served, and refuses those that would be too many.
+
+    max_sequences: running or queued, over all requests.
+    """
+
+    def __init__(self, max_sequences: int) -> None:
+        self.max_sequences = max_sequences
+        self.num_sequences = 0
+
+    @contextlib.contextmanager
+    def places(self, count: int) -> Iterator[None]:
+        """Holds places in the queue during a block. Raises ApiError: 429, or 400 if never."""
+        if count > self.max_sequences:
+            raise ApiError(
+                400,
+                f"n × the number of prompts is {count}; this server queues at most "
+                f"{self.max_sequences} (--max-queued-sequences)",
+                param="n",
+            )
+        if self.num_sequences + count > self.max_sequences:
+            raise ApiError(
+                429,
+                f"the queue is full ({self.num_sequences} of {self.max_sequences} sequences, "
+                f"{count} more asked for); try again later",
+                code="rate_limit_exceeded",
+                headers={"Retry-After": str(_RETRY_AFTER)},
+            )
+        self.num_sequences += count
+        try:
+            yield
+        finally:
+            self.num_sequences -= count

@@ -1,0 +1,114 @@
+"""Log-probabilities in OpenAI's two shapes, and in vLLM's for prompts."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional
+from typing import Sequence as SequenceOf
+
+from vllm.entrypoints.openai.protocol.chat import ChatLogprob, ChatLogprobs, TokenLogprob
+from vllm.entrypoints.openai.protocol.completions import (
+    CompletionLogprobs,
+    PromptLogprob,
+    PromptLogprobs,
+)
+from vllm.outputs import Logprob, TokenLogprobs
+
+# JSON has no infinity; this is what vLLM sends for a token that cannot come.
+_LOWEST = -9999.0
+_REPLACEMENT = "\ufffd"
+
+
+class CompletionLogprobsBuilder:
+    """Log-probabilities of one completion, piece by piece: offsets go on where they were.
+
+    text_of: a token's own text, where its log-probability does not say it.
+    """
+
+    def __init__(self, text_of: Callable[[int], str], *, as_ids: bool) -> None:
+        self._text_of = text_of
+        self._as_ids = as_ids
+        self._offset = 0
+
+    def build(
+        self,
+        token_ids: SequenceOf[int],
+        entries: SequenceOf[Optional[TokenLogprobs]],
+        num_best: int,
+    ) -> CompletionLogprobs:
+        """entries: one per token; None where nothing comes before it."""
+        found = CompletionLogprobs(text_offset=[], token_logprobs=[], tokens=[], top_logprobs=[])
+        for token, entry in zip(token_ids, entries):
+            own = entry[token] if entry is not None else None
+            text = self._text(token, own)
+            found.tokens.append(text)
+            found.text_offset.append(self._offset)
+            self._offset += len(text)
+            found.token_logprobs.append(None if own is None else _finite(own))
+            found.top_logprobs.append(None if entry is None else self._best(entry, num_best))
+        return found
+
+    def _best(self, entry: TokenLogprobs, num_best: int) -> Dict[str, float]:
+        """The token that is there, and the most likely ones."""
+        return {
+            self._text(token, logprob): _finite(logprob)
+            for place, (token, logprob) in enumerate(entry.items())
+            if place == 0 or logprob.rank <= num_best
+        }
+
+    def _text(self, token: int, logprob: Optional[Logprob]) -> str:
+        if logprob is None and not self._as_ids:
+            return self._text_of(token)
+        return token_text(token, logprob, as_ids=self._as_ids)
+
+
+def of_chat(
+    token_ids: SequenceOf[int], entries: SequenceOf[TokenLogprobs], num_best: int, *, as_ids: bool
+) -> ChatLogprobs:
+    """One entry per token, in chat's shape."""
+    content = []
+    for token, entry in zip(token_ids, entries):
+        best = [
+            TokenLogprob(**_chat_fields(other, logprob, as_ids))
+            for other, logprob in sorted(entry.items(), key=lambda item: item[1].rank)
+            if logprob.rank <= num_best
+        ]
+        fields = _chat_fields(token, entry[token], as_ids)
+        content.append(ChatLogprob(**fields, top_logprobs=best[:num_best]))
+    return ChatLogprobs(content=content)
+
+
+def of_prompt(entries: Optional[List[Optional[TokenLogprobs]]]) -> Optional[PromptLogprobs]:
+    """vLLM's shape: by token id, for each position of the prompt."""
+    if entries is None:
+        return None
+    return [entry if entry is None else _by_token(entry) for entry in entries]
+
+
+def token_text(token: int, logprob: Optional[Logprob], *, as_ids: bool) -> str:
+    """A token's own text, or its id where that is asked for or is all there is."""
+    if as_ids or logprob is None or logprob.decoded_token is None:
+        return f"token_id:{token}"
+    return logprob.decoded_token
+
+
+def _by_token(entry: TokenLogprobs) -> Dict[int, PromptLogprob]:
+    return {
+        token: PromptLogprob(
+            logprob=_finite(logprob), rank=logprob.rank, decoded_token=logprob.decoded_token
+        )
+        for token, logprob in entry.items()
+    }
+
+
+def _chat_fields(token: int, logprob: Logprob, as_ids: bool) -> Dict[str, Any]:
+    text = token_text(token, logprob, as_ids=as_ids)
+    whole = _REPLACEMENT not in text
+    return {
+        "token": text,
+        "logprob": _finite(logprob),
+        "bytes": list(text.encode()) if whole else None,
+    }
+
+
+def _finite(logprob: Logprob) -> float:
+    return max(logprob.logprob, _LOWEST)

@@ -1,0 +1,162 @@
+"""Prometheus metrics under the names that vLLM's dashboards show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Dict, Iterator, Optional
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from vllm.engine.llm_engine import LLMEngine
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import SamplingParams
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_TOKENS = tuple(float(2**power) for power in range(19))
+
+_HISTOGRAMS = {
+    "time_to_first_token_seconds": ("from a request's arrival to its first token", _SECONDS),
+    "inter_token_latency_seconds": ("between the tokens of a request", _SECONDS),
+    "e2e_request_latency_seconds": ("from a request's arrival to its end", _SECONDS),
+    "request_queue_time_seconds": ("from a request's arrival to its first step", _SECONDS),
+    "request_prompt_tokens": ("tokens of a request's prompt", _TOKENS),
+    "request_generation_tokens": ("tokens generated for a request", _TOKENS),
+}
+_COUNTERS = {
+    "prompt_tokens": "tokens of prompts",
+    "generation_tokens": "tokens generated",
+    "prefix_cache_queries": "prompt tokens looked up in the prefix cache",
+    "prefix_cache_hits": "prompt tokens found there",
+}
+
+
+class Metrics:
+    """The metrics of one engine, in a registry of their own."""
+
+    def __init__(self, engine: LLMEngine, model_name: str) -> None:
+        self._registry = CollectorRegistry()
+        labels: Dict[str, str] = {"model_name": model_name, "engine": "0"}
+        names = list(labels)
+        self._labels = labels
+        self._histograms = {
+            name: Histogram(
+                f"vllm:{name}", text, names, buckets=buckets, registry=self._registry
+            ).labels(**labels)
+            for name, (text, buckets) in _HISTOGRAMS.items()
+        }
+        self._counters = {
+            name: Counter(f"vllm:{name}", text, names, registry=self._registry).labels(**labels)
+            for name, text in _COUNTERS.items()
+        }
+        self._ended = Counter(
+            "vllm:request_success",
+            "requests that ended, by reason",
+            [*names, "finished_reason"],
+            registry=self._registry,
+        )
+        scheduler = engine.scheduler
+        manager = scheduler.block_manager
+        gauges = {
+            "num_requests_running": ("sequences that run", lambda: len(scheduler.running)),
+            "num_requests_waiting": ("sequences that wait", lambda: len(scheduler.waiting)),
+            "kv_cache_usage_perc": (
+                "the part of the cache that is in use, 1 is all of it",
+                lambda: 1 - manager.num_free_blocks / manager.num_blocks,
+            ),
+        }
+        for name, (text, value) in gauges.items():
+            gauge = Gauge(f"vllm:{name}", text, names, registry=self._registry)
+            gauge.labels(**labels).set_function(value)
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    @contextlib.contextmanager
+    def watch(self, params: SamplingParams) -> Iterator[Watch]:
+        """Counts one request during a block, also one that is left before its end."""
+        watch = Watch(self, params.n)
+        try:
+            yield watch
+        except (asyncio.CancelledError, GeneratorExit):  # the client has left
+            self.count_end("abort")
+            raise
+        finally:
+            watch.end()
+
+    def count(self, name: str, amount: float) -> None:
+        self._counters[name].inc(amount)
+
+    def observe(self, name: str, value: float) -> None:
+        self._histograms[name].observe(value)
+
+    def count_end(self, reason: str) -> None:
+        self._ended.labels(**self._labels, finished_reason=reason).inc()
+
+
+class Watch:
+    """One request on its way."""
+
+    def __init__(self, metrics: Metrics, n: int) -> None:
+        self._metrics = metrics
+        self._n = n
+        self._last: Optional[RequestOutput] = None
+        self._seen = 0.0
+        self._num_generated = 0
+
+    def see(self, output: RequestOutput) -> None:
+        """Called with each output; those of a stream hold what is new."""
+        now = time.monotonic()
+        num_tokens = sum(len(each.token_ids) for each in output.outputs)
+        if self._last is None:
+            self._begin(output)
+            self._observe_gaps(num_tokens - len(output.outputs), _generating(output), output)
+        else:
+            self._observe_gaps(num_tokens, now - self._seen, output)
+        self._metrics.count("generation_tokens", num_tokens)
+        for each in output.outputs:
+            if each.finish_reason is not None:
+                self._metrics.count_end(each.finish_reason)
+        self._num_generated += num_tokens
+        self._last, self._seen = output, now
+
+    def end(self) -> None:
+        """Called once, however the request ended."""
+        output = self._last
+        if output is None:  # refused, or cancelled before its first token
+            return
+        self._metrics.observe("request_generation_tokens", self._num_generated)
+        latency = time.monotonic() - output.metrics.arrival_time
+        self._metrics.observe("e2e_request_latency_seconds", latency)
+
+    def _observe_gaps(self, count: int, seconds: float, output: RequestOutput) -> None:
+        """Tokens that are told together are, in the mean, equally far apart."""
+        for _ in range(count):
+            gap = seconds * len(output.outputs) / count
+            self._metrics.observe("inter_token_latency_seconds", gap)
+
+    def _begin(self, output: RequestOutput) -> None:
+        times, num_prompt = output.metrics, len(output.prompt_token_ids)
+        self._metrics.count("prompt_tokens", num_prompt)
+        self._metrics.count("prefix_cache_queries", num_prompt * self._n)
+        self._metrics.count("prefix_cache_hits", output.num_cached_tokens)
+        self._metrics.observe("request_prompt_tokens", num_prompt)
+        if times.first_scheduled_time is not None:
+            queued = times.first_scheduled_time - times.arrival_time
+            self._metrics.observe("request_queue_time_seconds", queued)
+        if times.first_token_time is not None:
+            first = times.first_token_time - times.arrival_time
+            self._metrics.observe("time_to_first_token_seconds", first)
+
+
+def _generating(output: RequestOutput) -> float:
+    """Seconds from the first token of a request to its end."""
+    times = output.metrics
+    if times.first_token_time is None or times.finished_time is None:
+        return 0.0
+    return times.finished_time - times.first_token_time

@@ -1,0 +1,140 @@
+"""From what a request holds to token ids. Runs in a thread: long texts take milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
+
+from vllm.entrypoints.openai.errors import ApiError, from_exception
+from vllm.entrypoints.openai.protocol.chat import ChatMessage, TemplateFields
+from vllm.entrypoints.openai.protocol.completions import CompletionRequest
+from vllm.entrypoints.openai.served import Served
+from vllm.text.prompts import encode_prompt
+
+# OpenAI's newer name of a system message, which templates do not know.
+_ROLES = {"developer": "system"}
+
+
+class EncodedPrompt(NamedTuple):
+    """text: None where the request gave token ids."""
+
+    text: Optional[str]
+    token_ids: List[int]
+
+    def for_engine(self) -> Dict[str, Any]:
+        if self.text is None:
+            return {"prompt_token_ids": self.token_ids}
+        return {"prompt": self.text, "prompt_token_ids": self.token_ids}
+
+
+def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt]:
+    """The prompts of a request for completions. Raises ApiError."""
+    given: Any = body.prompt
+    several = isinstance(given, list) and (not given or not isinstance(given[0], int))
+    prompts: List[Union[str, List[int]]] = given if several else [given]
+    if not prompts:
+        raise ApiError(400, "prompt must hold at least one prompt, got none", param="prompt")
+    encoded = []
+    for index, prompt in enumerate(prompts):
+        text = prompt if isinstance(prompt, str) else None
+        try:
+            ids = prompt
+            if isinstance(prompt, str):
+                special = body.add_special_tokens is not False
+                ids = served.tokenizer.encode(prompt, add_special_tokens=special)
+            encoded.append(_checked(served, text, ids, body.truncate_prompt_tokens))
+        except ValueError as error:
+            where = f"prompt {index}: " if several else ""
+            raise ApiError(400, f"{where}{error}", param="prompt") from error
+    return encoded
+
+
+def of_chat(
+    served: Served,
+    conversation: List[ChatMessage],
+    body: TemplateFields,
+    *,
+    truncate: Optional[int] = None,
+    check: bool = True,
+) -> EncodedPrompt:
+    """The prompt that a conversation becomes. Raises ApiError.
+
+    check: refuse a prompt that leaves no room for an answer.
+    """
+    if body.chat_template is not None and not served.options.trust_request_chat_template:
+        raise ApiError(
+            400,
+            "chat_template is refused: a template is code, and this server runs its model's own "
+            "only (--trust-request-chat-template)",
+            param="chat_template",
+        )
+    if body.continue_final_message and body.add_generation_prompt is not False:
+        raise ApiError(
+            400,
+            "continue_final_message goes on with the last message: set add_generation_prompt to "
+            "false with it",
+            param="continue_final_message",
+        )
+    messages = [_message(index, message) for index, message in enumerate(conversation)]
+    try:
+        text = served.tokenizer.apply_chat_template(
+            messages,
+            template=body.chat_template or served.options.chat_template,
+            add_generation_prompt=body.add_generation_prompt is not False,
+            **(body.chat_template_kwargs or {}),
+        )
+        if body.continue_final_message:
+            text = _up_to_final_content(text, messages[-1])
+        special = bool(body.add_special_tokens)
+        ids = served.tokenizer.encode(text, add_special_tokens=special)
+        if not check:
+            return EncodedPrompt(text, ids)
+        return _checked(served, text, ids, truncate)
+    except (ValueError, TypeError) as error:  # TypeError: chat_template_kwargs that are taken
+        raise from_exception(ValueError(str(error)), type(body).model_fields) from error
+
+
+def _checked(
+    served: Served, text: Optional[str], ids: Any, truncate: Optional[int]
+) -> EncodedPrompt:
+    longest = served.max_model_len - 1
+    if truncate is not None and truncate > longest:
+        raise ApiError(
+            400,
+            f"truncate_prompt_tokens must be at most {longest}, which leaves room for one more "
+            f"token, got {truncate}",
+            param="truncate_prompt_tokens",
+        )
+    if truncate:
+        kept = longest if truncate == -1 else truncate
+        if len(ids) > kept:
+            ids, text = ids[-kept:], None
+    vocab_size = served.engine.engine.model_config.vocab_size
+    _, checked = encode_prompt(ids, None, vocab_size=vocab_size, max_model_len=served.max_model_len)
+    return EncodedPrompt(text, checked)
+
+
+def _message(index: int, message: ChatMessage) -> Mapping[str, Any]:
+    found = message.model_dump(exclude_unset=True)
+    found["role"] = _ROLES.get(message.role, message.role)
+    if isinstance(message.content, list):
+        for part in message.content:
+            if part.type != "text" or part.text is None:
+                raise ApiError(
+                    400,
+                    f"messages[{index}] has a part of type {part.type[:40]!r}; these models read "
+                    f"text only",
+                    param="messages",
+                )
+        found["content"] = "\n".join(part.text or "" for part in message.content)
+    return found
+
+
+def _up_to_final_content(text: str, message: Mapping[str, Any]) -> str:
+    """The rendered conversation without what the template puts behind the last message."""
+    content = str(message.get("content") or "").strip()
+    start = text.rfind(content)
+    if not content or start < 0:
+        raise ValueError(
+            "continue_final_message needs a last message whose content the template shows as it is"
+        )
+    return text[: start + len(content)]

@@ -1,0 +1,104 @@
+"""What every request and answer is: fields served, fields refused, fields that nobody knows."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar, Dict, Mapping, NamedTuple, Optional, Set, Tuple
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from vllm.entrypoints.openai.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+
+class Refusal(NamedTuple):
+    """A field of OpenAI's or vLLM's that this server lacks.
+
+    neutral: values that ask for nothing, which are accepted; null always is.
+    """
+
+    reason: str
+    neutral: Tuple[Any, ...] = ()
+
+
+class RequestBody(BaseModel):
+    """A request. Its fields are those that do something here.
+
+    Fields in REFUSED raise `ApiError`. Fields in WITHOUT_EFFECT are accepted: they ask for nothing
+    that a client could miss. Others are accepted too, and each is logged once.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+
+    REFUSED: ClassVar[Mapping[str, Refusal]] = {}
+    WITHOUT_EFFECT: ClassVar[Tuple[str, ...]] = ("user", "safety_identifier", "metadata")
+
+    model: Optional[str] = None
+
+    @model_validator(mode="after")
+    def _look_at_other_fields(self) -> RequestBody:
+        extra: Dict[str, Any] = self.model_extra or {}
+        for name, value in extra.items():
+            refusal = self.REFUSED.get(name)
+            if refusal is None:
+                if name not in self.WITHOUT_EFFECT:
+                    _log_once(name)
+            elif value is not None and not _is_one_of(value, refusal.neutral):
+                message = f"{name} is not supported: {refusal.reason}"
+                raise ApiError(400, message, param=name, code="unsupported_parameter")
+        return self
+
+
+class Answer(BaseModel):
+    """A response, or a part of one. What is not set is left out of the JSON."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    def json_text(self) -> str:
+        return self.model_dump_json(exclude_unset=True)
+
+
+class PromptTokensDetails(Answer):
+    """cached_tokens: those of the prompt that the prefix cache spared."""
+
+    cached_tokens: int
+
+
+class Usage(Answer):
+    """Tokens that a request took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: Optional[PromptTokensDetails] = None
+
+
+class ErrorDetails(Answer):
+    """message: what happened, and what to do. param: the field at fault."""
+
+    message: str
+    type: str
+    param: Optional[str]
+    code: Optional[str]
+
+
+class ErrorAnswer(Answer):
+    """What every status from 400 on has as its body."""
+
+    error: ErrorDetails
+
+
+def _is_one_of(value: Any, neutral: Tuple[Any, ...]) -> bool:
+    return any(type(value) is type(each) and value == each for each in neutral)
+
+
+_logged: Set[str] = set()
+# A client that makes up names must not fill the log, or memory.
+_MAX_LOGGED = 100
+
+
+def _log_once(name: str) -> None:
+    if name not in _logged and len(_logged) < _MAX_LOGGED:
+        _logged.add(name)
+        logger.warning("ignoring the field %.80r, which nobody here knows (said once)", name)

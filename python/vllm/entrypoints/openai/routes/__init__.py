@@ -1,0 +1,1 @@
+"""One module per endpoint, or per few that belong together."""

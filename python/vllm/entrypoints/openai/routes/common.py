@@ -1,0 +1,39 @@
+"""What routes have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Type, Union
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from vllm.entrypoints.openai.protocol.base import Answer, ErrorAnswer
+from vllm.entrypoints.openai.served import Served
+
+
+def served_by(request: Request) -> Served:
+    """What the application was built around."""
+    served: Served = request.app.state.served
+    return served
+
+
+def as_json(answer: Answer) -> Response:
+    return Response(answer.json_text(), media_type="application/json")
+
+
+def responses(
+    answer: Type[BaseModel], event: Union[Type[BaseModel], None] = None
+) -> Dict[Union[int, str], Dict[str, Any]]:
+    """For the OpenAPI description: the answer, and what every error looks like."""
+    described: Dict[Union[int, str], Dict[str, Any]] = {
+        200: {"model": answer},
+        "4XX": {"model": ErrorAnswer, "description": "what is wrong with the request"},
+        "5XX": {"model": ErrorAnswer, "description": "what is wrong with the server"},
+    }
+    if event is not None:
+        text = f"with stream: server-sent events, each a {event.__name__}, then [DONE]"
+        described[200]["content"] = {
+            "text/event-stream": {"schema": {"type": "string", "description": text}}
+        }
+    return described

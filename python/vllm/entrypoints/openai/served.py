@@ -1,0 +1,130 @@
+"""What all routes share: the engine, its names, and the way of a request through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Any, AsyncGenerator, Callable, Optional, TypeVar
+
+from starlette.requests import Request
+
+from vllm.config import GenerationDefaults
+from vllm.engine.async_engine import AsyncLLMEngine
+from vllm.entrypoints.openai.errors import ApiError, from_exception
+from vllm.entrypoints.openai.limits import Admission
+from vllm.entrypoints.openai.metrics import Metrics
+from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.openai.protocol.sampling import SamplingFields
+from vllm.entrypoints.openai.streaming import closing
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import SamplingParams
+from vllm.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Served:
+    """One engine, as a server's routes see it."""
+
+    def __init__(self, engine: AsyncLLMEngine, options: ServerOptions) -> None:
+        self.engine = engine
+        self.options = options
+        self.created = int(time.time())
+        self.admission = Admission(options.max_queued_sequences)
+        self.metrics = Metrics(engine.engine, options.names[0])
+        advised = options.generation_config == "auto"
+        self.defaults = engine.engine.generation_defaults if advised else GenerationDefaults()
+
+    @property
+    def max_model_len(self) -> int:
+        return self.engine.engine.max_model_len
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises ApiError where there is none."""
+        if self.engine.engine.tokenizer is None:
+            raise ApiError(
+                400, "this server has no tokenizer (--skip-tokenizer-init): send and take token ids"
+            )
+        return self.engine.engine.tokenizer
+
+    def name(self, asked: Optional[str]) -> str:
+        """The model's name in the answer. Raises ApiError for a model that is not served."""
+        names = self.options.names
+        if asked is not None and asked not in names:
+            raise ApiError(
+                404,
+                f"the model {asked[:200]!r} is not served here; {', '.join(names)} is",
+                param="model",
+                code="model_not_found",
+            )
+        return asked or names[0]
+
+    def request_id(self, prefix: str, body: SamplingFields, request: Request) -> str:
+        """The id of an answer: the client's where it gives one, else a random one."""
+        given = body.request_id or request.headers.get("x-request-id", "")[:128]
+        return f"{prefix}-{given or secrets.token_hex(16)}"
+
+    def params(
+        self,
+        body: SamplingFields,
+        *,
+        num_prompt_tokens: int,
+        max_tokens: Optional[int],
+        default_max_tokens: Optional[int],
+        logprobs: Optional[int],
+        prompt_logprobs: Optional[int],
+    ) -> SamplingParams:
+        """A request's sampling parameters. Raises ApiError naming the field."""
+        options = self.options
+        if (body.n or 1) > options.max_n:
+            raise ApiError(400, f"n must be at most {options.max_n} (--max-n)", param="n")
+        for name, asked in (("logprobs", logprobs), ("prompt_logprobs", prompt_logprobs)):
+            if (asked or 0) > options.max_logprobs:
+                message = f"{name} must be at most {options.max_logprobs} (--max-logprobs)"
+                raise ApiError(400, message, param=name)
+        room = self.max_model_len - num_prompt_tokens
+        if max_tokens is not None and 0 < room < max_tokens:
+            raise ApiError(
+                400,
+                f"the prompt's {num_prompt_tokens} tokens and max_tokens ({max_tokens}) are more "
+                f"than this model's context of {self.max_model_len}; ask for at most {room}",
+                param="max_tokens",
+                code="context_length_exceeded",
+            )
+        if max_tokens is None:
+            max_tokens = min(default_max_tokens or room, room)
+        try:
+            return body.sampling_params(
+                self.defaults,
+                max_tokens=max(1, max_tokens),
+                logprobs=logprobs,
+                prompt_logprobs=prompt_logprobs,
+            )
+        except ValueError as error:
+            raise from_exception(error, body.model_fields_set) from error
+
+    async def generate(
+        self, prompt: Any, params: SamplingParams, fields: Any = ()
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """A prompt's outputs, counted. Raises ApiError; closing it cancels the request."""
+        if self.options.log_requests:
+            shown = str(prompt)[: self.options.max_log_len]
+            logger.info("prompt: %s, %s", shown, params)
+        with self.metrics.watch(params) as watch:
+            async with closing(self.engine.generate(prompt, params)) as outputs:
+                try:
+                    async for output in outputs:
+                        watch.see(output)
+                        yield output
+                except Exception as error:
+                    raise from_exception(error, fields) from error
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """The result of what takes too long for the event loop: text to tokens, a template."""
+    return await asyncio.get_running_loop().run_in_executor(None, work)

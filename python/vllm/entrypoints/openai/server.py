@@ -1,0 +1,164 @@
+"""Runs the server: listens, loads the model, answers, drains, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Iterator, Optional
+
+import uvicorn
+from fastapi import FastAPI
+
+from vllm.engine_args import EngineArgs
+from vllm.engines import AsyncLLMEngine
+from vllm.entrypoints.openai.app import build_app
+from vllm.entrypoints.openai.options import ServerOptions
+
+# Seconds for which a connection stays open without a request: longer than clients and proxies keep
+# theirs, lest one sends a request at the very moment at which it is closed.
+_KEEP_ALIVE = 75
+
+
+class EngineDiedError(RuntimeError):
+    """The engine's thread has ended by an error of its own: nothing can be served any more."""
+
+
+def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes the requests that it has.
+
+    started: when the command began, by `time.monotonic`, to say how long it took until ready.
+    A second signal ends those too. Raises what the engine raises for its arguments, ValueError
+    for an address that cannot be listened at, EngineDiedError.
+    """
+    listening = _listen(options)  # first: a port in use is known before a model is loaded
+    try:
+        engine = AsyncLLMEngine(args)
+        asyncio.run(_serve(engine, options, listening, started))
+    finally:
+        listening.close()
+        if options.uds is not None:
+            Path(options.uds).unlink()
+
+
+async def _serve(
+    engine: AsyncLLMEngine, options: ServerOptions, listening: socket.socket, started: float
+) -> None:
+    config = uvicorn_config(build_app(engine, options), options)
+    server = _Server(config, _ready_line(engine, options, listening), started)
+    watching = asyncio.ensure_future(_end_with(engine, server))
+    try:
+        await server.serve([listening])
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        error = engine.dead_error
+        await engine.shutdown()
+    if error is not None:
+        raise EngineDiedError(f"the engine has died: {type(error).__name__}: {error}") from error
+
+
+def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        root_path=options.root_path,
+        log_config=None,
+        access_log=options.access_log,
+        ssl_keyfile=options.ssl_keyfile,
+        ssl_certfile=options.ssl_certfile,
+        timeout_graceful_shutdown=options.shutdown_timeout,
+        timeout_keep_alive=_KEEP_ALIVE,
+        lifespan="off",
+    )
+
+
+async def _end_with(engine: AsyncLLMEngine, server: uvicorn.Server) -> None:
+    await engine.wait_until_dead()
+    server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: str, began: float) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._began = began
+
+    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        await super().startup(sockets)
+        seconds = time.monotonic() - self._began
+        print(f"{self._ready}, ready in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the process does not die by the signal in the end: it has drained."""
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            text = "finishing the requests that there are; a second signal ends them"
+            print(text, file=sys.stderr, flush=True)
+            self.should_exit = True
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    """A socket that is bound, and does not take connections yet. Raises ValueError."""
+    if options.uds is not None:
+        return _listen_at_path(options.uds)
+    try:
+        found = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"cannot listen at {options.host}:{options.port}: {error}") from error
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _bind(listening, address, f"{options.host}:{options.port}")
+    return listening
+
+
+def _listen_at_path(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)  # only this user may connect
+    try:
+        _bind(listening, path, path)
+    finally:
+        os.umask(mask)
+    return listening
+
+
+def _bind(listening: socket.socket, address: Any, shown: str) -> None:
+    try:
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise ValueError(f"cannot listen at {shown}: {error}") from error
+
+
+def _ready_line(engine: AsyncLLMEngine, options: ServerOptions, listening: socket.socket) -> str:
+    inner = engine.engine
+    if options.uds is not None:
+        where = f"unix:{options.uds}"
+    else:
+        host, port = listening.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        where = f"{'https' if options.ssl_certfile else 'http'}://{host}:{port}{options.root_path}"
+    return (
+        f"{', '.join(options.names)} ({inner.model_config.architecture}, {inner.max_model_len} "
+        f"tokens) at {where}/v1"
+    )

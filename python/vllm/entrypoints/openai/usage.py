@@ -1,0 +1,39 @@
+"""Tokens that a request took."""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+from vllm.entrypoints.openai.protocol.base import PromptTokensDetails, Usage
+from vllm.outputs import RequestOutput
+
+
+class UsageCounter:
+    """Adds up the outputs of one or several prompts; those of a stream hold what is new."""
+
+    def __init__(self) -> None:
+        self._prompts: Dict[int, RequestOutput] = {}
+        self._num_generated: Dict[int, int] = {}
+
+    def see(self, prompt: int, output: RequestOutput) -> None:
+        """prompt: its place in the request."""
+        self._prompts[prompt] = output
+        generated = sum(len(each.token_ids) for each in output.outputs)
+        self._num_generated[prompt] = self._num_generated.get(prompt, 0) + generated
+
+    def usage(self, prompts: List[int]) -> Usage:
+        """Of these prompts; a prompt counts once, however many continuations it has."""
+        seen = [self._prompts[prompt] for prompt in prompts if prompt in self._prompts]
+        num_prompt = sum(len(output.prompt_token_ids) for output in seen)
+        num_generated = sum(self._num_generated[p] for p in prompts if p in self._num_generated)
+        # All continuations of a prompt share its tokens, which are spared once.
+        cached = sum(min(o.num_cached_tokens, len(o.prompt_token_ids)) for o in seen)
+        return Usage(
+            prompt_tokens=num_prompt,
+            completion_tokens=num_generated,
+            total_tokens=num_prompt + num_generated,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        )
+
+    def total(self) -> Usage:
+        return self.usage(list(self._prompts))

@@ -1,0 +1,156 @@
+"""``vllm serve``: an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+from vllm.engine_args import EngineArgs
+from vllm.entrypoints.config_file import add_config_option, merge_config
+from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.options import MODEL_HELP, add_engine_groups, engine_fields, option_of
+
+HELP = "serve a model over HTTP, as OpenAI does"
+
+_NAMES = {"nargs": "+", "metavar": "NAME"}
+_SWITCH = {"action": "store_true"}
+
+# Group: field of `ServerOptions`: how its option is read, and what --help says.
+_SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
+    "server": {
+        "host": ({}, "address to listen at (127.0.0.1: this machine only)"),
+        "port": ({"type": int}, "port to listen at (8000); 0 is any that is free"),
+        "uds": ({"metavar": "PATH"}, "a Unix socket to listen at instead"),
+        "root_path": ({}, "where a proxy shows the server, as /llm"),
+        "ssl_keyfile": ({"metavar": "FILE"}, "private key, to serve HTTPS"),
+        "ssl_certfile": ({"metavar": "FILE"}, "certificate, to serve HTTPS"),
+        "shutdown_timeout": (
+            {"type": int, "metavar": "SECONDS"},
+            "give up on requests that take longer to finish after SIGTERM (never)",
+        ),
+    },
+    "who may ask": {
+        "api_keys": (
+            {"nargs": "+", "metavar": "KEY"},
+            "keys, of which a request needs one, but for /health ($VLLM_API_KEY)",
+        ),
+        "allowed_origins": ({"type": json.loads, "metavar": "JSON"}, "CORS: origins (none)"),
+        "allowed_methods": ({"type": json.loads, "metavar": "JSON"}, "CORS: methods (all)"),
+        "allowed_headers": ({"type": json.loads, "metavar": "JSON"}, "CORS: headers (all)"),
+        "allow_credentials": (_SWITCH, "CORS: with credentials"),
+    },
+    "what a request may ask for": {
+        "max_logprobs": ({"type": int}, "log-probabilities per token (20)"),
+        "max_n": ({"type": int}, "continuations of a prompt (128)"),
+        "max_request_bytes": ({"type": int}, "size of its body (32 MiB)"),
+        "max_queued_sequences": (
+            {"type": int},
+            "sequences of all requests, before more get a 429 (2048)",
+        ),
+    },
+    "answers": {
+        "names": (_NAMES, "what clients call the model (as it is given above)"),
+        "chat_template": ({"metavar": "FILE"}, "Jinja template, instead of the model's own"),
+        "response_role": ({}, "role of an answer (assistant)"),
+        "trust_request_chat_template": (_SWITCH, "let requests bring templates of their own"),
+        "generation_config": (
+            {"choices": ("auto", "vllm")},
+            "sampling where a request says nothing: the makers' advice (auto), or the library's",
+        ),
+        "return_tokens_as_token_ids": (_SWITCH, "log-probabilities show token_id:N for a token"),
+        "enable_request_id_headers": (_SWITCH, "answer with X-Request-Id"),
+    },
+    "log": {
+        "log_requests": (_SWITCH, "write prompts and parameters to the log"),
+        "max_log_len": ({"type": int}, "characters of a prompt in the log (all)"),
+        "access_log": ({"action": "store_false"}, "do not log a line per request"),
+    },
+}
+# Options whose name is not their field's: vLLM has named them so.
+_OPTIONS = {
+    "names": "--served-model-name",
+    "api_keys": "--api-key",
+    "log_requests": "--enable-log-requests",
+    "access_log": "--disable-uvicorn-access-log",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help=MODEL_HELP)
+    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same")
+    add_config_option(parser)
+    for title, fields in _SERVER.items():
+        group = parser.add_argument_group(title)
+        for name, (how, text) in fields.items():
+            option = _OPTIONS.get(name, option_of(name))
+            group.add_argument(option, dest=name, default=None, help=text, **how)
+    add_engine_groups(parser)
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        default=None,
+        help="accepted; no code of a model's is ever run",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    merge_config(args)
+    model = args.model or args.model_option
+    if model is None or (args.model and args.model_option not in (None, args.model)):
+        raise ValueError("name one model: vllm serve MODEL, or --model MODEL")
+    engine_args = EngineArgs(model=model, **engine_fields(args))
+    options = server_options(args, model)
+    server = _import_server()
+    logging.getLogger("vllm").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    if args.trust_remote_code:
+        logging.getLogger(__name__).warning("--trust-remote-code: there is nothing that would run")
+    try:
+        server.serve(engine_args, options, started)
+    except server.EngineDiedError as error:
+        print(f"{args.prog}: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def server_options(args: argparse.Namespace, model: str) -> ServerOptions:
+    """What was given. Raises ValueError for what is out of range or contradicts itself."""
+    names = [name for fields in _SERVER.values() for name in fields]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given.setdefault("names", [model])
+    if "VLLM_API_KEY" in os.environ:
+        given.setdefault("api_keys", [os.environ["VLLM_API_KEY"]])
+    if "chat_template" in given:
+        given["chat_template"] = _read_template(given["chat_template"])
+    return ServerOptions(**given)
+
+
+def _read_template(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--chat-template: {path} cannot be read: {error}") from error
+
+
+def _import_server() -> Any:
+    missing: List[str] = []
+    for name in ("fastapi", "uvicorn", "prometheus_client"):
+        try:
+            __import__(name)
+        except ImportError:
+            missing.append(name.replace("_", "-"))
+    if missing:
+        raise ImportError(
+            f"the server needs {' and '.join(missing)}, which this Python does not have: "
+            f"pip install {' '.join(missing)}"
+        )
+    from vllm.entrypoints.openai import server
+
+    return server

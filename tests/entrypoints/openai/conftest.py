@@ -1,0 +1,52 @@
+"""A server for each module, on a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+# The server needs an engine, which needs torch.
+collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
+
+
+@pytest.fixture(scope="module")
+def server(chat_model):
+    from tests.entrypoints.openai.support import running
+
+    with running(chat_model.folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def llm(chat_model):
+    """The same model, offline."""
+    from vllm import LLM
+
+    return LLM(str(chat_model.folder), num_kv_blocks=64)
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    """OpenAI's own client."""
+    import openai
+
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def events(server):
+    """events(path, **body) -> the JSON of each event of a stream, which must end as it should."""
+
+    def read(path, **body):
+        with server.http.stream("POST", path, json={"stream": True, **body}) as response:
+            response.read()
+            assert response.status_code == 200, response.text
+            assert response.headers["content-type"].startswith("text/event-stream")
+        parts = response.text.split("\n\n")
+        assert parts[-2:] == ["data: [DONE]", ""]
+        return [json.loads(part[len("data: ") :]) for part in parts[:-2]]
+
+    return read

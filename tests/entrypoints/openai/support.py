@@ -1,0 +1,88 @@
+"""A server in a thread of the test: real sockets, and an engine that the test can look into."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+
+import httpx
+import uvicorn
+
+from vllm import AsyncLLMEngine, EngineArgs
+from vllm.entrypoints.openai.app import build_app
+from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.openai.server import uvicorn_config
+
+NAME = "tiny"
+
+
+class RunningServer:
+    """url: where it is. served: what its routes share."""
+
+    def __init__(self, url, app, loop):
+        self.url = url
+        self.loop = loop
+        self.served = app.state.served
+        self.http = httpx.Client(base_url=url, timeout=60)
+
+    @property
+    def engine(self):
+        return self.served.engine.engine
+
+    def post(self, path, **body):
+        return self.http.post(path, json=body)
+
+    def settled(self, seconds=60.0):
+        """Waits until nothing is left: no sequence, no place in the queue, no block in use."""
+        manager = self.engine.scheduler.block_manager
+        deadline = time.monotonic() + seconds
+        while True:
+            left = {
+                "places": self.served.admission.num_sequences,
+                "requests": self.engine.get_num_unfinished_requests(),
+                "mailboxes": len(self.served.engine._mailboxes),
+                "blocks": manager.num_blocks - manager.num_free_blocks,
+            }
+            if not any(left.values()) or time.monotonic() > deadline:
+                return left
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(folder, *, engine=None, **options):
+    """running(folder, engine={fields of EngineArgs}, **fields of ServerOptions)."""
+    fields = {"num_kv_blocks": 64, "max_num_seqs": 16, **(engine or {})}
+    args = EngineArgs(str(folder), **fields)
+    options.setdefault("names", [NAME])
+    options.setdefault("access_log", False)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    ready, stop, made = threading.Event(), [], []
+
+    async def serve():
+        async with AsyncLLMEngine(args) as engine:
+            given = ServerOptions(**options)
+            app = build_app(engine, given)
+            server = uvicorn.Server(uvicorn_config(app, given))
+            stop.append(server)
+            made.extend([app, asyncio.get_running_loop()])
+            serving = asyncio.ensure_future(server.serve([listening]))
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            ready.set()
+            await serving
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(120)
+        server = RunningServer(f"http://127.0.0.1:{listening.getsockname()[1]}", *made)
+        with contextlib.closing(server.http):
+            yield server
+    finally:
+        for each in stop:
+            each.should_exit = True
+        thread.join()

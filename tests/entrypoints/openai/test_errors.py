@@ -1,0 +1,262 @@
+"""What is refused, with which status, and in which words."""
+
+from __future__ import annotations
+
+import logging
+
+import openai
+import pytest
+
+from vllm.entrypoints.openai.protocol.chat import ChatRequest
+from vllm.entrypoints.openai.protocol.completions import CompletionRequest
+
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+HI = [{"role": "user", "content": "hi"}]
+
+REFUSED = [
+    (COMPLETIONS, {}, "prompt is missing", "prompt"),
+    (COMPLETIONS, {"prompt": []}, "prompt must hold at least one prompt, got none", "prompt"),
+    (
+        COMPLETIONS,
+        {"prompt": "", "add_special_tokens": False},
+        "the prompt is empty: give at least one character or token",
+        "prompt",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": ["hi", [320]]},
+        "prompt must be a valid string, or a valid integer, or a valid list, got",
+        "prompt",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": [[1], [320]]},
+        "prompt 1: prompt token 0 must be an integer in [0, 320), got 320",
+        "prompt",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": [1] * 160},
+        "the prompt has 160 tokens; this engine takes at most 159, to leave room for one more in "
+        "its max_model_len of 160",
+        "prompt",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "temperature": 101},
+        "temperature must be less than or equal to 100, got 101",
+        "temperature",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "n": "two"},
+        'n must be a valid integer, got "two"',
+        "n",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "stop": ""},
+        "stop must be a non-empty string, or several, got ''",
+        "stop",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "stop_token_ids": [999]},
+        "stop_token_ids must be in [0, 320), got [999]",
+        "stop_token_ids",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "n": 2, "temperature": 0},
+        "n must be 1 with temperature 0, got 2: greedy decoding gives the same output 2 times",
+        "n",
+    ),
+    (COMPLETIONS, {"prompt": "hi", "n": 129}, "n must be at most 128 (--max-n)", "n"),
+    (
+        COMPLETIONS,
+        {"prompt": ["hi"] * 20, "n": 120},
+        "n × the number of prompts is 2400; this server queues at most 2048 "
+        "(--max-queued-sequences)",
+        "n",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "logprobs": 21},
+        "logprobs must be at most 20 (--max-logprobs)",
+        "logprobs",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "prompt_logprobs": 21},
+        "prompt_logprobs must be at most 20 (--max-logprobs)",
+        "prompt_logprobs",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": [1, 2], "max_tokens": 159},
+        "the prompt's 2 tokens and max_tokens (159) are more than this model's context of 160; "
+        "ask for at most 158",
+        "max_tokens",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "max_tokens": 0},
+        "max_tokens must be at least 1, or echo true: nothing is asked for",
+        "max_tokens",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "truncate_prompt_tokens": 160},
+        "truncate_prompt_tokens must be at most 159, which leaves room for one more token, got 160",
+        "truncate_prompt_tokens",
+    ),
+    (CHAT, {"messages": []}, "messages must hold at least one message, got none", "messages"),
+    (CHAT, {"messages": [{"content": "hi"}]}, "messages.0.role is missing", "messages"),
+    (
+        CHAT,
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0] has a part of type 'image_url'; these models read text only",
+        "messages",
+    ),
+    (
+        CHAT,
+        {"messages": HI, "chat_template": "x"},
+        "chat_template is refused: a template is code, and this server runs its model's own only "
+        "(--trust-request-chat-template)",
+        "chat_template",
+    ),
+    (
+        CHAT,
+        {"messages": HI, "continue_final_message": True},
+        "continue_final_message goes on with the last message: set add_generation_prompt to false "
+        "with it",
+        "continue_final_message",
+    ),
+    (
+        CHAT,
+        {"messages": HI, "top_logprobs": 2},
+        "top_logprobs needs logprobs to be true",
+        "top_logprobs",
+    ),
+    ("/tokenize", {}, "give a prompt or messages, one of them", "prompt"),
+    ("/detokenize", {"tokens": [320]}, "tokens[0] must be in [0, 320), got 320", "tokens"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message", "param"),
+    REFUSED,
+    ids=[f"{path} {message[:40]}" for path, _, message, _ in REFUSED],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_refused_by_name(server, path, body, message, param, stream):
+    asked = {**body, "stream": stream} if path.startswith("/v1") else body
+    response = server.post(path, **asked)
+    error = response.json()["error"]
+    assert response.status_code == 400
+    assert error["message"].startswith(message)
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+
+
+@pytest.mark.parametrize("model", [CompletionRequest, ChatRequest])
+def test_every_field_that_is_lacking_is_refused(server, model):
+    """Each by its name, unless its value asks for nothing; null never does."""
+    path = COMPLETIONS if model is CompletionRequest else CHAT
+    body = {"prompt": "hi", "max_tokens": 1} if path == COMPLETIONS else {"messages": HI}
+    body["max_tokens"] = 1
+    for name, refusal in model.REFUSED.items():
+        response = server.post(path, **body, **{name: {"something": 1}})
+        error = response.json()["error"]
+        assert response.status_code == 400
+        assert error["message"] == f"{name} is not supported: {refusal.reason}"
+        assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+        for neutral in (None, *refusal.neutral):
+            assert server.post(path, **body, **{name: neutral}).status_code == 200, name
+
+
+def test_true_is_not_one(server):
+    """A neutral value is compared with its type: `1 == True` in Python."""
+    assert server.post(COMPLETIONS, prompt="hi", max_tokens=1, best_of=True).status_code == 400
+
+
+def test_fields_that_nobody_knows_are_accepted_and_logged_once(server, caplog):
+    with caplog.at_level(logging.WARNING, logger="vllm"):
+        for _ in range(2):
+            body = {"prompt": "hi", "max_tokens": 1, "user": "me", "no_such_field": "secret"}
+            assert server.post(COMPLETIONS, **body).status_code == 200
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["ignoring the field 'no_such_field', which nobody here knows (said once)"]
+
+
+def test_another_model_is_not_found(server, client):
+    with pytest.raises(openai.NotFoundError, match="the model 'gpt-4' is not served here; tiny is"):
+        client.chat.completions.create(model="gpt-4", messages=HI)
+    error = server.post(COMPLETIONS, model="gpt-4", prompt="hi").json()["error"]
+    assert (error["param"], error["code"]) == ("model", "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{oops", "the body is not JSON: "),
+        (b"[1]", "the body must be a JSON object, sent as application/json"),
+        (b"", "the body must be a JSON object, sent as application/json"),
+        (b'{"prompt": "\\ud800"}', "the text is not Unicode: character 0 is"),
+        (b'{"prompt": "\xff"}', ""),
+    ],
+)
+def test_what_is_no_request(server, body, message):
+    headers = {"Content-Type": "application/json"}
+    response = server.http.post(COMPLETIONS, content=body, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].startswith(message)
+
+
+def test_a_form_is_no_request(server):
+    """Nor what a page elsewhere can make a browser send without asking."""
+    headers = {"Content-Type": "text/plain"}
+    response = server.http.post(COMPLETIONS, content=b'{"prompt": "hi"}', headers=headers)
+    assert response.status_code == 400
+
+
+def test_paths_and_methods_that_are_not_there(server):
+    for method, path, status in (("GET", "/v1", 404), ("GET", COMPLETIONS, 405)):
+        response = server.http.request(method, path)
+        assert response.status_code == status
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_an_error_of_the_engine_is_told_without_its_details(server, monkeypatch, caplog):
+    def broken(*args):
+        raise ZeroDivisionError("a secret of the server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.engine.executor.runner.model, "forward", broken)
+        response = server.post(COMPLETIONS, prompt="hi")
+    assert response.status_code == 500
+    assert response.json()["error"] == {
+        "message": "internal error (ZeroDivisionError); the server's log has more",
+        "type": "server_error",
+        "param": None,
+        "code": None,
+    }
+    assert "a secret of the server" in caplog.text
+    assert server.post(COMPLETIONS, prompt="hi").status_code == 200
+
+
+def test_an_error_within_a_stream_is_an_event(server, monkeypatch):
+    forward = server.engine.executor.runner.model.forward
+    steps = []
+
+    def fails_later(*args):
+        steps.append(args)
+        return forward(*args) if len(steps) < 4 else 1 / 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.engine.executor.runner.model, "forward", fails_later)
+        body = {"prompt": "hi", "stream": True, "ignore_eos": True, "logprobs": 0}
+        text = server.post(COMPLETIONS, **body).text
+    assert text.endswith("data: [DONE]\n\n")
+    assert '"internal error (ZeroDivisionError)' in text.split("\n\n")[-3]
+    assert not any(server.settled().values())

@@ -1,0 +1,145 @@
+"""Under load: a full queue, clients that leave or do not read, a thousand streams at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import socket
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.entrypoints.openai.support import running
+
+LONG = {"prompt": "the cat", "max_tokens": 140, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def small(chat_model):
+    """Room for few: 4 run, 6 more may wait."""
+    with running(chat_model.folder, engine={"max_num_seqs": 4}, max_queued_sequences=10) as server:
+        yield server
+
+
+def test_a_full_queue_says_when_to_come_back(small):
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            body = {**LONG, "n": 5, "stream": True}
+            stack.enter_context(small.http.stream("POST", "/v1/completions", json=body))
+        response = small.post("/v1/completions", prompt="hi")
+        assert response.status_code == 429
+        assert response.headers["Retry-After"] == "1"
+        error = response.json()["error"]
+        assert error["type"] == "rate_limit_error"
+        assert error["message"].startswith("the queue is full (10 of 10 sequences, 1 more asked")
+        assert small.http.get("/health").status_code == 200
+    assert not any(small.settled().values())
+    assert small.post("/v1/completions", prompt="hi").status_code == 200
+
+
+def test_openais_client_comes_back(small):
+    """It waits as long as Retry-After says, and is then served."""
+    with openai.OpenAI(base_url=f"{small.url}/v1", api_key="x", max_retries=30) as client:
+        body = {**LONG, "n": 5, "stream": True}
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(small.http.stream("POST", "/v1/completions", json=body))
+            with pytest.raises(openai.RateLimitError):
+                client.with_options(max_retries=0).completions.create(model="tiny", prompt="hi")
+        assert client.completions.create(model="tiny", prompt="hi").choices
+
+
+def raw_request(server, body):
+    content = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
+    return f"{head}Content-Type: application/json\r\n\r\n".encode() + content
+
+
+def connected(server):
+    address = httpx.URL(server.url)
+    return socket.create_connection((address.host, address.port))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("prompt", ["the cat", ["a", "b", "the cat"]], ids=["one", "three"])
+def test_a_client_that_leaves_cancels_its_request(server, stream, prompt):
+    before = server.engine.get_num_unfinished_requests()
+    body = {**LONG, "n": 8, "stream": stream, "prompt": prompt}
+    with connected(server) as leaving:
+        leaving.sendall(raw_request(server, body))
+        while server.engine.get_num_unfinished_requests() == before:
+            time.sleep(0.001)
+    assert not any(server.settled().values())
+    assert 'finished_reason="abort"' in server.http.get("/metrics").text
+
+
+def test_a_slow_reader_costs_little_and_slows_nobody(server):
+    """Its outputs are merged: the server holds one, and what the sockets' buffers hold."""
+    address = httpx.URL(server.url)
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((address.host, address.port))
+        body = {**LONG, "n": 16, "stream": True, "logprobs": 20, "prompt": "the dog"}
+        slow.sendall(raw_request(server, body))
+        slow.recv(100)
+        quick = server.post("/v1/completions", **LONG).json()
+        assert quick["usage"]["completion_tokens"] == 140
+        assert server.http.get("/health").status_code == 200
+    assert not any(server.settled().values())
+
+
+def test_a_thousand_streams_half_of_them_dropped_leave_nothing(chat_model):
+    """Of those that stay each gets all its tokens; the others leave at any moment."""
+    with running(chat_model.folder, engine={"max_num_seqs": 128, "num_kv_blocks": 200}) as server:
+        drop_half_of(server, 1000)
+        assert not any(server.settled().values())
+        tasks = asyncio.run_coroutine_threadsafe(_tasks_of_streams(), server.loop).result(60)
+        assert tasks == 0
+
+
+def drop_half_of(server, num_streams):
+    drops = random.Random(0)
+
+    async def one(client, place):
+        body = {
+            "prompt": [place % 300, 5, 7],
+            "max_tokens": 10,
+            "stream": True,
+            "ignore_eos": True,
+            "seed": place,
+            "logprobs": 0,  # so that every token is told of
+        }
+        drop_after = drops.randrange(8) if place % 2 else None
+        num_tokens = 0
+        async with client.stream("POST", "/v1/completions", json=body) as response:
+            assert response.status_code == 200
+            async for line in response.aiter_lines():
+                if drop_after is not None and num_tokens >= drop_after:
+                    return None
+                if line.startswith("data: {"):
+                    for choice in json.loads(line[len("data: ") :])["choices"]:
+                        num_tokens += len(choice["logprobs"]["tokens"])
+        return num_tokens
+
+    async def everything():
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=300) as client:
+            return await asyncio.gather(*(one(client, place) for place in range(num_streams)))
+
+    results = asyncio.run(everything())
+    assert [count for count in results if count is not None] == [10] * (num_streams // 2)
+
+
+async def _tasks_of_streams():
+    """Tasks of this server that still serve somebody."""
+    deadline = time.monotonic() + 60
+    while True:
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+        left = [name for name in names if "_send" in name or "pump" in name or "_has_left" in name]
+        if not left or time.monotonic() > deadline:
+            return len(left)
+        await asyncio.sleep(0.05)

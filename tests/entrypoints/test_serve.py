@@ -1,0 +1,271 @@
+"""``vllm serve``, as a person types it: a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+
+import httpx
+import pytest
+
+from vllm.entrypoints.cli import main
+from vllm.entrypoints.openai.options import ServerOptions
+
+needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="there is no torch")
+SMALL = ["--num-kv-blocks", "64", "--max-num-seqs", "8"]
+READY = re.compile(
+    r"(?P<name>.+) \(Qwen3ForCausalLM, 160 tokens\) at (?P<where>\S+), "
+    r"ready in [\d.]+ s\n"
+)
+
+
+@contextlib.contextmanager
+def serving(*words, code="from vllm.entrypoints.cli import main; import sys; sys.exit(main())"):
+    """The process, and how it said that it was ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "serve", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # At this size, handing work to threads costs many times the work.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_THREADS": "1"},
+    )
+    try:
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if "ready in" in line:
+                ready = READY.fullmatch(line)
+                assert ready, line
+                break
+        else:
+            pytest.fail("it ended: " + "".join(told))
+        yield process, ready
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def completion(where, **body):
+    return httpx.post(f"{where}/completions", json={"prompt": "the cat", **body}, timeout=60)
+
+
+@needs_torch
+def test_it_says_what_it_serves_and_where(chat_model):
+    with serving(chat_model.folder, "--port", 0, *SMALL) as (_, ready):
+        assert ready["name"] == str(chat_model.folder)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", ready["where"])
+        body, url = '{"prompt": "the cat", "max_tokens": 2}', f"{ready['where']}/completions"
+        answer = subprocess.run(
+            ["curl", "-sS", "-H", "Content-Type: application/json", "-d", body, url],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(answer.stdout)["usage"]["completion_tokens"] == 2
+
+
+@needs_torch
+def test_the_module_by_vllms_name(chat_model):
+    code = "import runpy; runpy.run_module('vllm.entrypoints.openai.api_server', None, '__main__')"
+    words = ["--model", chat_model.folder, "--port", 0, *SMALL]
+    code = f"import sys; del sys.argv[1]; {code}"  # the word "serve", which is implied
+    with serving(*words, code=code) as (_, ready):
+        assert completion(ready["where"]).status_code == 200
+
+
+@needs_torch
+def test_options_from_a_file(chat_model, tmp_path):
+    """What is typed wins, wherever it stands."""
+    config = tmp_path / "serve.yaml"
+    config.write_text(
+        textwrap.dedent(f"""
+        model: {chat_model.folder}
+        port: 1
+        served-model-name: [cat, dog]
+        max_model_len: 40
+        enable-prefix-caching: false
+        api-key: secret
+        num-kv-blocks: 64
+        """)
+    )
+    with serving("--port", 0, "--config", config, "--max-model-len", 160) as (_, ready):
+        assert ready["name"] == "cat, dog"
+        assert completion(ready["where"]).status_code == 401
+        headers = {"Authorization": "Bearer secret"}
+        models = httpx.get(f"{ready['where']}/models", headers=headers).json()["data"]
+        assert [(model["id"], model["max_model_len"]) for model in models] == [
+            ("cat", 160),
+            ("dog", 160),
+        ]
+
+
+@needs_torch
+def test_a_unix_socket_is_its_owners(chat_model, tmp_path):
+    path = tmp_path / "server.sock"
+    with serving(chat_model.folder, "--uds", path, *SMALL) as (process, ready):
+        assert ready["where"] == f"unix:{path}/v1"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            assert client.get("http://server/v1/models").status_code == 200
+        process.terminate()
+        assert process.wait(60) == 0
+    assert not path.exists()
+
+
+@needs_torch
+def test_sigterm_lets_requests_finish(chat_model):
+    body = {"max_tokens": 100, "ignore_eos": True, "stream": True, "n": 4, "logprobs": 0}
+    with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
+        url = f"{ready['where']}/completions"
+        with httpx.stream("POST", url, json={"prompt": "a", **body}, timeout=60) as response:
+            parts = response.iter_lines()
+            next(parts)
+            process.send_signal(signal.SIGTERM)
+            lines = [line for line in parts if line]
+        assert lines[-1] == "data: [DONE]"
+        reasons = [json.loads(line[6:])["choices"][0]["finish_reason"] for line in lines[:-1]]
+        assert reasons.count("length") == 4
+        assert process.wait(60) == 0
+        assert "finishing the requests that there are" in process.stderr.read()
+
+
+@needs_torch
+def test_a_second_signal_ends_them(chat_model):
+    body = {"prompt": "a", "max_tokens": 150, "ignore_eos": True, "stream": True, "n": 100}
+    with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
+        url = f"{ready['where']}/completions"
+        with httpx.stream("POST", url, json=body, timeout=60) as response:
+            parts = response.iter_lines()
+            next(parts)
+            process.send_signal(signal.SIGTERM)
+            assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
+                for _ in parts:
+                    pass
+        assert process.wait(60) == 0
+
+
+# The engine's thread dies at the third step, by a defect of its own.
+DYING = """
+import sys
+from vllm.engine import llm_engine
+from vllm.entrypoints.cli import main
+steps = []
+def step(self):
+    steps.append(self)
+    if len(steps) > 2:
+        self.abort_request = None
+        raise ArithmeticError("the device is gone")
+    return original(self)
+original, llm_engine.LLMEngine.step = llm_engine.LLMEngine.step, step
+sys.exit(main())
+"""
+
+
+@needs_torch
+def test_a_dead_engine_ends_the_server_with_its_error(chat_model):
+    with serving(chat_model.folder, "--port", 0, *SMALL, code=DYING) as (process, ready):
+        assert completion(ready["where"], ignore_eos=True).status_code >= 500
+        assert process.wait(60) == 1
+        told = process.stderr.read()
+    assert "vllm serve: error: the engine has died: TypeError" in told
+    assert "the device is gone" in told
+
+
+@needs_torch
+def test_no_code_of_a_models_is_run(chat_model):
+    words = [chat_model.folder, "--port", 0, "--trust-remote-code", *SMALL]
+    with serving(*words) as (process, _):
+        process.terminate()
+        process.wait(60)
+
+
+def refused(capsys, *words):
+    """The error line of a command that must end at once."""
+    assert main(["serve", *map(str, words)]) == 2
+    return capsys.readouterr().err
+
+
+def test_what_cannot_be_served_is_said_before_a_model_is_read(capsys, tmp_path):
+    one_model = "vllm serve: error: name one model: vllm serve MODEL, or --model MODEL\n"
+    assert refused(capsys) == one_model
+    assert refused(capsys, "a", "--model", "b") == one_model
+    assert "max_num_seqs must be an integer, at least 1" in refused(
+        capsys, "gone", "--max-num-seqs", 0
+    )
+    assert "--chat-template: ./gone cannot be read" in refused(
+        capsys, "gone", "--chat-template", "./gone"
+    )
+
+
+@needs_torch
+def test_an_address_in_use_is_said_before_a_model_is_read(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = refused(capsys, "./gone", "--port", port)
+    assert told.startswith(f"vllm serve: error: cannot listen at 127.0.0.1:{port}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no-such-option: 1", "has options that do not exist: --no-such-option=1"),
+        ("[1]", "must hold options and their values"),
+        ("a: [", "cannot be read"),
+        ("config: other.yaml", "names another file, which is not read"),
+    ],
+)
+def test_a_file_that_is_no_configuration(capsys, tmp_path, text, message):
+    config = tmp_path / "serve.yaml"
+    config.write_text(text)
+    with pytest.raises(SystemExit):
+        main(["serve", "model", "--config", str(config)])
+    assert message in capsys.readouterr().err
+
+
+def test_the_options_of_the_server_have_its_names(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    told = capsys.readouterr().out
+    for title in ("server:", "who may ask:", "answers:", "model:", "batches and cache:"):
+        assert f"\n{title}\n" in told
+    others = {
+        "names": "served-model-name",
+        "api_keys": "api-key",
+        "log_requests": "enable-log-requests",
+        "access_log": "disable-uvicorn-access-log",
+    }
+    for name in ServerOptions.__dataclass_fields__:
+        assert f"--{others.get(name, name).replace('_', '-')}" in told
+
+
+def test_a_python_without_the_servers_packages_is_told(capsys, monkeypatch):
+    for name in ("fastapi", "uvicorn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["serve", "model"]) == 1
+    assert capsys.readouterr().err == (
+        "vllm serve: error: the server needs fastapi and uvicorn, which this Python does not have: "
+        "pip install fastapi uvicorn\n"
+    )
+
+
+def test_the_library_imports_none_of_them():
+    code = (
+        "import sys, vllm, vllm.entrypoints.cli, vllm.entrypoints.serve\n"
+        "found = {'fastapi', 'starlette', 'pydantic', 'uvicorn', 'prometheus_client', 'yaml'}\n"
+        "sys.exit(str(found & set(sys.modules)) if found & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
