@@ -15,6 +15,7 @@ from vllm.engine_args import EngineArgs
 from vllm.entrypoints.config_file import add_config_option, merge_config
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.options import MODEL_HELP, add_engine_groups, engine_fields, option_of
+from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
 
 HELP = "serve a model over HTTP, as OpenAI does"
 
@@ -57,6 +58,14 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     "answers": {
         "names": (_NAMES, "what clients call the model (as it is given above)"),
         "chat_template": ({"metavar": "FILE"}, "Jinja template, instead of the model's own"),
+        "tool_call_parser": (
+            {"choices": sorted(TOOL_FORMATS)},
+            "how the model writes calls of tools; without it tools are refused",
+        ),
+        "reasoning_parser": (
+            {"choices": sorted(REASONING_FORMATS)},
+            "how it writes what it thinks; without it that is part of the content",
+        ),
         "response_role": ({}, "role of an answer (assistant)"),
         "trust_request_chat_template": (_SWITCH, "let requests bring templates of their own"),
         "generation_config": (

@@ -115,7 +115,7 @@ REFUSED = [
     (
         CHAT,
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-        "messages[0] has a part of type 'image_url'; these models read text only",
+        "messages[0].content[0] is of type 'image_url': this engine takes text alone",
         "messages",
     ),
     (
@@ -128,8 +128,8 @@ REFUSED = [
     (
         CHAT,
         {"messages": HI, "continue_final_message": True},
-        "continue_final_message goes on with the last message: set add_generation_prompt to false "
-        "with it",
+        "continue_final_message goes on with the last message, add_generation_prompt begins a new "
+        "one: set one of them",
         "continue_final_message",
     ),
     (

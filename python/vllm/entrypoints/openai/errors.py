@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any, Collection, Dict, Mapping, Optional
 
 from fastapi import FastAPI, Request
@@ -66,8 +67,9 @@ def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
     if isinstance(error, EngineClosedError):
         return ApiError(503, f"the server is shutting down: {error}")
     if isinstance(error, ValueError):  # the engine's word for what a person got wrong
-        first_word = str(error).partition(" ")[0]
-        return ApiError(400, str(error), param=first_word if first_word in fields else None)
+        first = re.match(r"\w*", str(error))
+        named = first.group() if first else ""
+        return ApiError(400, str(error), param=named if named in fields else None)
     logger.error("a request failed", exc_info=error)
     return ApiError(500, f"internal error ({type(error).__name__}); the server's log has more")
 

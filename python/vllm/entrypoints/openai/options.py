@@ -15,6 +15,8 @@ class ServerOptions:
     max_logprobs, max_n, max_request_bytes: what one request may ask for.
     max_queued_sequences: running or waiting, over all requests, before others get a 429.
     chat_template: Jinja source instead of the model's own.
+    tool_call_parser, reasoning_parser: how the model writes calls and reasoning, by the names in
+        `vllm.text.parsing`; None is as text.
     trust_request_chat_template: a request may bring a template of its own.
     generation_config: "auto" takes the makers' advice on sampling, "vllm" the library's defaults.
     log_requests: write prompts and parameters to the log.
@@ -37,6 +39,8 @@ class ServerOptions:
     max_request_bytes: int = 32 * 2**20
     max_queued_sequences: int = 2048
     chat_template: Optional[str] = None
+    tool_call_parser: Optional[str] = None
+    reasoning_parser: Optional[str] = None
     response_role: str = "assistant"
     trust_request_chat_template: bool = False
     generation_config: str = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
+from typing import Sequence as SequenceOf
 
 from vllm.entrypoints.openai.errors import ApiError, from_exception
 from vllm.entrypoints.openai.protocol.chat import ChatMessage, TemplateFields
@@ -53,11 +54,13 @@ def of_chat(
     conversation: List[ChatMessage],
     body: TemplateFields,
     *,
+    tools: SequenceOf[Mapping[str, Any]] = (),
     truncate: Optional[int] = None,
     check: bool = True,
 ) -> EncodedPrompt:
     """The prompt that a conversation becomes. Raises ApiError.
 
+    tools: as the template gets them.
     check: refuse a prompt that leaves no room for an answer.
     """
     if body.chat_template is not None and not served.options.trust_request_chat_template:
@@ -67,23 +70,19 @@ def of_chat(
             "only (--trust-request-chat-template)",
             param="chat_template",
         )
-    if body.continue_final_message and body.add_generation_prompt is not False:
-        raise ApiError(
-            400,
-            "continue_final_message goes on with the last message: set add_generation_prompt to "
-            "false with it",
-            param="continue_final_message",
-        )
-    messages = [_message(index, message) for index, message in enumerate(conversation)]
+    variables: Dict[str, Any] = dict(body.chat_template_kwargs or {})
+    if body.reasoning_effort is not None:
+        variables.setdefault("reasoning_effort", body.reasoning_effort)
     try:
         text = served.tokenizer.apply_chat_template(
-            messages,
+            [_message(message) for message in conversation],
             template=body.chat_template or served.options.chat_template,
+            tools=tools or None,
+            documents=body.documents,
             add_generation_prompt=body.add_generation_prompt is not False,
-            **(body.chat_template_kwargs or {}),
+            continue_final_message=bool(body.continue_final_message),
+            **variables,
         )
-        if body.continue_final_message:
-            text = _up_to_final_content(text, messages[-1])
         special = bool(body.add_special_tokens)
         ids = served.tokenizer.encode(text, add_special_tokens=special)
         if not check:
@@ -113,28 +112,7 @@ def _checked(
     return EncodedPrompt(text, checked)
 
 
-def _message(index: int, message: ChatMessage) -> Mapping[str, Any]:
+def _message(message: ChatMessage) -> Mapping[str, Any]:
     found = message.model_dump(exclude_unset=True)
     found["role"] = _ROLES.get(message.role, message.role)
-    if isinstance(message.content, list):
-        for part in message.content:
-            if part.type != "text" or part.text is None:
-                raise ApiError(
-                    400,
-                    f"messages[{index}] has a part of type {part.type[:40]!r}; these models read "
-                    f"text only",
-                    param="messages",
-                )
-        found["content"] = "\n".join(part.text or "" for part in message.content)
     return found
-
-
-def _up_to_final_content(text: str, message: Mapping[str, Any]) -> str:
-    """The rendered conversation without what the template puts behind the last message."""
-    content = str(message.get("content") or "").strip()
-    start = text.rfind(content)
-    if not content or start < 0:
-        raise ValueError(
-            "continue_final_message needs a last message whose content the template shows as it is"
-        )
-    return text[: start + len(content)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Literal
 
 from vllm.entrypoints.openai.protocol import sampling
 from vllm.entrypoints.openai.protocol.base import Answer, Refusal, Usage
 from vllm.entrypoints.openai.protocol.completions import PromptLogprobs
+from vllm.entrypoints.openai.protocol.tools import NamedTool, Tool, ToolCall
 from vllm.sampling_params import MAX_LOGPROBS
 
 
@@ -41,6 +43,10 @@ class TemplateFields(BaseModel):
     chat_template: Optional[str] = Field(
         None, description="Jinja source; refused unless the server allows it"
     )
+    documents: Optional[List[Dict[str, Any]]] = Field(
+        None, description="what the model may quote, for the template"
+    )
+    reasoning_effort: Optional[str] = Field(None, description="for the template")
     chat_template_kwargs: Optional[Dict[str, Any]] = Field(
         None, description="what else the template may read"
     )
@@ -52,17 +58,11 @@ class ChatRequest(TemplateFields, sampling.SamplingFields):
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         **sampling.REFUSED,
         "audio": Refusal("these models write text only"),
-        "documents": Refusal("put them into a message", ([],)),
-        "function_call": Refusal("this server has no tools", ("none",)),
-        "functions": Refusal("this server has no tools", ([],)),
-        "include_reasoning": Refusal("reasoning is part of the content here", (True,)),
+        "function_call": Refusal("it is called tool_choice now", ("none",)),
+        "functions": Refusal("they are called tools now", ([],)),
         "mm_processor_kwargs": Refusal("these models read text only"),
         "modalities": Refusal("these models write text only", (["text"],)),
-        "parallel_tool_calls": Refusal("this server has no tools", (True, False)),
         "prediction": Refusal("this engine does not speculate"),
-        "reasoning_effort": Refusal("pass what the template reads in chat_template_kwargs"),
-        "tool_choice": Refusal("this server has no tools", ("none",)),
-        "tools": Refusal("this server has no tools", ([],)),
         "verbosity": Refusal("say it in a message"),
         "web_search_options": Refusal("this server searches nothing"),
     }
@@ -74,6 +74,12 @@ class ChatRequest(TemplateFields, sampling.SamplingFields):
     max_tokens: Optional[int] = Field(None, ge=1, description="the older name of the same")
     logprobs: Optional[bool] = False
     top_logprobs: Optional[int] = Field(None, ge=0, le=MAX_LOGPROBS)
+    tools: Optional[List[Tool]] = Field(None, description="functions that the model may call")
+    tool_choice: Union[Literal["none", "auto", "required"], NamedTool, None] = Field(
+        None, description="auto if there are tools"
+    )
+    parallel_tool_calls: Optional[bool] = Field(True, description="false: at most one call")
+    include_reasoning: Optional[bool] = Field(True, description="false: leave it out")
     echo: Optional[bool] = Field(
         False, description="begin the answer with the message that it continues"
     )
@@ -105,6 +111,9 @@ class AnswerMessage(Answer):
     role: Optional[str] = None
     content: Optional[str] = None
     refusal: Optional[str] = None
+    reasoning: Optional[str] = None
+    reasoning_content: Optional[str] = Field(default=None, description="the same, as it was called")
+    tool_calls: Optional[List[ToolCall]] = None
 
 
 class ChatChoice(Answer):

@@ -8,7 +8,7 @@ from typing import Any, AsyncGenerator, Dict, Optional
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from vllm.entrypoints.openai import logprobs, prompts
+from vllm.entrypoints.openai import logprobs, prompts, tools
 from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.prompts import EncodedPrompt
 from vllm.entrypoints.openai.protocol.chat import (
@@ -23,6 +23,7 @@ from vllm.entrypoints.openai.protocol.chat import (
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served, in_thread
 from vllm.entrypoints.openai.streaming import closing, event, stream, while_connected
+from vllm.entrypoints.openai.tools import ToolChoice
 from vllm.entrypoints.openai.usage import UsageCounter
 from vllm.outputs import CompletionOutput, RequestOutput
 
@@ -36,11 +37,17 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
     name = served.name(body.model)
     if body.top_logprobs and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs to be true", param="top_logprobs")
-    truncate = body.truncate_prompt_tokens
+    choice = tools.choose(served.options, body)
     prompt = await in_thread(
-        lambda: prompts.of_chat(served, body.messages, body, truncate=truncate)
+        lambda: prompts.of_chat(
+            served,
+            body.messages,
+            body,
+            tools=choice.for_template,
+            truncate=body.truncate_prompt_tokens,
+        )
     )
-    chat = _Chat(served, body, prompt, served.request_id("chatcmpl", body, request), name)
+    chat = _Chat(served, body, prompt, choice, served.request_id("chatcmpl", body, request), name)
     if body.stream:
         return await stream(request, chat.events())
     return as_json(await while_connected(request, chat.answer()))
@@ -50,12 +57,23 @@ class _Chat:
     """One request: from the engine's outputs to answers."""
 
     def __init__(
-        self, served: Served, body: ChatRequest, prompt: EncodedPrompt, id: str, name: str
+        self,
+        served: Served,
+        body: ChatRequest,
+        prompt: EncodedPrompt,
+        choice: ToolChoice,
+        id: str,
+        name: str,
     ) -> None:
         self._served = served
         self._body = body
         self._prompt = prompt
         self._n = body.n or 1
+        self._choice_of_tools = choice
+        self._form = choice.answer_format(served.options, body, prompt.text or "")
+        if self._form.needs_special_tokens:
+            body.skip_special_tokens = False
+        self._readers = [self._form.reader() for _ in range(self._n)]
         self._num_best = (body.top_logprobs or 0) if body.logprobs else None
         self._params = served.params(
             body,
@@ -102,8 +120,11 @@ class _Chat:
                     if not begun[each.index]:
                         begun[each.index] = True
                         yield self._chunk_event(self._first_chunk(each.index))
-                    if each.text or each.finish_reason or each.logprobs:
-                        yield self._chunk_event(self._chunk(each))
+                    delta = self._readers[each.index].piece(
+                        each.text, is_last=each.finish_reason is not None
+                    )
+                    if delta is not None or each.finish_reason or each.logprobs:
+                        yield self._chunk_event(self._chunk(each, delta or AnswerMessage()))
         if self._body.includes_usage:
             yield self._event([], {"usage": self._usage.total()})
 
@@ -118,11 +139,9 @@ class _Chat:
     def _choice(self, each: CompletionOutput) -> ChatChoice:
         return ChatChoice(
             index=each.index,
-            message=AnswerMessage(
-                role=self._role, content=self._beginning + each.text, refusal=None
-            ),
+            message=self._readers[each.index].whole(each.text, self._role, self._beginning),
             logprobs=self._logprobs(each),
-            finish_reason=each.finish_reason,
+            finish_reason=self._finish_reason(each),
             stop_reason=each.stop_reason,
         )
 
@@ -130,16 +149,20 @@ class _Chat:
         delta = AnswerMessage(role=self._role, content=self._beginning)
         return ChatChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=None)
 
-    def _chunk(self, each: CompletionOutput) -> ChatChunkChoice:
+    def _chunk(self, each: CompletionOutput, delta: AnswerMessage) -> ChatChunkChoice:
         chunk = ChatChunkChoice(
             index=each.index,
-            delta=AnswerMessage(content=each.text) if each.text else AnswerMessage(),
+            delta=delta,
             logprobs=self._logprobs(each),
-            finish_reason=each.finish_reason,
+            finish_reason=self._finish_reason(each),
         )
         if each.finish_reason is not None:
             chunk.stop_reason = each.stop_reason
         return chunk
+
+    def _finish_reason(self, each: CompletionOutput) -> Optional[str]:
+        called = self._readers[each.index].has_calls and not self._choice_of_tools.is_named
+        return "tool_calls" if called and each.finish_reason == "stop" else each.finish_reason
 
     def _logprobs(self, each: CompletionOutput) -> Optional[ChatLogprobs]:
         if self._num_best is None:

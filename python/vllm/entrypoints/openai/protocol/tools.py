@@ -1,0 +1,59 @@
+"""Tools: what a client offers, and what a model calls."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Literal
+
+from vllm.entrypoints.openai.protocol.base import Answer
+
+
+class Function(BaseModel):
+    """A function that the model may call; parameters: a JSON schema of its arguments."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str = Field(min_length=1)
+    description: Optional[str] = None
+    parameters: Optional[Dict[str, Any]] = None
+
+
+class Tool(BaseModel):
+    """{"type": "function", "function": {…}}"""
+
+    model_config = ConfigDict(extra="allow")
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(BaseModel):
+    """One of the functions."""
+
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The tool that the model has to call."""
+
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+class CalledFunction(Answer):
+    """arguments: JSON, as text. In a stream the name comes first, then more of the arguments."""
+
+    name: Optional[str] = None
+    arguments: str
+
+
+class ToolCall(Answer):
+    """A call, or in a stream what is new of it; `index` says of which."""
+
+    index: Optional[int] = None
+    id: Optional[str] = None
+    type: Optional[str] = None
+    function: CalledFunction
+
+
+ToolCalls = List[ToolCall]
