@@ -13,9 +13,8 @@ std::string Signature::returning(const std::string& type) const {
   return concat(text_, count_ > 0 ? "/" : "", ") -> ", type);
 }
 
-void require_count(const char* function, const char* const* names, Py_ssize_t count,
-                   Py_ssize_t got) {
-  if (got == count) return;
+void refuse_count(const char* function, const char* const* names, Py_ssize_t count,
+                  Py_ssize_t got) {
   const std::vector<std::string> all(names, names + count);
   throw Error(ErrorKind::type, concat(function, " takes ", count, " arguments (", join(all),
                                       "), by position; got ", got));
