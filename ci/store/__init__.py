@@ -20,6 +20,7 @@ from ci.store.base import (
     StoreUnavailable,
 )
 from ci.store.folder import FolderStore
+from ci.store.verdict import Untrusted
 
 __all__ = [
     "AccessDenied",
@@ -35,6 +36,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreUnavailable",
+    "Untrusted",
     "open_store",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +55,15 @@ class Entry:
     etag: str  # equal for equal versions; opaque
     modified: datetime  # UTC
     sha256: Optional[str] = None  # hex, where the bucket knows it
+    md5: Optional[str] = None  # hex, where the bucket's ETag is known to be one
+
+    def holds(self, body: Body) -> Optional[bool]:
+        """Whether the object is `body`; None where that takes a look at its content."""
+        if self.size != body.size:
+            return False
+        if self.sha256 is not None:
+            return self.sha256 == body.sha256
+        return self.md5 == body.md5 if self.md5 is not None else None
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,18 @@ class Body:
     sha256: str  # hex
     size: int  # bytes
 
+    @functools.cached_property
+    def md5(self) -> str:
+        """Hex; for stores that know no better digest. It guards against accidents only."""
+        digest = hashlib.md5(usedforsecurity=False)
+        if isinstance(self.source, bytes):
+            digest.update(self.source)
+        else:
+            with self.source.open("rb") as stream:
+                for chunk in iter(lambda: stream.read(CHUNK), b""):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
     @classmethod
     def of(cls, data: bytes) -> Body:
         return cls(data, hashlib.sha256(data).hexdigest(), len(data))
@@ -84,7 +106,7 @@ class Body:
 
 
 class Store(Protocol):
-    """A bucket. Every method is one request to it, but for `list` and `folders`, which page.
+    """A bucket. Every method is one request to it, but `list`, `scan` and `folders`, which page.
 
     Keys are checked by `ci.store.keys.check`. All methods raise AccessDenied and
     StoreUnavailable; each says what else it raises.
@@ -125,6 +147,12 @@ class Store(Protocol):
         """The objects whose keys begin with `prefix`, in order, without aliases.
 
         Their ETags may be left out (empty), where they would have to be computed.
+        """
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        """The objects whose addresses begin with `prefix`, aliases too, with their ETags.
+
+        `key` is the address of each. For whoever is about to write there.
         """
 
     def folders(self) -> Iterator[str]:

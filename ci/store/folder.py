@@ -117,6 +117,11 @@ class FolderStore:
                     status = path.lstat()
                     yield Entry(key, status.st_size, "", _modified(status))
 
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        for entry in self.list(prefix):
+            with contextlib.suppress(NotFound):
+                yield self.head(entry.key)
+
     def folders(self) -> Iterator[str]:
         return iter(sorted(entry.name for entry in self._scan(self.root) if _is_folder(entry)))
 
@@ -195,6 +200,7 @@ class FolderStore:
     @contextlib.contextmanager
     def _written(self, body: Body) -> Iterator[Path]:
         """The body as an unfinished file, verified; gone afterwards, whatever happens."""
+        # A file that cannot be read is no failure of the bucket, so it is opened before.
         if isinstance(body.source, bytes):
             path = self._temporary(iter((body.source,)), body.sha256)
         else:

@@ -125,6 +125,7 @@ def test_a_lost_answer_to_a_creation_ends_as_already_there(
     s3_store: S3Store, s3_endpoint: Endpoint
 ) -> None:
     """Which is why callers look at what is there: it may be their own."""
+    s3_store.create("y", A)  # what the store is was found out at the first write
     s3_endpoint.fault = once(lose_answer)
     with pytest.raises(AlreadyExists):
         s3_store.create("x", A)
@@ -144,6 +145,7 @@ def test_a_lost_answer_to_a_replacement_ends_as_changed(
 def test_a_conflict_with_another_write_under_way_is_one_to_look_at(
     s3_store: S3Store, s3_endpoint: Endpoint
 ) -> None:
+    s3_store.create("y", A)
     s3_endpoint.fault = once(lambda carry_out: error(409, "ConditionalRequestConflict"))
     with pytest.raises(AlreadyExists):
         s3_store.create("x", A)

@@ -2,7 +2,7 @@
 
 * A raw `+` in a path is a space.
 * One request is carried out at a time, so a condition and its write are one step.
-* A body is compared with the sha256 that came with it.
+* A body is compared with the sha256 and the MD5 that came with it.
 * CopyObject honours If-Match and If-None-Match of its target.
 
 The shim can also let requests fail: before they are carried out, after (the answer is lost), or
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -41,7 +41,8 @@ class HungUp(ConnectionError):
 class Endpoint:
     """The WSGI application, and what a test wants to see of it.
 
-    requests: (method, raw path) of everything that was asked, in order.
+    requests: (method, raw path) of everything that was asked, in order; a listing is LIST and its
+    prefix, a copy COPY and its target.
     fault: called with each request and a function that carries it out; what it returns is the
     answer. It may carry the request out or not, and raise HungUp.
     """
@@ -61,7 +62,7 @@ class Endpoint:
             path = raw.partition("?")[0]
             environ["RAW_URI"] = environ["REQUEST_URI"] = raw
             environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
-            self.requests.append((environ["REQUEST_METHOD"], path))
+            self.requests.append(_named(environ, path))
             try:
                 status, headers, content = self._answer(environ)
             except HungUp:
@@ -94,6 +95,9 @@ class Endpoint:
         announced = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
         if announced and base64.b64decode(announced) != hashlib.sha256(body).digest():
             return error(400, "BadDigest")
+        md5 = environ.get("HTTP_CONTENT_MD5")
+        if md5 and base64.b64decode(md5) != hashlib.md5(body).digest():
+            return error(400, "BadDigest")
         if environ["REQUEST_METHOD"] == "PUT" and "HTTP_X_AMZ_COPY_SOURCE" in environ:
             found = self._etag(environ)
             expected = environ.get("HTTP_IF_MATCH")
@@ -111,6 +115,13 @@ class Endpoint:
 
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
+
+
+def _named(environ: Environ, path: str) -> tuple[str, str]:
+    query = parse_qs(environ["RAW_URI"].partition("?")[2])
+    if "list-type" in query:
+        return "LIST", f"{path}/{''.join(query.get('prefix', []))}"
+    return "COPY" if "HTTP_X_AMZ_COPY_SOURCE" in environ else environ["REQUEST_METHOD"], path
 
 
 def error(status: int, code: str) -> Answer:
