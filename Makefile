@@ -21,7 +21,7 @@ TORCH := torch==2.13.0
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test stores cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -51,6 +51,12 @@ browser:
 	  apt-get install -qq -y --no-install-recommends ccache >/dev/null; }
 	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	  apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
+
+# Storages that people run themselves, the real programs. Needs root for apt-get, and npm.
+stores: $(VENV)/test.stamp
+	apt-get install -qq -y --no-install-recommends radosgw ceph-mon ceph-osd ceph-common >/dev/null
+	npm install --silent --no-save --prefix build/s3rver s3rver
+	PATH="$(CURDIR)/build/s3rver/node_modules/.bin:$$PATH" $(RUN) -m pytest tests/ci/store/test_real_stores.py
 
 gates: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .

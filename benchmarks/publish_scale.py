@@ -12,87 +12,29 @@ A peer whose path is not given is not measured. Writes ``publish_scale.json`` be
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import hashlib
 import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ci import matrix
 from ci.git import Commit
-from ci.index import pages, records
-from ci.index.manifest import Unit, dump, of_matrix
-from ci.index.records import Commits, CommitStatus, Ledger, Nightly, State
-from ci.publish import plan, publish
-from ci.store import FolderStore, Store
+from ci.publish import publish
+from ci.store import FolderStore
 from ci.store.s3 import make_client
 from ci.wheel.reader import WheelFile
+from tests.ci.support.history import seed, units
 from tests.ci.support.labs import FolderLab, S3Lab, memory_folder
 from tests.ci.support.s3 import Endpoint, endpoint
 from tests.ci.support.wheels import Factory
 
 RESULT = Path(__file__).with_suffix(".json")
 HISTORIES = (100, 1_000, 10_000)
-STAND_IN = b"a wheel"  # the content of history's wheels: nobody reads it
-
-
-def units(factory: Factory, count: int) -> list[Unit]:
-    """The units of commits 1 … count, newest first, without making their wheels."""
-    template = factory.wheels(factory.commit(1))
-    found = []
-    for number in range(count, 0, -1):
-        commit = factory.commit(number)
-        names = plan.commit_wheels(factory.matrix, commit)
-        wheels = [
-            dataclasses.replace(
-                old,
-                path=Path(name),
-                version=name.split("-")[1],
-                sha256=hashlib.sha256(name.encode()).hexdigest(),
-                build=dataclasses.replace(old.build, commit=commit.sha),
-            )
-            for name, old in zip(sorted(names), sorted(template, key=lambda w: w.path.name))
-        ]
-        found.append(plan.unit(wheels, commit, factory.matrix, "2026-11-05T12:00:00Z"))
-    return found
-
-
-def seed(write: Callable[[str, bytes], None], store: Store, factory: Factory, count: int) -> None:
-    """Fills an empty bucket with `count` commits: every object a real one would have."""
-    history = units(factory, count)
-    for unit in history:
-        manifest = of_matrix(unit, factory.matrix)
-        objects = {f"{unit.prefix}{file.name}": STAND_IN for file in unit.files}
-        objects.update({f"{key}.metadata": STAND_IN for key in objects})
-        objects[f"{unit.prefix}manifest.json"] = dump(manifest)
-        objects.update(pages.of_unit(manifest, pages.NOTHING.yanked))
-        for key, body in objects.items():
-            for address in (*store.aliases(key), key):
-                write(address, body)
-    defaults = {cuda.variant: cuda.default for cuda in factory.matrix.cudas}
-    newest = history[: factory.matrix.nightlies]
-    said = [CommitStatus(u.name, u.number, u.time, State.COMPLETE, "", u.published) for u in newest]
-    state = dataclasses.replace(
-        pages.NOTHING,
-        nightlies=Ledger(count, tuple(newest), defaults),
-        nightly=Nightly().moved_to(newest[0], defaults),
-        commits=Commits(count, tuple(said[: records.RECENT])),
-    )
-    for record, value in (
-        (records.NIGHTLIES, state.nightlies),
-        (records.NIGHTLY, state.nightly),
-        (records.COMMITS, state.commits),
-    ):
-        write(record.key, record.dump(value))
-    for key, body in pages.shared(state).items():
-        for address in (*store.aliases(key), key):
-            write(address, body)
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""``python -m ci reindex``: every page again, from the records."""
+"""``python -m ci reindex``: every list and page again, from what is complete."""
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
 
+from ci import matrix
 from ci.publish import cli
 from ci.publish.reindex import reindex
 
-HELP = "write every page anew from the records; pages that are right stay untouched"
+HELP = "list what is complete and left out, and write the pages that are not as the records say"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,10 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    result = reindex(cli.bucket(args), partial(cli.progress, args))
+    result = reindex(cli.bucket(args), matrix.load(), partial(cli.progress, args))
     lines = [
         f"{result.pages} pages, of {result.units} commits and releases and of all together; "
         f"{len(result.written)} were not as the records say",
+        *(f"  listed:  {unit}" for unit in result.listed),
         *(f"  written: {key}" for key in result.written),
     ]
     cli.show(args, result, "\n".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ci import matrix
 from ci.publish import cli, status
 from ci.publish.status import BucketStatus, UnitStatus
 
@@ -21,10 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     store = cli.bucket(args)
     if args.unit:
-        unit = status.of_unit(store, args.unit)
+        unit = status.of_unit(store, args.unit, matrix.load())
         cli.show(args, unit, _unit(unit))
         return 1 if unit.problems else 0
-    bucket = status.of_bucket(store)
+    bucket = status.of_bucket(store, matrix.load())
     cli.show(args, bucket, _bucket(bucket))
     return 1 if bucket.problems else 0
 

@@ -11,6 +11,12 @@ from ci.index.manifest import Manifest
 from ci.index.records import Ledger, Records, Yanked
 from ci.index.simple import project_page
 
+HOME = "index.html"
+# Below which lie the shared pages but HOME: of releases, of nightlies, and all of them.
+RELEASES = ("whl/",)
+NIGHTLIES = (f"whl/{names.NIGHTLY}/", f"{names.NIGHTLY}/")
+SHARED = ("whl/", f"{names.NIGHTLY}/")
+
 
 def shared(state: Records) -> dict[str, bytes]:
     """The pages that are not one unit's own, by key."""
@@ -43,7 +49,7 @@ def of_nightlies(state: Records) -> dict[str, bytes]:
 
 
 def home(state: Records) -> dict[str, bytes]:
-    return {"index.html": home_page.home(state)}
+    return {HOME: home_page.home(state)}
 
 
 def of_unit(manifest: Manifest, yanked: Yanked) -> dict[str, bytes]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Callable, Optional, TypeVar
+from typing import Optional, TypeVar
 
 from ci.index.records import Record
 from ci.publish.errors import Conflict
-from ci.store import AlreadyExists, Body, Changed, Entry, NotFound, Store, StoreUnavailable
+from ci.store import AlreadyExists, Body, Entry, NotFound, Store, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -17,36 +17,31 @@ ATTEMPTS = 100
 
 def read(store: Store, record: Record[T]) -> T:
     """The record as it is now. Raises BadRecord for one that was edited by hand."""
-    return _read(store, record)[0]
+    return get(store, record)[0]
 
 
-def update(store: Store, record: Record[T], change: Callable[[T], T]) -> T:
-    """Applies `change` to the newest version of the record, again until nobody came between.
+def get(store: Store, record: Record[T]) -> tuple[T, Optional[str]]:
+    """The record with its ETag; as empty, and without one, if there is none."""
+    try:
+        found = store.get(record.key)
+    except NotFound:
+        return record.empty, None
+    return record.parse(found.body, f"{record.key} in {store.name}"), found.etag
 
-    `change` returns its very argument where there is nothing to do, and then nothing is written:
-    so the same update again, after an answer was lost, finds its own work and is done.
+
+def put(store: Store, key: str, body: Body, etag: Optional[str]) -> str:
+    """Writes over the version `etag`, or where nothing is; returns the new ETag.
+
+    Raises AlreadyExists and Changed.
     """
-    for _ in range(ATTEMPTS):
-        current, etag = _read(store, record)
-        changed = change(current)
-        if changed is current:
-            return current
-        body = Body.of(record.dump(changed))
-        try:
-            if etag is None:
-                store.create(record.key, body)
-            else:
-                store.replace(record.key, body, etag)
-        except (AlreadyExists, Changed):
-            continue
-        return changed
-    raise too_many_changes(store, record.key)
+    return store.create(key, body) if etag is None else store.replace(key, body, etag)
 
 
-def ensure(store: Store, key: str, body: Body) -> bool:
-    """Creates a write-once file at all its addresses; False if it was there, the same.
+def ensure(store: Store, key: str, body: Body) -> Optional[str]:
+    """Creates a write-once file at all its addresses; None if it was there, the same.
 
-    Raises Conflict if it is there with other content; then this file was not changed.
+    Returns its ETag. Raises Conflict if it is there with other content; then this file was not
+    changed.
     """
     for address in store.aliases(key):
         _ensure(store, address, body)
@@ -77,6 +72,12 @@ def digest(store: Store, entry: Entry) -> str:
     return found.hexdigest()
 
 
+def holds(store: Store, entry: Entry, body: Body) -> bool:
+    """Whether an object is `body`, by downloading it where nothing else tells."""
+    known = entry.holds(body)
+    return digest(store, entry) == body.sha256 if known is None else known
+
+
 def look(store: Store, key: str) -> Optional[Entry]:
     """What is known of the object, or None if there is none."""
     try:
@@ -93,23 +94,14 @@ def too_many_changes(store: Store, key: str) -> StoreUnavailable:
     )
 
 
-def _ensure(store: Store, address: str, body: Body) -> bool:
+def _ensure(store: Store, address: str, body: Body) -> Optional[str]:
     for _ in range(ATTEMPTS):
         try:
-            store.create(address, body)
+            return store.create(address, body)
         except AlreadyExists:
             try:
                 check_same(store, address, body.sha256)
             except NotFound:
                 continue  # another publisher's unfinished write, which then failed: ours again
-            return False
-        return True
+            return None
     raise too_many_changes(store, address)
-
-
-def _read(store: Store, record: Record[T]) -> tuple[T, Optional[str]]:
-    try:
-        found = store.get(record.key)
-    except NotFound:
-        return record.empty, None
-    return record.parse(found.body, f"{record.key} in {store.name}"), found.etag

@@ -10,9 +10,10 @@ from ci.index import pages, records
 from ci.index.manifest import Manifest, manifest_key
 from ci.index.records import CommitStatus
 from ci.publish import access
+from ci.publish.aliases import alias_nightly
 from ci.publish.errors import PublishError
 from ci.publish.ledgers import leave_yanked, move_nightly
-from ci.publish.refresh import alias_nightly, read_records, refresh
+from ci.publish.view import View
 from ci.store import NotFound, Store
 
 
@@ -52,15 +53,15 @@ def yank(store: Store, unit: str, reason: Optional[str]) -> CareResult:
     A yanked commit is not the nightly: the newest one that is not yanked takes its place.
     """
     manifest = find(store, unit)
-    before = access.read(store, records.YANKED)
-    after = access.update(store, records.YANKED, lambda yanked: yanked.saying(unit, reason))
-    leave_yanked(store)
-    written = refresh(
-        store,
+    view = _view(store, manifest.unit.prefix)
+    before = view.read(records.YANKED)
+    after = view.update(records.YANKED, lambda yanked: yanked.saying(unit, reason))
+    leave_yanked(view)
+    written = view.refresh(
         pages.of_unit(manifest, after),
-        lambda: pages.of_unit(manifest, access.read(store, records.YANKED)),
+        lambda: pages.of_unit(manifest, view.read(records.YANKED)),
     )
-    return _finish(store, unit, before != after, written)
+    return _finish(view, unit, before != after, written)
 
 
 def promote(store: Store, unit: str) -> CareResult:
@@ -74,16 +75,16 @@ def promote(store: Store, unit: str) -> CareResult:
             f"{unit} is a release; nightly/ is always a commit",
             do=f"promote its commit: {manifest.unit.commit}",
         )
-    if (reason := access.read(store, records.YANKED).reason(unit)) is not None:
+    view = _view(store)
+    if (reason := view.read(records.YANKED).reason(unit)) is not None:
         raise PublishError(
             f"{unit} was yanked: {reason}",
             means="a yanked commit is not offered to people who did not ask for it",
             do=f"python -m ci unyank {unit}",
         )
-    before = access.read(store, records.NIGHTLY)
-
-    after = move_nightly(store, manifest, back=True)
-    return _finish(store, unit, before != after, [])
+    before = view.read(records.NIGHTLY)
+    after = move_nightly(view, manifest, back=True)
+    return _finish(view, unit, before != after, ())
 
 
 def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
@@ -95,16 +96,24 @@ def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
             return status
         return replace(status, pinned=reason)
 
-    before = access.read(store, records.status(unit))
-    after = access.update(store, records.status(unit), change)
-    nightly = access.read(store, records.NIGHTLY).unit
+    view = View(store)
+    before = view.read(records.status(unit))
+    after = view.update(records.status(unit), change)
+    nightly = view.read(records.NIGHTLY).unit
     return CareResult(unit, before != after, nightly.name if nightly else None, ())
 
 
-def _finish(store: Store, unit: str, changed: bool, written: list[str]) -> CareResult:
-    known = read_records(store)
-    written += refresh(store, pages.shared(known), lambda: pages.shared(read_records(store)))
-    nightly = known.nightly.unit
-    if nightly:
-        written += alias_nightly(store, nightly)
-    return CareResult(unit, changed, nightly.name if nightly else None, tuple(written))
+def _view(store: Store, *prefixes: str) -> View:
+    """A view of all pages that are shared, and of those below `prefixes`."""
+    view = View(store)
+    view.see(*pages.SHARED, *prefixes)
+    view.look([pages.HOME])
+    return view
+
+
+def _finish(view: View, unit: str, changed: bool, written: tuple[str, ...]) -> CareResult:
+    shared = view.refresh(pages.shared(view.read_all()), lambda: pages.shared(view.read_all()))
+    aliases = alias_nightly(view)
+    nightly = view.read(records.NIGHTLY).unit
+    name = nightly.name if nightly else None
+    return CareResult(unit, changed, name, (*written, *shared, *aliases))

@@ -8,11 +8,10 @@ from typing import Optional
 from ci.index import records
 from ci.index.manifest import Manifest
 from ci.index.records import Commits, CommitStatus, Ledger, Nightly, State
-from ci.publish import access
-from ci.store import Store
+from ci.publish.view import View
 
 
-def set_status(store: Store, new: CommitStatus, *, pruned: bool = False) -> Commits:
+def set_status(view: View, new: CommitStatus, *, pruned: bool = False) -> Commits:
     """Writes what became of a commit: its own record, then the ledger of the listing.
 
     A complete commit stays complete, whoever begins or fails it again; only `pruned` ends that.
@@ -27,50 +26,48 @@ def set_status(store: Store, new: CommitStatus, *, pruned: bool = False) -> Comm
             return old
         return replace(new, pinned=old.pinned)
 
-    status = access.update(store, records.status(new.unit), change) or new
-    return access.update(store, records.COMMITS, lambda commits: commits.with_status(status))
+    status = view.update(records.status(new.unit), change) or new
+    return view.update(records.COMMITS, lambda commits: commits.with_status(status))
 
 
-def list_release(store: Store, manifest: Manifest) -> Ledger:
-    return access.update(
-        store,
+def list_release(view: View, manifest: Manifest) -> Ledger:
+    return view.update(
         records.RELEASES,
         lambda old: old.with_unit(manifest.unit, manifest.defaults, None),
     )
 
 
-def list_nightly(store: Store, manifest: Manifest, limit: int) -> Ledger:
+def list_nightly(view: View, manifest: Manifest, limit: int) -> Ledger:
     """Lists a commit among the newest `limit`; one that is older than all of them is not listed."""
-    return access.update(
-        store,
+    return view.update(
         records.NIGHTLIES,
         lambda old: old.with_unit(manifest.unit, manifest.defaults, limit),
     )
 
 
-def move_nightly(store: Store, manifest: Manifest, *, back: bool = False) -> Nightly:
+def move_nightly(view: View, manifest: Manifest, *, back: bool = False) -> Nightly:
     """Makes a commit the nightly if it is the newest ever and not yanked; with `back`, anyway."""
     unit = manifest.unit
-    yanked = access.read(store, records.YANKED)
+    yanked = view.read(records.YANKED)
 
     def move(old: Nightly) -> Nightly:
         overtakes = old.is_overtaken_by(unit) and yanked.reason(unit.name) is None
         return old.moved_to(unit, manifest.defaults) if overtakes or back else old
 
-    access.update(store, records.NIGHTLY, move)
-    return leave_yanked(store)
+    view.update(records.NIGHTLY, move)
+    return leave_yanked(view)
 
 
-def leave_yanked(store: Store) -> Nightly:
+def leave_yanked(view: View) -> Nightly:
     """Moves the nightly off a yanked commit to the newest that is not, if there is one.
 
     Called after every write of either record, so whoever writes second sees both.
     """
-    nightly = access.read(store, records.NIGHTLY)
-    yanked = access.read(store, records.YANKED)
+    nightly = view.read(records.NIGHTLY)
+    yanked = view.read(records.YANKED, fresh=True)
     if nightly.unit is None or yanked.reason(nightly.unit.name) is None:
         return nightly
-    nightlies = access.read(store, records.NIGHTLIES)
+    nightlies = view.read(records.NIGHTLIES)
     fine = [unit for unit in nightlies.units if yanked.reason(unit.name) is None]
 
     def move(old: Nightly) -> Nightly:
@@ -78,4 +75,4 @@ def leave_yanked(store: Store) -> Nightly:
             return old
         return old.moved_to(fine[0], nightlies.defaults)
 
-    return access.update(store, records.NIGHTLY, move)
+    return view.update(records.NIGHTLY, move)

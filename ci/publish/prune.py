@@ -13,8 +13,8 @@ from ci.publish import access
 from ci.publish.care import find
 from ci.publish.ledgers import set_status
 from ci.publish.plan import instant
-from ci.publish.refresh import read_records, refresh
 from ci.publish.reindex import commits_in
+from ci.publish.view import View
 from ci.store import Store
 
 
@@ -37,7 +37,7 @@ def plan(store: Store, *, keep: int, older_than: timedelta, now: datetime) -> tu
     Never the nightly, a commit that a release was made from, or a pinned one. Uploads that were
     never completed go once nothing happened to them for `older_than`. Changes nothing.
     """
-    state = read_records(store)
+    state = View(store).read_all()
     protected = {
         unit.commit: f"release {unit.name} was made from it" for unit in state.releases.units
     }
@@ -74,7 +74,7 @@ def prune(
             ledger = ledger.without(decision.unit)
         return ledger
 
-    access.update(store, records.NIGHTLIES, change)
+    View(store).update(records.NIGHTLIES, change)
     _refresh(store)
     for decision in going:
         report(decision.unit)
@@ -122,7 +122,7 @@ def _remove(store: Store, decision: Decision, now: datetime) -> None:
     status = CommitStatus(
         decision.unit, decision.number, decision.time, State.PRUNED, decision.why, instant(now)
     )
-    set_status(store, status, pruned=True)
+    set_status(View(store), status, pruned=True)
     keys = [entry.key for entry in store.list(prefix) if entry.key != f"{prefix}status.json"]
     # Pages first, then the manifest, then what they led to.
     for key in sorted(keys, key=lambda key: (_rank(key), key)):
@@ -136,5 +136,8 @@ def _rank(key: str) -> int:
 
 
 def _refresh(store: Store) -> None:
-    known = pages.after_commit(read_records(store))
-    refresh(store, known, lambda: pages.after_commit(read_records(store)))
+    view = View(store)
+    view.see(*pages.SHARED)
+    view.look([pages.HOME])
+    keys = pages.after_commit(view.read_all())
+    view.refresh(keys, lambda: pages.after_commit(view.read_all()))

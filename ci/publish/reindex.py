@@ -1,4 +1,4 @@
-"""Every page again, from the records: the same bytes, unless somebody touched them."""
+"""Every list and page again, from what is complete: the same, unless somebody touched them."""
 
 from __future__ import annotations
 
@@ -7,40 +7,87 @@ from typing import Callable, Iterator
 
 from ci.index import fields, pages, records
 from ci.index.manifest import Manifest
+from ci.index.records import CommitStatus, State
+from ci.matrix import Matrix
 from ci.publish import access
+from ci.publish.aliases import alias_nightly
 from ci.publish.care import find
-from ci.publish.refresh import alias_nightly, read_records, refresh
+from ci.publish.ledgers import list_nightly, list_release, move_nightly, set_status
+from ci.publish.view import View
 from ci.store import Store
 
 
 @dataclass(frozen=True)
 class ReindexResult:
-    """units: how many have pages of their own; written: the pages that were not as they should."""
+    """What there is, and what was not as it should be.
+
+    units: how many have pages of their own. listed: complete ones that no list had.
+    """
 
     units: int
     pages: int
+    listed: tuple[str, ...]
     written: tuple[str, ...]
 
 
-def reindex(store: Store, report: Callable[[str], None]) -> ReindexResult:
-    """Brings all pages, and the nightly aliases, up to the records; tells `report` each unit."""
+def reindex(store: Store, matrix: Matrix, report: Callable[[str], None]) -> ReindexResult:
+    """Brings ledgers, pages and the nightly aliases up to what is complete in the bucket.
+
+    report: is told each unit.
+    """
     written: list[str] = []
+    listed: list[str] = []
     units = count = 0
     for manifest in manifests_in(store):
-        report(manifest.unit.name)
+        unit = manifest.unit
+        report(unit.name)
+        view = View(store)
+        view.see(unit.prefix)
+        if is_left_out(view, manifest, matrix):
+            _list(view, manifest, matrix)
+            listed.append(unit.name)
 
-        def render(manifest: Manifest = manifest) -> dict[str, bytes]:
-            return pages.of_unit(manifest, access.read(store, records.YANKED))
+        def render(manifest: Manifest = manifest, view: View = view) -> dict[str, bytes]:
+            return pages.of_unit(manifest, view.read(records.YANKED))
 
         keys = render()
-        written += refresh(store, keys, render)
+        written += view.refresh(keys, render)
         units, count = units + 1, count + len(keys)
-    known = read_records(store)
-    shared = pages.shared(known)
-    written += refresh(store, shared, lambda: pages.shared(read_records(store)))
-    if known.nightly.unit:
-        written += alias_nightly(store, known.nightly.unit)
-    return ReindexResult(units, count + len(shared), tuple(written))
+    view = View(store)
+    view.see(*pages.SHARED)
+    view.look([pages.HOME])
+    shared = pages.shared(view.read_all())
+    written += view.refresh(shared, lambda: pages.shared(view.read_all()))
+    written += alias_nightly(view)
+    return ReindexResult(units, count + len(shared), tuple(listed), tuple(written))
+
+
+def is_left_out(view: View, manifest: Manifest, matrix: Matrix) -> bool:
+    """Whether a complete unit belongs into the ledger of its kind and is not in it.
+
+    So it is where a store lost a ledger's write, and where a publisher stopped after the commit
+    point. One that `prune` began to remove stays out.
+    """
+    unit = manifest.unit
+    ledger = view.read(records.RELEASES if unit.release else records.NIGHTLIES)
+    limit = None if unit.release else matrix.nightlies
+    if any(other.name == unit.name for other in ledger.units):
+        return False
+    if ledger.with_unit(unit, manifest.defaults, limit).units == ledger.units:
+        return False  # older than all of a list that is full
+    status = None if unit.release else view.read(records.status(unit.name))
+    return status is None or status.state is not State.PRUNED
+
+
+def _list(view: View, manifest: Manifest, matrix: Matrix) -> None:
+    unit = manifest.unit
+    if unit.release:
+        list_release(view, manifest)
+        return
+    list_nightly(view, manifest, matrix.nightlies)
+    move_nightly(view, manifest)
+    complete = CommitStatus(unit.name, unit.number, unit.time, State.COMPLETE, "", unit.published)
+    set_status(view, complete)
 
 
 def manifests_in(store: Store) -> Iterator[Manifest]:

@@ -10,9 +10,12 @@ from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import File, Manifest, manifest_key
 from ci.index.records import CommitStatus, State
+from ci.matrix import Matrix
 from ci.publish import access
+from ci.publish.aliases import documented
 from ci.publish.care import NotPublished, find
-from ci.publish.refresh import documented, read_records
+from ci.publish.reindex import commits_in, is_left_out
+from ci.publish.view import View
 from ci.store import NotFound, Store
 
 
@@ -46,10 +49,16 @@ class UnitStatus:
     problems: tuple[str, ...]  # what is missing or not as it should be
 
 
-def of_bucket(store: Store) -> BucketStatus:
-    state = read_records(store)
+def of_bucket(store: Store, matrix: Matrix) -> BucketStatus:
+    view = View(store)
+    state = view.read_all()
     nightly = state.nightly.unit
     problems = _page_problems(store, pages.shared(state))
+    # A commit that no list has may be an old one, or lost: its manifest tells.
+    listed = {unit.name for unit in state.nightlies.units}
+    for name in commits_in(store):
+        if name not in listed and (manifest := _manifest(store, name)):
+            problems += _listing_problems(view, manifest, matrix)
     if nightly:
         for file in documented(nightly):
             problems += _file_problems(store, names.nightly_key(file.name), file.sha256)
@@ -63,13 +72,14 @@ def of_bucket(store: Store) -> BucketStatus:
     )
 
 
-def of_unit(store: Store, unit: str) -> UnitStatus:
+def of_unit(store: Store, unit: str, matrix: Matrix) -> UnitStatus:
     """Everything about one unit, each file looked at. Raises NotPublished for an unknown one."""
     status = access.read(store, records.status(unit))
     manifest = _manifest(store, unit)
     if status is None and manifest is None:
         find(store, unit)
-    state = read_records(store)
+    view = View(store)
+    state = view.read_all()
     ledger = state.releases if manifest and manifest.unit.release else state.nightlies
     nightly = state.nightly.unit
     found = manifest.unit if manifest else None
@@ -85,7 +95,7 @@ def of_unit(store: Store, unit: str) -> UnitStatus:
         yanked=state.yanked.reason(unit),
         pinned=status.pinned if status else None,
         files=found.files if found else (),
-        problems=tuple(_unit_problems(store, manifest) if manifest else ()),
+        problems=tuple(_unit_problems(view, manifest, matrix) if manifest else ()),
     )
 
 
@@ -97,9 +107,15 @@ def _manifest(store: Store, unit: str) -> Optional[Manifest]:
         return None
 
 
-def _unit_problems(store: Store, manifest: Manifest) -> list[str]:
-    unit = manifest.unit
-    problems = []
+def _listing_problems(view: View, manifest: Manifest, matrix: Matrix) -> list[str]:
+    if not is_left_out(view, manifest, matrix):
+        return []
+    return [f"{manifest.unit.name} is complete and recent, but not listed: run reindex"]
+
+
+def _unit_problems(view: View, manifest: Manifest, matrix: Matrix) -> list[str]:
+    store, unit = view.store, manifest.unit
+    problems = _listing_problems(view, manifest, matrix)
     for file in unit.files:
         problems += _file_problems(store, unit.prefix + file.name, file.sha256)
         if file.metadata_sha256:
@@ -107,7 +123,7 @@ def _unit_problems(store: Store, manifest: Manifest) -> list[str]:
             problems += _file_problems(store, key, file.metadata_sha256)
     for other in unit.attachments:
         problems += _file_problems(store, unit.prefix + other.name, other.sha256)
-    yanked = access.read(store, records.YANKED)
+    yanked = view.read(records.YANKED)
     return problems + _page_problems(store, pages.of_unit(manifest, yanked))
 
 

@@ -22,9 +22,10 @@ from ci.index.manifest import Attachment, Manifest, Unit, manifest_key
 from ci.index.records import CommitStatus, Records, State, Yanked
 from ci.matrix import Matrix
 from ci.publish import access, plan
+from ci.publish.aliases import alias_nightly
 from ci.publish.errors import Conflict, IncompleteSet
 from ci.publish.ledgers import list_nightly, list_release, move_nightly, set_status
-from ci.publish.refresh import alias_nightly, read_records, refresh
+from ci.publish.view import View
 from ci.store import Body, Store
 
 if TYPE_CHECKING:
@@ -102,35 +103,43 @@ def publish(
         files[f"{key}.metadata"] = Body.of(wheel.metadata)
 
     report("compare with what is there")
-    there = {entry.key for entry in store.list(unit.prefix)}
+    view = View(store)
+    # All that will be written is looked at first: see `View` for why.
+    view.see(unit.prefix, *(pages.RELEASES if release else pages.NIGHTLIES))
+    view.look([pages.HOME])
+    there = {key for key in (*files, manifest_key(unit.name)) if view.entry(key)}
     manifest = _check_against(store, manifest, files, there)
     if manifest_key(unit.name) not in there:
         if not release:
-            begin(store, commit, clock=clock)
+            view.expect_missing(records.status(unit.name))
+            _announce(view, commit, State.PENDING, "", clock)
         report("upload")
     # What is there was compared; where a key is, its other addresses are too.
     missing = {key: body for key, body in files.items() if key not in there}
-    created = [key for key, body in missing.items() if access.ensure(store, key, body)]
+    created = [key for key, body in missing.items() if view.ensure(key, body)]
     report("commit")
-    manifest = _commit(store, manifest, created)
-    return _list(store, manifest, matrix.nightlies, created, clock, report)
+    if manifest_key(unit.name) not in there:
+        manifest = _commit(view, manifest, created)
+    return _list(view, manifest, matrix.nightlies, created, clock, report)
 
 
 def begin(store: Store, commit: Commit, *, clock: Clock = utc_now) -> None:
     """Says in the bucket that this commit is being built; a complete one stays complete."""
-    _announce(store, commit, State.PENDING, "", clock)
+    _announce(View(store), commit, State.PENDING, "", clock)
 
 
 def fail(store: Store, commit: Commit, reason: str, *, clock: Clock = utc_now) -> None:
     """Says in the bucket why this commit has no wheels; a complete one stays complete."""
-    _announce(store, commit, State.FAILED, " ".join(reason.split())[:500], clock)
+    _announce(View(store), commit, State.FAILED, " ".join(reason.split())[:500], clock)
 
 
-def _announce(store: Store, commit: Commit, state: State, reason: str, clock: Clock) -> None:
+def _announce(view: View, commit: Commit, state: State, reason: str, clock: Clock) -> None:
+    if not view.knows(pages.HOME):
+        view.look([pages.HOME])
     time = plan.commit_time(commit)
     status = CommitStatus(commit.sha, commit.number, time, state, reason, plan.instant(clock()))
-    set_status(store, status)
-    refresh(store, ["index.html"], lambda: pages.home(read_records(store)))
+    set_status(view, status)
+    view.refresh([pages.HOME], lambda: pages.home(view.read_all()))
 
 
 def _check_against(
@@ -157,19 +166,19 @@ def _published_already(store: Store, manifest: Manifest) -> Manifest:
     return found
 
 
-def _commit(store: Store, manifest: Manifest, created: list[str]) -> Manifest:
+def _commit(view: View, manifest: Manifest, created: list[str]) -> Manifest:
     """Writes the manifest, or takes the one that was there first: it has the time of then."""
     key = manifest_key(manifest.unit.name)
     try:
-        if access.ensure(store, key, Body.of(manifests.dump(manifest))):
+        if view.ensure(key, Body.of(manifests.dump(manifest))):
             created.append(key)
         return manifest
     except Conflict:
-        return _published_already(store, manifest)
+        return _published_already(view.store, manifest)
 
 
 def _list(
-    store: Store,
+    view: View,
     manifest: Manifest,
     limit: int,
     created: Sequence[str],
@@ -178,28 +187,26 @@ def _list(
 ) -> PublishResult:
     """Puts a complete unit into ledgers and pages; every step sees for itself if it is done."""
     unit = manifest.unit
-    own = refresh(
-        store,
+    own = view.refresh(
         pages.of_unit(manifest, Yanked()),
-        lambda: pages.of_unit(manifest, access.read(store, records.YANKED)),
-        new=bool(created),
+        lambda: pages.of_unit(manifest, view.read(records.YANKED)),
     )
     report("write the ledgers and pages")
     if unit.release:
-        known = Records(releases=list_release(store, manifest))
+        known = Records(releases=list_release(view, manifest))
         render = pages.after_release
     else:
         known = Records(
-            nightlies=list_nightly(store, manifest, limit),
-            nightly=move_nightly(store, manifest),
+            nightlies=list_nightly(view, manifest, limit),
+            nightly=move_nightly(view, manifest),
         )
         now = plan.instant(clock())
-        set_status(store, CommitStatus(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
+        set_status(view, CommitStatus(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
         render = pages.after_commit
-    # `known` says which pages there are; what they say is read after they were looked at.
-    shared = refresh(store, render(known), lambda: render(read_records(store)))
+    # `known` says which pages there are.
+    shared = view.refresh(render(known), lambda: render(view.read_all()))
     report("copy the newest commit's wheels to nightly/")
-    nightly = known.nightly.unit
-    aliases = alias_nightly(store, nightly) if nightly else []
+    aliases = alias_nightly(view)
+    nightly = view.read(records.NIGHTLY).unit
     is_nightly = nightly is not None and nightly.name == unit.name
     return PublishResult(unit, tuple(created), (*own, *shared, *aliases), is_nightly)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ci import nightly, trial
+from ci import matrix, nightly, trial
 from ci.errors import CiError
 from ci.git import Commit
 from ci.index.records import State
@@ -104,7 +104,7 @@ def test_a_dirty_tree_announces_nothing(tmp_path: Path) -> None:
 
 
 def states(store: FolderStore) -> "dict[str, State]":
-    return {status.unit: status.state for status in of_bucket(store).recent}
+    return {status.unit: status.state for status in of_bucket(store, matrix.load()).recent}
 
 
 def test_a_machine_without_any_python_to_try_is_no_success() -> None:

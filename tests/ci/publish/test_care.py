@@ -36,7 +36,9 @@ def do_prune(store: Store, keep: int) -> None:
     prune.prune(store, decisions, now=NEXT_YEAR, report=lambda step: None)
 
 
-def test_a_yank_is_shown_by_every_page_that_lists_the_commit(store: Store, put: Publish) -> None:
+def test_a_yank_is_shown_by_every_page_that_lists_the_commit(
+    store: Store, put: Publish, factory: Factory
+) -> None:
     put(1)
     commit = put(2)
     before = contents(store)
@@ -53,7 +55,7 @@ def test_a_yank_is_shown_by_every_page_that_lists_the_commit(store: Store, put: 
         if key.startswith(f"{commit.sha}/") and key.endswith((".whl", "manifest.json")):
             assert after[key] == body
     assert "data-yanked" not in after["whl/nightly/cu118/vllm/index.html"].decode()
-    assert reindex(store, lambda step: None).written == ()
+    assert reindex(store, factory.matrix, lambda step: None).written == ()
 
 
 def test_a_yanked_nightly_makes_way_for_the_newest_that_is_fine(store: Store, put: Publish) -> None:
@@ -135,7 +137,7 @@ def test_pruning_never_takes_what_a_release_was_made_from(
 
 
 def test_a_dry_run_changes_nothing_and_a_real_one_leaves_no_dead_link(
-    store: Store, put: Publish
+    store: Store, put: Publish, factory: Factory
 ) -> None:
     old, newer = put(1), put(2)
     before = contents(store)
@@ -146,13 +148,13 @@ def test_a_dry_run_changes_nothing_and_a_real_one_leaves_no_dead_link(
     do_prune(store, keep=1)
     left = contents(store)
     assert [key for key in left if key.startswith(old.sha)] == [f"{old.sha}/status.json"]
-    assert status.of_unit(store, old.sha).state == State.PRUNED.value
+    assert status.of_unit(store, old.sha, factory.matrix).state == State.PRUNED.value
     pages = [body for key, body in left.items() if key.startswith(("whl", "nightly"))]
     assert not any(old.sha.encode() in body for body in pages)
-    assert status.of_bucket(store).problems == ()
+    assert status.of_bucket(store, factory.matrix).problems == ()
     assert nightly_of(store) == newer.sha
     assert put(1).sha == old.sha  # what was pruned can be published again
-    assert status.of_unit(store, old.sha).problems == ()
+    assert status.of_unit(store, old.sha, factory.matrix).problems == ()
 
 
 def test_an_interrupted_pruning_is_finished_by_the_next(store: Store, put: Publish) -> None:
@@ -194,10 +196,12 @@ def test_an_abandoned_upload_is_pruned_when_it_is_old(
     assert left == [f"{abandoned.sha}/status.json"]
 
 
-def test_status_tells_what_is_missing_and_what_is_not_as_it_was(store: Store, put: Publish) -> None:
+def test_status_tells_what_is_missing_and_what_is_not_as_it_was(
+    store: Store, put: Publish, factory: Factory
+) -> None:
     commit = put(1)
-    assert status.of_unit(store, commit.sha).problems == ()
-    assert status.of_bucket(store).problems == ()
+    assert status.of_unit(store, commit.sha, factory.matrix).problems == ()
+    assert status.of_bucket(store, factory.matrix).problems == ()
     whole, plus = (
         f"{commit.sha}/vllm-0.5.4{local}-cp38-abi3-manylinux1_x86_64.whl"
         for local in ("", "+cu118")
@@ -206,12 +210,12 @@ def test_status_tells_what_is_missing_and_what_is_not_as_it_was(store: Store, pu
     store.replace(plus, Body.of(b"tampered"), store.head(plus).etag)
     page = f"{commit.sha}/cu118/vllm/index.html"
     store.replace(page, Body.of(b"spoiled"), store.head(page).etag)
-    problems = status.of_unit(store, commit.sha).problems
+    problems = status.of_unit(store, commit.sha, factory.matrix).problems
     assert f"{whole} is missing" in problems
     assert any(problem.startswith(f"{plus} has sha256") for problem in problems)
     assert f"{page} is not what the records say: run reindex" in problems
     assert len(problems) == 3
     store.delete("nightly/vllm-0.5.4-cp38-abi3-manylinux1_x86_64.whl")
-    assert status.of_bucket(store).problems == (
+    assert status.of_bucket(store, factory.matrix).problems == (
         "nightly/vllm-0.5.4-cp38-abi3-manylinux1_x86_64.whl is missing",
     )

@@ -47,7 +47,7 @@ def test_on_s3_a_fault_of_each_role_is_healed_by_the_same_command(
         method = experiment.calls[fault.call][0]
         if fault.kind in ("crash", "403"):
             assert outcome == STOPPED, fault
-        elif method not in ("get", "list") or fault.position != "mid-body":
+        elif method not in ("get", "scan") or fault.position != "mid-body":
             assert outcome == ABSORBED, fault
 
 

@@ -94,5 +94,5 @@ def test_both_take_effect(factory: Factory, tmp_path: Path, case: str) -> None:
             assert now is not None
             assert access.read(store, records.YANKED).reason(now) is None, at
             assert now in {factory.commit(number).sha for number in nightly}, at
-            assert reindex(store, lambda step: None).written == (), at
+            assert reindex(store, factory.matrix, lambda step: None).written == (), at
             lab.drop(store)

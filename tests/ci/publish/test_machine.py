@@ -152,7 +152,7 @@ class Histories(RuleBasedStateMachine):
         assert [unit.number for unit in listed] == self.listed
         assert nightly_of(self.store) == (self.sha(self.nightly) if self.nightly else None)
         if self.complete:
-            assert reindex(self.store, lambda step: None).written == ()
+            assert reindex(self.store, self.factory.matrix, lambda step: None).written == ()
 
     @precondition(lambda self: self.nightly is not None and not self.unsettled)
     @invariant()

@@ -66,7 +66,7 @@ def test_an_older_commit_that_finishes_late_leaves_nightly_alone(
     assert f"{older.sha}/" in links[1]
 
 
-def test_pages_are_functions_of_the_records(store: Store, put: Publish) -> None:
+def test_pages_are_functions_of_the_records(store: Store, put: Publish, factory: Factory) -> None:
     """Every page removed or spoiled is written again, to the same bytes."""
     put(1)
     put(2)
@@ -79,10 +79,10 @@ def test_pages_are_functions_of_the_records(store: Store, put: Publish) -> None:
             else:
                 etag = store.head(address).etag
                 store.replace(address, Body.of(b"spoiled"), etag)
-    result = reindex(store, lambda step: None)
+    result = reindex(store, factory.matrix, lambda step: None)
     assert contents(store) == before
     assert len(result.written) >= len(pages)
-    assert reindex(store, lambda step: None).written == ()
+    assert reindex(store, factory.matrix, lambda step: None).written == ()
 
 
 def test_a_release_has_its_own_place_and_index(

@@ -91,7 +91,7 @@ def test_publishers_at_once_lose_nothing_and_no_reader_sees_a_bad_link(
     assert nightly_of(store) == factory.commit(4).sha
     newest = next(w for w in factory.wheels(factory.commit(4)) if w.version == "0.5.4")
     assert store.head(f"nightly/{newest.path.name}").sha256 == newest.sha256
-    assert reindex(store, lambda step: None).written == ()
+    assert reindex(store, factory.matrix, lambda step: None).written == ()
 
 
 @pytest.mark.parametrize("kill_after", [0.02, 0.05, 0.1])
@@ -111,4 +111,4 @@ def test_a_publisher_that_is_killed_leaves_a_bucket_that_the_next_one_finishes(
     publish_all(bucket, factory, [1])
     store = open_store(bucket)
     assert nightly_of(store) == factory.commit(1).sha
-    assert reindex(store, lambda step: None).written == ()
+    assert reindex(store, factory.matrix, lambda step: None).written == ()

@@ -130,8 +130,8 @@ class _Interrupting:
     def get(self, key: str) -> Object:
         self._fail()
 
-    def list(self, prefix: str) -> Iterator[Entry]:
-        entries = list(self._store.list(prefix))
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        entries = list(self._store.scan(prefix))
         yield from entries[: len(entries) // 2]
         self._fail()
 
@@ -153,7 +153,7 @@ class _Interrupting:
 
 
 MUTATING = {"create", "replace", "copy", "delete"}
-WITH_BODY = {"create", "replace", "get", "list"}
+WITH_BODY = {"create", "replace", "get", "scan"}
 
 
 @dataclass
@@ -197,6 +197,9 @@ class Probe:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return iter(self._do("list", prefix, lambda store: list(store.list(prefix))))
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        return iter(self._do("scan", prefix, lambda store: list(store.scan(prefix))))
 
     def folders(self) -> Iterator[str]:
         return self._do("folders", "", lambda store: store.folders())

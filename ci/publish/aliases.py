@@ -1,0 +1,70 @@
+"""The wheels in ``nightly/``: copies of the newest commit's, made inside the bucket."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ci import names
+from ci.index import records
+from ci.index.manifest import File, Unit
+from ci.publish import access
+from ci.publish.view import View
+from ci.store import Changed, Entry, Store
+
+
+def alias_nightly(view: View) -> tuple[str, ...]:
+    """Copies the nightly's documented wheels to ``nightly/``; returns the keys that changed.
+
+    Each copy is made only over the version that was seen before the record was read. The last
+    thing done is to read it once more: whoever moved the nightly in between, and found what lay
+    there right, left it to be overwritten.
+    """
+    copied: list[str] = []
+    for _ in range(access.ATTEMPTS):
+        unit = view.read(records.NIGHTLY).unit
+        if unit is None:
+            return ()
+        targets = _targets(view.store, unit)
+        if not all(map(view.knows, targets)):
+            view.look(targets)
+            continue
+        stale = [a for a, file in targets.items() if not _holds(view, view.entry(a), unit, file)]
+        try:
+            for address in stale:
+                entry = view.entry(address)
+                source = unit.prefix + targets[address].name
+                view.store.copy(source, address, entry.etag if entry else None)
+                copied.append(address)
+        except Changed:  # somebody else is at it
+            view.look(targets)
+            continue
+        if not stale or view.read(records.NIGHTLY, fresh=True).unit == unit:
+            return tuple(copied)
+        view.look(targets)
+    raise access.too_many_changes(view.store, f"{names.NIGHTLY}/")
+
+
+def documented(unit: Unit) -> tuple[File, ...]:
+    """The wheels of a commit that have an alias: those of the released version."""
+    return tuple(file for file in unit.files if ".dev" not in file.version)
+
+
+def _targets(store: Store, unit: Unit) -> dict[str, File]:
+    """The addresses in ``nightly/``, and what belongs there."""
+    return {
+        address: file
+        for file in documented(unit)
+        for key in (names.nightly_key(file.name),)
+        for address in (*store.aliases(key), key)
+    }
+
+
+def _holds(view: View, alias: Optional[Entry], unit: Unit, file: File) -> bool:
+    if alias is None or alias.size != file.size:
+        return False
+    if alias.sha256 is None and alias.md5 is not None:
+        # Then every ETag is an MD5, the original's too.
+        key = unit.prefix + file.name
+        source = view.entry(key) or access.look(view.store, key)
+        return source is not None and source.etag.strip('"') == alias.md5
+    return access.digest(view.store, alias) == file.sha256

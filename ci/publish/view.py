@@ -1,0 +1,158 @@
+"""What one command has seen of a bucket, and its writes over exactly that.
+
+A page is written only over the version that was seen before the records were read. So every
+version of it was made from records at least as new as the one before it: an overtaken publisher
+loses the conditional write, and looks again. `View` keeps that order: whenever it looks at
+addresses, it forgets the records that it read before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Optional, TypeVar
+
+from ci.index import records
+from ci.index.records import Record, Records
+from ci.publish import access
+from ci.store import AlreadyExists, Body, Changed, Entry, Store
+
+T = TypeVar("T")
+
+
+class View:
+    """Versions of addresses, then records, each asked for once and kept up to date by writing."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._listed: list[str] = []  # prefixes: what was not seen below is not there
+        self._entries: dict[str, Optional[Entry]] = {}
+        self._records: dict[str, tuple[Any, Optional[str]]] = {}  # key → value and ETag
+
+    def see(self, *prefixes: str) -> None:
+        """Looks at every address below the prefixes: one request each, for up to 1000 of them."""
+        self._records.clear()
+        for prefix in prefixes:
+            found = {entry.key: entry for entry in self.store.scan(prefix)}
+            kept = {key: e for key, e in self._entries.items() if not key.startswith(prefix)}
+            self._entries = {**kept, **found}
+            self._listed.append(prefix)
+
+    def look(self, addresses: Iterable[str]) -> None:
+        """Looks at each of the addresses, be it known or not: one request each."""
+        self._records.clear()
+        for address in addresses:
+            self._entries[address] = access.look(self.store, address)
+
+    def expect_missing(self, record: Record[Any]) -> None:
+        """Takes a record for missing where a listing did not show it, until that turns out wrong.
+
+        Creating it fails if it is there by now, and then it is read.
+        """
+        if self.knows(record.key) and self.entry(record.key) is None:
+            self._records[record.key] = record.empty, None
+
+    def knows(self, address: str) -> bool:
+        return address in self._entries or any(map(address.startswith, self._listed))
+
+    def entry(self, address: str) -> Optional[Entry]:
+        """The object as it was seen; None if there was none. Look first."""
+        return self._entries.get(address)
+
+    def read(self, record: Record[T], *, fresh: bool = False) -> T:
+        """The record as it was read since the last look; `fresh`: as it is now.
+
+        Raises BadRecord for one that was edited by hand.
+        """
+        if fresh:
+            self._records.pop(record.key, None)
+        value: T = self._read(record)[0]
+        return value
+
+    def read_all(self) -> Records:
+        """Every record that the shared pages are made of."""
+        return Records(
+            self.read(records.RELEASES),
+            self.read(records.NIGHTLIES),
+            self.read(records.NIGHTLY),
+            self.read(records.COMMITS),
+            self.read(records.YANKED),
+        )
+
+    def update(self, record: Record[T], change: Callable[[T], T]) -> T:
+        """Applies `change` to the newest version of the record, again until nobody came between.
+
+        `change` returns its very argument where there is nothing to do, and then nothing is
+        written: the same update again, after an answer was lost, finds its own work and is done.
+        """
+        for _ in range(access.ATTEMPTS):
+            was_known = record.key in self._records
+            current, etag = self._read(record)
+            changed = change(current)
+            if changed is current:
+                if not was_known:
+                    return current
+                self._records.pop(record.key, None)  # what was read a while ago may be the reason
+                continue
+            body = Body.of(record.dump(changed))
+            try:
+                written = access.put(self.store, record.key, body, etag)
+            except (AlreadyExists, Changed):
+                self._records.pop(record.key, None)
+                continue
+            self._records[record.key] = changed, written
+            return changed
+        raise access.too_many_changes(self.store, record.key)
+
+    def refresh(
+        self, keys: Iterable[str], render: Callable[[], Mapping[str, bytes]]
+    ) -> tuple[str, ...]:
+        """Writes those pages of `keys` that are not as `render()` has them; returns what it wrote.
+
+        render: reads records of this view; called again whenever somebody else wrote a page.
+        """
+        todo = {address: key for key in keys for address in (*self.store.aliases(key), key)}
+        unknown = [address for address in todo if not self.knows(address)]
+        if unknown:
+            self.look(unknown)
+        written: list[str] = []
+        for _ in range(access.ATTEMPTS):
+            bodies = {key: Body.of(page) for key, page in render().items()}
+            lost = {}
+            for address, key in todo.items():
+                try:
+                    if self._write(address, bodies[key]):
+                        written.append(address)
+                except (AlreadyExists, Changed):
+                    lost[address] = key
+            if not lost:
+                return tuple(written)
+            todo = lost
+            self.look(todo)
+        raise access.too_many_changes(self.store, ", ".join(todo))
+
+    def ensure(self, key: str, body: Body) -> bool:
+        """Creates a write-once file; False if it was there, the same. Raises Conflict."""
+        etag = access.ensure(self.store, key, body)
+        if etag is not None:
+            self._note(key, body, etag)
+        return etag is not None
+
+    def _write(self, address: str, body: Body) -> bool:
+        """Writes a page over what was seen, unless it is what it should be already."""
+        seen = self.entry(address)
+        if seen is not None and access.holds(self.store, seen, body):
+            return False
+        etag = access.put(self.store, address, body, seen.etag if seen else None)
+        self._note(address, body, etag)
+        return True
+
+    def _note(self, address: str, body: Body, etag: str) -> None:
+        """What was just written is what is there."""
+        now = datetime.now(timezone.utc)
+        self._entries[address] = Entry(address, body.size, etag, now, body.sha256)
+
+    def _read(self, record: Record[T]) -> tuple[T, Optional[str]]:
+        if record.key not in self._records:
+            self._records[record.key] = access.get(self.store, record)
+        return self._records[record.key]

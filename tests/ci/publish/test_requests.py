@@ -1,0 +1,70 @@
+"""What one publication asks of S3: as many requests as docs/publishing.md says, and no others."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from ci.publish import publish
+from ci.publish.reindex import reindex
+from ci.store.s3 import S3Store
+from tests.ci.conftest import client_of
+from tests.ci.support.experiment import role
+from tests.ci.support.history import seed
+from tests.ci.support.labs import S3Lab
+from tests.ci.support.s3 import Endpoint
+from tests.ci.support.wheels import Factory, clock
+
+DOCS = Path(__file__).parents[3] / "docs/publishing.md"
+READS = {"GET", "HEAD", "LIST"}
+
+
+def documented() -> Counter[str]:
+    """The table of requests in docs/publishing.md: request → how many."""
+    row = r"^\| `((?:GET|HEAD|LIST|PUT|COPY) [^`]+)` \| (\d+) \|"
+    rows = re.findall(row, DOCS.read_text(), re.MULTILINE)
+    return Counter({request: int(count) for request, count in rows})
+
+
+def asked(endpoint: Endpoint, bucket: str) -> Counter[str]:
+    found = Counter()
+    for method, path in endpoint.requests:
+        key = unquote(path).removeprefix(f"/{bucket}/")
+        name = role(method, f"{key}*" if method == "LIST" else key)
+        found[name.rstrip("*")] += 1
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_commit_costs_what_the_table_says_whatever_the_history(
+    s3_endpoint: Endpoint, factory: Factory, count: int
+) -> None:
+    lab = S3Lab(s3_endpoint, client_of(s3_endpoint.url))
+    bucket = lab.copy(None)
+    seed(lab.writer(bucket), bucket, factory, count, whole=False)
+    first, second = factory.commit(count + 1), factory.commit(count + 2)
+    publish(bucket, factory.wheels(first), first, factory.matrix, clock=clock)
+    wheels = factory.wheels(second)
+    s3_endpoint.requests.clear()
+    publish(S3Store(bucket.bucket, bucket._client), wheels, second, factory.matrix, clock=clock)
+    requests = asked(s3_endpoint, bucket.bucket)
+    assert requests == documented()
+    assert sum(requests.values()) <= 66
+    assert sum(n for request, n in requests.items() if request.split()[0] in READS) <= 12
+    lab.drop(bucket)
+
+
+def test_the_same_again_and_reindex_write_nothing(s3_endpoint: Endpoint, factory: Factory) -> None:
+    lab = S3Lab(s3_endpoint, client_of(s3_endpoint.url))
+    bucket = lab.copy(None)
+    commit = factory.commit(1)
+    publish(bucket, factory.wheels(commit), commit, factory.matrix, clock=clock)
+    s3_endpoint.requests.clear()
+    publish(bucket, factory.wheels(commit), commit, factory.matrix)
+    reindex(bucket, factory.matrix, lambda step: None)
+    assert {method for method, _ in s3_endpoint.requests} <= READS
+    lab.drop(bucket)
