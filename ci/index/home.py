@@ -37,6 +37,7 @@ def home(state: Records) -> bytes:
         commits=[_row(entry, units.get(entry.unit), state) for entry in _shown(state)],
         releases=state.releases.units,
         yanked=state.yanked,
+        has_nightly=state.nightly.unit is not None,
         serial=serial,
     )
 

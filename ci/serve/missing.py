@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from ci.index import records
 from ci.index.fields import BadRecord
+from ci.index.pages import HOME
 from ci.index.records import CommitStatus, State
 from ci.index.templates import render
 from ci.publish import access
@@ -29,8 +30,13 @@ def page(store: Store, request: Request, path: str) -> Response:
     why = _of_commit(store, found[1]) if found else "There is nothing here."
     if "text/html" not in request.headers.get("accept", ""):
         return plain(404, why)
-    body = render("missing.html", why=why)
+    body = render("missing.html", why=why, has_home=_has_home(store))
     return Response(body, 404, _NO_STORE, "text/html")
+
+
+def _has_home(store: Store) -> bool:
+    """Whether there is anything to lead to: a new bucket is empty."""
+    return access.look(store, HOME) is not None
 
 
 def _of_commit(store: Store, commit: str) -> str:
