@@ -15,8 +15,11 @@ from starlette.types import Receive, Scope, Send
 from ci import names
 from ci.serve import missing, negotiation
 from ci.serve.content import answer
+from ci.serve.preconditions import field
 from ci.store import AccessDenied, BadKey, NotFound, Store, StoreUnavailable
 from ci.store.keys import INDEX, canonical, check, is_simple_index
+
+_ABSOLUTE = re.compile(rb"^https?://[^/?#]*/?", re.IGNORECASE)
 
 # The folder of a simple index, and the project asked of it: `whl/cu118/` + `torch`.
 _PROJECT = re.compile(
@@ -40,8 +43,9 @@ class Application:
         await response(scope, receive, send)
 
     def respond(self, request: Request) -> Response:
-        if request.method not in ("GET", "HEAD"):
-            return missing.plain(405, "this bucket is read-only here", {"Allow": "GET, HEAD"})
+        refusal = _refusal(request)
+        if refusal is not None:
+            return refusal
         try:
             return self._respond(request, path_of(request))
         except (AccessDenied, StoreUnavailable) as error:
@@ -66,9 +70,10 @@ class Application:
             return missing.page(self._store, request, path)
 
     def _negotiate(self, request: Request, key: str) -> Response:
-        form = negotiation.choose(request.headers.get("accept"))
+        form = negotiation.choose(field(request.headers, "accept"))
         if form is None:
-            return missing.plain(406, "this page is HTML or JSON; see PEP 691 for their types")
+            said = "this page is HTML or JSON; see PEP 691 for their types"
+            return missing.plain(406, said, {"Vary": "Accept"})
         extra = {"Content-Type": form.content_type, "Vary": "Accept"}
         return answer(self._store, request, key[: -len(INDEX)] + form.name, extra)
 
@@ -94,6 +99,26 @@ class Application:
         return True
 
 
+_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+# A host and a port as RFC 3986 writes them; in brackets, an address of IPv6.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+
+def _refusal(request: Request) -> Optional[Response]:
+    """The answer to a request that is refused whatever it asks for."""
+    # Where two servers in a row disagree on a length, one sees a request that the other does not.
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        said = "a request has either Transfer-Encoding or Content-Length"
+        return missing.plain(400, said, {"Connection": "close"})
+    if not _HOST.fullmatch(request.headers.get("host", "")):
+        return missing.plain(400, "the Host header is no host", {"Connection": "close"})
+    if request.method not in _METHODS:
+        return missing.plain(501, f"no method {request.method[:20]} is known here")
+    if request.method not in ("GET", "HEAD"):
+        return missing.plain(405, "this bucket is read-only here", {"Allow": "GET, HEAD"})
+    return None
+
+
 def path_of(request: Request) -> str:
     """The path that was asked for, decoded once, without the leading slash.
 
@@ -101,6 +126,8 @@ def path_of(request: Request) -> str:
     it is, so that it matches no key.
     """
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    if not raw.startswith(b"/"):  # as sent to a proxy: RFC 9112, 3.2.2
+        raw = _ABSOLUTE.sub(b"/", raw, count=1)
     parts = [unquote_to_bytes(part) for part in raw.split(b"?")[0].split(b"/")]
     if any(b"/" in part or b"\\" in part for part in parts):
         return raw.decode("latin-1").lstrip("/")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from email.utils import format_datetime, parsedate_to_datetime
+import logging
+from email.utils import format_datetime
 from typing import Mapping, Optional
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from ci.serve import preconditions
+from ci.serve.preconditions import Validators, field
 from ci.serve.ranges import part
-from ci.store import Changed, Entry, Store
+from ci.store import Changed, Entry, Reading, Store, StoreError
 from ci.store.keys import headers
 
 # A mutable object may be replaced between looking and reading, but hardly again and again.
@@ -34,29 +39,54 @@ def answer(
 
 def _answer(store: Store, request: Request, entry: Entry, extra: Mapping[str, str]) -> Response:
     answering = headers(entry.key)
-    etag = _etag(entry)
+    validators = Validators(_etag(entry), entry.modified)
     common = {
         "Content-Type": answering.content_type,
         "Cache-Control": answering.cache_control,
-        "ETag": etag,
+        "ETag": validators.etag,
         "Last-Modified": format_datetime(entry.modified, usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
         **extra,
     }
-    if _is_known(request, entry, etag):
-        del common["Content-Type"]
-        return Response(status_code=304, headers=common)
-    wanted = part(_range_header(request, etag), entry.size)
+    condition = validators.answer(request.headers)
+    if condition is preconditions.Answer.FAILED:
+        return Response("this is another version than the one asked for\n", 412, _about(common))
+    if condition is preconditions.Answer.NOT_MODIFIED:
+        return Response(status_code=304, headers=_about(common))
+    wanted = part(_range(request, validators), entry.size)
     if wanted is None:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{entry.size}"})
+        outside = {**_about(common), "Content-Range": f"bytes */{entry.size}"}
+        return Response(status_code=416, headers=outside)
     common["Content-Length"] = str(wanted.stop - wanted.start)
     if wanted.partial:
         common["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{entry.size}"
     status = 206 if wanted.partial else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=common)
-    return StreamingResponse(store.read(entry, wanted.start, wanted.stop), status, common)
+    return _Sending(store.read(entry, wanted.start, wanted.stop), status, common)
+
+
+class _Sending(StreamingResponse):
+    """Sends an object, and lets go of it at the end, also where the client went away before."""
+
+    def __init__(self, reading: Reading, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(reading, status, headers)
+        self._reading = reading
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except StoreError as error:
+            # The status is out, so all that is left is to break off: the server does on return.
+            logging.getLogger("uvicorn.error").error("broke off %s: %s", scope["path"], error.what)
+        finally:
+            await run_in_threadpool(self._reading.close)
+
+
+def _about(common: Mapping[str, str]) -> dict[str, str]:
+    """The headers that describe the object where it is not sent itself."""
+    return {name: value for name, value in common.items() if name != "Content-Type"}
 
 
 def _etag(entry: Entry) -> str:
@@ -64,23 +94,8 @@ def _etag(entry: Entry) -> str:
     return entry.etag if entry.etag.startswith('"') else f'"{entry.etag}"'
 
 
-def _is_known(request: Request, entry: Entry, etag: str) -> bool:
-    """Whether the client says that it has this version (RFC 9110, 13.1.2 and 13.1.3)."""
-    tags = request.headers.get("if-none-match")
-    if tags is not None:
-        known = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
-        return "*" in known or etag in known
-    since = request.headers.get("if-modified-since")
-    if since is None:
-        return False
-    try:
-        return entry.modified.replace(microsecond=0) <= parsedate_to_datetime(since)
-    except (TypeError, ValueError):
-        return False  # no date of HTTP's, so to be ignored
-
-
-def _range_header(request: Request, etag: str) -> Optional[str]:
-    """The Range header, unless If-Range says that it was meant for another version."""
-    if request.headers.get("if-range", etag) != etag:
+def _range(request: Request, validators: Validators) -> Optional[str]:
+    """The Range header, if it is to be heeded: of GET, and not meant for another version."""
+    if request.method != "GET" or not validators.range_applies(request.headers):
         return None
-    return request.headers.get("range")
+    return field(request.headers, "range")

@@ -14,6 +14,7 @@ from ci.index.pages import HOME
 from ci.index.records import CommitStatus, State
 from ci.index.templates import render
 from ci.publish import access
+from ci.serve.preconditions import field
 from ci.store import Store
 
 _COMMIT = re.compile(r"([0-9a-f]{40})(?:/.*)?", re.DOTALL)
@@ -28,10 +29,10 @@ def page(store: Store, request: Request, path: str) -> Response:
     """404, and why: what the status of the commit says, if the path is one's."""
     found = _COMMIT.fullmatch(path)
     why = _of_commit(store, found[1]) if found else "There is nothing here."
-    if "text/html" not in request.headers.get("accept", ""):
-        return plain(404, why)
+    if "text/html" not in (field(request.headers, "accept") or ""):
+        return plain(404, why, {"Vary": "Accept"})
     body = render("missing.html", why=why, has_home=_has_home(store))
-    return Response(body, 404, _NO_STORE, "text/html")
+    return Response(body, 404, {**_NO_STORE, "Vary": "Accept"}, "text/html")
 
 
 def _has_home(store: Store) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import functools
 import os
 import socket
 import threading
 import time
-from typing import Iterator, Optional
+from typing import Any, Iterator, Optional
 
 import uvicorn
 
 from ci.errors import CiError
 from ci.serve.app import Application
+from ci.serve.connection import Connection, Limits, Once
 from ci.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -45,21 +48,31 @@ def base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(store: Store, listener: socket.socket, upstream: Optional[str]) -> None:
-    """Serves until SIGINT or SIGTERM."""
+def serve(
+    store: Store,
+    listener: socket.socket,
+    upstream: Optional[str],
+    *,
+    limits: Optional[Limits] = None,
+) -> None:
+    """Serves until SIGINT or SIGTERM. limits: by default those of this process."""
     with listener:
-        _server(store, upstream, log_level="info").run(sockets=[listener])
+        _server(store, upstream, log_level="info", limits=limits).run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def running(store: Store, *, upstream: Optional[str] = None) -> Iterator[str]:
+def running(
+    store: Store, *, upstream: Optional[str] = None, limits: Optional[Limits] = None
+) -> Iterator[str]:
     """Serves `store` on a free loopback port while the block runs; yields the base URL.
 
     upstream: where other projects are redirected to; by default UPSTREAM_INDEX.
+    limits: by default those of this process.
     Raises ServeError if the server does not start.
     """
     with listen(LOOPBACK, 0) as listener:
-        server = _server(store, upstream or os.environ.get("UPSTREAM_INDEX"), log_level="error")
+        where = upstream or os.environ.get("UPSTREAM_INDEX")
+        server = _server(store, where, log_level="error", limits=limits)
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="ci serve", daemon=True
         )
@@ -72,15 +85,49 @@ def running(store: Store, *, upstream: Optional[str] = None) -> Iterator[str]:
             thread.join(_PATIENCE)
 
 
-def _server(store: Store, upstream: Optional[str], *, log_level: str) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """uvicorn's server, which looks after its connections, and says once what goes wrong."""
+
+    def __init__(self, config: uvicorn.Config, once: Once) -> None:
+        super().__init__(config)
+        self._once = once
+
+    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._failed)
+        await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        now = time.monotonic()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.check(now)
+        return await super().on_tick(counter)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # Out of descriptors, asyncio reports every connection that waits, again and again.
+        if isinstance(context.get("exception"), OSError):
+            self._once.warn(f"{context['message']}: {context['exception']}")
+        else:
+            loop.default_exception_handler(context)
+
+
+def _server(
+    store: Store, upstream: Optional[str], *, log_level: str, limits: Optional[Limits] = None
+) -> uvicorn.Server:
+    once = Once()
     config = uvicorn.Config(
         Application(store, upstream),
+        http=functools.partial(  # type: ignore[arg-type]  # it makes a protocol, as a class does
+            Connection, limits or Limits.of_process(), once
+        ),
+        ws="none",
+        backlog=128,
         log_level=log_level,
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=2,  # seconds; a reader that hangs should not keep a port
     )
-    return uvicorn.Server(config)
+    return _Server(config, once)
 
 
 def _wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:

@@ -7,11 +7,12 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Iterator, Optional, Protocol, Union
+from typing import BinaryIO, Callable, Iterator, Optional, Protocol, Union
 
 from ci.errors import CiError
 
-CHUNK = 1 << 20  # bytes: what streaming holds in memory at a time
+CHUNK = 1 << 20  # bytes: what hashing and storing hold in memory at a time
+READ_CHUNK = 1 << 15  # bytes: what a reader gets at a time, and a slow one holds
 
 
 class StoreError(CiError):
@@ -105,6 +106,27 @@ class Body:
             return cls(path, sha256_of(stream), path.stat().st_size)
 
 
+class Reading(Iterator[bytes]):
+    """The bytes of an object as they come, at most READ_CHUNK at a time.
+
+    Holds a file or a connection until its end, an error, or `close`.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], close: Callable[[], object]) -> None:
+        self._chunks, self._close = chunks, close
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except BaseException:
+            self._close()
+            raise
+
+    def close(self) -> None:
+        """Ends it early; can be called at any time, and again."""
+        self._close()
+
+
 class Store(Protocol):
     """A bucket. Every method is one request to it, but `list`, `scan` and `folders`, which page.
 
@@ -125,7 +147,7 @@ class Store(Protocol):
     def head(self, key: str) -> Entry:
         """What is known of the object without its content. Raises NotFound."""
 
-    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Iterator[bytes]:
+    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Reading:
         """Bytes [start, stop) of the very version `entry` describes.
 
         Raises NotFound or Changed before it yields anything.

@@ -21,6 +21,7 @@ from typing import BinaryIO, Iterator, Optional, cast
 
 from ci.store.base import (
     CHUNK,
+    READ_CHUNK,
     AccessDenied,
     AlreadyExists,
     BadDigest,
@@ -30,6 +31,7 @@ from ci.store.base import (
     Entry,
     NotFound,
     Object,
+    Reading,
     StoreUnavailable,
     sha256_of,
 )
@@ -38,6 +40,9 @@ from ci.store.keys import canonical, check
 # Digests of larger files are kept by (inode, time, size). Smaller ones are always computed: two
 # versions of a record may share all three, if they are written within one tick of the clock.
 _REMEMBERED_FROM = 1 << 20
+
+# Opening a FIFO waits for a writer, unless told not to.
+_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class FolderStore:
@@ -69,12 +74,13 @@ class FolderStore:
         with self._open(key) as stream:
             return self._describe(key, stream)
 
-    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Iterator[bytes]:
+    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Reading:
         stream = self._open(entry.key)
         if self._describe(entry.key, stream).etag != entry.etag:
             stream.close()
             raise _changed(entry.key)
-        return _chunks(stream, start, entry.size if stop is None else stop)
+        stop = entry.size if stop is None else stop
+        return Reading(_chunks(stream, start, stop), stream.close)
 
     def create(self, key: str, body: Body) -> str:
         doing = f"create {key}"
@@ -164,9 +170,13 @@ class FolderStore:
         with _errors(f"read {key}", self.name):
             try:
                 with self._folder_of(key) as (folder, name):
-                    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+                    descriptor = os.open(name, _TO_READ, dir_fd=folder)
             except (FileNotFoundError, NotADirectoryError):
                 raise NotFound(f"no {key} in {self.name}") from None
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a socket
+                    raise NotFound(f"no {key} in {self.name}") from None
+                raise
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise NotFound(f"no {key} in {self.name}")
@@ -282,11 +292,10 @@ def _modified(status: os.stat_result) -> datetime:
 
 
 def _chunks(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    with stream:
-        stream.seek(start)
-        while start < stop and (chunk := stream.read(min(CHUNK, stop - start))):
-            start += len(chunk)
-            yield chunk
+    stream.seek(start)
+    while start < stop and (chunk := stream.read(min(READ_CHUNK, stop - start))):
+        start += len(chunk)
+        yield chunk
 
 
 def _changed(key: str) -> Changed:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Iterator, Optional
 
 from ci.index import fields
-from ci.store.base import CHUNK, AlreadyExists, Body, Changed, Entry, NotFound, Object
+from ci.store.base import READ_CHUNK, AlreadyExists, Body, Changed, Entry, NotFound, Object, Reading
 from ci.store.keys import canonical, check, s3_aliases
 from ci.store.s3_errors import errors
 from ci.store.s3_requests import Requests, make_client
@@ -63,10 +63,10 @@ class S3Store:
             self._md5(answer["ETag"]),
         )
 
-    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Iterator[bytes]:
+    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Reading:
         stop = entry.size if stop is None else stop
         if start >= stop:
-            return iter(())
+            return Reading(iter(()), lambda: None)
         with errors(f"read {entry.key} in", self.name):
             answer = self._client.get_object(
                 Bucket=self.bucket,
@@ -77,11 +77,12 @@ class S3Store:
         if answer["ETag"] != entry.etag:  # some stores ignore If-Match here
             answer["Body"].close()
             raise Changed(f"{entry.key} in {self.name} was changed in the meantime")
-        return self._chunks(entry.key, answer["Body"])
+        body = answer["Body"]
+        return Reading(self._chunks(entry.key, body), body.close)
 
     def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
-        with contextlib.closing(body), errors(f"read {key} in", self.name):
-            yield from body.iter_chunks(CHUNK)
+        with errors(f"read {key} in", self.name):
+            yield from body.iter_chunks(READ_CHUNK)
 
     def create(self, key: str, body: Body) -> str:
         return self._requests.put(_key(key), body, md5=self._md5_to_check(body))

@@ -1,0 +1,111 @@
+"""One client's connection, and what it may cost the others: memory, a descriptor, time.
+
+A reader that stalls holds its socket, one open file and about 100 kB. Neither one that stops
+reading nor one that never finishes its request may do so for ever, and there are only so many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, Optional, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_SEND_BUFFER = 1 << 18  # bytes in the kernel, which would let it grow to megabytes
+
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\n\r\n"
+    b"too many connections\r\n"
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What all clients together, and each of them, may take.
+
+    connections: at a time; a connection may hold two descriptors, its own and a file's.
+    request: seconds for a whole request to arrive, also on a connection that had one before.
+    stall: seconds in which a reader has to take what was sent to it, about 50 kB.
+    """
+
+    connections: int
+    request: float = 30
+    stall: float = 60
+
+    @classmethod
+    def of_process(cls) -> Limits:
+        """As many connections as this process has descriptors for, and at most 1000."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return cls(connections=max(1, min(1000, (soft - 64) // 2)))
+
+
+class Once:
+    """Says each condition in one line, and then at most once a minute how often it came."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("uvicorn.error")
+        self._said: dict[str, tuple[float, int]] = {}  # condition → when, and how often since
+
+    def warn(self, condition: str) -> None:
+        now = time.monotonic()
+        when, since = self._said.get(condition, (now - 60, 0))
+        if now - when < 60:
+            self._said[condition] = when, since + 1
+            return
+        self._said[condition] = now, 0
+        more = f" ({since} more times since it was last said)" if since else ""
+        self._logger.warning("%s%s", condition, more)
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection with limits; `check` is to be called from time to time."""
+
+    def __init__(self, limits: Limits, once: Once, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._once = once
+        self._waiting_since = self._taken_at = time.monotonic()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        given = cast(asyncio.Transport, transport)
+        if len(self.connections) >= self._limits.connections:
+            self.transport = given
+            self._once.warn(f"more than {self._limits.connections} connections: refusing others")
+            given.write(_REFUSAL)
+            given.close()
+            return
+        connected = given.get_extra_info("socket")
+        with contextlib.suppress(OSError):  # the client may be gone
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        super().connection_made(given)
+
+    def resume_writing(self) -> None:
+        self._taken_at = time.monotonic()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        self._waiting_since = time.monotonic()
+        super().on_response_complete()
+
+    def _get_upgrade(self) -> Optional[bytes]:
+        return None  # there is nothing to upgrade to, and no need to say so
+
+    def check(self, now: float) -> None:
+        """Ends the connection if its client exceeds a limit."""
+        if self.transport.get_write_buffer_size() == 0:
+            self._taken_at = now
+        if now - self._taken_at > self._limits.stall:
+            self._once.warn(f"a client took nothing for {self._limits.stall:g} s: disconnected")
+            self.transport.abort()
+        elif self._is_waiting() and now - self._waiting_since > self._limits.request:
+            self.transport.abort()
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete

@@ -1,0 +1,204 @@
+"""What one client can cost the others, with real sockets: memory, descriptors, time, log lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ci.serve import Limits, running
+from ci.store import Body, FolderStore
+from tests.ci.support.sockets import PATIENCE, connect, stalled_readers
+
+SIZE = 8 << 20
+PAGE = "/index.html"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    store = FolderStore(tmp_path / "bucket", durable=False)
+    store.create("index.html", Body.of(b"page"))
+    store.create("big.whl", Body.of(bytes(SIZE)))
+    return store
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether it comes true; for what another process or thread does in its own time."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return holds()
+
+
+# Descriptors that a process may have, connections that it allows, and the bucket.
+SERVER = """
+import resource, sys
+from pathlib import Path
+from ci.serve import Limits, listen, base_url, serve
+from ci.store import FolderStore
+descriptors, connections, bucket = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+listener = listen("127.0.0.1", 0)
+print(base_url(listener), flush=True)
+limits = Limits(connections) if connections else None
+serve(FolderStore(Path(bucket)), listener, None, limits=limits)
+"""
+
+
+@contextmanager
+def served(
+    store: FolderStore, log: Path, descriptors: int = 1024, connections: int = 0
+) -> Iterator[tuple[str, int]]:
+    """A server in a process of its own: its address, its process id; what it says is in `log`."""
+    arguments = [str(descriptors), str(connections), store.name]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVER, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            base = process.stdout.readline().strip()
+            assert httpx.get(base + PAGE, timeout=PATIENCE).text == "page"
+            yield base, process.pid
+        finally:
+            process.kill()
+
+
+def memory(pid: int) -> int:
+    """Bytes of its own that a process holds in memory."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+
+
+def files(pid: int, name: str) -> int:
+    """How often a process has the file of that name open."""
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += str(descriptor.readlink()).endswith(name)
+    return count
+
+
+def test_a_stalled_reader_costs_little_and_an_aborted_one_nothing(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    readers = 150
+    with served(store, tmp_path / "log") as (base, pid):
+        before = memory(pid)
+        with stalled_readers(base, "/big.whl", readers) as clients:
+            assert eventually(lambda: files(pid, "big.whl") == readers)
+            assert (memory(pid) - before) / readers < 300_000  # bytes; it was two million
+            assert httpx.get(base + PAGE).text == "page"
+            for client in clients:
+                client.close()
+            assert eventually(lambda: files(pid, "big.whl") == 0)
+
+
+def test_a_reader_that_takes_nothing_is_disconnected(store: FolderStore) -> None:
+    limits = Limits(connections=100, stall=0.2)
+    with running(store, limits=limits) as base, stalled_readers(base, "/big.whl", 3):
+        assert files(os.getpid(), "big.whl") == 3
+        assert eventually(lambda: files(os.getpid(), "big.whl") == 0)
+        assert len(httpx.get(f"{base}/big.whl").content) == SIZE
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /i"],
+)
+def test_a_request_that_does_not_end_is_given_up(store: FolderStore, sent: bytes) -> None:
+    with running(store, limits=Limits(connections=100, request=0.2)) as base:
+        with connect(base) as client:
+            client.sendall(sent)
+            with contextlib.suppress(ConnectionResetError):
+                while client.recv(65536):
+                    pass
+        assert httpx.get(base + PAGE).text == "page"
+
+
+def test_a_reader_that_is_slow_but_reads_gets_everything(store: FolderStore) -> None:
+    with (
+        running(store, limits=Limits(connections=100, stall=0.5)) as base,
+        connect(base, receive_buffer=4096) as client,
+    ):
+        client.sendall(b"GET /big.whl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = 0
+        while chunk := client.recv(1 << 16):
+            received += len(chunk)
+            if received % 7 == 0:
+                time.sleep(0.001)
+        assert received > SIZE
+
+
+def test_there_are_so_many_connections_and_the_next_is_told(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with served(store, log, connections=5) as (base, _), ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(connect(base))
+        for _ in range(40):
+            with connect(base) as client, contextlib.suppress(ConnectionResetError):
+                answer = client.recv(1000)
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"Retry-After" in answer
+        stack.close()
+        assert eventually(lambda: httpx.get(base + PAGE).status_code == 200)
+        assert log.read_text().count("refusing others") == 1
+
+
+def test_a_process_allows_no_more_connections_than_it_has_descriptors_for(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    with served(store, tmp_path / "log", descriptors=128) as (base, pid), ExitStack() as stack:
+        for _ in range(200):
+            client = stack.enter_context(connect(base, receive_buffer=4096))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"GET /big.whl HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert eventually(lambda: files(pid, "big.whl") == (128 - 64) // 2)
+        stack.close()
+        assert eventually(lambda: httpx.get(base + PAGE).status_code == 200)
+
+
+def test_out_of_descriptors_it_says_so_once(store: FolderStore, tmp_path: Path) -> None:
+    """Where somebody else has taken them: the limit of connections does not help."""
+    log = tmp_path / "log"
+    with served(store, log, descriptors=64, connections=9999) as (base, pid), ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(connect(base))
+        assert eventually(lambda: "Too many open files" in log.read_text())
+        assert eventually(lambda: sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()) >= 60)
+        stack.close()
+        assert eventually(lambda: httpx.get(base + PAGE).status_code == 200)
+        assert log.read_text().count("Too many open files") == 1
+        assert len(log.read_text().splitlines()) < 30
+
+
+def test_what_is_no_file_is_not_there_and_stops_nobody(store: FolderStore) -> None:
+    os.mkfifo(store.root / "pipe.whl")
+    with socket.socket(socket.AF_UNIX) as listener, running(store) as base, ExitStack() as stack:
+        listener.bind(str(store.root / "socket.whl"))
+        clients = [stack.enter_context(connect(base)) for _ in range(60)]
+        for number, client in enumerate(clients):
+            name = ("pipe.whl", "socket.whl")[number % 2]
+            client.sendall(f"GET /{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        for client in clients:
+            assert client.recv(1000).startswith(b"HTTP/1.1 404 ")
+        assert httpx.get(base + PAGE).text == "page"
