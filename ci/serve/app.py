@@ -100,6 +100,7 @@ class Application:
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+_LONGEST = 8000  # bytes of a target, which RFC 9112, 3 asks everybody to take
 # A host and a port as RFC 3986 writes them; in brackets, an address of IPv6.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
@@ -112,6 +113,8 @@ def _refusal(request: Request) -> Optional[Response]:
         return missing.plain(400, said, {"Connection": "close"})
     if not _HOST.fullmatch(request.headers.get("host", "")):
         return missing.plain(400, "the Host header is no host", {"Connection": "close"})
+    if len(request.scope.get("raw_path") or b"") > _LONGEST:
+        return missing.plain(414, "nothing here has so long an address", {"Connection": "close"})
     if request.method not in _METHODS:
         return missing.plain(501, f"no method {request.method[:20]} is known here")
     if request.method not in ("GET", "HEAD"):

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Optional, cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _SEND_BUFFER = 1 << 18  # bytes in the kernel, which would let it grow to megabytes
@@ -96,6 +97,16 @@ class Connection(H11Protocol):
 
     def _get_upgrade(self) -> Optional[bytes]:
         return None  # there is nothing to upgrade to, and no need to say so
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application may be about to answer, or in the middle of it.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
 
     def check(self, now: float) -> None:
         """Ends the connection if its client exceeds a limit."""
