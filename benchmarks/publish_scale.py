@@ -6,7 +6,8 @@ to others: counted are the files that changed, as a perfect sync would send them
 
     python -m benchmarks.publish_scale --s3pypi PATH --dumb-pypi PATH
 
-A peer whose path is not given is not measured. Writes ``publish_scale.json`` beside itself.
+A peer whose path is not given is not measured, and keeps its figures. Writes
+``publish_scale.json`` beside itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ci import matrix
 from ci.git import Commit
 from ci.publish import publish
 from ci.store import FolderStore
-from ci.store.s3 import make_client
+from ci.store.s3 import S3Store, make_client
 from ci.wheel.reader import WheelFile
 from tests.ci.support.history import seed, units
 from tests.ci.support.labs import FolderLab, S3Lab, memory_folder
@@ -52,12 +53,14 @@ def counted(running: Endpoint | None) -> Iterator[dict[str, Any]]:
 
 
 def ours_on_s3(running: Endpoint, factory: Factory, count: int) -> dict[str, Any]:
-    lab = S3Lab(running, make_client())
+    client = make_client()
+    lab = S3Lab(running, client)
     store = lab.copy(None)
     seed(lab.writer(store), store, factory, count)
+    list(store.scan("whl/"))  # what the storage is was found out by the first publication
     commit, wheels = newest(factory, count)
     with counted(running) as row:
-        publish(store, wheels, commit, factory.matrix)
+        publish(S3Store(store.bucket, client), wheels, commit, factory.matrix)
     lab.drop(store)
     return row
 
@@ -148,7 +151,7 @@ def main() -> None:
         AWS_SECRET_ACCESS_KEY="not-to-be-shown",
         AWS_DEFAULT_REGION="us-west-2",
     )
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with (
         tempfile.TemporaryDirectory() as scratch,
         memory_folder(Path(scratch)) as memory,
@@ -165,7 +168,7 @@ def main() -> None:
                 row["s3pypi"] = s3pypi(running, args.s3pypi, factory, count)
             if args.dumb_pypi:
                 row["dumb-pypi"] = dumb_pypi(args.dumb_pypi, factory, count, Path(scratch))
-            rows[str(count)] = row
+            rows[str(count)] = {**rows.get(str(count), {}), **row}
             for name, figures in row.items():
                 print(f"{count:6} commits  {name:13} {figures}", flush=True)
     RESULT.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")

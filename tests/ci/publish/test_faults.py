@@ -2,7 +2,7 @@
 
 Throughout, a reader looks at each state: no link may lead to a missing or a different file. On a
 folder these are all faults there are; on S3 a third of one per role, with every kind among them
-(`python -m benchmarks.publish_faults` runs all 1 184 there too, in half an hour).
+(`python -m benchmarks.publish_faults` runs all of them there too, in half an hour).
 """
 
 from __future__ import annotations
