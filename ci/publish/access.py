@@ -7,7 +7,7 @@ from typing import Optional, TypeVar
 
 from ci.index.records import Record
 from ci.publish.errors import Conflict
-from ci.store import AlreadyExists, Body, Entry, NotFound, Store, StoreUnavailable
+from ci.store import AlreadyExists, Body, NotFound, ObjectInfo, Store, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def check_same(store: Store, key: str, sha256: str) -> None:
         )
 
 
-def digest(store: Store, entry: Entry) -> str:
+def digest(store: Store, entry: ObjectInfo) -> str:
     """The sha256 of an object, by downloading it where the bucket does not know."""
     if entry.sha256 is not None:
         return entry.sha256
@@ -72,13 +72,13 @@ def digest(store: Store, entry: Entry) -> str:
     return found.hexdigest()
 
 
-def holds(store: Store, entry: Entry, body: Body) -> bool:
+def holds(store: Store, entry: ObjectInfo, body: Body) -> bool:
     """Whether an object is `body`, by downloading it where nothing else tells."""
     known = entry.holds(body)
     return digest(store, entry) == body.sha256 if known is None else known
 
 
-def look(store: Store, key: str) -> Optional[Entry]:
+def look(store: Store, key: str) -> Optional[ObjectInfo]:
     """What is known of the object, or None if there is none."""
     try:
         return store.head(key)
@@ -89,8 +89,8 @@ def look(store: Store, key: str) -> Optional[Entry]:
 def too_many_changes(store: Store, key: str) -> StoreUnavailable:
     return StoreUnavailable(
         f"{key} in {store.name} changed under each of {ATTEMPTS} attempts to write it",
-        means="many publishers are at work, or the bucket does not honour conditional writes",
-        do="wait for the others; if there are none, this storage cannot be used as a bucket",
+        means="many publishers are at work, or the storage treats conditions otherwise than it did",
+        do="wait for the others; if there are none, remove .store/ in it: it is then probed again",
     )
 
 

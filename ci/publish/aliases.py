@@ -9,7 +9,7 @@ from ci.index import records
 from ci.index.manifest import File, Unit
 from ci.publish import access
 from ci.publish.view import View
-from ci.store import Changed, Entry, Store
+from ci.store import Changed, ObjectInfo, Store
 
 
 def alias_nightly(view: View) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def _targets(store: Store, unit: Unit) -> dict[str, File]:
     }
 
 
-def _holds(view: View, alias: Optional[Entry], unit: Unit, file: File) -> bool:
+def _holds(view: View, alias: Optional[ObjectInfo], unit: Unit, file: File) -> bool:
     if alias is None or alias.size != file.size:
         return False
     if alias.sha256 is None and alias.md5 is not None:

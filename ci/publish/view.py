@@ -15,7 +15,7 @@ from typing import Any, Optional, TypeVar
 from ci.index import records
 from ci.index.records import Record, Records
 from ci.publish import access
-from ci.store import AlreadyExists, Body, Changed, Entry, Store
+from ci.store import AlreadyExists, Body, Changed, ObjectInfo, Store
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class View:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._listed: list[str] = []  # prefixes: what was not seen below is not there
-        self._entries: dict[str, Optional[Entry]] = {}
+        self._entries: dict[str, Optional[ObjectInfo]] = {}
         self._records: dict[str, tuple[Any, Optional[str]]] = {}  # key → value and ETag
 
     def see(self, *prefixes: str) -> None:
@@ -55,7 +55,7 @@ class View:
     def knows(self, address: str) -> bool:
         return address in self._entries or any(map(address.startswith, self._listed))
 
-    def entry(self, address: str) -> Optional[Entry]:
+    def entry(self, address: str) -> Optional[ObjectInfo]:
         """The object as it was seen; None if there was none. Look first."""
         return self._entries.get(address)
 
@@ -150,7 +150,7 @@ class View:
     def _note(self, address: str, body: Body, etag: str) -> None:
         """What was just written is what is there."""
         now = datetime.now(timezone.utc)
-        self._entries[address] = Entry(address, body.size, etag, now, body.sha256)
+        self._entries[address] = ObjectInfo(address, body.size, etag, now, body.sha256)
 
     def _read(self, record: Record[T]) -> tuple[T, Optional[str]]:
         if record.key not in self._records:

@@ -18,6 +18,7 @@ from typing import Any, Optional, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+ACCEPTED_AT_ONCE = 8  # connections, in one round of the event loop
 _SEND_BUFFER = 1 << 18  # bytes in the kernel, which would let it grow to megabytes
 
 _REFUSAL = (
@@ -44,7 +45,9 @@ class Limits:
     def of_process(cls) -> Limits:
         """As many connections as this process has descriptors for, and at most 1000."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return cls(connections=max(1, min(1000, (soft - 64) // 2)))
+        # Those that are refused hold one too, for the few rounds until they are closed.
+        reserved = 32 + 8 * ACCEPTED_AT_ONCE
+        return cls(connections=max(1, min(1000, (soft - reserved) // 2)))
 
 
 class Once:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from ci.serve import preconditions
 from ci.serve.preconditions import Validators, field
 from ci.serve.ranges import part
-from ci.store import Changed, Entry, Reading, Store, StoreError
+from ci.store import Changed, ObjectInfo, Reading, Store, StoreError
 from ci.store.keys import headers
 
 # A mutable object may be replaced between looking and reading, but hardly again and again.
@@ -37,7 +37,9 @@ def answer(
     return Response("this object is being changed; ask again", 503, {"Retry-After": "1"})
 
 
-def _answer(store: Store, request: Request, entry: Entry, extra: Mapping[str, str]) -> Response:
+def _answer(
+    store: Store, request: Request, entry: ObjectInfo, extra: Mapping[str, str]
+) -> Response:
     answering = headers(entry.key)
     validators = Validators(_etag(entry), entry.modified)
     common = {
@@ -89,7 +91,7 @@ def _about(common: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in common.items() if name != "Content-Type"}
 
 
-def _etag(entry: Entry) -> str:
+def _etag(entry: ObjectInfo) -> str:
     """A strong ETag. S3's is taken as it is; a folder's is a digest, which needs quotes."""
     return entry.etag if entry.etag.startswith('"') else f'"{entry.etag}"'
 

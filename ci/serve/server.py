@@ -16,7 +16,7 @@ import uvicorn
 
 from ci.errors import CiError
 from ci.serve.app import Application
-from ci.serve.connection import Connection, Limits, Once
+from ci.serve.connection import ACCEPTED_AT_ONCE, Connection, Limits, Once
 from ci.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -95,6 +95,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._failed)
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(1024)  # so many may wait; asyncio took its round's number for it
 
     async def on_tick(self, counter: int) -> bool:
         now = time.monotonic()
@@ -121,7 +123,7 @@ def _server(
             Connection, limits or Limits.of_process(), once
         ),
         ws="none",
-        backlog=128,
+        backlog=ACCEPTED_AT_ONCE,
         log_level=log_level,
         server_header=False,
         lifespan="off",

@@ -48,7 +48,7 @@ class StoreUnavailable(StoreError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ObjectInfo:
     """An object as the bucket describes it."""
 
     key: str
@@ -144,10 +144,10 @@ class Store(Protocol):
     def get(self, key: str) -> Object:
         """The object, whole, with its ETag. Raises NotFound."""
 
-    def head(self, key: str) -> Entry:
+    def head(self, key: str) -> ObjectInfo:
         """What is known of the object without its content. Raises NotFound."""
 
-    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Reading:
+    def read(self, entry: ObjectInfo, start: int = 0, stop: Optional[int] = None) -> Reading:
         """Bytes [start, stop) of the very version `entry` describes.
 
         Raises NotFound or Changed before it yields anything.
@@ -165,13 +165,13 @@ class Store(Protocol):
         Raises NotFound (no source) and Changed (target is not what it was said to be).
         """
 
-    def list(self, prefix: str) -> Iterator[Entry]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose keys begin with `prefix`, in order, without aliases.
 
         Their ETags may be left out (empty), where they would have to be computed.
         """
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose addresses begin with `prefix`, aliases too, with their ETags.
 
         `key` is the address of each. For whoever is about to write there.

@@ -28,9 +28,9 @@ from ci.store.base import (
     BadKey,
     Body,
     Changed,
-    Entry,
     NotFound,
     Object,
+    ObjectInfo,
     Reading,
     StoreUnavailable,
     sha256_of,
@@ -70,11 +70,11 @@ class FolderStore:
             body = stream.read()
         return Object(body, hashlib.sha256(body).hexdigest())
 
-    def head(self, key: str) -> Entry:
+    def head(self, key: str) -> ObjectInfo:
         with self._open(key) as stream:
             return self._describe(key, stream)
 
-    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Reading:
+    def read(self, entry: ObjectInfo, start: int = 0, stop: Optional[int] = None) -> Reading:
         stream = self._open(entry.key)
         if self._describe(entry.key, stream).etag != entry.etag:
             stream.close()
@@ -113,7 +113,7 @@ class FolderStore:
         finally:
             path.unlink(missing_ok=True)
 
-    def list(self, prefix: str) -> Iterator[Entry]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         folder, _, _ = prefix.rpartition("/")
         for path in self._walk(self.root / folder):
             key = path.relative_to(self.root).as_posix()
@@ -121,9 +121,9 @@ class FolderStore:
                 # A file may go while the walk comes by: then it is no longer part of the answer.
                 with contextlib.suppress(FileNotFoundError):
                     status = path.lstat()
-                    yield Entry(key, status.st_size, "", _modified(status))
+                    yield ObjectInfo(key, status.st_size, "", _modified(status))
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         for entry in self.list(prefix):
             with contextlib.suppress(NotFound):
                 yield self.head(entry.key)
@@ -147,7 +147,7 @@ class FolderStore:
                 except OSError:
                     break  # not empty: neither are those above it
 
-    def _describe(self, key: str, stream: BinaryIO) -> Entry:
+    def _describe(self, key: str, stream: BinaryIO) -> ObjectInfo:
         status = os.fstat(stream.fileno())
         version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         digest = self._digests.get(version)
@@ -155,7 +155,7 @@ class FolderStore:
             digest = sha256_of(stream)
             if status.st_size >= _REMEMBERED_FROM:
                 self._digests[version] = digest
-        return Entry(canonical(key), status.st_size, digest, _modified(status), digest)
+        return ObjectInfo(canonical(key), status.st_size, digest, _modified(status), digest)
 
     def _require(self, key: str, etag: Optional[str]) -> None:
         """Raises Changed unless `key` is at version `etag` (None: not there). Call it locked."""

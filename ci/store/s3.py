@@ -14,7 +14,16 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Iterator, Optional
 
 from ci.index import fields
-from ci.store.base import READ_CHUNK, AlreadyExists, Body, Changed, Entry, NotFound, Object, Reading
+from ci.store.base import (
+    READ_CHUNK,
+    AlreadyExists,
+    Body,
+    Changed,
+    NotFound,
+    Object,
+    ObjectInfo,
+    Reading,
+)
 from ci.store.keys import canonical, check, s3_aliases
 from ci.store.s3_errors import errors
 from ci.store.s3_requests import Requests, make_client
@@ -49,12 +58,12 @@ class S3Store:
     def get(self, key: str) -> Object:
         return self._requests.get(_key(key))
 
-    def head(self, key: str) -> Entry:
+    def head(self, key: str) -> ObjectInfo:
         with errors(f"look at {key} in", self.name):
             answer = self._client.head_object(
                 Bucket=self.bucket, Key=_key(key), ChecksumMode="ENABLED"
             )
-        return Entry(
+        return ObjectInfo(
             canonical(key),
             answer["ContentLength"],
             answer["ETag"],
@@ -63,7 +72,7 @@ class S3Store:
             self._md5(answer["ETag"]),
         )
 
-    def read(self, entry: Entry, start: int = 0, stop: Optional[int] = None) -> Reading:
+    def read(self, entry: ObjectInfo, start: int = 0, stop: Optional[int] = None) -> Reading:
         stop = entry.size if stop is None else stop
         if start >= stop:
             return Reading(iter(()), lambda: None)
@@ -108,12 +117,12 @@ class S3Store:
         except AlreadyExists as error:
             raise Changed(error.what) from error
 
-    def list(self, prefix: str) -> Iterator[Entry]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         for item in self._list(prefix):
             if canonical(item["Key"]) == item["Key"] and not item["Key"].startswith(OWN):
                 yield self._entry(item)
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         self._verdict()
         return map(self._entry, self._list(prefix))
 
@@ -123,10 +132,10 @@ class S3Store:
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
                 yield from page.get("Contents", [])
 
-    def _entry(self, item: Any) -> Entry:
+    def _entry(self, item: Any) -> ObjectInfo:
         etag = item["ETag"]
         modified = _utc(item["LastModified"])
-        return Entry(item["Key"], item["Size"], etag, modified, None, self._md5(etag))
+        return ObjectInfo(item["Key"], item["Size"], etag, modified, None, self._md5(etag))
 
     def folders(self) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2")

@@ -12,7 +12,7 @@ import pytest
 from ci.git import Commit
 from ci.publish import care, publish
 from ci.serve import running
-from ci.store import Entry, FolderStore, Store
+from ci.store import FolderStore, ObjectInfo, Store
 from ci.wheel.archive import Compressor, Member, pack
 from ci.wheel.record import render
 from tests.ci.clients.conftest import UV, Host, Tool, plain_hosting, run, stand_in_index
@@ -138,7 +138,7 @@ class Recording(FolderStore):
         super().__init__(root, durable=False)
         self.sent: list[tuple[str, int]] = []
 
-    def read(self, entry: Entry, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, entry: ObjectInfo, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         stop = entry.size if stop is None else stop
         self.sent.append((entry.key, stop - start))
         return super().read(entry, start, stop)

@@ -16,9 +16,9 @@ from urllib.parse import unquote
 from ci.store import (
     AccessDenied,
     Body,
-    Entry,
     NotFound,
     Object,
+    ObjectInfo,
     Store,
     StoreError,
     StoreUnavailable,
@@ -130,7 +130,7 @@ class _Interrupting:
     def get(self, key: str) -> Object:
         self._fail()
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         entries = list(self._store.scan(prefix))
         yield from entries[: len(entries) // 2]
         self._fail()
@@ -180,10 +180,10 @@ class Probe:
     def get(self, key: str) -> Object:
         return self._do("get", key, lambda store: store.get(key))
 
-    def head(self, key: str) -> Entry:
+    def head(self, key: str) -> ObjectInfo:
         return self._do("head", key, lambda store: store.head(key))
 
-    def read(self, entry: Entry, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def read(self, entry: ObjectInfo, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         return self._do("read", entry.key, lambda store: store.read(entry, start, stop))
 
     def create(self, key: str, body: Body) -> str:
@@ -195,10 +195,10 @@ class Probe:
     def copy(self, source: str, target: str, etag: str | None) -> None:
         self._do("copy", target, lambda store: store.copy(source, target, etag))
 
-    def list(self, prefix: str) -> Iterator[Entry]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return iter(self._do("list", prefix, lambda store: list(store.list(prefix))))
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         return iter(self._do("scan", prefix, lambda store: list(store.scan(prefix))))
 
     def folders(self) -> Iterator[str]:
