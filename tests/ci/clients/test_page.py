@@ -187,5 +187,5 @@ def test_without_a_script_it_lists_every_wheel(
             assert f"{commit.sha}/{wheel.path.name.replace('+', '%2B')}" in found.hrefs
             assert wheel.sha256 in text
     assert "wrong &lt;b&gt;results" in text
-    assert "nvrtc said &quot;&lt;script&gt;no" in text
+    assert "nvrtc said &#34;&lt;script&gt;no" in text
     assert found.scripts == 2  # the choices and the script itself
