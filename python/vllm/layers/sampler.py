@@ -47,17 +47,22 @@ class SamplingTensors:
     changes: Optional[LogitChanges] = None
 
 
-def sample(logits: torch.Tensor, how: SamplingTensors) -> torch.Tensor:
-    """[rows, vocab] -> int64 [rows]. Changes the logits in place, where there are changes."""
+def sample(
+    logits: torch.Tensor, how: SamplingTensors, out: Optional[torch.Tensor] = None
+) -> torch.Tensor:
+    """[rows, vocab] -> int64 [rows], in `out` if there is one. What is changed in the logits is
+    changed in float32: in place, if they are that."""
+    if out is None:
+        out = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     if how.changes is not None:
         changes = how.changes
+        logits = logits.float()
         ops.penalize(logits, changes.rows, changes.tokens, changes.repetition, changes.subtract)
-    tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     workspace = None
     if logits.is_cuda:
-        workspace = tokens.new_empty(ops.sample_workspace_size(*logits.shape))
+        workspace = out.new_empty(ops.sample_workspace_size(*logits.shape))
     ops.sample(
-        tokens,
+        out,
         logits,
         how.temperatures,
         how.top_k,
@@ -67,7 +72,7 @@ def sample(logits: torch.Tensor, how: SamplingTensors) -> torch.Tensor:
         how.draws,
         workspace,
     )
-    return tokens
+    return out
 
 
 def token_logprobs(
@@ -75,10 +80,10 @@ def token_logprobs(
 ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the model thought of each token, and of its own favourites.
 
-    float32 [rows, vocab] and int64 [rows] -> log-probabilities [rows], ranks [rows] (1 is the
+    [rows, vocab] and int64 [rows] -> float32 log-probabilities [rows], ranks [rows] (1 is the
     most likely), and the log-probabilities and ids, [rows, num_best], of the most likely tokens.
     """
-    logprobs = logits.log_softmax(dim=-1)
+    logprobs = logits.log_softmax(dim=-1, dtype=torch.float32)
     chosen = logprobs.gather(-1, tokens[:, None])
     ranks = (logprobs > chosen).sum(dim=-1) + 1
     best = logprobs.topk(min(num_best, logits.shape[-1]), dim=-1)

@@ -215,8 +215,8 @@ class DecoderLM(nn.Module):
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[rows, hidden_size] -> float32 [rows, vocab_size], the same on all ranks."""
-        return self.group.all_gather(self.lm_head(hidden)).float()
+        """[rows, hidden_size] -> [rows, vocab_size], the same on all ranks."""
+        return self.group.all_gather(self.lm_head(hidden))
 
     def untie(self) -> None:
         """Gives the head a weight of its own, uninitialised, in place of the embedding's."""
