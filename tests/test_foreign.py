@@ -23,7 +23,7 @@ def test_arguments_that_ask_for_nothing_are_accepted():
         tensor_parallel_size=1,
         quantization=None,
         swap_space=4,
-        enforce_eager=True,
+        enforce_eager=None,
         tokenizer_mode="auto",
         load_format="auto",
         seed=None,

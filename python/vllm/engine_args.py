@@ -40,6 +40,10 @@ class EngineArgs:
         use; on the CPU, the fraction of what is free now that the cache may grow to.
     enable_prefix_caching: share the cache of equal beginnings.
     enable_chunked_prefill: split long prompts over steps, beside sequences that generate.
+    async_scheduling: describe and start the next step while one is computed; None is where the
+        device computes beside the host, which is on CUDA. Tokens are the same.
+    enforce_eager: on CUDA, launch each kernel by itself, instead of steps of decoding sequences as
+        CUDA graphs. Tokens are the same.
     seed: where requests without a seed of their own get theirs from.
     """
 
@@ -58,6 +62,8 @@ class EngineArgs:
     gpu_memory_utilization: float = 0.9
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
+    async_scheduling: Optional[bool] = None
+    enforce_eager: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,9 +82,16 @@ class EngineArgs:
         ):
             if getattr(self, name) is not None:
                 self._check_positive(name)
-        for name in ("skip_tokenizer_init", "enable_prefix_caching", "enable_chunked_prefill"):
+        for name in (
+            "skip_tokenizer_init",
+            "enable_prefix_caching",
+            "enable_chunked_prefill",
+            "enforce_eager",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise self._wrong(name, "True or False")
+        if not isinstance(self.async_scheduling, (bool, type(None))):
+            raise self._wrong("async_scheduling", "True, False or None")
         seed = as_integer(self.seed)
         if seed is None:
             raise self._wrong("seed", "an integer")

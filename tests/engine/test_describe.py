@@ -20,6 +20,7 @@ class Memory:
     """What the writer wants of an executor."""
 
     block_size = BLOCK_SIZE
+    max_rows = 16
 
     def allocate(self, nbytes):
         return memoryview(bytearray(nbytes))
@@ -92,7 +93,7 @@ def test_every_token_has_its_own_slot(spans):
     step = StepWriter(Memory(), VOCAB).write(chunks)
     expected = [
         seq.block_table[at // BLOCK_SIZE] * BLOCK_SIZE + at % BLOCK_SIZE
-        for seq, start, end, _ in chunks
+        for seq, start, end, *_ in chunks
         for at in range(start, end)
     ]
     assert step.slots[: step.num_tokens].tolist() == expected

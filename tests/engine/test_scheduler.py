@@ -33,17 +33,17 @@ class PrefixModel:
         self.cache = {}
 
     def run(self, chunks):
-        for seq, start, end, _ in chunks:
+        for seq, start, end, *_ in chunks:
             for position in range(start, end):
                 slot = self._slot(seq, position)
                 self.cache[slot] = tuple(seq.token_ids[: position + 1])
-        for seq, _, end, _ in chunks:
+        for seq, _, end, *_ in chunks:
             for position in range(end):
                 assert self.cache[self._slot(seq, position)] == tuple(seq.token_ids[: position + 1])
         # Sampled too early, a token would follow from the part that has been computed.
         return [
             next_token(tuple(seq.token_ids[:end]))
-            for seq, _, end, num_sampled in chunks
+            for seq, _, end, num_sampled, _ in chunks
             if num_sampled
         ]
 

@@ -86,22 +86,25 @@ class BlockManager:
         return True
 
     def grow(self, seq: Sequence) -> bool:
-        """Makes room for all the tokens of a sequence; False, with nothing changed, if full."""
-        num_new = self.blocks_for(seq.num_tokens) - len(seq.block_table)
+        """Makes room for all the tokens of a sequence, pending ones too; False, with nothing
+        changed, if full."""
+        num_tokens = seq.num_tokens + seq.num_pending
+        num_new = self.blocks_for(num_tokens) - len(seq.block_table)
         if num_new > len(self._free):
             return False
         seq.block_table.extend(self._take() for _ in range(num_new))
         return True
 
     def publish(self, seq: Sequence, num_tokens: int) -> None:
-        """Lets others share the full blocks among the first `num_tokens` tokens of a sequence.
+        """Lets others share the full blocks among the first `num_tokens` tokens of a sequence, as
+        far as these are known.
 
         Called when the model is about to compute them: in every layer all keys and values of a
         step are written before any are read, so sequences may share within a step.
         """
         if not self.enable_prefix_caching:
             return
-        num_full = num_tokens // self.block_size
+        num_full = min(num_tokens, len(seq.token_ids)) // self.block_size
         if num_full <= seq.num_published_blocks:
             return
         self._hash_up_to(seq, num_full)

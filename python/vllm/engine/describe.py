@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import FrozenSet
+from typing import FrozenSet, List, NamedTuple
 from typing import Sequence as SequenceOf
 
 from vllm.engine.executor import Executor
@@ -14,56 +14,105 @@ from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepI
 _FORBIDDEN = float("inf")
 
 
+class Row(NamedTuple):
+    """A row of logits. num_drawn: tokens that its sequence has drawn before."""
+
+    seq: Sequence
+    num_drawn: int
+
+
 class StepWriter:
     """Describes one step after another to an executor. vocab_size: the model's."""
 
     def __init__(self, executor: Executor, vocab_size: int) -> None:
         self._block_size = executor.block_size
+        self._max_rows = executor.max_rows
         self._vocab_size = vocab_size
         self._buffers = StepBuffers(executor.allocate, executor.room)
 
     def write(self, chunks: SequenceOf[Chunk]) -> StepInput:
         """One step of these chunks; the buffer serves again at the second call from now."""
-        seqs = [chunk.seq for chunk in chunks for _ in range(chunk.num_sampled)]
-        forbidden = [_forbidden_tokens(seq) for seq in seqs]
+        plain = all(chunk.seq.is_plain for chunk in chunks)  # then rows have nothing to say
+        rows = [] if plain else [row for chunk in chunks for row in _rows(chunk)]
+        num_tokens = sum([chunk.end - chunk.start for chunk in chunks])
+        num_rows = sum([chunk.num_sampled for chunk in chunks])
+        changed = [
+            (index, row, _forbidden_tokens(row))
+            for index, row in enumerate(rows)
+            if row.seq.penalties is not None or row.num_drawn < row.seq.params.min_tokens
+        ]
         step = self._buffers.take(
             SizeClass.for_counts(
-                sum([chunk.end - chunk.start for chunk in chunks]),
+                num_tokens,
                 len(chunks),
                 max([len(chunk.seq.block_table) for chunk in chunks]),
-                len(seqs),
-                sum(map(_num_changes, seqs, forbidden)),
+                num_rows,
+                sum([_num_changes(row.seq, forbidden) for _, row, forbidden in changed]),
             )
         )
-        self._write_tokens(step, chunks)
-        self._write_sampling(step, seqs)
-        for row, (seq, tokens) in enumerate(zip(seqs, forbidden)):
-            if tokens or seq.penalties is not None:
-                _write_changes(step, row, seq, tokens)
+        step.num_tokens, step.num_sequences, step.num_rows = num_tokens, len(chunks), num_rows
+        if num_tokens == len(chunks) == num_rows:
+            self._write_generating(step, chunks)
+        else:
+            self._write_chunks(step, chunks)
+        self._write_sampling(step, rows)
+        for index, row, forbidden in changed:
+            _write_changes(step, index, row.seq, forbidden)
         return step
 
-    def _write_tokens(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:
+    def _write_generating(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:
+        """One token of each sequence, which is sampled: what `_write_chunks` would write."""
+        count, block_size, width = len(chunks), self._block_size, step.layout.size.blocks
+        starts = [chunk.start for chunk in chunks]
+        tables = [chunk.seq.block_table for chunk in chunks]
+        step.positions[:count] = array("q", starts)
+        step.slots[:count] = array(
+            "q",
+            [
+                table[start // block_size] * block_size + start % block_size
+                for table, start in zip(tables, starts)
+            ],
+        )
+        step.context_lens[:count] = array("i", [start + 1 for start in starts])
+        step.query_starts[: count + 1] = array("i", range(count + 1))
+        step.rows[:count] = array("q", range(count))
+        block_tables = step.block_tables
+        for at, table in zip(range(0, count * width, width), tables):
+            block_tables[at : at + len(table)] = table
+        step.sources[:count] = array("q", [chunk.source for chunk in chunks])
+        for index, chunk in enumerate(chunks):
+            if chunk.source < 0:
+                step.token_ids[index] = chunk.seq.token_ids[chunk.start]
+                step.sources[index] = self._max_rows + index
+
+    def _write_chunks(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:
         token_ids, positions, slots = step.token_ids, step.positions, step.slots
+        sources, max_rows = step.sources, self._max_rows
         block_tables, width = step.block_tables, step.layout.size.blocks
         context_lens, query_starts, rows = step.context_lens, step.query_starts, step.rows
         block_size = self._block_size
         token = row = table = 0
         query_starts[0] = 0
         for index, chunk in enumerate(chunks):
-            seq, start, end, num_sampled = chunk
+            seq, start, end, num_sampled, source = chunk
             if seq.prompt_logprobs_wanted:
                 _want_prompt_logprobs(step, index, token, chunk)
             blocks = seq.block_table
             block_tables[table : table + len(blocks)] = blocks
             table += width
             if end - start == 1:  # most chunks: a sequence that generates
-                token_ids[token] = seq.token_ids[start]
+                if source < 0:
+                    token_ids[token] = seq.token_ids[start]
+                    sources[token] = max_rows + token
+                else:
+                    sources[token] = source
                 positions[token] = start
                 slots[token] = blocks[start // block_size] * block_size + start % block_size
                 token += 1
             else:
                 stop = token + end - start
                 token_ids[token:stop] = array("q", seq.token_ids[start:end])
+                sources[token:stop] = array("q", range(max_rows + token, max_rows + stop))
                 positions[token:stop] = array("q", range(start, end))
                 self._write_slots(slots, token, blocks, start, end)
                 token = stop
@@ -72,7 +121,6 @@ class StepWriter:
             for sampled in range(token - num_sampled, token):
                 rows[row] = sampled
                 row += 1
-        step.num_tokens, step.num_sequences, step.num_rows = token, len(chunks), row
 
     def _write_slots(
         self, slots: memoryview, at: int, blocks: SequenceOf[int], start: int, end: int
@@ -86,28 +134,33 @@ class StepWriter:
             at += count
             start += count
 
-    def _write_sampling(self, step: StepInput, seqs: SequenceOf[Sequence]) -> None:
-        """seqs: one for each row."""
-        vocab_size = self._vocab_size
-        for row, seq in enumerate(seqs):
-            num_best = seq.params.logprobs
-            if num_best is not None:
-                step.logprobs.append((row, num_best))
-            step.uses_temperatures |= not seq.params.is_greedy
+    def _write_sampling(self, step: StepInput, rows: SequenceOf[Row]) -> None:
+        for index, (seq, _) in enumerate(rows):
+            if seq.params.logprobs is not None:
+                step.logprobs.append((index, seq.params.logprobs))
+            if not seq.params.is_greedy:
+                step.uses_temperatures = True
         if not step.uses_temperatures:
             return
         temperatures, seeds, draws = step.temperatures, step.seeds, step.draws
         tops_k, tops_p, mins_p = step.top_k, step.top_p, step.min_p
-        for row, seq in enumerate(seqs):
+        for index, (seq, num_drawn) in enumerate(rows):
             params = seq.params
-            temperatures[row] = 0.0 if params.is_greedy else params.temperature
-            seeds[row] = seq.seed
-            draws[row] = seq.num_output_tokens
-            top_k = params.top_k if 0 < params.top_k < vocab_size else 0
-            tops_k[row], tops_p[row], mins_p[row] = top_k, params.top_p, params.min_p
+            temperatures[index] = 0.0 if params.is_greedy else params.temperature
+            seeds[index] = seq.seed
+            draws[index] = num_drawn
+            top_k = params.top_k if 0 < params.top_k < self._vocab_size else 0
+            tops_k[index], tops_p[index], mins_p[index] = top_k, params.top_p, params.min_p
             step.uses_top_k |= top_k > 0
             step.uses_top_p |= params.top_p < 1
             step.uses_min_p |= params.min_p > 0
+
+
+def _rows(chunk: Chunk) -> List[Row]:
+    """The rows of a chunk: after each of its last `num_sampled` tokens another one is drawn."""
+    seq, _, end, num_sampled, _ = chunk
+    last = end - seq.num_prompt_tokens
+    return [Row(seq, last - back) for back in reversed(range(num_sampled))]
 
 
 def _want_prompt_logprobs(step: StepInput, sequence: int, row: int, chunk: Chunk) -> None:
@@ -120,9 +173,11 @@ def _want_prompt_logprobs(step: StepInput, sequence: int, row: int, chunk: Chunk
         step.prompt_logprobs.append(PromptLogprobs(sequence, row, targets, num_best))
 
 
-def _forbidden_tokens(seq: Sequence) -> FrozenSet[int]:
-    """Tokens that must not come next."""
-    return frozenset() if seq.may_end else seq.ending_token_ids()
+def _forbidden_tokens(row: Row) -> FrozenSet[int]:
+    """Tokens that must not come here."""
+    if row.num_drawn >= row.seq.params.min_tokens:
+        return frozenset()
+    return row.seq.ending_token_ids()
 
 
 def _num_changes(seq: Sequence, forbidden: FrozenSet[int]) -> int:

@@ -34,10 +34,15 @@ class Executor(abc.ABC):
 
     num_blocks, block_size: of the cache. Blocks hold what the steps have written until another
         step writes to them.
+    max_rows: rows that a step may sample; see `StepInput.sources`.
+    overlaps: whether `submit` returns while the step is being computed, so that it pays to describe
+        the next one meanwhile.
     """
 
     num_blocks: int
     block_size: int
+    max_rows: int
+    overlaps: bool
 
     @abc.abstractmethod
     def allocate(self, nbytes: int) -> memoryview:

@@ -7,8 +7,8 @@ import itertools
 import logging
 import random
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
-from typing import Sequence as SequenceOf
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
@@ -54,6 +54,14 @@ class EngineParts(NamedTuple):
     max_model_len: int
 
 
+class _Step(NamedTuple):
+    """A step that the executor has. started: when it was scheduled."""
+
+    chunks: List[Chunk]
+    handle: Any
+    started: float
+
+
 class LLMEngine:
     """A model, its cache and the requests that share them. Not thread-safe.
 
@@ -84,6 +92,10 @@ class LLMEngine:
             token for token in parts.generation_defaults.eos_token_ids if 0 <= token < vocab_size
         )
         self._writer = StepWriter(executor, vocab_size)
+        self._overlaps = (
+            executor.overlaps if args.async_scheduling is None else args.async_scheduling
+        )
+        self._in_flight: Deque[_Step] = deque()  # submitted, not collected
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
         self._seq_ids = itertools.count()
@@ -158,7 +170,10 @@ class LLMEngine:
         return self._change(self._abort, request_id)
 
     def step(self) -> List[RequestOutput]:
-        """Computes one step; returns the outputs of the requests that have news."""
+        """Waits for one step; returns the outputs of the requests that have news.
+
+        Where that pays, the next step is described and started while this one is computed.
+        """
         return self._change(self._step)
 
     def drop_all(self) -> None:
@@ -174,6 +189,7 @@ class LLMEngine:
                 seq.finish_reason = seq.finish_reason or FinishReason.ABORT
         self._requests = {}
         self._owners = {}
+        self._in_flight.clear()
         self.scheduler.reset()
         self.executor.reset()
         self._changing = False
@@ -208,34 +224,47 @@ class LLMEngine:
         return self._next_output(request)
 
     def _step(self) -> List[RequestOutput]:
+        if not self._in_flight:
+            self._submit()
+            if not self._in_flight:
+                return []
+        step = self._in_flight.popleft()
+        if self._overlaps:
+            self._submit()  # the device has something to do while this one's outputs are made
+        return self._collect(step, self.executor.collect(step.handle))
+
+    def _submit(self) -> None:
+        """Starts the next step, if anything can be done."""
         started = time.monotonic()
         chunks = self.scheduler.schedule()
-        if not chunks:
-            return []
-        step = self._writer.write(chunks)
-        result = self.executor.collect(self.executor.submit(step))
-        self.scheduler.update(chunks, result.token_ids)
-        return self._collect(chunks, result, started)
+        if chunks:
+            handle = self.executor.submit(self._writer.write(chunks))
+            self._in_flight.append(_Step(chunks, handle, started))
 
-    def _collect(
-        self, chunks: SequenceOf[Chunk], result: StepResult, started: float
-    ) -> List[RequestOutput]:
+    def _collect(self, step: _Step, result: StepResult) -> List[RequestOutput]:
+        # Of those that have ended since, by the step before or by an abort, nobody wants news.
+        wanted = [chunk.seq.status is not SequenceStatus.FINISHED for chunk in step.chunks]
+        self.scheduler.update(step.chunks, result.token_ids)
         touched: Dict[str, Request] = {}
         row = 0
-        for index, chunk in enumerate(chunks):
+        for index, chunk in enumerate(step.chunks):
             seq = chunk.seq
+            first, row = row, row + chunk.num_sampled
+            if not wanted[index]:
+                continue
             request, continuation = self._owners[seq.seq_id]
             if request.first_token_time is None:
-                request.note_progress(started, has_token=chunk.num_sampled > 0)
+                request.note_progress(step.started, has_token=chunk.num_sampled > 0)
             if seq.prompt_logprobs_wanted:
                 found = result.prompt_logprobs.get(index, [])
                 request.take_prompt_logprobs(chunk.start + 1, found)
                 seq.prompt_logprobs_wanted = chunk.end < seq.num_prompt_tokens
-            for _ in range(chunk.num_sampled):
-                if continuation.take(result.logprobs.get(row)):
+            if continuation.is_quiet and seq.finish_reason is None:
+                continue
+            for sampled in range(first, row):
+                if continuation.take(result.logprobs.get(sampled)):
                     self.scheduler.finish(seq, FinishReason.STOP)
                     seq.finish_reason = FinishReason.STOP  # even if its length ends it as well
-                row += 1
                 touched[request.request_id] = request
         outputs = [self._next_output(request) for request in touched.values()]
         return [output for output in outputs if output is not None]

@@ -37,6 +37,8 @@ class Continuation:
             )
         self._stops = StopStrings(params.stop_strings, include=params.include_stop_str_in_output)
         self._lazy = self._kind is RequestOutputKind.FINAL_ONLY and not params.stop_strings
+        # Whether nobody looks at a token before the last one has come.
+        self.is_quiet = self._lazy and params.logprobs is None
         self._num_decoded = 0
         self._text_complete = False
         self._num_sent_tokens = 0

@@ -22,12 +22,15 @@ class Chunk(NamedTuple):
 
     num_sampled: of how many of them, the last ones, the logits are sampled: one where the chunk
         reaches the last token of the sequence, which gives the next one, otherwise none.
+    source: where the chunk's last token is not known yet, the row of the step before that gives
+        it; otherwise -1.
     """
 
     seq: Sequence
     start: int
     end: int
     num_sampled: int
+    source: int = -1
 
 
 class Scheduler:
@@ -59,6 +62,7 @@ class Scheduler:
         self.waiting: Deque[Sequence] = deque()
         self.running: List[Sequence] = []
         self.num_preemptions = 0
+        self._num_rows = 0  # that the step being scheduled samples
         # Blocks kept free when one more sequence is admitted, so that those which run can grow
         # for a while before they take its blocks away again.
         self._reserve = block_manager.num_blocks // 100
@@ -89,31 +93,44 @@ class Scheduler:
             )
 
     def schedule(self) -> List[Chunk]:
-        """The chunks of the next step, with cache room for each; empty if nothing is left to do.
+        """The chunks of the next step, with cache room for each; empty if nothing can be done.
 
-        Each must then be computed and given to `update` before the next call.
+        Each must then be computed, and given to `update`, step by step. The next step may be
+        scheduled before that, while this one is being computed: sequences go on with the token
+        that they will get, those that must wait for it are left out. Of a sequence that turns out
+        to have ended, that step computes a token in vain.
         """
         chunks: List[Chunk] = []
+        self._num_rows = 0
         budget, preempted = self._schedule_running(chunks)
         if not preempted:
             self._schedule_waiting(chunks, budget)
         return chunks
 
     def update(self, chunks: SequenceOf[Chunk], token_ids: SequenceOf[int]) -> List[Sequence]:
-        """Takes in what the step computed; returns the sequences that it finished.
+        """Takes in what a step computed; returns the sequences that it finished.
+
+        Nothing is taken in for sequences that have ended since it was scheduled.
 
         token_ids: the sampled tokens, `num_sampled` for each chunk, in order.
         """
         finished = []
+        block_size = self.block_manager.block_size
         tokens = iter(token_ids)
         for chunk in chunks:
             seq = chunk.seq
-            seq.num_computed_tokens = chunk.end
             for _ in range(chunk.num_sampled):
-                seq.append(next(tokens))
-            if seq.finish_reason is not None:
-                finished.append(seq)
+                token_id = next(tokens)
+                if seq.finish_reason is None:
+                    seq.num_pending -= 1
+                    if seq.append(token_id):
+                        finished.append(seq)
+            if seq.num_pending and len(seq.token_ids) % block_size == 0:
+                # The block that the step under way fills has been waiting for its name.
+                self.block_manager.publish(seq, seq.num_computed_tokens)
         for seq in finished:
+            if seq.status is SequenceStatus.WAITING:  # preempted while it was being computed
+                self.waiting.remove(seq)
             self._release(seq)
         if finished:
             self.running = [seq for seq in self.running if not seq.is_finished]
@@ -145,7 +162,11 @@ class Scheduler:
         index = 0
         while index < len(running) and budget:
             seq = running[index]
-            while len(seq.token_ids) > len(seq.block_table) * block_size:
+            index += 1
+            if seq.num_pending and seq.must_wait:
+                continue
+            num_tokens = len(seq.token_ids) + seq.num_pending
+            while num_tokens > len(seq.block_table) * block_size:
                 if block_manager.grow(seq):
                     continue
                 # The victim is last, so it has no chunk in this step: its turn has not come.
@@ -154,7 +175,6 @@ class Scheduler:
                 if seq.status is SequenceStatus.WAITING:
                     return budget, preempted
             budget -= self._add_chunk(chunks, seq, budget)
-            index += 1
         return budget, preempted
 
     def _schedule_waiting(self, chunks: List[Chunk], budget: int) -> None:
@@ -177,10 +197,18 @@ class Scheduler:
 
     def _add_chunk(self, chunks: List[Chunk], seq: Sequence, budget: int) -> int:
         start = seq.num_computed_tokens
-        num_tokens = len(seq.token_ids)
+        num_tokens = len(seq.token_ids) + seq.num_pending
         end = min(num_tokens, start + budget)
-        chunks.append(Chunk(seq, start, end, num_sampled=int(end == num_tokens)))
-        self.block_manager.publish(seq, end)
+        num_sampled = int(end == num_tokens)
+        source = seq.pending_row if seq.num_pending else -1
+        chunks.append(Chunk(seq, start, end, num_sampled, source))
+        if end // self.block_manager.block_size > seq.num_published_blocks:
+            self.block_manager.publish(seq, end)
+        seq.num_computed_tokens = end
+        if num_sampled:
+            seq.num_pending += 1
+            seq.pending_row = self._num_rows
+            self._num_rows += 1
         return end - start
 
     def _preempt_last(self) -> None:

@@ -37,7 +37,11 @@ class Sequence:
     block_table: entry i is the cache block of tokens [i * block_size, (i + 1) * block_size).
     block_hashes: chained hashes of the full blocks, kept by the block manager.
     num_published_blocks: leading blocks that other sequences may already share.
+    num_pending: sampled tokens that the device has, and the host does not know yet: of a step that
+        is still being computed. Everything else here is about tokens that are known.
+    pending_row: which row of that step gives the last of them.
     penalties: of the tokens so far; None where the request has none.
+    is_plain: whether it is sampled greedily, with nothing else to it.
     max_tokens: output tokens after which the sequence ends, whatever is sampled.
     """
 
@@ -46,14 +50,17 @@ class Sequence:
         "block_table",
         "eos_token_ids",
         "finish_reason",
+        "is_plain",
         "max_tokens",
         "num_cached_tokens",
         "num_computed_tokens",
+        "num_pending",
         "num_preemptions",
         "num_prompt_tokens",
         "num_published_blocks",
         "params",
         "penalties",
+        "pending_row",
         "prompt_logprobs_wanted",
         "seed",
         "seq_id",
@@ -86,9 +93,17 @@ class Sequence:
         self.block_hashes: List[bytes] = []
         self.num_published_blocks = 0
         self.num_computed_tokens = 0
+        self.num_pending = 0
+        self.pending_row = -1
         self.num_cached_tokens = 0
         self.num_preemptions = 0
         self.penalties = Penalties(params, self.token_ids) if params.has_penalties else None
+        self.is_plain = (
+            params.is_greedy
+            and not params.has_penalties
+            and not params.min_tokens
+            and params.logprobs is None
+        )
         # A position's prompt log-probabilities come from computing it: until they are all there,
         # the prefix cache may spare nothing.
         self.prompt_logprobs_wanted = params.prompt_logprobs is not None
@@ -110,9 +125,13 @@ class Sequence:
         return self.status is SequenceStatus.FINISHED
 
     @property
-    def may_end(self) -> bool:
-        """Whether the next token may be one of `ending_token_ids`."""
-        return self.num_output_tokens >= self.params.min_tokens
+    def must_wait(self) -> bool:
+        """Whether nothing can be computed before the pending token is known: a penalty depends on
+        it, or it is the last one whatever it is."""
+        return self.num_pending > 0 and (
+            self.penalties is not None
+            or self.num_output_tokens + self.num_pending >= self.max_tokens
+        )
 
     def ending_token_ids(self) -> FrozenSet[int]:
         """Tokens that end this sequence when they are sampled."""
@@ -120,8 +139,9 @@ class Sequence:
             return frozenset(self.params.stop_ids)
         return self.eos_token_ids.union(self.params.stop_ids)
 
-    def append(self, token_id: int) -> None:
-        """Adds a sampled token, and sets `finish_reason` if the sequence ends with it."""
+    def append(self, token_id: int) -> bool:
+        """Adds a sampled token; sets `finish_reason` and returns True if the sequence ends with
+        it."""
         self.token_ids.append(token_id)
         if self.penalties is not None:
             self.penalties.add(token_id)
@@ -130,13 +150,15 @@ class Sequence:
         if num_output > params.min_tokens:  # until then the sampler gives no such token
             if token_id in self.eos_token_ids and not params.ignore_eos:
                 self.finish_reason = FinishReason.STOP
-                return
+                return True
             if token_id in params.stop_ids:
                 self.finish_reason = FinishReason.STOP
                 self.stop_reason = token_id
-                return
+                return True
         if num_output >= self.max_tokens:
             self.finish_reason = FinishReason.LENGTH
+            return True
+        return False
 
     def __repr__(self) -> str:
         return (

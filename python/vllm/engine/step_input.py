@@ -3,7 +3,7 @@
 Everything that the device needs to know of a step lies in one buffer, at offsets that depend on the
 step's size class alone: it goes to the device in one copy, a CUDA graph that was captured for a
 class serves all its steps, and the buffer of the next step can be filled while one runs. Buffers
-are used over and over: describing a step allocates nothing.
+are used over and over.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def capacity(count: int) -> int:
 # Each array of the buffer: its type code and its length.
 _ARRAYS: Dict[str, Tuple[str, Callable[[SizeClass], int]]] = {
     "token_ids": ("q", lambda size: size.tokens),
+    "sources": ("q", lambda size: size.tokens),
     "positions": ("q", lambda size: size.tokens),
     "slots": ("q", lambda size: size.tokens),
     "block_tables": ("i", lambda size: size.sequences * size.blocks),
@@ -113,6 +114,9 @@ class StepInput:
     """One step for an `Executor`, in one of the engine's buffers.
 
     token_ids, positions: int64, of the tokens of all sequences, one after the other.
+    sources: int64, where each token id is: `max_rows` of the executor plus its index in
+        `token_ids`; or, for a token that only the device knows yet, the row of the step before
+        that has sampled it.
     slots: int64, block * block_size + offset where a token's key and value are stored.
     block_tables: int32 [sequences, blocks]; what lies behind a sequence's last block is not read.
     context_lens: int32, tokens of each sequence, those of this step included.
@@ -130,6 +134,7 @@ class StepInput:
     """
 
     token_ids: memoryview
+    sources: memoryview
     positions: memoryview
     slots: memoryview
     block_tables: memoryview
@@ -163,6 +168,32 @@ class StepInput:
         self.uses_top_k = self.uses_top_p = self.uses_min_p = False
         self.logprobs: List[Tuple[int, int]] = []
         self.prompt_logprobs: List[PromptLogprobs] = []
+
+    def pad(self, count: int, max_rows: int) -> None:
+        """Adds sequences, up to `count`, that change nothing: a graph computes a fixed number.
+
+        Only where each sequence has one token, which is sampled. Their keys and values are stored
+        nowhere, what is sampled for them is nobody's. All the room for changes is used: of those
+        that are added, none is of a row.
+        """
+        start, more = self.num_sequences, count - self.num_sequences
+        zeros, ones = array("q", [0]) * more, array("i", [1]) * more
+        for name in ("token_ids", "positions", "top_k", "seeds", "draws"):
+            getattr(self, name)[start:count] = zeros
+        self.sources[start:count] = array("q", [max_rows]) * more  # any token that there is
+        self.slots[start:count] = array("q", [-1]) * more
+        self.context_lens[start:count] = ones
+        self.query_starts[start + 1 : count + 1] = array("i", range(start + 1, count + 1))
+        self.rows[start:count] = array("q", range(start, count))
+        for name in ("temperatures", "min_p"):
+            getattr(self, name)[start:count] = array("f", [0]) * more
+        self.top_p[start:count] = array("f", [1]) * more
+        width = self.layout.size.blocks
+        for sequence in range(start, count):
+            self.block_tables[sequence * width] = 0
+        changes = self.layout.size.changes - self.num_changes
+        if changes:
+            self.change_rows[self.num_changes :] = array("q", [-1]) * changes
 
 
 class StepBuffers:

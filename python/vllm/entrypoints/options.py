@@ -31,6 +31,7 @@ _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "kv_cache_memory_bytes": ({"type": int}, "size of the cache"),
         "num_kv_blocks": ({"type": int}, "size of the cache, in blocks"),
         "gpu_memory_utilization": ({"type": float}, "fraction of the device's memory to use"),
+        "enforce_eager": ({"action": "store_true"}, "use no CUDA graphs"),
     },
 }
 # What is on unless it is switched off.

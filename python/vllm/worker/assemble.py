@@ -48,7 +48,13 @@ def assemble(args: EngineArgs) -> EngineParts:
     num_blocks = kv_cache.choose_num_blocks(args, config, dtype, device, wanted_len)
     max_model_len = kv_cache.fit_max_model_len(args, config, num_blocks)
     caches = kv_cache.allocate(config, num_blocks, args.block_size, dtype, device)
-    runner = ModelRunner(model, caches, device=device)
+    runner = ModelRunner(
+        model,
+        caches,
+        device=device,
+        max_num_seqs=args.max_num_seqs,
+        use_graphs=not args.enforce_eager,
+    )
     logger.info(
         "%s in %s on %s, cache of %d blocks of %d tokens",
         config.architecture,

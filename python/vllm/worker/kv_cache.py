@@ -10,6 +10,7 @@ import torch
 from vllm.config import ModelConfig
 from vllm.engine_args import EngineArgs
 from vllm.layers.attention import KVCache
+from vllm.worker.graphs import MOST_GRAPHS
 from vllm.worker.memory import free_memory
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,11 @@ def _free_on_cuda(
     per_token = 4 * config.hidden_size + 3 * config.intermediate_size
     logits = 4 * args.max_num_seqs * config.vocab_size * torch.float32.itemsize
     step = tokens * per_token * dtype.itemsize + logits
+    if not args.enforce_eager:
+        # Graphs have a memory pool of their own, and what CUDA keeps of each (2 MiB, H200).
+        logits_bytes = config.vocab_size * (dtype.itemsize + torch.float32.itemsize)
+        step += args.max_num_seqs * (per_token * dtype.itemsize + logits_bytes)
+        step += MOST_GRAPHS * (2 << 20)
     return int(total * args.gpu_memory_utilization) - (total - free) - step
 
 

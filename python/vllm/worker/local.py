@@ -10,18 +10,23 @@ import torch
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.step_input import SizeClass, StepInput
 from vllm.worker.model_runner import ModelRunner
+from vllm.worker.results import PendingResult
 
 
 class LocalExecutor(Executor):
     """Runs steps with a `ModelRunner`.
 
     num_blocks, block_size: of the runner's caches.
+
+    A GPU computes beside the host. A CPU has computed a step when `submit` returns.
     """
 
     def __init__(self, runner: ModelRunner, *, num_blocks: int, block_size: int) -> None:
         self.runner = runner
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self.max_rows = runner.max_rows
+        self.overlaps = runner.device.type == "cuda"
         self._memory: List[Tuple[memoryview, torch.Tensor]] = []  # the same bytes
 
     def allocate(self, nbytes: int) -> memoryview:
@@ -35,12 +40,15 @@ class LocalExecutor(Executor):
     def room(self, size: SizeClass) -> int:
         return self.runner.room(size)
 
-    def submit(self, step: StepInput) -> StepResult:
+    def submit(self, step: StepInput) -> PendingResult:
         memory = next(tensor for view, tensor in self._memory if view is step.memory)
-        return self.runner.run(step, memory)
+        if self.runner.device.type == "cpu":
+            return self.runner.run(step, memory)
+        with torch.cuda.device(self.runner.device):
+            return self.runner.run(step, memory)
 
-    def collect(self, handle: StepResult) -> StepResult:
-        return handle
+    def collect(self, handle: PendingResult) -> StepResult:
+        return handle.wait()
 
     def reset(self) -> None:
         if self.runner.device.type == "cuda":

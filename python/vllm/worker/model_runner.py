@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import math
 from typing import Dict, List, Mapping, Tuple
-from typing import Sequence as SequenceOf
 
 import torch
 
 from vllm import ops
-from vllm.engine.executor import StepResult
-from vllm.engine.step_input import SizeClass, StepInput, StepLayout
+from vllm.engine.step_input import SizeClass, StepInput, StepLayout, capacity
 from vllm.layers.attention import AttentionPlanner, KVCache
-from vllm.layers.sampler import sample, token_logprobs
+from vllm.layers.sampler import sample
 from vllm.models.decoder import DecoderLM
-from vllm.outputs import Logprob, TokenLogprobs
+from vllm.worker.graphs import Graphs, padded
+from vllm.worker.results import PendingLogprobs, PendingResult, to_host
 from vllm.worker.step_tensors import StepTensors
 
 # Prompt log-probabilities take a row of logits per token; this many rows at a time bounds that.
 _LOGPROB_ROWS = 256
+
+Plans = Mapping[int, ops.AttentionPlan]
 
 
 class ModelRunner:
     """Runs a model over paged caches.
 
     caches: keys and values of each layer, in blocks of tokens.
+    max_num_seqs: sequences of a step at most.
+    use_graphs: on CUDA, run steps in which all sequences generate as CUDA graphs.
+
+    The memory of the device begins with the tokens that the last step sampled; the description of
+    a step is copied behind them, token ids first. So one index says where a token id is, whether
+    the host knows it or not; see `StepInput.sources`.
     """
 
-    def __init__(self, model: DecoderLM, caches: List[KVCache], *, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: DecoderLM,
+        caches: List[KVCache],
+        *,
+        device: torch.device,
+        max_num_seqs: int,
+        use_graphs: bool = False,
+    ) -> None:
         self.model = model
         self.caches = caches
         self.device = device
+        self.max_rows = capacity(max_num_seqs)
         self._planner = _planner(model, device) if device.type == "cuda" else None
-        self._device_memory = torch.empty(0, dtype=torch.uint8, device=device)
+        self._graphs = Graphs(device) if use_graphs and device.type == "cuda" else None
+        self._memory = torch.zeros(self.max_rows, dtype=torch.int64, device=device)
         self._views: Dict[Tuple[int, SizeClass], StepTensors] = {}  # by address and class
 
     def room(self, size: SizeClass) -> int:
@@ -43,52 +60,121 @@ class ModelRunner:
         return math.prod(shape) * torch.int32.itemsize
 
     @torch.inference_mode()
-    def run(self, step: StepInput, memory: torch.Tensor) -> StepResult:
-        """Computes the tokens of a step together, and samples its rows.
+    def run(self, step: StepInput, memory: torch.Tensor) -> PendingResult:
+        """Starts computing the tokens of a step together, and sampling its rows.
 
         memory: uint8, that of the step.
         """
-        tensors, plans = self._send(step, memory)
-        hidden = self.model(
-            tensors.token_ids(step.num_tokens),
-            tensors.positions(step.num_tokens),
-            self.caches,
-            tensors.metadata(step.num_tokens, step.num_sequences, plans),
-        )
-        result = StepResult()
-        for sequence, row, targets, num_best in step.prompt_logprobs:
-            states = hidden[row : row + len(targets)]
-            result.prompt_logprobs[sequence] = self._prompt_logprobs(states, targets, num_best)
-        if step.num_rows:
-            logits = self.model.logits(hidden[tensors.rows(step.num_rows)])
-            self._sample(result, logits, step, tensors)
+        result, num_rows = PendingResult(), step.num_rows
+        plans = self._plan(step, memory)
+        if self._graphs is not None and _generates(step):
+            step.pad(padded(step.num_sequences), self.max_rows)
+            self._replay(self._graphs, step, self._send(step.layout, memory), plans)
+        else:
+            self._run_eagerly(step, self._send(step.layout, memory), plans, result)
+        if num_rows:
+            result.tokens = to_host(self._last_tokens(num_rows))
+        if self.device.type == "cuda":
+            result.mark_end()
         return result
 
-    def _send(
-        self, step: StepInput, memory: torch.Tensor
-    ) -> Tuple[StepTensors, Mapping[int, ops.AttentionPlan]]:
-        """The step on the device, in one copy, with its plans; on the CPU it is there already."""
-        layout = step.layout
-        host = self._views_of(memory, layout)
+    def _run_eagerly(
+        self, step: StepInput, tensors: StepTensors, plans: Plans, result: PendingResult
+    ) -> None:
+        on_device = {
+            window: plan._replace(items=items[: len(plan.items)])
+            for (window, plan), items in zip(plans.items(), self._items(tensors))
+        }
+        hidden = self._hidden(tensors, step.num_tokens, step.num_sequences, on_device)
+        for sequence, row, targets, num_best in step.prompt_logprobs:
+            result.prompt_logprobs[sequence] = self._prompt_logprobs(
+                hidden[row : row + len(targets)], targets, num_best
+            )
+        if not step.num_rows:
+            return
+        if step.num_rows < step.num_tokens:
+            hidden = hidden[tensors.rows(step.num_rows)]
+        logits = self.model.logits(hidden)
+        rows = [row for row, _ in step.logprobs]
+        raw = logits[rows] if rows else None  # a copy: sampling may change the logits in place
+        how = tensors.sampling(step, step.num_rows, step.num_changes)
+        tokens = sample(logits, how, self._last_tokens(step.num_rows))
+        if raw is not None:
+            result.logprob_rows = rows
+            wanted = [num_best for _, num_best in step.logprobs]
+            result.logprobs = PendingLogprobs.of(raw, tokens[rows], wanted)
+
+    def _replay(self, graphs: Graphs, step: StepInput, tensors: StepTensors, plans: Plans) -> None:
+        """A padded step in which every sequence has one token, which is sampled."""
+        count, size = padded(step.num_sequences), step.layout.size
+        uses = (step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p)
+
+        def compute() -> None:
+            # All the lists that a plan may have, whatever their number is in this step.
+            num_lists = 0 if self._planner is None else self._planner.blocks
+            lasting = {
+                window: plan._replace(
+                    items=items, decode_blocks=num_lists, prefill_first=len(items)
+                )
+                for (window, plan), items in zip(plans.items(), self._items(tensors))
+            }
+            logits = self.model.logits(self._hidden(tensors, count, count, lasting))
+            how = tensors.sampling(step, count, size.changes)
+            sample(logits, how, self._last_tokens(count))
+
+        graphs.run((size, count, uses), compute)
+
+    def _hidden(
+        self, tensors: StepTensors, num_tokens: int, num_sequences: int, plans: Plans
+    ) -> torch.Tensor:
+        """[tokens, hidden_size], before the logits."""
+        token_ids = self._memory.index_select(0, tensors.sources(num_tokens))
+        hidden: torch.Tensor = self.model(
+            token_ids,
+            tensors.positions(num_tokens),
+            self.caches,
+            tensors.metadata(num_tokens, num_sequences, plans),
+        )
+        return hidden
+
+    def _last_tokens(self, num_rows: int) -> torch.Tensor:
+        return self._memory[:num_rows]
+
+    def _plan(self, step: StepInput, memory: torch.Tensor) -> Plans:
+        """Plans of the step's attention, which are written behind its description."""
         if self._planner is None:
-            return host, {}
-        shape = self._planner.items_shape(layout.size.tokens, layout.size.sequences)
-        plans = self._planner.plan(
+            return {}
+        host = self._views_of(memory, step.layout)
+        return self._planner.plan(
             host.context_lens(step.num_sequences),
             host.query_starts(step.num_sequences),
-            host.room.view(shape),
+            self._items(host),
         )
-        if len(self._device_memory) < len(memory):
-            self._device_memory = torch.empty_like(memory, device=self.device)
+
+    def _items(self, tensors: StepTensors) -> torch.Tensor:
+        """int32, of `AttentionPlanner.items_shape`: the plans of a step; none on the CPU."""
+        if self._planner is None:
+            return tensors.room.view(0, 0, 0)
+        size = tensors.size
+        return tensors.room.view(self._planner.items_shape(size.tokens, size.sequences))
+
+    def _send(self, layout: StepLayout, memory: torch.Tensor) -> StepTensors:
+        """The step on the device, in one copy; from pinned memory, so that nobody waits for it."""
+        start = self.max_rows * self._memory.element_size()
+        if self._memory.nbytes < start + len(memory):
+            larger = torch.zeros(
+                (start + len(memory)) // self._memory.element_size(),
+                dtype=torch.int64,
+                device=self.device,
+            )
+            larger[: self.max_rows] = self._last_tokens(self.max_rows)
+            self._memory = larger
             self._views.clear()
-        # From pinned memory: nobody waits for the device.
-        self._device_memory[: layout.nbytes].copy_(memory[: layout.nbytes], non_blocking=True)
-        sent = self._views_of(self._device_memory, layout)
-        items = sent.room.view(shape)
-        return sent, {
-            window: plan._replace(items=part[: len(plan.items)])
-            for (window, plan), part in zip(plans.items(), items)
-        }
+            if self._graphs is not None:
+                self._graphs.clear()
+        described = self._memory.view(torch.uint8)[start : start + layout.nbytes]
+        described.copy_(memory[: layout.nbytes], non_blocking=True)
+        return self._views_of(described, layout)
 
     def _views_of(self, memory: torch.Tensor, layout: StepLayout) -> StepTensors:
         key = (memory.data_ptr(), layout.size)
@@ -97,28 +183,26 @@ class ModelRunner:
             views = self._views[key] = StepTensors(layout, memory)
         return views
 
-    def _sample(
-        self, result: StepResult, logits: torch.Tensor, step: StepInput, tensors: StepTensors
-    ) -> None:
-        rows = [row for row, _ in step.logprobs]
-        raw = logits[rows] if rows else None  # a copy: sampling changes the logits in place
-        tokens = sample(logits, tensors.sampling(step, step.num_rows, step.num_changes))
-        result.token_ids = tokens.tolist()
-        if raw is not None:
-            found = _logprobs(raw, tokens[rows], [num_best for _, num_best in step.logprobs])
-            result.logprobs = dict(zip(rows, found))
-
     def _prompt_logprobs(
         self, states: torch.Tensor, targets: List[int], num_best: int
-    ) -> List[TokenLogprobs]:
+    ) -> List[PendingLogprobs]:
         """states: hidden ones, [targets, hidden_size], whose logits predict the targets."""
-        found: List[TokenLogprobs] = []
+        parts = []
         for start in range(0, len(targets), _LOGPROB_ROWS):
             part = targets[start : start + _LOGPROB_ROWS]
             logits = self.model.logits(states[start : start + len(part)])
             tokens = torch.tensor(part, device=self.device)
-            found += _logprobs(logits, tokens, [num_best] * len(part))
-        return found
+            parts.append(PendingLogprobs.of(logits, tokens, [num_best] * len(part)))
+        return parts
+
+
+def _generates(step: StepInput) -> bool:
+    """Whether each sequence has one token, which is sampled, and nothing else is wanted."""
+    return (
+        step.num_tokens == step.num_sequences == step.num_rows
+        and not step.logprobs
+        and not step.prompt_logprobs
+    )
 
 
 def _planner(model: DecoderLM, device: torch.device) -> AttentionPlanner:
@@ -130,18 +214,3 @@ def _planner(model: DecoderLM, device: torch.device) -> AttentionPlanner:
         device,
         model.sliding_windows,
     )
-
-
-def _logprobs(
-    logits: torch.Tensor, tokens: torch.Tensor, num_best: SequenceOf[int]
-) -> List[TokenLogprobs]:
-    """One entry per row: its token first, then its `num_best` most likely ones."""
-    outputs = token_logprobs(logits, tokens, max(num_best))
-    columns = [tensor.tolist() for tensor in (tokens, *outputs)]
-    entries = []
-    for token, logprob, rank, values, ids, count in zip(*columns, num_best):
-        entry = {token: Logprob(logprob, rank)}
-        for best_rank, (value, best) in enumerate(zip(values[:count], ids[:count]), start=1):
-            entry.setdefault(best, Logprob(value, best_rank))
-        entries.append(entry)
-    return entries

@@ -24,7 +24,7 @@ class StepTensors:
     """
 
     def __init__(self, layout: StepLayout, memory: torch.Tensor) -> None:
-        self._width = layout.size.blocks
+        self.size = layout.size
         self._arrays: Dict[str, torch.Tensor] = {}
         for name, (typecode, offset, length) in layout.fields.items():
             dtype = _DTYPES[typecode]
@@ -32,9 +32,9 @@ class StepTensors:
             self._arrays[name] = memory[offset : offset + nbytes].view(dtype)
         self.room = memory[layout.room_offset : layout.nbytes].view(torch.int32)
 
-    def token_ids(self, num_tokens: int) -> torch.Tensor:
-        """int64 [tokens]"""
-        return self._arrays["token_ids"][:num_tokens]
+    def sources(self, num_tokens: int) -> torch.Tensor:
+        """int64 [tokens], where each token id is."""
+        return self._arrays["sources"][:num_tokens]
 
     def positions(self, num_tokens: int) -> torch.Tensor:
         """int64 [tokens]"""
@@ -55,10 +55,10 @@ class StepTensors:
     def metadata(
         self, num_tokens: int, num_sequences: int, plans: Mapping[int, ops.AttentionPlan]
     ) -> AttentionMetadata:
-        block_tables = self._arrays["block_tables"][: num_sequences * self._width]
+        block_tables = self._arrays["block_tables"][: num_sequences * self.size.blocks]
         return AttentionMetadata(
             self._arrays["slots"][:num_tokens],
-            block_tables.view(num_sequences, self._width),
+            block_tables.view(num_sequences, self.size.blocks),
             self.context_lens(num_sequences),
             self.query_starts(num_sequences),
             plans,

@@ -1,0 +1,87 @@
+"""What a step has computed, on its way from the device to the host."""
+
+from __future__ import annotations
+
+from typing import Dict, List, NamedTuple, Optional
+from typing import Sequence as SequenceOf
+
+import torch
+
+from vllm.engine.executor import StepResult
+from vllm.layers.sampler import token_logprobs
+from vllm.outputs import Logprob, TokenLogprobs
+
+
+class PendingLogprobs(NamedTuple):
+    """Log-probabilities of one token in each of some rows, and of the most likely ones.
+
+    tokens, logprobs, ranks: [rows]. best, best_ids: [rows, most].
+    num_best: how many of the most likely ones are wanted, of each row.
+    """
+
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    ranks: torch.Tensor
+    best: torch.Tensor
+    best_ids: torch.Tensor
+    num_best: SequenceOf[int]
+
+    @classmethod
+    def of(
+        cls, logits: torch.Tensor, tokens: torch.Tensor, num_best: SequenceOf[int]
+    ) -> PendingLogprobs:
+        """logits: [rows, vocab]; tokens: int64 [rows]."""
+        found = token_logprobs(logits, tokens, max(num_best))
+        logprobs, ranks, best, best_ids = [to_host(tensor) for tensor in found]
+        return cls(to_host(tokens), logprobs, ranks, best, best_ids, num_best)
+
+    def entries(self) -> List[TokenLogprobs]:
+        """One for each row: its token first, then the most likely ones."""
+        tensors = (self.tokens, self.logprobs, self.ranks, self.best, self.best_ids)
+        columns = [tensor.tolist() for tensor in tensors]
+        entries = []
+        for token, logprob, rank, values, ids, count in zip(*columns, self.num_best):
+            entry = {token: Logprob(logprob, rank)}
+            for best_rank, (value, best) in enumerate(zip(values[:count], ids[:count]), start=1):
+                entry.setdefault(best, Logprob(value, best_rank))
+            entries.append(entry)
+        return entries
+
+
+class PendingResult:
+    """A `StepResult` that the device may still be computing.
+
+    tokens: int64 [rows], sampled.
+    logprobs: of the rows `logprob_rows`, None if there are none.
+    prompt_logprobs: by sequence of the step, in parts.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: Optional[torch.Tensor] = None
+        self.logprob_rows: List[int] = []
+        self.logprobs: Optional[PendingLogprobs] = None
+        self.prompt_logprobs: Dict[int, List[PendingLogprobs]] = {}
+        self._done: Optional[torch.cuda.Event] = None
+
+    def mark_end(self) -> None:
+        """Called on CUDA when everything has been launched, copies to the host included."""
+        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._done.record()
+
+    def wait(self) -> StepResult:
+        """The result, once it is there. Work launched after this step is not waited for."""
+        if self._done is not None:
+            self._done.synchronize()
+        result = StepResult([] if self.tokens is None else self.tokens.tolist())
+        if self.logprobs is not None:
+            result.logprobs = dict(zip(self.logprob_rows, self.logprobs.entries()))
+        for sequence, parts in self.prompt_logprobs.items():
+            result.prompt_logprobs[sequence] = [e for part in parts for e in part.entries()]
+        return result
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the host, in pinned memory: whoever reads it has to wait for the device first."""
+    if tensor.is_cuda:
+        return tensor.to("cpu", non_blocking=True)
+    return tensor.clone()

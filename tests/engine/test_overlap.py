@@ -1,0 +1,350 @@
+"""The engine with the next step under way while one is looked at, beside the engine without.
+
+The executor of these tests is a model that is a function of the prefix. It sees a step as a device
+does: its buffer alone, and what earlier steps have left in the cache and in the rows that they
+sampled. Slots that were given to others, steps that overwrite what is still needed and tokens that
+are not there yet show as a prefix that does not fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
+from vllm.engine.executor import Executor, StepResult
+from vllm.engine.llm_engine import EngineParts, LLMEngine
+from vllm.engine_args import EngineArgs
+from vllm.outputs import Logprob
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+VOCAB = 6
+EOS = 5
+MAX_LEN = 40
+CONFIG = ModelConfig(
+    architecture="LlamaForCausalLM",
+    vocab_size=VOCAB,
+    hidden_size=8,
+    intermediate_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    num_key_value_heads=1,
+    head_dim=8,
+    max_position_embeddings=MAX_LEN,
+    rms_norm_eps=1e-6,
+    rope=RopeConfig(),
+    tie_word_embeddings=False,
+    dtype="float32",
+)
+
+
+class Letters:
+    """A tokenizer of as many letters, and its detokenizer."""
+
+    def detokenizer(self, token_ids, *, skip_special_tokens):
+        return self
+
+    def append(self, token_ids):
+        return "".join(map(self.token_text, token_ids))
+
+    def flush(self):
+        return ""
+
+    def token_text(self, token):
+        return "abcdef"[token]
+
+
+class PrefixExecutor(Executor):
+    """Computes a step when it is submitted, or as late as it may: when it is collected."""
+
+    max_rows = 16
+    overlaps = True
+
+    def __init__(self, num_blocks, block_size, *, late):
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.cache = {}
+        self.last = [0] * self.max_rows
+        self.steps = 0
+        self._late = late
+
+    def allocate(self, nbytes):
+        return memoryview(bytearray(nbytes))
+
+    def room(self, size):
+        return 0
+
+    def submit(self, step):
+        self.steps += 1
+        # The buffer is this executor's until the step is collected; what it is then must do.
+        return (lambda: self._compute(step)) if self._late else self._compute(step)
+
+    def collect(self, handle):
+        return handle() if self._late else handle
+
+    def reset(self):
+        self.cache.clear()
+
+    def _compute(self, step):
+        width = step.layout.size.blocks
+        ids = []
+        for index in range(step.num_tokens):
+            source = step.sources[index]
+            known = source >= self.max_rows
+            ids.append(step.token_ids[source - self.max_rows] if known else self.last[source])
+        prefixes = [()] * step.num_tokens
+        for sequence in range(step.num_sequences):
+            blocks = step.block_tables[sequence * width : (sequence + 1) * width]
+            for index in range(step.query_starts[sequence], step.query_starts[sequence + 1]):
+                position = step.positions[index]
+                before = ()
+                if position:
+                    before = self.cache[self._slot(blocks, position - 1)]
+                assert len(before) == position
+                assert step.slots[index] == self._slot(blocks, position)
+                prefixes[index] = self.cache[self._slot(blocks, position)] = (*before, ids[index])
+            assert step.context_lens[sequence] == position + 1
+        result = StepResult()
+        for row in range(step.num_rows):
+            self.last[row] = self._sample(step, row, prefixes[step.rows[row]])
+            result.token_ids.append(self.last[row])
+        for row, _ in step.logprobs:
+            result.logprobs[row] = {self.last[row]: Logprob(-float(self.last[row]), 1)}
+        for sequence, first, targets, _ in step.prompt_logprobs:
+            result.prompt_logprobs[sequence] = [
+                {target: Logprob(-float(len(prefixes[first + i])), 1)}
+                for i, target in enumerate(targets)
+            ]
+        return result
+
+    def _slot(self, blocks, position):
+        return blocks[position // self.block_size] * self.block_size + position % self.block_size
+
+    def _sample(self, step, row, prefix):
+        """The token of the highest score; a score follows from prefix, parameters and changes."""
+        salt = ()
+        if step.uses_temperatures and step.temperatures[row]:
+            salt = (step.seeds[row], step.draws[row], step.top_k[row])
+        scores = random.Random(repr((prefix, salt))).sample(range(10, 10 + VOCAB), VOCAB)
+        for index in range(step.num_changes):
+            if step.change_rows[index] == row:
+                token = step.change_tokens[index]
+                scores[token] /= step.change_repetition[index]
+                scores[token] -= step.change_subtract[index]
+        return scores.index(max(scores))
+
+
+def make_engine(num_blocks=12, block_size=4, *, overlap, late=False, max_len=MAX_LEN, **kwargs):
+    args = EngineArgs("none", async_scheduling=overlap, **kwargs)
+    executor = PrefixExecutor(num_blocks, block_size, late=late)
+    defaults = GenerationDefaults(eos_token_ids=frozenset({EOS}))
+    max_len = min(max_len, num_blocks * block_size)
+    return LLMEngine(args, EngineParts(executor, CONFIG, defaults, Letters(), max_len))
+
+
+KINDS = list(RequestOutputKind)
+PARAMS = st.builds(
+    lambda stop, tokens, minimum, penalty, sampled, logprobs, prompt_logprobs, kind: SamplingParams(
+        stop=stop,
+        max_tokens=tokens,
+        min_tokens=min(minimum, tokens),
+        repetition_penalty=penalty,
+        temperature=float(sampled),
+        seed=7,
+        n=1 + sampled,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        output_kind=kind,
+    ),
+    st.sampled_from([None, None, "ab", ["c", "dd"]]),
+    st.integers(1, 12),
+    st.sampled_from([0, 0, 3]),
+    st.sampled_from([1.0, 1.0, 1.5]),
+    st.integers(0, 1),
+    st.sampled_from([None, None, 0]),
+    st.sampled_from([None, None, 0]),
+    st.sampled_from(KINDS),
+)
+
+
+def alone(prompt, params, max_len=MAX_LEN):
+    """What a request gives by itself, without overlap, in a cache that holds everything."""
+    engine = make_engine(60, overlap=False, max_len=max_len)
+    engine.add_request("r", prompt, params)
+    outputs = []
+    while engine.has_unfinished_requests:
+        outputs += engine.step()
+    return told(outputs, params)
+
+
+def told(outputs, params):
+    """All that the outputs of one request say in the end: of each continuation, and its prompt."""
+    said = {}
+    for output in outputs:
+        for part in output.outputs:
+            text, ids, logprobs, *_ = said.get(part.index, ("", [], []))
+            if params.output_kind is not RequestOutputKind.DELTA:
+                text, ids, logprobs = "", [], []
+            said[part.index] = (
+                text + part.text,
+                ids + part.token_ids,
+                logprobs + (part.logprobs or []),
+                part.finish_reason,
+                part.stop_reason,
+            )
+    return said, outputs[-1].prompt_logprobs
+
+
+class OverlapMachine(RuleBasedStateMachine):
+    """Requests of every kind come, are aborted and stepped in any order, in too small a cache."""
+
+    @initialize(
+        num_blocks=st.integers(3, 12),
+        block_size=st.integers(1, 5),
+        max_num_seqs=st.integers(1, 5),
+        extra_budget=st.integers(0, 12),
+        prefix=st.booleans(),
+        late=st.booleans(),
+    )
+    def start(self, num_blocks, block_size, max_num_seqs, extra_budget, prefix, late):
+        self.engine = make_engine(
+            num_blocks,
+            block_size,
+            overlap=True,
+            late=late,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_seqs + extra_budget,
+            enable_prefix_caching=prefix,
+        )
+        self.live = {}
+        self.count = 0
+
+    @rule(params=PARAMS, data=st.data())
+    def add(self, params, data):
+        longest = self.engine.max_model_len - 1
+        prompt = data.draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=longest))
+        name = str(self.count)
+        self.count += 1
+        self.engine.add_request(name, prompt, params)
+        self.live[name] = (prompt, params, [])
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def abort(self, data):
+        name = data.draw(st.sampled_from(sorted(self.live)))
+        prompt, params, outputs = self.live.pop(name)
+        outputs.append(self.engine.abort_request(name))
+        said, _ = told([output for output in outputs if output], params)
+        expected, _ = alone(prompt, params, self.engine.max_model_len)
+        for index, (_, ids, _, reason, _) in said.items():
+            assert ids == expected[index][1][: len(ids)]
+            assert reason in ("abort", expected[index][3])
+
+    @rule(times=st.integers(1, 6))
+    def step(self, times):
+        for _ in range(times):
+            for output in self.engine.step():
+                self.live[output.request_id][-1].append(output)
+                if output.finished:
+                    self.check(output.request_id)
+        assert set(self.live) == set(self.engine._requests)
+
+    def check(self, name):
+        prompt, params, outputs = self.live.pop(name)
+        assert told(outputs, params) == alone(prompt, params, self.engine.max_model_len)
+
+    @invariant()
+    def blocks_are_neither_lost_nor_doubly_owned(self):
+        if hasattr(self, "engine"):
+            manager = self.engine.scheduler.block_manager
+            held = {b for seq in self.engine.scheduler.running for b in seq.block_table}
+            assert manager.num_free_blocks == manager.num_blocks - len(held)
+
+    def teardown(self):
+        if not hasattr(self, "engine"):
+            return
+        steps = 0
+        while self.live:
+            self.step(1)
+            steps += 1
+            assert steps < 5000
+        assert not self.engine.scheduler.has_unfinished
+        manager = self.engine.scheduler.block_manager
+        assert manager.num_free_blocks == manager.num_blocks
+
+
+OverlapMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestOverlap = OverlapMachine.TestCase
+
+
+def run(engine):
+    outputs = {}
+    while engine.has_unfinished_requests:
+        for output in engine.step():
+            outputs[output.request_id] = output
+    return outputs
+
+
+def test_the_next_step_is_submitted_before_one_is_collected():
+    engine = make_engine(overlap=True)
+    engine.add_request("r", [0, 1], SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
+    for steps in (2, 3, 4, 4):
+        engine.step()
+        assert engine.executor.steps == steps
+    assert not engine.has_unfinished_requests
+
+
+def test_an_end_that_was_not_foreseen_costs_one_step():
+    params = SamplingParams(temperature=0, max_tokens=30)
+    engine = make_engine(overlap=True)
+    counts = []
+    for last in range(VOCAB):
+        before = engine.executor.steps
+        engine.add_request("r", [last], params)
+        output = run(engine)["r"].outputs[0]
+        if output.finish_reason == "stop":
+            counts.append(engine.executor.steps - before - len(output.token_ids))
+    assert set(counts) == {1}
+
+
+def test_a_sequence_with_penalties_waits_alone():
+    """In every other step, while the other one goes on in each."""
+    engine = make_engine(20, overlap=True)
+    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, repetition_penalty=1.5)
+    engine.add_request("waits", [0, 1], params)
+    engine.add_request("goes on", [2, 3], dataclasses.replace(params, repetition_penalty=1.0))
+    lengths = []
+    for _ in range(6):
+        outputs = {output.request_id: output.outputs[0] for output in engine.step()}
+        lengths.append([len(each.token_ids) for each in outputs.values()])
+    assert lengths == [[1, 1], [2], [2, 3], [4], [3, 5], [6]]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_abort_while_a_step_is_under_way(late):
+    engine = make_engine(20, overlap=True, late=late)
+    params = SamplingParams(temperature=0, max_tokens=9, ignore_eos=True)
+    engine.add_request("first", [0, 1], params)
+    engine.add_request("second", [2], params)
+    engine.step()
+    assert engine.abort_request("first").outputs[0].finish_reason == "abort"
+    engine.add_request("third", [4, 4, 4, 4, 4], params)  # takes the blocks of the first
+    outputs = run(engine)
+    for name, prompt in (("second", [2]), ("third", [4, 4, 4, 4, 4])):
+        assert outputs[name].outputs[0].token_ids == alone(prompt, params)[0][0][1]
+
+
+@pytest.mark.parametrize("tokens", range(5, 14))
+def test_all_that_was_computed_is_shared(tokens):
+    """Blocks get their names although their last token is not known when they are scheduled."""
+    engine = make_engine(40, overlap=True)
+    params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
+    engine.add_request("first", [0, 1, 2], params)
+    said = run(engine)["first"].outputs[0].token_ids
+    engine.add_request("again", [0, 1, 2, *said], dataclasses.replace(params, max_tokens=1))
+    assert run(engine)["again"].num_cached_tokens == (3 + tokens - 1) // 4 * 4

@@ -1,0 +1,94 @@
+"""Steps that are padded for a graph, and tokens that only the device knows, on the CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.models.support import prompts_of
+from tests.models.test_parity import LENGTHS, make_llm, poison, tokens_of
+from vllm import LLM
+from vllm.sampling_params import SamplingParams
+from vllm.worker.graphs import padded
+
+GREEDY = SamplingParams(temperature=0, max_tokens=20)
+CUT = SamplingParams(temperature=0.9, seed=1, max_tokens=20, top_k=30, top_p=0.9, min_p=0.01)
+
+
+class NoGraphs:
+    """Stands where graphs are, and computes what they would replay."""
+
+    def __init__(self):
+        self.kinds = []
+
+    def run(self, kind, compute):
+        self.kinds.append(kind)
+        compute()
+
+    def clear(self):
+        pass
+
+
+def run(folder, params, *, pad, **kwargs):
+    llm = make_llm(folder, enable_prefix_caching=False, **kwargs)
+    poison(llm)
+    runner = llm.engine.executor.runner
+    if pad:
+        runner._graphs = NoGraphs()
+    several = [dataclasses.replace(params, max_tokens=20 - 3 * i) for i in range(len(LENGTHS))]
+    outputs = llm.generate(prompts_of(LENGTHS), several)
+    return outputs, [tensor for pair in runner.caches for tensor in pair], runner._graphs
+
+
+@pytest.mark.parametrize("params", [GREEDY, CUT], ids=["greedy", "cut"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_padding_changes_nothing(tiny, params, overlap):
+    folder = tiny("qwen3").folder
+    outputs, caches, graphs = run(folder, params, pad=True, async_scheduling=overlap)
+    assert {count for _, count, _ in graphs.kinds} >= {5, 4, 3, 2, 1}
+    expected, plain, _ = run(folder, params, pad=False)
+    assert tokens_of(outputs) == tokens_of(expected)
+    for cache, reference in zip(caches, plain):
+        written = ~reference.isnan()
+        if overlap:  # what is computed in vain is written as well
+            assert torch.allclose(cache[written], reference[written], atol=1e-4)
+        else:
+            assert torch.equal(written, ~cache.isnan())
+            assert torch.allclose(cache[written], reference[written], atol=1e-4)
+
+
+def test_five_sequences_are_not_padded_and_nine_are():
+    assert [padded(n) for n in (1, 2, 5, 8, 9, 10, 11, 17, 33, 250)] == [
+        1, 2, 5, 8, 10, 10, 12, 20, 40, 256,
+    ]  # fmt: skip
+    sizes = {padded(n) for n in range(1, 257)}
+    assert len(sizes) == 28
+    assert all(0 <= padded(n) - n < 0.2 * padded(n) for n in range(1, 2000))
+
+
+@pytest.mark.parametrize("logprobs", [None, 1])
+def test_overlap_gives_the_same_text_stops_and_logprobs(chat_model, logprobs):
+    prompts = ["the cat and the dog", "the mat", "a dog sat"]
+    free = SamplingParams(temperature=0, max_tokens=30, logprobs=logprobs)
+    outputs = []
+    for overlap in (False, True):
+        llm = LLM(str(chat_model.folder), num_kv_blocks=64, async_scheduling=overlap)
+        whole = llm.generate(prompts, free)
+        stop = whole[0].outputs[0].text[6:9]
+        stopped = llm.generate(prompts, dataclasses.replace(free, stop=stop))
+        penalised = llm.generate(prompts, dataclasses.replace(free, frequency_penalty=0.5))
+        outputs.append([output.outputs[0] for output in (*whole, *stopped, *penalised)])
+        manager = llm.engine.scheduler.block_manager
+        assert manager.num_free_blocks == manager.num_blocks
+    plain, overlapped = outputs
+    for one, other in zip(plain, overlapped):
+        assert (one.text, one.token_ids, one.stop_reason) == (
+            other.text,
+            other.token_ids,
+            other.stop_reason,
+        )
+        if logprobs:
+            for a, b in zip(one.logprobs, other.logprobs):
+                assert a.keys() == b.keys()
