@@ -1,11 +1,14 @@
-"""What scheduling and sampling add to each step, with 256 sequences running.
+"""What the host does for each step, with 256 sequences running, and what sampling costs a CPU.
 
     python benchmarks/cpu_step_overhead.py
 
-Every sequence decodes; the model is left out. The scheduler's part is `schedule` and `update`; that
-of describing a step is the filling of its buffer, for each way of sampling; the sampler's is what
-it computes from logits, for two sizes of vocabulary. The sampler's floor is one pass over the
-logits: reading them once, timed as their maximum.
+Every sequence generates; the model is left out. "engine" is `LLMEngine.step` with an executor that
+computes nothing: scheduling, describing the step in its buffer, taking in the tokens, outputs. It
+is what a GPU does not wait for, where the next step is described while one is computed. The parts
+are timed in a run of their own, which slows them down a little.
+
+The sampler is what it computes from logits, for two sizes of vocabulary. Its floor is one pass
+over the logits: reading them once, timed as their maximum.
 
 Figures are medians of processor time on one thread, in milliseconds, so that other work on the
 machine disturbs them little; written to cpu_step_overhead.json beside this file.
@@ -19,44 +22,91 @@ import random
 import statistics
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Mapping
 
 import torch
 from host_overhead import commit, machine
 
-from vllm import _C, SamplingParams
-from vllm.engine.block_manager import BlockManager
-from vllm.engine.describe import StepWriter
-from vllm.engine.scheduler import Chunk, Scheduler
-from vllm.engine.sequence import Sequence
-from vllm.engine.step_input import SizeClass
+from vllm import _C, RequestOutputKind, SamplingParams
+from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
+from vllm.engine.executor import Executor, StepResult
+from vllm.engine.llm_engine import EngineParts, LLMEngine
+from vllm.engine.step_input import SizeClass, StepInput
+from vllm.engine_args import EngineArgs
 from vllm.layers.sampler import sample
 from vllm.worker.step_tensors import StepTensors
 
 SEQUENCES = 256
 STEPS = 200
-CPU = torch.device("cpu")
+MAX_LEN = 4096
+VOCAB_SIZES = (32000, 151936)
+KINDS: Mapping[str, Mapping[str, float]] = {
+    "greedy": {"temperature": 0},
+    "temperature": {"temperature": 0.8},
+    "min-p": {"temperature": 0.8, "min_p": 0.05},
+    "top-k": {"temperature": 0.8, "top_k": 50},
+    "top-p": {"temperature": 0.8, "top_p": 0.9},
+    "top-k and top-p": {"temperature": 0.8, "top_p": 0.9, "top_k": 50},
+    "greedy with penalties": {"temperature": 0, "repetition_penalty": 1.1},
+}
 
 
-def running(params: SamplingParams, vocab_size: int) -> Scheduler:
-    """A scheduler whose sequences, of 64 to 512 tokens, have all been computed."""
-    scheduler = Scheduler(BlockManager(20_000, 16), max_num_seqs=256, max_num_batched_tokens=2048)
+class NoExecutor(Executor):
+    """Computes nothing: every token is the same. Keeps the last step."""
+
+    num_blocks, block_size, max_rows, overlaps = 40_000, 16, SEQUENCES, True
+
+    def allocate(self, nbytes: int) -> memoryview:
+        return memoryview(bytearray(nbytes))
+
+    def room(self, size: SizeClass) -> int:
+        return 0
+
+    def submit(self, step: StepInput) -> int:
+        self.last = step
+        return step.num_rows
+
+    def collect(self, handle: int) -> StepResult:
+        return StepResult([7] * handle)
+
+    def reset(self) -> None:
+        pass
+
+
+def running(vocab_size: int, **how: Any) -> LLMEngine:
+    """An engine whose sequences, of prompts of 64 to 512 tokens, all generate."""
+    config = ModelConfig(
+        architecture="LlamaForCausalLM",
+        vocab_size=vocab_size,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=MAX_LEN,
+        rms_norm_eps=1e-6,
+        rope=RopeConfig(),
+        tie_word_embeddings=False,
+        dtype="float32",
+    )
+    parts = EngineParts(NoExecutor(), config, GenerationDefaults(), None, MAX_LEN)
+    engine = LLMEngine(EngineArgs("none", max_num_seqs=SEQUENCES), parts)
     generator = random.Random(0)
-    for seq_id in range(SEQUENCES):
+    params = SamplingParams(
+        max_tokens=3000, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY, **how
+    )
+    for index in range(SEQUENCES):
         length = generator.randint(64, 512)
-        prompt = [generator.randrange(vocab_size) for _ in range(length)]
-        seq = Sequence(seq_id, prompt, params, max_tokens=10_000, seed=seq_id)
-        scheduler.add(seq)
-    chunks: List[Chunk] = []
-    while not (len(chunks) == SEQUENCES and all(chunk.num_sampled for chunk in chunks)):
-        chunks = step(scheduler)
-    return scheduler
-
-
-def step(scheduler: Scheduler) -> List[Chunk]:
-    chunks = scheduler.schedule()
-    scheduler.update(chunks, [7] * sum(chunk.num_sampled for chunk in chunks))
-    return chunks
+        prompt = [generator.randrange(100) for _ in range(length)]
+        engine.add_request(str(index), prompt, params)
+    while not all(seq.num_output_tokens for seq in engine.scheduler.running):
+        engine.step()
+    while len(engine.scheduler.running) < SEQUENCES:
+        engine.step()
+    for _ in range(20):
+        engine.step()
+    return engine
 
 
 def median_ms(
@@ -72,61 +122,58 @@ def median_ms(
     return round(statistics.median(times) * 1e3, 3)
 
 
-class HostMemory:
-    """What the writer wants of an executor."""
+def parts_of(engine: LLMEngine) -> Dict[str, float]:
+    """Milliseconds of each part of a step; "outputs" is what is left of taking in a result."""
+    times: Dict[str, List[float]] = {}
 
-    block_size = 16
+    def watch(owner: Any, name: str, label: str) -> None:
+        function = getattr(owner, name)
 
-    def allocate(self, nbytes: int) -> memoryview:
-        return memoryview(bytearray(nbytes))
+        def timed(*args: Any) -> Any:
+            started = time.process_time()
+            result = function(*args)
+            times.setdefault(label, []).append(time.process_time() - started)
+            return result
 
-    def room(self, size: SizeClass) -> int:
-        return 0
+        setattr(owner, name, timed)
+
+    watch(engine.scheduler, "schedule", "schedule")
+    watch(engine._writer, "write", "describe")
+    watch(engine.scheduler, "update", "update")
+    watch(engine, "_collect", "outputs")
+    for _ in range(STEPS):
+        engine.step()
+    parts = {label: round(statistics.median(each) * 1e3, 3) for label, each in times.items()}
+    parts["outputs"] = round(parts["outputs"] - parts["update"], 3)
+    return parts
 
 
-def sampler_figures(vocab_size: int, kinds: Dict[str, SamplingParams]) -> Dict[str, Any]:
+def sampler_figures(vocab_size: int) -> Dict[str, float]:
     logits = torch.randn(SEQUENCES, vocab_size, generator=torch.Generator().manual_seed(0)) * 4
-    figures: Dict[str, Any] = {"read the logits once": median_ms(lambda: logits.amax(-1), 5)}
-    for name, params in kinds.items():
-        memory: Any = HostMemory()
-        step_input = StepWriter(memory, vocab_size).write(running(params, 100).schedule())
-        tensors = StepTensors(
-            step_input.layout, torch.frombuffer(step_input.memory, dtype=torch.uint8)
-        )
-        how = tensors.sampling(step_input, step_input.num_rows, step_input.num_changes)
-        figures[name] = median_ms(lambda x, how=how: sample(x, how), 5, logits.clone)
+    figures = {"read the logits once": median_ms(lambda: logits.amax(-1), 5)}
+    for name, how in KINDS.items():
+        executor: Any = running(vocab_size, **how).executor
+        step = executor.last
+        tensors = StepTensors(step.layout, torch.frombuffer(step.memory, dtype=torch.uint8))
+        sampling = tensors.sampling(step, step.num_rows, step.num_changes)
+        figures[name] = median_ms(lambda x, how=sampling: sample(x, how), 5, logits.clone)
     return figures
 
 
 def main() -> None:
     torch.set_num_threads(1)
     os.environ["VLLM_CPU_THREADS"] = "1"
-    greedy = SamplingParams(temperature=0)
-    scheduler = running(greedy, 32000)
     figures: Dict[str, Any] = {
         "commit": commit(),
         "machine": {**machine(), "isa": _C.cpu_isa()},
         "sequences": SEQUENCES,
+        "engine": {
+            name: median_ms(running(VOCAB_SIZES[0], **how).step) for name, how in KINDS.items()
+        },
+        "parts of greedy": parts_of(running(VOCAB_SIZES[0], **KINDS["greedy"])),
     }
-    figures["schedule and update"] = median_ms(lambda: step(scheduler))
-    kinds = {
-        "greedy": greedy,
-        "temperature": SamplingParams(temperature=0.8),
-        "min-p": SamplingParams(temperature=0.8, min_p=0.05),
-        "top-k": SamplingParams(temperature=0.8, top_k=50),
-        "top-p": SamplingParams(temperature=0.8, top_p=0.9),
-        "top-k and top-p": SamplingParams(temperature=0.8, top_p=0.9, top_k=50),
-        "greedy with penalties": SamplingParams(temperature=0, repetition_penalty=1.1),
-    }
-    described = {}
-    for name, params in kinds.items():
-        memory: Any = HostMemory()
-        writer = StepWriter(memory, 32000)
-        chunks = running(params, 100).schedule()
-        described[name] = median_ms(lambda w=writer, c=chunks: w.write(c))
-    figures["describe the step"] = described
-    for vocab_size in (32000, 151936):
-        figures[f"sampler, vocabulary of {vocab_size}"] = sampler_figures(vocab_size, kinds)
+    for vocab_size in VOCAB_SIZES:
+        figures[f"sampler, vocabulary of {vocab_size}"] = sampler_figures(vocab_size)
     print(json.dumps(figures, indent=1, ensure_ascii=False))
     Path(__file__).with_suffix(".json").write_text(
         json.dumps(figures, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,178 @@
+"""Milliseconds of a decode step on a GPU: kernel by kernel, as graphs, and with overlap.
+
+    python benchmarks/cuda_decode_step.py [--json FILE] [--batches 1 64 256]
+
+A model of the shape of Qwen3-0.6B in bfloat16, with random weights, continues prompts of 256 random
+tokens by 80, greedily. A step is the time between two returns of `LLMEngine.step`; the figures are
+medians over the steps in which all sequences generate, in a second run after a first. "host" is
+the processor time of the thread that drives the engine, without what it spends waiting for the GPU.
+All ways must give the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+import torch
+from host_overhead import commit, machine
+from safetensors.torch import save_file
+
+from vllm import LLM, RequestOutputKind, SamplingParams
+from vllm.worker.graphs import Graphs
+
+WAYS: Mapping[str, Mapping[str, bool]] = {
+    "kernel by kernel": {"enforce_eager": True, "async_scheduling": False},
+    "graphs": {"async_scheduling": False},
+    "graphs and overlap": {},
+}
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_act": "silu",
+    "vocab_size": 151936,
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+}
+PROMPT, OUTPUT = 256, 80
+PARAMS = SamplingParams(
+    temperature=0,
+    max_tokens=OUTPUT,
+    ignore_eos=True,
+    output_kind=RequestOutputKind.FINAL_ONLY,
+)
+
+
+def write_model(folder: Path) -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def random_weight(*shape: int) -> torch.Tensor:
+        values = torch.randn(*shape, generator=generator, device="cuda") * 0.02
+        return values.bfloat16().cpu()
+
+    hidden, width, head = 1024, 3072, 128
+    ones = torch.ones(hidden).bfloat16()
+    tensors = {
+        "model.embed_tokens.weight": random_weight(151936, hidden),
+        "model.norm.weight": ones,
+    }
+    for layer in range(28):
+        at = f"model.layers.{layer}"
+        shapes = {
+            "self_attn.q_proj": (16 * head, hidden),
+            "self_attn.k_proj": (8 * head, hidden),
+            "self_attn.v_proj": (8 * head, hidden),
+            "self_attn.o_proj": (hidden, 16 * head),
+            "mlp.gate_proj": (width, hidden),
+            "mlp.up_proj": (width, hidden),
+            "mlp.down_proj": (hidden, width),
+        }
+        for name, shape in shapes.items():
+            tensors[f"{at}.{name}.weight"] = random_weight(*shape)
+        for name in ("q_norm", "k_norm"):
+            tensors[f"{at}.self_attn.{name}.weight"] = torch.ones(head).bfloat16()
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"{at}.{name}.weight"] = ones.clone()
+    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+
+
+def decode(llm: LLM, batch: int, name: str) -> Tuple[Dict[str, float], List[List[int]]]:
+    generator = random.Random(0)
+    engine, waited = llm.engine, 0.0
+    collect = engine.executor.collect
+
+    def timed(handle: Any) -> Any:
+        nonlocal waited
+        started = time.perf_counter()
+        result = collect(handle)
+        waited += time.perf_counter() - started
+        return result
+
+    engine.executor.collect = timed  # type: ignore[method-assign]
+    for index in range(batch):
+        prompt = [generator.randrange(150_000) for _ in range(PROMPT)]
+        engine.add_request(f"{name} {index}", prompt, PARAMS)
+    steps, hosts, tokens = [], [], {}
+    while engine.has_unfinished_requests:
+        started, before = time.perf_counter(), waited
+        for output in engine.step():
+            tokens[output.request_id] = output.outputs[0].token_ids
+        steps.append(time.perf_counter() - started)
+        hosts.append(steps[-1] - (waited - before))
+    del engine.executor.collect
+    steady = slice(-OUTPUT + 10, -4)
+    figures = {
+        "step": round(1e3 * statistics.median(steps[steady]), 3),
+        "host": round(1e3 * statistics.median(hosts[steady]), 3),
+    }
+    return figures, [tokens[f"{name} {index}"] for index in range(batch)]
+
+
+def watch_captures() -> List[float]:
+    """Seconds of each capture from now on."""
+    seconds: List[float] = []
+    capture = Graphs._capture
+
+    def timed(self: Graphs, compute: Any) -> Any:
+        started = time.perf_counter()
+        graph = capture(self, compute)
+        seconds.append(time.perf_counter() - started)
+        return graph
+
+    Graphs._capture = timed  # type: ignore[method-assign]
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Milliseconds of a decode step on a GPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
+    arguments = parser.parse_args()
+    captures = watch_captures()
+    milliseconds: Dict[str, Dict[str, Dict[str, float]]] = {}
+    expected: Dict[int, List[List[int]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        for way, kwargs in WAYS.items():
+            captures.clear()
+            llm = LLM(folder, skip_tokenizer_init=True, num_kv_blocks=12_000, **kwargs)
+            for batch in arguments.batches:
+                decode(llm, batch, "first")
+                figures, tokens = decode(llm, batch, "second")
+                if tokens != expected.setdefault(batch, tokens):
+                    raise SystemExit(f"{way}, {batch} sequences: other tokens")
+                milliseconds.setdefault(way, {})[str(batch)] = figures
+                print(way, batch, figures, flush=True)
+            del llm
+            gc.collect()
+            torch.cuda.empty_cache()
+    result = {
+        "commit": commit(),
+        "machine": machine(),
+        "milliseconds": milliseconds,
+        "captures": {"graphs": len(captures), "seconds": round(sum(captures), 3)},
+    }
+    print(result["captures"])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
