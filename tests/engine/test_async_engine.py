@@ -11,8 +11,9 @@ import pytest
 
 from tests.models.support import prompts_of
 from vllm import LLM, AsyncLLMEngine, EngineArgs, RequestOutputKind, SamplingParams
-from vllm.engine.async_engine import EngineClosedError, _Mailbox, join_deltas
-from vllm.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from vllm.engine.engine_thread import EngineClosedError
+from vllm.engine.mailbox import Mailbox
+from vllm.outputs import RequestOutput
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
 DELTA = dataclasses.replace(GREEDY, output_kind=RequestOutputKind.DELTA)
@@ -221,12 +222,12 @@ LONG = dataclasses.replace(GREEDY, max_tokens=80)
 
 def inject(monkeypatch, engine, call, num_well, error):
     """Lets a call fail once, after so many that do not."""
-    owner, count = (_Mailbox if call == "deliver" else type(engine.engine)), itertools.count()
+    owner, count = (Mailbox if call == "deliver" else type(engine.engine)), itertools.count()
     real = getattr(owner, call)
     as_property = isinstance(real, property)
 
     def faulty(self, *args):
-        if threading.current_thread() is engine._worker._thread and next(count) == num_well:
+        if threading.current_thread() is engine._thread._thread and next(count) == num_well:
             raise error
         return real.fget(self) if as_property else real(self, *args)
 
@@ -311,10 +312,10 @@ def test_shutdown_tells_those_whose_request_has_not_been_looked_at(args, monkeyp
         while not stepping.is_set():
             await asyncio.sleep(0.01)
         tasks += [asyncio.create_task(last(engine.generate(p, GREEDY))) for p in PROMPTS[1:4]]
-        while engine._worker._messages.qsize() < 3:
+        while engine._thread._messages.qsize() < 3:
             await asyncio.sleep(0.01)
         closing = asyncio.create_task(engine.shutdown())
-        while not engine._worker._closing:
+        while not engine._thread._closing:
             await asyncio.sleep(0.01)
         go_on.set()
         await closing
@@ -341,22 +342,3 @@ def test_a_closed_loop_stops_the_work_for_it(args):
 def test_max_requests_has_a_range(args):
     with pytest.raises(ValueError, match="max_requests must be at least 1, or None, got 0"):
         AsyncLLMEngine(args, max_requests=0)
-
-
-def test_deltas_are_joined_by_continuation():
-    def output(*parts, finished=False):
-        return RequestOutput("r", None, [1], list(parts), finished, RequestMetrics(0.0))
-
-    def part(index, tokens, reason=None):
-        logprobs = [{token: Logprob(-1.0, 1)} for token in tokens]
-        text = "".join(map(str, tokens))
-        return CompletionOutput(index, text, tokens, -1.0, logprobs, reason)
-
-    joined = join_deltas(
-        output(part(0, [1, 2]), part(2, [7])), output(part(1, [5]), part(0, [3], "stop"))
-    )
-    assert [each.index for each in joined.outputs] == [0, 1, 2]
-    assert [each.token_ids for each in joined.outputs] == [[1, 2, 3], [5], [7]]
-    assert [each.text for each in joined.outputs] == ["123", "5", "7"]
-    assert [len(each.logprobs) for each in joined.outputs] == [3, 1, 1]
-    assert joined.outputs[0].finish_reason == "stop"

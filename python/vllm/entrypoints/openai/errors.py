@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from vllm.engine.async_engine import EngineClosedError
+from vllm.engine.engine_thread import EngineClosedError
 
 logger = logging.getLogger(__name__)
 
