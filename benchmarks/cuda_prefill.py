@@ -2,11 +2,12 @@
 
     python benchmarks/cuda_prefill.py [--json FILE] [--heads 32/8/128 ...] [--cases 1x8192 ...]
 
-A case is sequences x new tokens [+ tokens before them], or `mix`. Causal, blocks of 16 tokens in
-shuffled order. Contenders take turns, each captured in a CUDA graph; a figure is the median of all
-turns, launches included, as TFLOP/s over the pairs of query and key that are seen. torch's peers
-read contiguous keys, as does "fa3 contiguous"; the others read pages. FlashAttention 3 is taken
-from vLLM's library if $FA3_LIB names it (_vllm_fa3_C.abi3.so), FlashInfer if it is installed.
+A case is sequences x new tokens [+ tokens before them] [/ wWINDOW] [/ cCAP], or `mix`. bfloat16,
+causal, blocks of 16 tokens in shuffled order. Contenders take turns, each captured in a CUDA graph;
+a figure is the median of all turns, launches included, as TFLOP/s over the pairs of query and key
+that are seen. torch's peers read contiguous keys, as does "fa3 contiguous"; the others read pages.
+FlashAttention 3 is taken from vLLM's library if $FA3_LIB names it (_vllm_fa3_C.abi3.so), FlashInfer
+if it is installed.
 
 Outputs are compared with float64 on the buffers that were timed, some query tokens of each case.
 """
@@ -37,11 +38,11 @@ HEADS = ["32/8/128", "16/8/128", "40/8/128", "64/8/128", "32/8/64", "14/2/64", "
 CASES = [
     *["1x512", "1x2048", "1x8192", "1x16384", "1x65536", "8x1024", "32x512", "16x8192"],
     *["1x256+2048", "1x2048+2048", "1x8192+2048", "1x256+14336", "1x2048+14336", "1x8192+14336"],
-    *["1x256+100000", "1x2048+100000", "1x8192+100000", "mix"],
+    *["1x256+100000", "1x2048+100000", "1x8192+100000", "mix", "1x16384/w4096", "1x8192/c50"],
 ]
 MIX = [(n, 0) for n in (1024, 2048, 4096, 8192)] + [(1, 256 * i) for i in range(4, 64)]
 GRAPH_US = 3000  # what a graph should take at least
-TURNS = 7
+TURNS = 5
 DEVICE = torch.device("cuda")
 
 
@@ -70,18 +71,19 @@ class Case(NamedTuple):
         return len(set(self.sequences)) == 1
 
     def __str__(self) -> str:
-        options = f" window {self.window}" if self.window else ""
-        options += f" cap {self.soft_cap:g}" if self.soft_cap else ""
-        return f"{self.heads}/{self.kv_heads} d{self.head_size} {self.name}{options}"
+        return f"{self.heads}/{self.kv_heads} d{self.head_size} {self.name}"
 
 
-def parse_case(heads: str, text: str, window: int, soft_cap: float) -> Case:
-    if text == "mix":
+def parse_case(heads: str, text: str) -> Case:
+    lengths, *options = text.split("/")
+    if lengths == "mix":
         sequences = MIX
     else:
-        count, _, tokens = text.partition("x")
+        count, _, tokens = lengths.partition("x")
         new, _, before = tokens.partition("+")
         sequences = [(int(new), int(before or 0))] * int(count)
+    found = {option[0]: float(option[1:]) for option in options}
+    window, soft_cap = int(found.get("w", 0)), found.get("c", 0.0)
     return Case(*map(int, heads.split("/")), text, sequences, window, soft_cap)
 
 
@@ -309,13 +311,11 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", default=HEADS, metavar="HEADS/KV/size")
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="CASE")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
-    parser.add_argument("--window", type=int, default=0)
-    parser.add_argument("--soft-cap", type=float, default=0.0)
     args = parser.parse_args()
     rows: List[Dict[str, object]] = []
     for heads in args.heads:
         for text in args.cases:
-            case = parse_case(heads, text, args.window, args.soft_cap)
+            case = parse_case(heads, text)
             rows.append(measure(case, args.peers))
             print(rows[-1]["case"], rows[-1]["tflops"], rows[-1]["missing"] or "", flush=True)
             give_back_memory()

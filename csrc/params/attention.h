@@ -56,7 +56,7 @@ struct alignas(16) AttentionItem {
   int rows;        // at most kDecodeRows or kPrefillRows; 0 where there is nothing to do
   int begin;       // the first key
   int end;         // past the last key
-  int first_slot;  // where the partial results of all splits of these rows begin
+  int first_slot;  // where the partial results of all splits of these rows begin; see row_group
   int split;       // which of them this is
   int splits;      // 1: the result is final
   int next;        // the item that the same block does next, or -1
@@ -65,7 +65,8 @@ constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
 
 constexpr int kDecodeRows = 8;     // rows of a decode item: the width of a tensor core's tile
 constexpr int kPrefillRows = 128;  // rows of a prefill item
-constexpr int kChunk = 16;         // keys that a decode block's warp takes at once
+constexpr int kRowGroups = kPrefillRows / kDecodeRows;
+constexpr int kChunk = 16;  // keys that a decode block's warp takes at once
 
 // At the end of the arrivals of a plan: two counters of the prefill kernel that takes its items by
 // tickets.

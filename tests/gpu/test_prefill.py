@@ -106,6 +106,18 @@ def test_scores_that_grow_from_tile_to_tile(kind, step, dims):
     batch.check()
 
 
+@pytest.mark.parametrize("head_size", HEAD_SIZES)
+@pytest.mark.parametrize("window", [0, 3000])
+def test_few_tiles_are_split_over_keys(kind, head_size, window):
+    """Rows that see nothing of the last piece among them."""
+    sequences = [(9000, 2), (8200, 40), (5003, 33)]
+    Batch(kind, Heads(8, 2, head_size), sequences, window=window).check(blocks=264)
+
+
+def test_few_tiles_without_tensor_cores_are_split_over_keys():
+    Batch(Kind("torch", "cuda", "float32"), Heads(8, 2, 72), [(9000, 3), (5003, 33)]).check(264)
+
+
 def test_the_same_bits_again(kind):
     batch = Batch(kind, Heads(32, 8, 128), [(3000, 2000), *DECODES, (1000, 1000)])
     indices = batch.block_tables, batch.context_lens, batch.query_starts
@@ -143,7 +155,7 @@ def test_a_graph_serves_other_lengths(kind):
     starts = torch.zeros(4, dtype=torch.int32, device=device)
     query = torch.zeros(tokens, heads.query, heads.size, dtype=dtype, device=device)
     out = torch.full_like(query, float("nan"))
-    items = torch.zeros(1 + blocks + room + 100, 12, dtype=torch.int32)
+    items = torch.zeros(1 + 2 * blocks + room + 100, 12, dtype=torch.int32)
 
     def load(batch):
         counts = ops.plan_attention(

@@ -84,10 +84,12 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
             assert item["rows"] <= 8
             planned[item["sequence"], item["kv_head"], item["row"]].append(item)
     for item in items[first + 1 : first + 1 + tiles]:
-        assert item["splits"] == 1
         assert 0 < item["rows"] <= 128
         for kv_head in range(kv_heads):
-            planned[item["sequence"], kv_head, item["row"]].append(item)
+            # What splits of 8 rows of a KV head leave lies together, as decode items leave it.
+            first_slot = item["first_slot"] + kv_head * 16 * item["splits"]
+            piece = {**item, "first_slot": first_slot, "prefill": True}
+            planned[item["sequence"], kv_head, item["row"]].append(piece)
 
     starts = np.concatenate([[0], np.cumsum([queries for _, queries in sequences])])
     slots = []
@@ -110,10 +112,15 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
             # Of more than 32, groups of 16 are added up first, in slots of their own.
             groups = -(-len(pieces) // 16) if len(pieces) > 32 else 0
             first_slot = pieces[0]["first_slot"]
-            slots += range(first_slot, first_slot + len(pieces) + groups)
+            if "prefill" in pieces[0]:
+                assert first_slot >= 2 * blocks
+                assert len(pieces) <= 32
+                slots += range(first_slot, first_slot + 16 * len(pieces))
+            else:
+                assert first_slot + len(pieces) + groups <= 2 * blocks
+                slots += range(first_slot, first_slot + len(pieces) + groups)
     assert len(slots) == len(set(slots))
-    sizes = ops.attention_plan_sizes(0, 0, kv_heads * group, kv_heads, HEAD_SIZE, blocks)
-    assert all(slot < sizes.partials // (8 * (HEAD_SIZE + 2)) for slot in slots)
+    assert all(slot < 18 * blocks for slot in slots)
     # Every row, once.
     rows = sorted(
         (i, kv_head, row + offset)
@@ -190,11 +197,30 @@ def test_groups_of_many_splits_have_slots_behind_theirs():
 
 
 def test_prefill_tiles_come_longest_first():
-    items, (decode_blocks, first, tiles, _) = plan([(100, 100), (1000, 100)])
+    """Of one sequence after another, whose keys they share."""
+    items, (decode_blocks, first, tiles, _) = plan([(100, 100), (1000, 400), (900, 30)])
     assert decode_blocks == 0
-    lengths = [item["end"] - item["begin"] for item in items[first + 1 : first + 1 + tiles]]
-    assert lengths == sorted(lengths, reverse=True)
-    assert tiles == 8  # 400 rows of each sequence, 128 to a tile
+    prefill = items[first + 1 : first + 1 + tiles]
+    order = [item["sequence"] for item in prefill]
+    assert order == [1] * 13 + [2] + [0] * 4  # 4 rows a token, 128 to a tile
+    for sequence in (0, 1):
+        ends = [item["end"] for item in prefill if item["sequence"] == sequence]
+        assert ends == sorted(ends, reverse=True)
+
+
+def test_few_prefill_tiles_are_cut_over_keys():
+    """256 tokens behind 100,000: 8 tiles of 8 KV heads on 132 multiprocessors."""
+    items, (_, first, tiles, _) = plan([(100_256, 256)], 32, 8, blocks=264)
+    pieces = items[first + 1 : first + 1 + tiles]
+    assert {item["splits"] for item in pieces} == {4}
+    assert all(item["end"] % 128 == 0 for item in pieces if item["split"] < 3)
+    assert max(item["end"] - item["begin"] for item in pieces) < 26_000
+
+
+@pytest.mark.parametrize("sequence", [(2048, 2048), (1500, 256), (512, 512)])
+def test_enough_or_short_tiles_stay_whole(sequence):
+    items, (_, first, tiles, _) = plan([sequence], 32, 8, blocks=264)
+    assert all(item["splits"] == 1 for item in items[first + 1 : first + 1 + tiles])
 
 
 def test_a_step_without_work():

@@ -92,14 +92,24 @@ struct Scoring {
   }
 };
 
-// Whether this block is the last of `count` to have written their partial results, which are
+// The threads that work on an item together: a block.
+struct BlockTeam {
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int size() { return static_cast<int>(blockDim.x); }
+  __device__ static void wait() { __syncthreads(); }
+  __device__ static bool any(bool value) { return __syncthreads_or(value) != 0; }  // and waits
+};
+
+// Whether this team is the last of `count` to have written their partial results, which are
 // counted at `slot`: the one that adds them up. All threads call it, after they have written
 // theirs.
-__device__ inline bool is_last(const AttentionLaunchParams& p, int slot, int count) {
+template <typename Team = BlockTeam>
+__device__ bool is_last(const AttentionLaunchParams& p, int slot, int count,
+                        const Team& team = Team()) {
   int* arrivals = p.arrivals + slot;
-  __syncthreads();
-  int last = 0;
-  if (threadIdx.x == 0) {
+  team.wait();
+  bool last = false;
+  if (team.thread() == 0) {
     // What the blocks wrote before they arrived is seen by the one that comes last.
     int before;
     asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
@@ -107,9 +117,9 @@ __device__ inline bool is_last(const AttentionLaunchParams& p, int slot, int cou
                  : "l"(arrivals)
                  : "memory");
     last = before == count - 1;
-    if (last != 0) *arrivals = 0;  // for the next launch
+    if (last) *arrivals = 0;  // for the next launch
   }
-  return __syncthreads_or(last) != 0;
+  return team.any(last);
 }
 
 // Where write_quad and add_up put what is no partial result.
@@ -136,13 +146,13 @@ __device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& 
   if (quad == 0) reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest, sum);
 }
 
-// Adds up the partial results in `count` slots from `first` on, in their order.
-template <typename T>
+// Adds up the partial results in `count` slots from `first` on, in their order, kBatch of them in
+// flight.
+template <typename T, int kBatch = 16, typename Team = BlockTeam>
 __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item, int first,
-                       int count, int to, int head_size) {
-  constexpr int kBatch = 16;  // loads in flight
+                       int count, int to, int head_size, const Team& team = Team()) {
   const int quads = head_size / 4;
-  for (int index = threadIdx.x; index < item.rows * quads; index += blockDim.x) {
+  for (int index = team.thread(); index < item.rows * quads; index += team.size()) {
     const int row = index / quads, quad = index % quads;
     const float2* weights = reinterpret_cast<const float2*>(p.weights) + first * kDecodeRows + row;
     const float4* partials = reinterpret_cast<const float4*>(p.partials) +
@@ -180,6 +190,17 @@ __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item
     }
     write_quad<T>(p, item, to, row, quad, head_size, total, greatest, sum);
   }
+}
+
+// Rows 8 g to 8 g + 8 of a prefill item, for one KV head, as a decode item has them. Of an item
+// that is split, their partial results lie beside each other, as that one's do.
+__device__ inline AttentionItem row_group(const AttentionItem& item, int kv_head, int g) {
+  AttentionItem part = item;
+  part.kv_head = kv_head;
+  part.row += kDecodeRows * g;
+  part.rows = min(kDecodeRows, item.rows - kDecodeRows * g);
+  part.first_slot += (kv_head * kRowGroups + g) * item.splits;
+  return part;
 }
 
 // Where an item's own result goes.

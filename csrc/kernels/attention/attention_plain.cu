@@ -158,11 +158,9 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
   if (blockIdx.x >= num_prefill_items(p.items)) return;
   const AttentionItem item = read_item(p.items, 1 + blockIdx.x);
   for (int row = 0; row < item.rows; row += kDecodeRows) {
-    AttentionItem part = item;
-    part.kv_head = blockIdx.y;
-    part.row = item.row + row;
-    part.rows = min(kDecodeRows, item.rows - row);
+    const AttentionItem part = row_group(item, blockIdx.y, row / kDecodeRows);
     attend<T>(p, part, shared);
+    if (part.splits > 1) merge_splits<T>(p, part, static_cast<int>(p.attention.head_size));
   }
 }
 

@@ -39,8 +39,9 @@ __device__ inline AttentionItem half_of(AttentionItem item, const PagedAttention
   const int before = blockIdx.x % 2 * kRows;
   item.row += before;
   item.rows = min(item.rows - before, kRows);
-  item.begin = place_row(p, item, 0, item.row).first;
-  item.end = place_row(p, item, 0, item.row + item.rows - 1).last;
+  item.begin = max(item.begin, place_row(p, item, 0, item.row).first);
+  item.end = min(item.end, place_row(p, item, 0, item.row + item.rows - 1).last);
+  item.first_slot += before / kDecodeRows * item.splits;
   return item;
 }
 
@@ -194,6 +195,18 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
     sum[i] += __shfl_xor_sync(kFullWarp, sum[i], 1);
     sum[i] += __shfl_xor_sync(kFullWarp, sum[i], 2);
     if (16 * warp + lane / 4 + 8 * i >= item.rows) continue;
+    if (item.splits > 1) {
+      const AttentionItem part = row_group(item, kv_head, 2 * warp + i);
+      const i64 at = static_cast<i64>(slot_of(part)) * kDecodeRows + lane / 4;
+      float2* values = reinterpret_cast<float2*>(p.partials + at * kHead) + lane % 4;
+#pragma unroll
+      for (int n = 0; n < kHead / 8; ++n)
+        values[4 * n] = make_float2(out[n][2 * i], out[n][2 * i + 1]);
+      if (lane % 4 == 0) {
+        reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest[i], sum[i]);
+      }
+      continue;
+    }
     const float scale = 1.0f / sum[i];
     T* to = out_row<T>(a, places[i]) + 2 * (lane % 4);
 #pragma unroll
@@ -201,6 +214,9 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
       to[8 * n] = from_float<T>(out[n][2 * i] * scale);
       to[8 * n + 1] = from_float<T>(out[n][2 * i + 1] * scale);
     }
+  }
+  for (int g = 0; item.splits > 1 && kDecodeRows * g < item.rows; ++g) {
+    merge_splits<T>(p, row_group(item, kv_head, g), kHead);
   }
 }
 

@@ -19,6 +19,23 @@ class RowWarpgroup {
   using Rows = WgmmaRows<kHead>;
   using Softmax = WgmmaSoftmax<T, kHead>;
   static constexpr int kKeys = Shared::kKeys;
+  // The threads of the warpgroup, which has named barrier 1 or 2.
+  struct Team {
+    int group;
+    __device__ int thread() const { return static_cast<int>(threadIdx.x % 128); }
+    __device__ int size() const { return 128; }
+    __device__ void wait() const { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
+    __device__ bool any(bool value) const {
+      unsigned result;
+      asm volatile(
+          "{\n.reg .pred p;\nsetp.ne.u32 p, %1, 0;\nbar.red.or.pred p, %2, 128, p;\n"
+          "selp.u32 %0, 1, 0, p;\n}\n"
+          : "=r"(result)
+          : "r"(static_cast<unsigned>(value)), "r"(group + 1)
+          : "memory");
+      return result != 0;
+    }
+  };
   static constexpr int kKeyPieces = kHead / 16;    // of a product of queries and keys
   static constexpr int kValuePieces = kKeys / 16;  // of one of weights and values
 
@@ -97,7 +114,11 @@ class RowWarpgroup {
     hold(rows.out);
     release(shared_.values_empty(values_.stage));
     values_.advance();
-    write(item, row, rows);
+    if (item.splits == 1) {
+      write(item, row, rows);
+    } else {
+      write_partials(item, rows);
+    }
   }
 
   // The products of a tile of keys, and of the tile before it in turn (the one behind it) with its
@@ -207,6 +228,31 @@ class RowWarpgroup {
       release(shared_.values_empty(values_.stage));
       values_.advance();
     }
+  }
+
+  // Of an item that is split over keys. The last warpgroup that has done so for these rows adds up.
+  __device__ __forceinline__ void write_partials(const AttentionItem& item, Softmax& rows) {
+    write_partial<0>(item, rows);
+    write_partial<1>(item, rows);
+    const Team team{group_};
+    const int first = group_ * kWgmmaRows / kDecodeRows;
+    if (!is_last(p_.launch, row_group(item, item.kv_head, first).first_slot, item.splits, team)) {
+      return;
+    }
+    for (int g = first; g < first + kWgmmaRows / kDecodeRows; ++g) {
+      const AttentionItem part = row_group(item, item.kv_head, g);
+      if (part.rows <= 0) break;
+      add_up<T, 4>(p_.launch, part, part.first_slot, item.splits, kFinal, kHead, team);
+    }
+  }
+  template <int kRow>
+  __device__ __forceinline__ void write_partial(const AttentionItem& item, Softmax& rows) {
+    const AttentionItem part =
+        row_group(item, item.kv_head, (group_ * kWgmmaRows + 16 * warp_) / kDecodeRows + kRow);
+    const i64 at = static_cast<i64>(slot_of(part)) * kDecodeRows + lane_ / 4;
+    const bool exists = lane_ / 4 < part.rows;
+    rows.template write_partial<kRow>(exists ? p_.launch.partials + at * kHead : nullptr,
+                                      reinterpret_cast<float2*>(p_.launch.weights) + at);
   }
 
   __device__ __forceinline__ void write(const AttentionItem& item, int row, Softmax& rows) {

@@ -231,6 +231,21 @@ struct WgmmaSoftmax {
     tile_sum[0] = tile_sum[1] = 0.0f;  // weigh_row has added them
   }
 
+  // A partial result of a row, not yet divided by the sum of its weights.
+  template <int kRow>
+  __device__ __forceinline__ void write_partial(float* values, float2* weight) {
+    float total = sum[kRow] + __shfl_xor_sync(kFullWarp, sum[kRow], 1);
+    total += __shfl_xor_sync(kFullWarp, total, 2);
+    const int lane = threadIdx.x % 32;
+    if (values == nullptr) return;
+    auto* to = reinterpret_cast<float2*>(values) + lane % 4;
+#pragma unroll
+    for (int i = 0; i < kHead / 8; ++i) {
+      to[4 * i] = make_float2(out[4 * i + 2 * kRow], out[4 * i + 2 * kRow + 1]);
+    }
+    if (lane % 4 == 0) *weight = make_float2(base[kRow], total);
+  }
+
   // The results, and where the rows go; null for a row that does not exist.
   __device__ __forceinline__ void write(T* const (&rows)[2]) {
     const int lane = threadIdx.x % 32;

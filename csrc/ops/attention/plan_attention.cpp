@@ -5,12 +5,14 @@
 // that every block reads equally much and none waits. The KV heads of a sequence are cut alike, so
 // that the blocks that read what lies side by side do so at about the same time. Where a cut falls
 // inside of a sequence its results are partial, and the last block to be done merges them. Many
-// rows (a prefill) become tiles of rows that need no cut, the longest first.
+// rows (a prefill) become tiles of rows, which are cut only where there are too few to keep every
+// block busy.
 //
 // The items: the first of each block's list of decode items; one whose rows are the number of
 // prefill items, and these; the other decode items. So a kernel finds the prefill items of any step
 // at the same place, and with a grid for more of them those that there are.
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "ops/common/checks.h"
@@ -167,6 +169,55 @@ class BlockLists {
   std::vector<i64> pieces_;  // of what is added: cut by cut, the KV heads
 };
 
+// Cuts prefill items into pieces of about equal length where there are fewer than half as many as
+// blocks. A piece costs the writing and adding up of its results: it has kLeastPiece keys at least.
+std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
+                                       i64 blocks) {
+  constexpr i64 kAlign = 128;  // keys of a tile, of whichever kernel
+  constexpr i64 kLeastPiece = 1024;
+  if (static_cast<i64>(whole.size()) * kv_heads * 2 >= blocks) return whole;
+  i64 keys = 0;
+  for (const AttentionItem& item : whole) keys += item.end - item.begin;
+  const i64 most = std::max(divide_up(keys * kv_heads, blocks), kLeastPiece);
+  std::vector<AttentionItem> pieces;
+  i64 slots = 2 * blocks;  // behind those of decode items
+  for (AttentionItem item : whole) {
+    // Rounded down: with all KV heads there are no more pieces than blocks.
+    const i64 count = std::clamp<i64>((item.end - item.begin) / most, 1, kMergedAtOnce);
+    const i64 first = item.begin / kAlign * kAlign, end = item.end;
+    const i64 length = divide_up(divide_up(end - first, count), kAlign) * kAlign;
+    const i64 splits = divide_up(end - first, length);
+    item.splits = static_cast<int>(splits);
+    item.first_slot = splits > 1 ? static_cast<int>(slots) : 0;
+    for (i64 split = 0; split < splits; ++split) {
+      item.split = static_cast<int>(split);
+      item.begin = std::max(item.begin, static_cast<int>(first + split * length));
+      item.end = static_cast<int>(std::min(end, first + (split + 1) * length));
+      pieces.push_back(item);
+    }
+    if (splits > 1) slots += splits * kv_heads * kRowGroups;
+  }
+  return pieces;
+}
+
+// The tiles of a sequence one after another, so that blocks that run at the same time read the same
+// keys, and L2 serves all but one; the longest first, of sequences and in each, so that the blocks
+// end with short ones.
+void sort_prefill(std::vector<AttentionItem>& items, i64 sequences) {
+  const auto keys = [](const AttentionItem& item) { return item.end - item.begin; };
+  std::vector<int> longest(static_cast<size_t>(sequences), 0);
+  const auto longest_of = [&](const AttentionItem& item) -> int& {
+    return longest[static_cast<size_t>(item.sequence)];
+  };
+  for (const AttentionItem& item : items) {
+    longest_of(item) = std::max(longest_of(item), keys(item));
+  }
+  std::stable_sort(items.begin(), items.end(), [&](const AttentionItem& a, const AttentionItem& b) {
+    return std::make_tuple(-longest_of(a), a.sequence, -keys(a)) <
+           std::make_tuple(-longest_of(b), b.sequence, -keys(b));
+  });
+}
+
 void require_step(const Step& step, const Tensor& context_lens, const Tensor& query_starts) {
   if (step.query_starts[0] != 0) {
     refuse(ErrorKind::value, kOp, query_starts, concat("begins with ", step.query_starts[0]), "0");
@@ -197,10 +248,11 @@ void require_number(const char* name, i64 value, i64 least, const char* what) {
 AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64_t heads,
                                         int64_t kv_heads, int64_t head_size, int64_t blocks) {
   // Decoding: an item for each block and, where sequences meet, for each of their heads. Prefill:
-  // one that holds the number of tiles, and a tile less than full for each sequence. Two pieces of
-  // a block may be partial: its first, its last.
-  const i64 slots = 2 * blocks;
-  return {1 + blocks + sequences * (heads + 1) + tokens * (heads / kv_heads) / kPrefillRows,
+  // one that holds the number of tiles, a tile less than full for each sequence, and no more pieces
+  // of tiles than blocks. Two decode items of a block may be partial, its first and its last; a
+  // piece is for each KV head.
+  const i64 slots = (2 + kRowGroups) * blocks;
+  return {1 + 2 * blocks + sequences * (heads + 1) + tokens * (heads / kv_heads) / kPrefillRows,
           kItemInts, slots + kTickets, slots * kDecodeRows * (head_size + 2)};
 }
 
@@ -263,16 +315,14 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
     }
   }
 
+  prefill = cut_prefill(prefill, kv_heads, blocks);
   const auto tiles = static_cast<i64>(prefill.size());
   BlockLists lists(to, capacity, blocks, blocks + tiles + 1, lanes, total);
   for (AttentionItem& item : decode) {
     for (; item.kv_head < kv_heads; item.kv_head += static_cast<int>(lanes)) lists.add(item);
   }
 
-  std::stable_sort(prefill.begin(), prefill.end(),
-                   [](const AttentionItem& a, const AttentionItem& b) {
-                     return a.end - a.begin > b.end - b.begin;
-                   });
+  sort_prefill(prefill, sequences);
   if (lists.used() > capacity) {
     refuse(ErrorKind::value, kOp, items, concat("has room for ", capacity, " items"),
            concat("(", lists.used(), ", ", kItemInts, ") for this step"));

@@ -277,7 +277,8 @@ def plan_attention(
 
     Keys and values that decoding tokens read are cut into `blocks` pieces of about equal length
     (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), those of a
-    sequence's KV heads alike; prefills are cut into tiles of rows.
+    sequence's KV heads alike; prefills are cut into tiles of rows, and
+    these over keys as well where there are too few for the blocks.
 
     items: int32 [items, item_ints], written; `attention_plan_sizes` says how many are enough.
         ValueError says how many are, where it is too small.
@@ -316,7 +317,10 @@ def paged_attention(
     On CUDA, float16 and bfloat16 use tensor cores where head_size is 64, 80, 96, 128 or 256, blocks
     are of a multiple of 16 tokens, every head of the cache begins at a multiple of 16 bytes, and
     the GPU has them (compute capability 7.5 for float16, 8.0 for bfloat16); all else is slower. The
-    weights are rounded to the dtype before they multiply values.
+    weights are rounded to the dtype before they multiply values. Prefills of head_size 64, 80, 96,
+    128, 192 or 256 with a positive scale run at Hopper's full speed (9.0, from CUDA 12 on) where
+    blocks are of 2 ** n tokens, 16 or more, and heads of `query` and `out` begin at multiples of 16
+    bytes.
 
     out: [tokens, heads, head_size], written; may be `query` itself.
     query: [tokens, heads, head_size], any strides but the last; head_size is a multiple of 8, up
