@@ -72,6 +72,37 @@ def memory_bound() -> str:
     return table(("op", width, "ours µs", "of copy", "best peer µs", "peer ÷ ours"), rows)
 
 
+def prefill() -> str:
+    """Prefill attention: every row beside each peer."""
+    record = load("cuda_prefill.h200")
+    peers = ("fa3 paged", "fa3 contiguous", "cudnn", "torch fa2")
+    rows = []
+    for row in record["rows"]:
+        heads, size, case = row["case"].split(" ")
+        found = row["tflops"]
+        rows.append(
+            (
+                f"{heads} {size}",
+                re.sub(r"^(\d+)x", r"\1 × ", case).replace("+", " + ").replace("/", ", "),
+                f"{found['ours']:.0f}",
+                *(f"{found[peer]:.0f}" if peer in found else "–" for peer in peers),
+                f"{row['us']['fa3 paged'] / row['us']['ours']:.2f}",
+            )
+        )
+    head = ("heads", "sequences × new + before", "ours", "FA3 paged", "FA3 contiguous", "cuDNN")
+    lines = []
+    for peer, name in zip(peers, ("FA3 paged", "FA3 contiguous", "cuDNN", "torch's FA2")):
+        ratios = [
+            row["us"][peer] / row["us"]["ours"] for row in record["rows"] if peer in row["us"]
+        ]
+        ahead = sum(ratio >= 1 for ratio in ratios)
+        lines.append(
+            f"* {name}: {statistics.geometric_mean(ratios):.3f} × in the geometric mean, "
+            f"{min(ratios):.2f} to {max(ratios):.2f}, ahead on {ahead} of {len(ratios)} rows\n"
+        )
+    return table((*head, "torch FA2", "ours ÷ FA3 paged"), rows) + "\n" + "".join(lines)
+
+
 def sampling() -> str:
     """Sampling from logits of 128256 tokens; † marks rows of another commit than the record's."""
     record = load("cuda_sampling.h200")
@@ -126,6 +157,9 @@ def cpu_throughput() -> str:
 def measured() -> str:
     """README's table of what was measured."""
     matrix, host = load("release_matrix"), load("host_overhead.h200")
+    prefills = [
+        row["us"]["fa3 paged"] / row["us"]["ours"] for row in load("cuda_prefill.h200")["rows"]
+    ]
     decode = [_best_attention_peer(row)[1] for row in load("cuda_attention.h200")["rows"]]
     ops = [row["ratio"] for row in load("cuda_ops.h200")["records"]]
     cpu = [row["torch_us"] / row["ours_us"] for row in load("cpu_ops")["records"]]
@@ -180,6 +214,12 @@ def measured() -> str:
             "GPU tests, H200",
             ", ".join(f"{wheel['passed']} passed ({name})" for name, wheel in tests.items()),
             link("gpu_tests.h200", up=""),
+        ),
+        (
+            "prefill attention on an H200, over pages",
+            f"{statistics.geometric_mean(prefills):.2f} × FlashAttention 3 in the geometric mean, "
+            f"ahead on {sum(ratio >= 1 for ratio in prefills)} of {len(prefills)} rows",
+            link("cuda_prefill.h200", up=""),
         ),
         (
             "paged decode attention, H200",
@@ -238,5 +278,6 @@ def _range(records: list[Any], key: str) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (attention, memory_bound, sampling, cpu_throughput, measured)
+    part.__name__: part
+    for part in (attention, prefill, memory_bound, sampling, cpu_throughput, measured)
 }
