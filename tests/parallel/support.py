@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 import torch
 
@@ -35,8 +35,9 @@ class ThreadGroup(Group):
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return torch.stack(self._exchange.all(self.rank, tensor)).sum(0)
 
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        return torch.cat(self._exchange.all(self.rank, tensor), dim=-1)
+    def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
+        tensors = self._exchange.all(self.rank, tensor)
+        return None if self.rank else torch.cat(tensors, dim=-1)
 
 
 def groups(size: int) -> List[ThreadGroup]:

@@ -214,9 +214,9 @@ class DecoderLM(nn.Module):
         hidden: torch.Tensor = self.model(token_ids, positions, caches, metadata)
         return hidden
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[rows, hidden_size] -> [rows, vocab_size], the same on all ranks."""
-        return self.group.all_gather(self.lm_head(hidden))
+    def logits(self, hidden: torch.Tensor) -> Optional[torch.Tensor]:
+        """[rows, hidden_size] -> [rows, vocab_size] in rank 0, None in the others."""
+        return self.group.gather(self.lm_head(hidden))
 
     def untie(self) -> None:
         """Gives the head a weight of its own, uninitialised, in place of the embedding's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,11 @@ class Group(ABC):
         """The sum of the ranks' tensors; the memory of `tensor` may be reused for it."""
 
     @abstractmethod
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The ranks' tensors beside each other: the last dimension is `size` times as wide."""
+    def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
+        """In rank 0 the ranks' tensors beside each other, the last dimension `size` times as wide.
+
+        None in the other ranks.
+        """
 
 
 class SingleGroup(Group):
@@ -39,5 +42,5 @@ class SingleGroup(Group):
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+    def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
         return tensor

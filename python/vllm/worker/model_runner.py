@@ -12,6 +12,7 @@ from vllm.engine.step_input import SizeClass, StepInput, StepLayout, capacity
 from vllm.layers.attention import AttentionPlanner, KVCache
 from vllm.layers.sampler import sample
 from vllm.models.decoder import DecoderLM
+from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.graphs import Graphs, padded
 from vllm.worker.results import PendingLogprobs, PendingResult, to_host
 from vllm.worker.step_tensors import StepTensors
@@ -61,7 +62,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, step: StepInput, memory: torch.Tensor) -> PendingResult:
-        """Starts computing the tokens of a step together, and sampling its rows.
+        """Starts computing the tokens of a step together, and sampling its rows: rank 0 does.
 
         memory: uint8, that of the step.
         """
@@ -95,6 +96,8 @@ class ModelRunner:
         if step.num_rows < step.num_tokens:
             hidden = hidden[tensors.rows(step.num_rows)]
         logits = self.model.logits(hidden)
+        if logits is None:  # rank 0 samples
+            return
         rows = [row for row, _ in step.logprobs]
         raw = logits[rows] if rows else None  # a copy: sampling may change the logits in place
         how = tensors.sampling(step, step.num_rows, step.num_changes)
@@ -119,6 +122,8 @@ class ModelRunner:
                 for (window, plan), items in zip(plans.items(), self._items(tensors))
             }
             logits = self.model.logits(self._hidden(tensors, count, count, lasting))
+            if logits is None:
+                return
             how = tensors.sampling(step, count, size.changes)
             sample(logits, how, self._last_tokens(count))
 
@@ -191,8 +196,9 @@ class ModelRunner:
         for start in range(0, len(targets), _LOGPROB_ROWS):
             part = targets[start : start + _LOGPROB_ROWS]
             logits = self.model.logits(states[start : start + len(part)])
-            tokens = torch.tensor(part, device=self.device)
-            parts.append(PendingLogprobs.of(logits, tokens, [num_best] * len(part)))
+            if logits is not None:
+                tokens = torch.tensor(part, device=self.device)
+                parts.append(PendingLogprobs.of(logits, tokens, [num_best] * len(part)))
         return parts
 
 
@@ -206,10 +212,10 @@ def _generates(step: StepInput) -> bool:
 
 
 def _planner(model: DecoderLM, device: torch.device) -> AttentionPlanner:
-    config = model.config
+    config, group = model.config, model.group
     return AttentionPlanner(
-        config.num_attention_heads,
-        config.num_key_value_heads,
+        split(config.num_attention_heads, group).size,
+        split_or_copy(config.num_key_value_heads, group).size,
         config.head_dim,
         device,
         model.sliding_windows,
