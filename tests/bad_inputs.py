@@ -70,6 +70,9 @@ ENGINE: List[Dict[str, Any]] = [
     {"pipeline_parallel_size": 2},
     {"quantization": "awq"},
     {"enable_lora": True},
+    {"tensor_parallel_size": 0},
+    {"tensor_parallel_size": 3},
+    {"tensor_parallel_size": 2, "async_scheduling": True},
 ]
 PROMPTS: List[Any] = [
     "",

@@ -46,8 +46,8 @@ def test_arguments_that_ask_for_nothing_are_accepted():
     [
         (
             EngineArgs,
-            {"tensor_parallel_size": 2},
-            "EngineArgs takes tensor_parallel_size only",
+            {"pipeline_parallel_size": 2},
+            "EngineArgs takes pipeline_parallel_size only",
         ),
         (EngineArgs, {"quantization": "awq"}, "quantization only as None, got 'awq': weights are"),
         (EngineArgs, {"enable_lora": True}, "enable_lora only as False or None, got True: there"),

@@ -34,7 +34,8 @@ class EngineArgs:
     max_num_batched_tokens: tokens that a step computes; None is 2048, or as many as
         `max_num_seqs` or, without chunked prefill, `max_model_len` make necessary.
     block_size: tokens of a block of the cache.
-    kv_cache_memory_bytes: size of the cache; None is what `gpu_memory_utilization` leaves.
+    kv_cache_memory_bytes: size of the cache in each rank; None is what `gpu_memory_utilization`
+        leaves.
     num_kv_blocks: size of the cache in blocks, before `kv_cache_memory_bytes`.
     gpu_memory_utilization: on CUDA, the fraction of the device's memory that this engine may
         use; on the CPU, the fraction of what is free now that the cache may grow to.
@@ -45,6 +46,7 @@ class EngineArgs:
     enforce_eager: on CUDA, launch each kernel by itself, instead of steps of decoding sequences as
         CUDA graphs. Tokens are the same.
     seed: where requests without a seed of their own get theirs from.
+    tensor_parallel_size: ranks, each a process, that hold the model together.
     """
 
     model: str
@@ -65,6 +67,7 @@ class EngineArgs:
     async_scheduling: Optional[bool] = None
     enforce_eager: bool = False
     seed: int = 0
+    tensor_parallel_size: int = 1
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -72,7 +75,7 @@ class EngineArgs:
                 object.__setattr__(self, field.name, field.default)
         for name in ("model", "tokenizer"):
             self._check_path(name)
-        for name in ("max_num_seqs", "block_size"):
+        for name in ("max_num_seqs", "block_size", "tensor_parallel_size"):
             self._check_positive(name)
         for name in (
             "max_model_len",
@@ -92,6 +95,11 @@ class EngineArgs:
                 raise self._wrong(name, "True or False")
         if not isinstance(self.async_scheduling, (bool, type(None))):
             raise self._wrong("async_scheduling", "True, False or None")
+        if self.async_scheduling and self.tensor_parallel_size > 1:
+            raise ValueError(
+                f"async_scheduling must be False or None with tensor_parallel_size "
+                f"{self.tensor_parallel_size}: only one rank has what the step before has sampled"
+            )
         seed = as_integer(self.seed)
         if seed is None:
             raise self._wrong("seed", "an integer")

@@ -1,4 +1,4 @@
-"""The engines as people get them: made from arguments alone, with the model in this process."""
+"""The engines as people get them: made from arguments alone."""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ class Renamed:
 
 Foreign = Union[Neutral, Ignored, Renamed]
 
-_ONE_PROCESS = "the model runs in one process, on one device"
+_TENSOR_PARALLEL = "a model is divided by `tensor_parallel_size` alone"
+_KV_STAYS = "keys and values stay in the engine that has computed them"
+_RANKS = "processes are started by the engine or by torchrun"
 _NO_LORA = "there are no LoRA adapters"
 _TEXT_ALONE = "models take text alone"
 _NO_SPECULATION = "there is no speculative decoding"
@@ -66,15 +68,14 @@ _NO_STRUCTURE = "outputs cannot be held to a schema, a regular expression or a g
 _LOGITS = "logits cannot be changed by the caller"
 
 ENGINE: Mapping[str, Foreign] = {
-    "tensor_parallel_size": Neutral((1,), _ONE_PROCESS),
-    "pipeline_parallel_size": Neutral((1,), _ONE_PROCESS),
-    "data_parallel_size": Neutral((1,), _ONE_PROCESS),
-    "decode_context_parallel_size": Neutral((1,), _ONE_PROCESS),
-    "enable_expert_parallel": Neutral((False,), _ONE_PROCESS),
-    "distributed_executor_backend": Neutral(("uni",), _ONE_PROCESS),
-    "worker_use_ray": Neutral((False,), _ONE_PROCESS),
-    "worker_cls": Neutral(("auto",), _ONE_PROCESS),
-    "worker_extension_cls": Neutral(("",), _ONE_PROCESS),
+    "pipeline_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
+    "data_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
+    "decode_context_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
+    "enable_expert_parallel": Neutral((False,), _TENSOR_PARALLEL),
+    "distributed_executor_backend": Neutral(("uni", "mp"), _RANKS),
+    "worker_use_ray": Neutral((False,), _RANKS),
+    "worker_cls": Neutral(("auto",), _RANKS),
+    "worker_extension_cls": Neutral(("",), _RANKS),
     "max_parallel_loading_workers": Ignored("how many processes read weights at a time"),
     "ray_workers_use_nsight": Ignored("profiling of Ray's workers"),
     "disable_custom_all_reduce": Ignored("how several GPUs add up"),
@@ -158,9 +159,9 @@ ENGINE: Mapping[str, Foreign] = {
     "disable_log_requests": Ignored("requests in the log, where none is ever written"),
     "enable_log_requests": Neutral((False,), "no prompt is written to the log"),
     "max_log_len": Ignored("how much of a prompt is written to the log; none is"),
-    "engine_use_ray": Neutral((False,), _ONE_PROCESS),
-    "kv_transfer_config": Neutral((), _ONE_PROCESS),
-    "kv_events_config": Neutral((), _ONE_PROCESS),
+    "engine_use_ray": Neutral((False,), _RANKS),
+    "kv_transfer_config": Neutral((), _KV_STAYS),
+    "kv_events_config": Neutral((), _KV_STAYS),
     "otlp_traces_endpoint": Neutral((), "no traces are sent anywhere"),
     "enable_sleep_mode": Neutral((False,), "an engine cannot be put to sleep; delete it"),
     "additional_config": Neutral(({},), "there is no such hardware"),

@@ -11,7 +11,7 @@ import torch
 from tests.models.support import VOCAB_SIZE, prompts_of
 from vllm import LLM, EngineArgs, LLMEngine, RequestOutputKind, SamplingParams
 from vllm.config import ModelError
-from vllm.worker import assemble
+from vllm.worker import assemble, load
 
 PROMPT = "the cat and the dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
@@ -392,7 +392,8 @@ def test_the_revision_is_that_of_the_model_only(chat_model, monkeypatch):
         asked.append((name, revision))
         return Path(name)
 
-    monkeypatch.setattr(assemble, "find_folder", find)
+    for module in (assemble, load):
+        monkeypatch.setattr(module, "find_folder", find)
     LLM(folder, tokenizer=folder, revision="v2", num_kv_blocks=64)
     assert asked == [(folder, "v2"), (folder, None)]
 

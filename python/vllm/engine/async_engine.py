@@ -144,8 +144,15 @@ class AsyncLLMEngine:
         await asyncio.wrap_future(self._thread.ended)
 
     async def shutdown(self) -> None:
-        """Ends the thread; requests that have not finished raise EngineClosedError."""
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.close)
+        """Ends the thread and what the executor has started.
+
+        Requests that have not finished raise EngineClosedError.
+        """
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self._thread.close()
+        self.engine.executor.close()
 
     async def __aenter__(self) -> AsyncLLMEngine:
         return self

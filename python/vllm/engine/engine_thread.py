@@ -12,6 +12,7 @@ from typing import Callable, Dict, Optional, Tuple
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.mailbox import Reader
 from vllm.engine.request import Request
+from vllm.errors import RankError
 from vllm.outputs import RequestOutput
 
 logger = logging.getLogger(__name__)
@@ -111,8 +112,10 @@ class EngineThread:
                     return
             try:
                 outputs = self._engine.step()
-            except Exception as error:  # noqa: BLE001 (each request raises it, to its own reader)
+            except Exception as error:
                 self._fail_step(error)
+                if isinstance(error, RankError):
+                    raise  # nothing is left that could compute another step
                 continue
             for output in outputs:
                 self._deliver(output)

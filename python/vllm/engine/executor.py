@@ -67,3 +67,6 @@ class Executor(abc.ABC):
     @abc.abstractmethod
     def reset(self) -> None:
         """Waits for steps that nobody will collect, and forgets them."""
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to end)
+        """Ends what this executor has started, if it has. It computes nothing afterwards."""

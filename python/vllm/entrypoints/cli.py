@@ -10,6 +10,7 @@ import sys
 from typing import List, Optional
 
 from vllm.entrypoints import bench, chat, collect_env, generate, serve
+from vllm.errors import RankError
 from vllm.version import __version__
 
 # Each module has HELP, configure(parser) and run(args) -> exit status.
@@ -38,7 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     except ValueError as error:  # ModelError is one: what a person gave us cannot be run
         print(f"{args.prog}: error: {error}", file=sys.stderr)
         return 2
-    except ImportError as error:
+    except (ImportError, RankError) as error:
         print(f"{args.prog}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

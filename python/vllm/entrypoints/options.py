@@ -22,6 +22,7 @@ _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "dtype": ({"choices": ("auto", *DTYPES)}, "auto is the model's own"),
         "device": ({}, "auto, cpu, cuda or cuda:N"),
         "max_model_len": ({"type": int}, "tokens of prompt and output together"),
+        "tensor_parallel_size": ({"type": int}, "processes that hold the model together"),
         "seed": ({"type": int}, "where requests without a seed of their own get theirs from"),
     },
     "batches and cache": {

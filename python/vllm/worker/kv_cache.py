@@ -10,6 +10,8 @@ import torch
 from vllm.config import ModelConfig
 from vllm.engine_args import EngineArgs
 from vllm.layers.attention import KVCache
+from vllm.parallel.group import Group
+from vllm.parallel.shard import split_or_copy
 from vllm.worker.graphs import MOST_GRAPHS
 from vllm.worker.memory import free_memory
 
@@ -20,10 +22,10 @@ _GIB = 1 << 30
 _CPU_DEFAULT_BYTES = 4 * _GIB
 
 
-def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
-    """Memory of one block: keys and values of `block_size` tokens in every layer."""
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    return per_token * block_size * dtype.itemsize
+def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype, group: Group) -> int:
+    """Memory of one block in a rank: keys and values of `block_size` tokens in every layer."""
+    kv_heads = split_or_copy(config.num_key_value_heads, group).size
+    return 2 * config.num_hidden_layers * kv_heads * config.head_dim * block_size * dtype.itemsize
 
 
 def choose_num_blocks(
@@ -32,20 +34,22 @@ def choose_num_blocks(
     dtype: torch.dtype,
     device: torch.device,
     max_model_len: int,
+    group: Group,
 ) -> int:
     """Blocks of the cache, after the model is loaded: as told, or from the memory that is free.
 
+    Other ranks may have room for fewer.
     Raises ValueError if not even one block fits.
     """
     if args.num_kv_blocks is not None:
         return args.num_kv_blocks
-    size = block_bytes(config, args.block_size, dtype)
+    size = block_bytes(config, args.block_size, dtype, group)
     if args.kv_cache_memory_bytes is not None:
         available = args.kv_cache_memory_bytes
     elif device.type == "cuda":
         available = _free_on_cuda(args, config, dtype, device, max_model_len)
-    else:
-        free = int(_free_on_cpu() * args.gpu_memory_utilization)
+    else:  # ranks of one machine share its memory
+        free = int(_free_on_cpu() * args.gpu_memory_utilization) // group.size
         available = min(free, _CPU_DEFAULT_BYTES)
     useful = args.max_num_seqs * -(-max_model_len // args.block_size)
     num_blocks = min(available // size, useful)
@@ -87,15 +91,19 @@ def allocate(
     block_size: int,
     dtype: torch.dtype,
     device: torch.device,
+    group: Group,
 ) -> List[KVCache]:
-    """Uninitialised keys and values for every layer: slots are read only once written.
+    """Uninitialised keys and values of the rank's heads for every layer.
+
+    Slots are read only once written.
 
     In memory heads come before slots: attention reads one head of a block at a time, and finds it
     in one piece.
 
     Raises ValueError if the device has not that much memory.
     """
-    shape = (num_blocks, config.num_key_value_heads, block_size, config.head_dim)
+    kv_heads = split_or_copy(config.num_key_value_heads, group).size
+    shape = (num_blocks, kv_heads, block_size, config.head_dim)
 
     def cache() -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=device).transpose(1, 2)
@@ -103,7 +111,7 @@ def allocate(
     try:
         return [(cache(), cache()) for _ in range(config.num_hidden_layers)]
     except RuntimeError as error:  # also torch.OutOfMemoryError
-        size = num_blocks * block_bytes(config, block_size, dtype)
+        size = num_blocks * block_bytes(config, block_size, dtype, group)
         raise ValueError(
             f"a cache of {num_blocks} blocks, {size:,} bytes, cannot be allocated on {device}: "
             f"lower num_kv_blocks or kv_cache_memory_bytes"

@@ -1,0 +1,115 @@
+"""From arguments to a model that runs: what each rank does, in whatever process it is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+import torch
+
+from vllm.config import ModelConfig, read_architecture
+from vllm.engine_args import EngineArgs
+from vllm.models.hub import find_folder
+from vllm.models.loader import load_model
+from vllm.models.registry import find_architecture
+from vllm.parallel.group import Group, SingleGroup
+from vllm.parallel.shard import require_size
+from vllm.worker import kv_cache
+from vllm.worker.local import LocalExecutor
+from vllm.worker.model_runner import ModelRunner
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be loaded, and where to. max_model_len: before the cache may limit it."""
+
+    folder: Path
+    config: ModelConfig
+    device: torch.device
+    dtype: torch.dtype
+    max_model_len: int
+
+
+def make_plan(args: EngineArgs) -> Plan:
+    """Checks all that can be checked before the weights are read.
+
+    Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for arguments that
+    contradict each other or the machine.
+    """
+    folder = find_folder(args.model, args.revision)
+    # First, for families that are not supported have other fields than those that are.
+    find_architecture(read_architecture(folder))
+    config = ModelConfig.read(folder)
+    require_size(config, args.tensor_parallel_size)
+    device = _device(args.device)
+    dtype: torch.dtype = getattr(torch, config.dtype if args.dtype == "auto" else args.dtype)
+    max_model_len = args.max_model_len or config.max_model_len
+    if max_model_len > config.max_model_len:
+        raise ValueError(
+            f"max_model_len ({max_model_len}) is more than the "
+            f"{config.max_model_len} tokens that this model was made for"
+        )
+    args.token_budget(max_model_len)
+    return Plan(folder, config, device, dtype, max_model_len)
+
+
+def load(
+    args: EngineArgs,
+    plan: Plan,
+    group: Optional[Group] = None,
+    agree: Callable[[int], int] = lambda num_blocks: num_blocks,
+) -> LocalExecutor:
+    """This rank's part of the model, on its device, with its cache.
+
+    agree: the least of the numbers that the ranks have; for blocks of the cache.
+    """
+    group = group or SingleGroup()
+    config, device, dtype = plan.config, plan.device, plan.dtype
+    length = plan.max_model_len
+    model = load_model(
+        plan.folder, config, dtype=dtype, device=device, max_model_len=length, group=group
+    )
+    num_blocks = agree(kv_cache.choose_num_blocks(args, config, dtype, device, length, group))
+    caches = kv_cache.allocate(config, num_blocks, args.block_size, dtype, device, group)
+    runner = ModelRunner(
+        model,
+        caches,
+        device=device,
+        max_num_seqs=args.max_num_seqs,
+        use_graphs=not args.enforce_eager,
+    )
+    logger.info(
+        "%s in %s on %s, cache of %d blocks of %d tokens, rank %d of %d",
+        config.architecture,
+        dtype,
+        device,
+        num_blocks,
+        args.block_size,
+        group.rank,
+        group.size,
+    )
+    return LocalExecutor(runner, num_blocks=num_blocks, block_size=args.block_size)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu or cuda[:N], got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda[:N], got {name!r}")
+    if device.type == "cuda":
+        num_devices = torch.cuda.device_count()
+        if not num_devices:
+            raise ValueError(f"device is {name!r}, but torch finds no CUDA device")
+        if name == "cuda":  # the one that torch has as current, once and for all
+            device = torch.device("cuda", torch.cuda.current_device())
+        if device.index >= num_devices:
+            raise ValueError(f"device is {name!r}, but the last one is cuda:{num_devices - 1}")
+    return device

@@ -1,0 +1,1 @@
+"""A model divided among processes: how they start, meet, compute each step together, and end."""

@@ -1,0 +1,70 @@
+"""What ranks other than the first do: compute the steps that rank 0 sends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Callable, Optional
+
+from vllm.engine.step_input import StepBuffers
+from vllm.engine.step_message import unpack_step
+from vllm.engine_args import EngineArgs
+from vllm.errors import RankError
+from vllm.parallel.torch_group import LostPeerError
+from vllm.worker.load import make_plan
+from vllm.worker.ranks.join import join
+from vllm.worker.ranks.meeting import Meeting, join_meeting
+from vllm.worker.ranks.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+_STDERR = 2
+
+
+def serve(
+    args: EngineArgs,
+    meeting: Meeting,
+    on_failure: Optional[Callable[[str], None]] = None,
+) -> None:
+    """Computes steps until rank 0 ends.
+
+    on_failure: called in another thread after a failure of any rank. By default it ends the
+        process at once, wherever it waits.
+    """
+
+    def end(text: str) -> None:
+        os.write(_STDERR, f"rank {meeting.rank} ends: {text}\n".encode())
+        os._exit(1)
+
+    watch = Watch(meeting, on_failure or end)
+    try:
+        executor, channel = join(args, make_plan(args), meeting, watch)
+        buffers = StepBuffers(executor.allocate, executor.room)
+        while True:
+            message = channel.receive()
+            if not message:  # rank 0 has no more steps
+                break
+            executor.collect(executor.submit(unpack_step(message, buffers.take)))
+    except BaseException as error:
+        if not isinstance(error, (LostPeerError, RankError)):
+            logger.exception("an error of rank %d", meeting.rank)
+        watch.report(error)
+        raise
+    watch.stop()
+
+
+def main() -> None:
+    """The process that `Processes` starts."""
+    # Ctrl-C at a terminal goes to all processes; what becomes of it is rank 0's to decide.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    what = json.loads(sys.argv[1])
+    args = EngineArgs(**what["args"])
+    serve(args, join_meeting(what["port"], what["rank"], args.tensor_parallel_size))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""How ranks notice that one of them has died, stalls or has raised, and end with the reason.
+
+Each rank has a thread that leaves a sign of life every quarter of a second, with how many exchanges
+its rank has begun. Rank 0 reads them all. The first failure that anybody claims is everybody's.
+
+Time is counted in looks, not in seconds: a process that was itself stopped (Ctrl-Z, a laptop that
+was closed) has not looked meanwhile, and blames nobody.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, List, Optional, Tuple
+
+from vllm.errors import RankError
+from vllm.parallel.torch_group import LostPeerError, TorchGroup
+from vllm.worker.ranks.meeting import Meeting
+
+_LOOK_SECONDS = 0.25
+# So many looks without a sign of life, or without the exchange that others wait for: a stall.
+# With what else it takes, others end within 5 s.
+_PATIENCE = 14
+# Reading weights may hold Python's lock for long, and nobody waits in an exchange yet.
+_PATIENCE_WHILE_LOADING = 480
+# How long a rank whose exchange has failed waits to hear why.
+_REASON_SECONDS = 4.5
+
+_FAILURE = "failure"
+
+
+class Watch:
+    """The thread of one rank.
+
+    on_failure: called once, in that thread, with what has happened.
+    find_dead: what rank 0 knows about processes that have ended; a message, or None.
+    """
+
+    def __init__(
+        self,
+        meeting: Meeting,
+        on_failure: Callable[[str], None],
+        find_dead: Callable[[], Optional[str]] = lambda: None,
+    ) -> None:
+        self.failure: Optional[str] = None
+        self._failed = threading.Event()
+        self._meeting = meeting
+        self._on_failure = on_failure
+        self._find_dead = find_dead
+        self._group: Optional[TorchGroup] = None
+        self._stop = threading.Event()
+        self._looks = 0
+        self._patience = _PATIENCE_WHILE_LOADING
+        size = meeting.size
+        self._last: List[Any] = [None] * size  # of each rank: its last sign of life,
+        self._silent = [0] * size  # looks since it came,
+        self._behind = [0] * size  # and looks in which others have waited for this rank
+        self._thread = threading.Thread(target=self._run, name="vllm-watch", daemon=True)
+        self._thread.start()
+        if meeting.rank:
+            threading.Thread(target=self._guard, name="vllm-guard", daemon=True).start()
+
+    def follow(self, group: TorchGroup) -> None:
+        """From now on ranks compute, and are to keep up with each other in these exchanges."""
+        self._group = group
+
+    def report(self, error: BaseException) -> None:
+        """Ends all ranks for an error of this one, and returns when they know.
+
+        Of an exchange that has failed another rank is the reason, if it can be found out.
+        """
+        if isinstance(error, LostPeerError) and self._failed.wait(_REASON_SECONDS):
+            return
+        text = f"rank {self._meeting.rank} raised {type(error).__name__}: {error}"
+        self._fail(self._claim(text))
+
+    def check(self) -> None:
+        """Raises RankError after a failure."""
+        if self.failure is not None:
+            raise RankError(self.failure)
+
+    def stop(self) -> None:
+        """Nothing is a failure from now on."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=2 * _LOOK_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            try:
+                text = self._look()
+            except RuntimeError as error:  # the store is rank 0's, or the launcher's
+                text = f"rank 0 is gone: {error}"
+            if text is not None and not self._stop.is_set():
+                self._fail(text)
+                return
+
+    def _look(self) -> Optional[str]:
+        """One look at the others; what has failed, if anything."""
+        meeting, group = self._meeting, self._group
+        dead = self._find_dead()  # first: a rank that dies of an error says so before
+        entered = (0, False) if group is None else (group.entered, group.waiting)
+        meeting.tell("life", [self._looks, *entered])
+        self._looks += 1
+        found = meeting.claimed(_FAILURE)
+        if found is None and dead is not None:
+            found = self._claim(dead)
+        if found is None and meeting.rank == 0:
+            stalls = self._find_stall()
+            found = None if stalls is None else self._claim(stalls)
+        return found
+
+    def _find_stall(self) -> Optional[str]:
+        ranks = range(self._meeting.size)
+        signs = [self._meeting.heard("life", rank) for rank in ranks]
+        entered: List[Tuple[int, bool]] = [(s[1], s[2]) if s else (0, False) for s in signs]
+        if self._group is not None and self._patience != _PATIENCE:
+            self._patience = _PATIENCE
+            self._silent = [0] * len(signs)
+        for rank, sign in enumerate(signs):
+            self._silent[rank] = self._silent[rank] + 1 if sign == self._last[rank] else 0
+            seconds = self._silent[rank] * _LOOK_SECONDS
+            if self._silent[rank] > self._patience:
+                return f"rank {rank} stalls: there has been no sign of life for {seconds} s"
+        for rank in ranks:
+            late = any(waits and count > entered[rank][0] for count, waits in entered)
+            moved = self._last[rank] is None or entered[rank][0] != self._last[rank][1]
+            self._behind[rank] = self._behind[rank] + 1 if late and not moved else 0
+            if self._behind[rank] > _PATIENCE:
+                return (
+                    f"rank {rank} stalls: others have waited {_PATIENCE * _LOOK_SECONDS} s for its "
+                    f"exchange {entered[rank][0] + 1}"
+                )
+        self._last = signs
+        return None
+
+    def _guard(self) -> None:
+        """Where rank 0 is stopped, its store does not answer, and the other thread hangs."""
+        looks, hanging = 0, 0
+        while not self._stop.wait(_LOOK_SECONDS):
+            hanging = hanging + 1 if looks == self._looks else 0
+            looks = self._looks
+            if hanging > _PATIENCE:
+                self._fail("rank 0 stalls: its store does not answer")
+
+    def _claim(self, text: str) -> str:
+        try:
+            return self._meeting.claim(_FAILURE, text)
+        except RuntimeError:  # nobody can be told any more
+            return text
+
+    def _fail(self, text: str) -> None:
+        if self.failure is None:
+            self.failure = text
+            self._failed.set()
+            self._on_failure(text)

@@ -1,0 +1,174 @@
+"""What may happen to a rank, and what is seen then in the others: each is done to real processes.
+
+python -m tests.worker.ranks.faults     does all of it and writes the table of docs/engine.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Tuple
+
+DOCUMENT = Path(__file__).parents[3] / "docs/engine.md"
+BEGIN, END = "<!-- rank faults -->\n", "<!-- end of the rank faults -->\n"
+BOUND = 5.0  # seconds, as docs/engine.md has it
+
+
+class Fault(NamedTuple):
+    """says: a regular expression of what the others say."""
+
+    rank: int
+    what: str
+    when: str
+    says: str
+
+
+FAULTS = [
+    Fault(1, "is killed", "between steps", r"rank 1 \(process \d+\) was ended by SIGKILL"),
+    Fault(1, "is killed", "in a step", r"rank 1 \(process \d+\) was ended by SIGKILL"),
+    Fault(1, "is killed", "while loading", r"rank 1 \(process \d+\) was ended by SIGKILL"),
+    Fault(1, "is stopped", "in a step", r"rank 1 stalls: there has been no sign of life"),
+    Fault(1, "hangs", "in a step", r"rank 1 stalls: others have waited 3.5 s for its exchange"),
+    Fault(1, "raises", "in a step", r"rank 1 raised ArithmeticError: an injected error"),
+    Fault(1, "raises", "while loading", r"rank 1 raised ArithmeticError: an injected error"),
+    Fault(0, "raises", "in a step", r"rank 0 raised ArithmeticError: an injected error"),
+]
+# Rank 0 is the process of the program itself: what the other processes say on its standard error.
+PROGRAM_FAULTS = [
+    Fault(0, "is killed", "in a step", r"rank 1 ends: rank 0 is gone: "),
+    Fault(0, "is stopped", "in a step", r"rank 1 ends: rank 0 stalls: its store does not answer"),
+]
+
+
+@contextlib.contextmanager
+def environment(fault: Fault) -> Iterator[Path]:
+    """Makes processes fail that are started now; gives the file that says when they have."""
+    names = ("FAULT", "FAULT_TIME")
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder, "time")
+        os.environ.update(zip(names, (json.dumps(fault[:3]), str(note))))
+        try:
+            yield note
+        finally:
+            for name in names:
+                del os.environ[name]
+
+
+class Program:
+    """A process that has rank 0 and generates, in a process group of its own; 2 ranks.
+
+    Use as ``with``.
+    """
+
+    def __init__(self, model: Path) -> None:
+        command = [sys.executable, "-m", "tests.worker.ranks.faulty", str(model)]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.others: List[int] = json.loads(self.process.stdout.readline())
+
+    def wait_for_others(self) -> float:
+        """When the last of them was gone."""
+        while any(_is_there(pid) for pid in self.others):
+            time.sleep(0.02)
+        return time.monotonic()
+
+    def end(self) -> str:
+        """What all of them have said."""
+        self.process.kill()
+        return self.process.communicate()[1]
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pid in self.others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.end()
+
+
+def _is_there(pid: int) -> bool:
+    """Zombies are not: they are their parent's to reap, which may be dead or stopped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def run(fault: Fault, model: Path) -> Tuple[str, float]:
+    """What is said, and how many seconds after the fault."""
+    from tests.worker.ranks import faulty
+    from vllm.errors import RankError
+    from vllm.llm import LLM
+    from vllm.sampling_params import SamplingParams
+    from vllm.worker.model_runner import ModelRunner
+    from vllm.worker.ranks.processes import Processes
+
+    original, module = ModelRunner.run, Processes.module
+    with environment(fault) as note:
+        outside = fault.when == "between steps"
+        try:
+            if not outside:
+                Processes.module = faulty.MODULE
+                faulty.inject(0)
+            args = {"skip_tokenizer_init": True, "num_kv_blocks": 256, "tensor_parallel_size": 2}
+            llm = LLM(model, **args)
+            params = SamplingParams(temperature=0, max_tokens=10)
+            if outside:
+                llm.generate([1, 2, 3], params)
+                note.write_text(str(time.monotonic()))
+                os.kill(llm.engine.executor.pids[0], signal.SIGKILL)
+            llm.generate([1, 2, 3], params)
+        except RankError as error:
+            return str(error), time.monotonic() - float(note.read_text())
+        finally:
+            ModelRunner.run, Processes.module = original, module
+    raise AssertionError("nothing was noticed")
+
+
+def run_program(fault: Fault, model: Path) -> Tuple[str, float]:
+    """Like `run`, for what happens to rank 0 itself."""
+    with environment(fault) as note, Program(model) as program:
+        gone = program.wait_for_others()
+        return program.end(), gone - float(note.read_text())
+
+
+def row(fault: Fault, seconds: str) -> str:
+    said = fault.says.replace("\\", "").replace("(process d+)", "(process N)")
+    return f"| {fault.rank} | {fault.what} | {fault.when} | {said.strip(' :')} | {seconds} |"
+
+
+HEADER = ["| rank | what | when | what the others say | seconds later |", "|" + " --- |" * 5]
+
+
+def main() -> None:
+    from tests.models.support import write_model
+
+    rows = list(HEADER)
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder), "qwen3").folder
+        for faults, do in ((FAULTS, run), (PROGRAM_FAULTS, run_program)):
+            for fault in faults:
+                _, seconds = do(fault, model)
+                rows.append(row(fault, f"{seconds:.1f}"))
+                print(rows[-1])
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    DOCUMENT.write_text(before + BEGIN + "\n".join(rows) + "\n" + END + after)
+
+
+if __name__ == "__main__":
+    main()

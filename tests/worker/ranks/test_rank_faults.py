@@ -1,0 +1,64 @@
+"""A rank that dies, stalls or raises ends the others, which say why; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.worker.ranks.faults import (
+    BEGIN,
+    BOUND,
+    DOCUMENT,
+    END,
+    FAULTS,
+    PROGRAM_FAULTS,
+    Fault,
+    Program,
+    environment,
+    row,
+    run,
+    run_program,
+)
+
+
+def name_of(fault):
+    return f"rank {fault.rank} {fault.what} {fault.when}"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+def test_the_engine_ends_with_the_error_of_the_rank(tiny, fault):
+    said, seconds = run(fault, tiny("qwen3").folder)
+    assert re.match(fault.says, said)
+    assert seconds < BOUND
+
+
+@pytest.mark.parametrize("fault", PROGRAM_FAULTS, ids=name_of)
+def test_without_rank_0_the_others_end(tiny, fault):
+    said, seconds = run_program(fault, tiny("qwen3").folder)
+    assert re.search(fault.says, said)
+    assert seconds < BOUND
+
+
+def test_ctrl_c_leaves_nothing(tiny):
+    nothing = Fault(0, "nothing", "in a step", "")
+    with environment(nothing), Program(tiny("qwen3").folder) as program:
+        for pid in (program.process.pid, *program.others):  # no shared memory that has a name
+            maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            assert not [each for each in maps if "/dev/shm/" in each and "(deleted)" not in each]
+        os.killpg(program.process.pid, signal.SIGINT)  # as a terminal does
+        status = program.process.wait(30)
+        program.wait_for_others()
+        said = program.end()
+    assert status == -signal.SIGINT
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert "ends: " not in said
+
+
+def test_the_documented_table_is_of_these_faults():
+    table = DOCUMENT.read_text().partition(BEGIN)[2].partition(END)[0]
+    without_times = re.sub(r"\d+\.\d \|$", " |", table, flags=re.MULTILINE)
+    assert without_times.splitlines()[2:] == [row(each, "") for each in FAULTS + PROGRAM_FAULTS]

@@ -1,0 +1,94 @@
+"""Several ranks give the tokens that one gives, in float32: for every family, whatever is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.models.support import FAMILIES, prompts_of
+from tests.worker.ranks.support import ThreadRanks
+from vllm.llm import LLM
+from vllm.sampling_params import SamplingParams
+from vllm.worker.ranks import executor
+
+PROMPTS = prompts_of([1, 4, 17, 48, 9, 33, 21])
+LENGTH = 12
+# One of each in a batch, and all of them in every family.
+PARAMS = [
+    SamplingParams(temperature=0, max_tokens=LENGTH),
+    SamplingParams(temperature=0, max_tokens=LENGTH, logprobs=3),
+    SamplingParams(temperature=1.5, seed=3, n=2, max_tokens=LENGTH),
+    SamplingParams(temperature=0.9, top_p=0.8, top_k=40, seed=4, max_tokens=LENGTH, logprobs=0),
+    SamplingParams(temperature=0, repetition_penalty=1.3, presence_penalty=0.5, max_tokens=LENGTH),
+    SamplingParams(temperature=1.0, min_p=0.05, frequency_penalty=0.7, seed=5, max_tokens=LENGTH),
+    SamplingParams(temperature=0, prompt_logprobs=2, min_tokens=5, max_tokens=LENGTH),
+]
+# 25 blocks of 4 hold a good two of the sequences; steps of 13 tokens cut prompts into pieces.
+SETTINGS = {
+    "default": {"num_kv_blocks": 256, "block_size": 4},
+    "preemption": {
+        "num_kv_blocks": 25,
+        "block_size": 4,
+        "max_model_len": 100,
+        "max_num_seqs": 13,
+        "max_num_batched_tokens": 13,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    monkeypatch.setattr(executor, "Processes", ThreadRanks)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny):
+    """alone(family, setting) -> what one rank generates."""
+    made = {}
+
+    def get(family, setting):
+        if (family, setting) not in made:
+            llm = LLM(tiny(family).folder, skip_tokenizer_init=True, **SETTINGS[setting])
+            made[family, setting] = llm.generate(PROMPTS, PARAMS)
+        return made[family, setting]
+
+    return get
+
+
+def tokens_of(outputs):
+    return [[each.token_ids for each in output.outputs] for output in outputs]
+
+
+def logprobs_of(outputs):
+    """All that there are, as (token, rank) and value."""
+    found = {}
+    for index, output in enumerate(outputs):
+        lists = [each.logprobs or [] for each in output.outputs]
+        for at, entries in enumerate([output.prompt_logprobs or [], *lists]):
+            for position, entry in enumerate(entries):
+                for token, logprob in (entry or {}).items():
+                    found[index, at, position, token] = logprob.logprob
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_equal_those_of_one_rank(tiny, alone, family, setting, size):
+    llm = LLM(
+        tiny(family).folder,
+        skip_tokenizer_init=True,
+        tensor_parallel_size=size,
+        **SETTINGS[setting],
+    )
+    expected = alone(family, setting)
+    assert logprobs_of(expected)
+    outputs = llm.generate(PROMPTS, PARAMS)
+    assert tokens_of(outputs) == tokens_of(expected)
+    assert logprobs_of(outputs) == pytest.approx(logprobs_of(expected), abs=1e-3)
+    if setting == "preemption":
+        assert llm.engine.scheduler.num_preemptions > 0
+    else:
+        again = llm.generate(PROMPTS, PARAMS)
+        assert tokens_of(again) == tokens_of(expected)
+        assert sum(output.num_cached_tokens for output in again) > 0
+    llm.engine.executor.close()
