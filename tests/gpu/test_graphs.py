@@ -79,7 +79,8 @@ print(json.dumps(dict(
 def test_the_first_use_may_be_in_a_capture(run_fresh, mode, attributes):
     said = run_fresh(FIRST_USE_IN_CAPTURE.format(mode=mode, attributes=attributes))
     assert said["captured"] == [0] * 6  # a capture runs nothing
-    assert said["loaded"] == 4
+    # norm, activation, rotary embedding, cache writes, embedding
+    assert said["loaded"] == 5
     assert max(said["differences"]) < 1e-5
 
 
