@@ -60,8 +60,8 @@ def test_arguments_that_ask_for_nothing_are_accepted():
         ),
         (AsyncEngineArgs, {"task": "embed"}, "AsyncEngineArgs takes task only as 'auto' or"),
         (SamplingParams, {"best_of": 2}, "SamplingParams takes best_of only as 1 or None, got 2"),
-        (SamplingParams, {"logit_bias": {5: 1.0}}, "logits cannot be changed by the caller"),
-        (SamplingParams, {"structured_outputs": object()}, "outputs cannot be held to a schema"),
+        (SamplingParams, {"logits_processors": [len]}, "logits cannot be changed by the caller"),
+        (SamplingParams, {"guided_decoding": object()}, "it is called `structured_outputs` now"),
     ],
 )
 def test_arguments_that_ask_for_more_are_refused_by_name(make, arguments, message):

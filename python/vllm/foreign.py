@@ -64,7 +64,6 @@ _GENERATES = "models generate text; they do not embed, classify or score"
 _GRAPHS = "how CUDA graphs are captured"
 _SCHEDULER = "requests are served in the order in which they come"
 _BEAMS = "beam search is `LLM.beam_search`"
-_NO_STRUCTURE = "outputs cannot be held to a schema, a regular expression or a grammar"
 _LOGITS = "logits cannot be changed by the caller"
 
 ENGINE: Mapping[str, Foreign] = {
@@ -173,11 +172,7 @@ SAMPLING: Mapping[str, Foreign] = {
     "length_penalty": Neutral((1.0,), _BEAMS),
     "early_stopping": Neutral((False,), _BEAMS),
     "logits_processors": Neutral(([],), _LOGITS),
-    "logit_bias": Neutral(({},), _LOGITS),
-    "allowed_token_ids": Neutral((), _LOGITS),
-    "bad_words": Neutral(([],), _LOGITS),
-    "structured_outputs": Neutral((), _NO_STRUCTURE),
-    "guided_decoding": Neutral((), _NO_STRUCTURE),
+    "guided_decoding": Neutral((), "it is called `structured_outputs` now"),
     "truncate_prompt_tokens": Neutral((), "prompts are never cut; cut the token ids"),
     "spaces_between_special_tokens": Ignored("spaces between special tokens"),
     "logprob_token_ids": Neutral(([],), "log-probabilities are those of the likeliest tokens"),
@@ -193,7 +188,7 @@ SAMPLING: Mapping[str, Foreign] = {
 CALLS: Mapping[str, Foreign] = {
     "lora_request": Neutral((), _NO_LORA),
     "prompt_adapter_request": Neutral((), "there are no prompt adapters"),
-    "guided_options_request": Neutral((), _NO_STRUCTURE),
+    "guided_options_request": Neutral((), "it is `structured_outputs` of SamplingParams now"),
     "concurrency_limit": Ignored("how many prompts are searched at a time"),
     "priority": Neutral(([],), _SCHEDULER),
     "tokenization_kwargs": Neutral(({},), "text becomes tokens as the tokenizer's file says"),

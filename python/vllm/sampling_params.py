@@ -9,6 +9,9 @@ from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
 from vllm.foreign import SAMPLING, takes_foreign, without_foreign
 from vllm.numbers import as_integer, as_real
+from vllm.structured_outputs import StructuredOutputsParams, as_structured_outputs
+
+__all__ = ["RequestOutputKind", "SamplingParams", "StructuredOutputsParams"]
 
 # Below this, dividing by the temperature would overflow float32 logits: it means greedy.
 MIN_TEMPERATURE = 1e-5
@@ -32,7 +35,8 @@ _Check = Callable[[str, Any], Any]
 class SamplingParams:
     """How to continue a prompt. May be changed until a request is made of it, which has a copy.
 
-    The order of operations is: penalties, ``min_tokens``, temperature, top-k, top-p, min-p, draw.
+    The order of operations is: penalties, ``logit_bias``, what is forbidden (``min_tokens``,
+    ``bad_words``) or not allowed, temperature, top-k, top-p, min-p, draw.
 
     n: continuations per prompt, each with its own draws.
     presence_penalty, frequency_penalty: subtracted from the logit of a token that the output
@@ -51,6 +55,11 @@ class SamplingParams:
     max_tokens: tokens to generate at most; None is as many as fit in the model's context.
     min_tokens: before this many, neither end-of-sequence nor a stop token is drawn, and no stop
         string ends the text.
+    logit_bias: what is added to the logits of tokens, by token id; in [-100, 100].
+    allowed_token_ids: draw among these tokens alone.
+    bad_words: never say these; a token that would complete one is not drawn.
+    structured_outputs: what the output has to conform to (`StructuredOutputsParams`, or a mapping
+        of its fields). It ends where nothing may follow.
     logprobs: return, for each output token, its log-probability and those of this many most
         likely tokens. They are the model's own: before penalties and temperature.
     prompt_logprobs: the same for the tokens of the prompt.
@@ -77,6 +86,10 @@ class SamplingParams:
     ignore_eos: bool = False
     max_tokens: Optional[int] = 16
     min_tokens: int = 0
+    logit_bias: Any = None
+    allowed_token_ids: Any = None
+    bad_words: Any = None
+    structured_outputs: Any = None
     logprobs: Optional[int] = None
     prompt_logprobs: Optional[int] = None
     detokenize: bool = True
@@ -105,6 +118,11 @@ class SamplingParams:
             )
         if self.stop and not self.detokenize:
             raise ValueError("stop must be empty with detokenize=False: there is no text to search")
+        if self.structured_outputs is not None and self.min_tokens:
+            raise ValueError(
+                f"min_tokens must be 0 with structured_outputs, which end where they are complete, "
+                f"got {self.min_tokens}"
+            )
 
     @property
     def is_greedy(self) -> bool:
@@ -217,6 +235,20 @@ def _token_ids(name: str, value: Any) -> Tuple[int, ...]:
     return tuple(i for i in ids if i is not None)
 
 
+def _logit_bias(name: str, value: Any) -> Mapping[int, float]:
+    """Token ids may be text, as in JSON."""
+    if value is not None and not isinstance(value, abc.Mapping):
+        raise _wrong(name, "a mapping of token ids to numbers in [-100, 100]", value)
+    found = {}
+    for key, given in (value or {}).items():
+        token = int(key) if isinstance(key, str) and key.isdecimal() else as_integer(key)
+        bias = as_real(given)
+        if token is None or token < 0 or bias is None or not -100 <= bias <= 100:
+            raise _wrong(name, "a mapping of token ids to numbers in [-100, 100]", value)
+        found[token] = bias
+    return found
+
+
 def _listed(value: Any) -> Optional[Tuple[Any, ...]]:
     """The items of a list, a set, an array; nothing for None; None for what holds no items."""
     if value is None:
@@ -247,6 +279,10 @@ _CHECKS: Mapping[str, _Check] = {
     "ignore_eos": _flag,
     "max_tokens": _integer("at least 1, or None", lambda v: v >= 1, or_none=True),
     "min_tokens": _integer("at least 0", lambda v: v >= 0),
+    "logit_bias": _logit_bias,
+    "allowed_token_ids": _token_ids,
+    "bad_words": _stop_strings,
+    "structured_outputs": as_structured_outputs,
     "logprobs": _NUM_LOGPROBS,
     "prompt_logprobs": _NUM_LOGPROBS,
     "detokenize": _flag,

@@ -14,7 +14,9 @@ import pytest
 from vllm.engine.sequence import Sequence
 from vllm.sampling_params import SamplingParams
 
-_NEED_TORCH = [f"test_{name}.py" for name in ("async_engine", "faults", "llm_engine")]
+_NEED_TORCH = [
+    f"test_{name}.py" for name in ("async_engine", "constraints", "faults", "llm_engine")
+]
 collect_ignore = [] if importlib.util.find_spec("torch") else _NEED_TORCH
 
 

@@ -184,7 +184,7 @@ def test_ends_are_forbidden_until_min_tokens(writer, make_sequence):
     assert changes_of(writer.write([sampled(seq)])) == {
         (0, 1): (2.0, 0.0),
         (0, 4): forbidden,
-        (0, 6): forbidden,
+        (0, 6): (1.0, float("inf")),  # no token of prompt or output: nothing repeats
     }
     seq.append(1)
     assert changes_of(writer.write([sampled(seq)])) == {(0, 1): (2.0, 0.0), (0, 4): (2.0, 0.0)}

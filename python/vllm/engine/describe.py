@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from typing import FrozenSet, List, NamedTuple
+from typing import List, Mapping, NamedTuple
 from typing import Sequence as SequenceOf
 
+from vllm.engine.constraints import FORBIDDEN
 from vllm.engine.executor import Executor
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepInput
-
-_FORBIDDEN = float("inf")
 
 
 class Row(NamedTuple):
@@ -37,9 +36,11 @@ class StepWriter:
         num_tokens = sum([chunk.end - chunk.start for chunk in chunks])
         num_rows = sum([chunk.num_sampled for chunk in chunks])
         changed = [
-            (index, row, _forbidden_tokens(row))
+            (index, row, _subtract(row))
             for index, row in enumerate(rows)
-            if row.seq.penalties is not None or row.num_drawn < row.seq.params.min_tokens
+            if row.seq.penalties is not None
+            or row.seq.constraints is not None
+            or row.num_drawn < row.seq.params.min_tokens
         ]
         step = self._buffers.take(
             SizeClass.for_counts(
@@ -47,7 +48,7 @@ class StepWriter:
                 len(chunks),
                 max([len(chunk.seq.block_table) for chunk in chunks]),
                 num_rows,
-                sum([_num_changes(row.seq, forbidden) for _, row, forbidden in changed]),
+                sum([_num_changes(row.seq, subtract) for _, row, subtract in changed]),
             )
         )
         step.num_tokens, step.num_sequences, step.num_rows = num_tokens, len(chunks), num_rows
@@ -56,8 +57,12 @@ class StepWriter:
         else:
             self._write_chunks(step, chunks)
         self._write_sampling(step, rows)
-        for index, row, forbidden in changed:
-            _write_changes(step, index, row.seq, forbidden)
+        for index, row, subtract in changed:
+            _write_changes(step, index, row.seq, subtract)
+            constraints = row.seq.constraints
+            mask = constraints.mask() if constraints is not None else None
+            if mask is not None:
+                step.masks.append((index, mask))
         return step
 
     def _write_generating(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:
@@ -173,35 +178,40 @@ def _want_prompt_logprobs(step: StepInput, sequence: int, row: int, chunk: Chunk
         step.prompt_logprobs.append(PromptLogprobs(sequence, row, targets, num_best))
 
 
-def _forbidden_tokens(row: Row) -> FrozenSet[int]:
-    """Tokens that must not come here."""
-    if row.num_drawn >= row.seq.params.min_tokens:
-        return frozenset()
-    return row.seq.ending_token_ids()
+def _subtract(row: Row) -> Mapping[int, float]:
+    """What is taken from the logits of single tokens, beside penalties; infinite: forbidden."""
+    seq, subtract = row.seq, {}
+    if seq.constraints is not None:
+        subtract = seq.constraints.subtract(seq.output_token_ids)
+    if row.num_drawn >= seq.params.min_tokens:
+        return subtract
+    return {**subtract, **dict.fromkeys(seq.ending_token_ids(), FORBIDDEN)}
 
 
-def _num_changes(seq: Sequence, forbidden: FrozenSet[int]) -> int:
+def _num_changes(seq: Sequence, subtract: Mapping[int, float]) -> int:
     penalties = seq.penalties
     if penalties is None:
-        return len(forbidden)
-    return len(penalties.token_ids) + sum(penalties.index(token) < 0 for token in forbidden)
+        return len(subtract)
+    return len(penalties.token_ids) + sum(penalties.index(token) < 0 for token in subtract)
 
 
-def _write_changes(step: StepInput, row: int, seq: Sequence, forbidden: FrozenSet[int]) -> None:
-    """One change for each token, forbidden or penalised or both: no token may come twice."""
+def _write_changes(step: StepInput, row: int, seq: Sequence, subtract: Mapping[int, float]) -> None:
+    """One change for each token, penalised or changed otherwise or both: none may come twice."""
     start = end = step.num_changes
-    penalties, repetition = seq.penalties, 1.0
+    penalties = seq.penalties
     if penalties is not None:  # there may be thousands of tokens: none is touched in Python
-        repetition = penalties.repetition
         end += len(penalties.token_ids)
         step.change_tokens[start:end] = penalties.token_ids
         step.change_subtract[start:end] = penalties.subtract
-    for token in forbidden:
+        step.change_repetition[start:end] = array("f", [penalties.repetition]) * (end - start)
+    for token, amount in subtract.items():
         index = -1 if penalties is None else penalties.index(token)
-        entry = end if index < 0 else start + index
-        step.change_tokens[entry] = token
-        step.change_subtract[entry] = _FORBIDDEN
-        end += index < 0
+        if index < 0:
+            step.change_tokens[end] = token
+            step.change_subtract[end] = amount
+            step.change_repetition[end] = 1.0
+            end += 1
+        else:
+            step.change_subtract[start + index] += amount
     step.change_rows[start:end] = array("q", [row]) * (end - start)
-    step.change_repetition[start:end] = array("f", [repetition]) * (end - start)
     step.num_changes = end

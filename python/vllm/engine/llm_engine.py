@@ -8,10 +8,11 @@ import logging
 import random
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
+from vllm.engine.constraints import Constraints, encode_bad_words
 from vllm.engine.describe import StepWriter
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.request import Continuation, Request
@@ -20,6 +21,7 @@ from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
 from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
+from vllm.text.grammars import GrammarCompiler
 from vllm.text.prompts import Prompt, encode_prompt
 from vllm.text.tokenizer import Tokenizer
 
@@ -91,6 +93,9 @@ class LLMEngine:
         self._eos_token_ids = frozenset(
             token for token in parts.generation_defaults.eos_token_ids if 0 <= token < vocab_size
         )
+        self._grammars: Optional[GrammarCompiler] = None
+        if parts.tokenizer is not None:
+            self._grammars = GrammarCompiler(parts.tokenizer, vocab_size, self._eos_token_ids)
         self._writer = StepWriter(executor, vocab_size)
         self._overlaps = (
             executor.overlaps if args.async_scheduling is None else args.async_scheduling
@@ -131,6 +136,7 @@ class LLMEngine:
         if params.stop_strings and self.tokenizer is None:
             raise ValueError("stop must be empty without a tokenizer: there is no text to search")
         room = self.max_model_len - len(token_ids)
+        constraints = self._constraints(params)
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         seqs = [
             Sequence(
@@ -141,10 +147,39 @@ class LLMEngine:
                 # Each continuation draws by itself, the first as if it were the only one.
                 seed=random.Random(f"{seed}/{index}").getrandbits(63) if index else seed,
                 eos_token_ids=self._eos_token_ids,
+                constraints=next(constraints),
             )
             for index in range(params.n)
         ]
         return Request(request_id, text, params, seqs, self.tokenizer)
+
+    def _constraints(self, params: SamplingParams) -> Iterator[Optional[Constraints]]:
+        """For one sequence after another. Raises ValueError at once."""
+        vocab_size = self.model_config.vocab_size
+        for name, tokens in (
+            ("logit_bias", params.logit_bias),
+            ("allowed_token_ids", params.allowed_token_ids),
+        ):
+            outside = [token for token in tokens if token >= vocab_size]
+            if outside:
+                raise ValueError(f"{name} must be in [0, {vocab_size}), got {outside}")
+        structured, words = params.structured_outputs, params.bad_words
+        if not (structured or words or params.logit_bias or params.allowed_token_ids):
+            return itertools.repeat(None)
+        if (structured or words) and self.tokenizer is None:
+            name = "structured_outputs" if structured else "bad_words"
+            raise ValueError(f"{name} must be empty without a tokenizer: tokens have no text")
+        bad_words: List[Tuple[int, ...]] = []
+        grammar = None
+        if self.tokenizer is not None:
+            bad_words = encode_bad_words(words, self.tokenizer)
+        if structured is not None:
+            assert self._grammars is not None
+            grammar = self._grammars.compile(structured)
+        return (
+            Constraints(params, bad_words, grammar.copy() if grammar else None, vocab_size)
+            for _ in itertools.count()
+        )
 
     def add(self, request: Request) -> None:
         """Queues a request made by `make_request`.

@@ -7,7 +7,7 @@ import time
 from typing import List, Optional
 from typing import Sequence as SequenceOf
 
-from vllm.engine.sequence import FinishReason, Sequence
+from vllm.engine.sequence import Sequence
 from vllm.outputs import CompletionOutput, RequestMetrics, RequestOutput, TokenLogprobs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.text.detokenizer import IncrementalDetokenizer, StopStrings
@@ -98,8 +98,7 @@ class Continuation:
         seq = self.seq
         new = seq.token_ids[seq.num_prompt_tokens + self._num_decoded :]
         self._num_decoded += len(new)
-        ended_by_token = seq.finish_reason is FinishReason.STOP
-        if ended_by_token and new and not seq.params.include_stop_str_in_output:
+        if seq.ends_with_stop_token and new and not seq.params.include_stop_str_in_output:
             new = new[:-1]
         self.text += detokenizer.append(new)
 

@@ -7,6 +7,7 @@ from array import array
 from typing import FrozenSet, List, Optional, Union
 from typing import Sequence as SequenceOf
 
+from vllm.engine.constraints import Constraints
 from vllm.engine.penalties import Penalties
 from vllm.sampling_params import SamplingParams
 
@@ -41,6 +42,8 @@ class Sequence:
         is still being computed. Everything else here is about tokens that are known.
     pending_row: which row of that step gives the last of them.
     penalties: of the tokens so far; None where the request has none.
+    constraints: what it may not or has to say; None where it may say anything.
+    ends_with_stop_token: whether its last token is one that ended it, and no part of its text.
     is_plain: whether it is sampled greedily, with nothing else to it.
     max_tokens: output tokens after which the sequence ends, whatever is sampled.
     """
@@ -48,6 +51,8 @@ class Sequence:
     __slots__ = (
         "block_hashes",
         "block_table",
+        "constraints",
+        "ends_with_stop_token",
         "eos_token_ids",
         "finish_reason",
         "is_plain",
@@ -78,6 +83,7 @@ class Sequence:
         max_tokens: int,
         seed: int = 0,
         eos_token_ids: FrozenSet[int] = frozenset(),
+        constraints: Optional[Constraints] = None,
     ) -> None:
         self.seq_id = seq_id
         self.token_ids: List[int] = list(prompt_token_ids)
@@ -98,8 +104,11 @@ class Sequence:
         self.num_cached_tokens = 0
         self.num_preemptions = 0
         self.penalties = Penalties(params, self.token_ids) if params.has_penalties else None
+        self.constraints = constraints
+        self.ends_with_stop_token = False
         self.is_plain = (
             params.is_greedy
+            and constraints is None
             and not params.has_penalties
             and not params.min_tokens
             and params.logprobs is None
@@ -126,10 +135,11 @@ class Sequence:
 
     @property
     def must_wait(self) -> bool:
-        """Whether nothing can be computed before the pending token is known: a penalty depends on
-        it, or it is the last one whatever it is."""
+        """Whether nothing can be computed before the pending token is known: what may follow
+        depends on it, or it is the last one whatever it is."""
         return self.num_pending > 0 and (
             self.penalties is not None
+            or (self.constraints is not None and self.constraints.follow_output)
             or self.num_output_tokens + self.num_pending >= self.max_tokens
         )
 
@@ -150,11 +160,17 @@ class Sequence:
         if num_output > params.min_tokens:  # until then the sampler gives no such token
             if token_id in self.eos_token_ids and not params.ignore_eos:
                 self.finish_reason = FinishReason.STOP
+                self.ends_with_stop_token = True
                 return True
             if token_id in params.stop_ids:
                 self.finish_reason = FinishReason.STOP
+                self.ends_with_stop_token = True
                 self.stop_reason = token_id
                 return True
+        if self.constraints is not None and self.constraints.accept(token_id):
+            self.finish_reason = FinishReason.STOP
+            self.ends_with_stop_token = self.constraints.is_end(token_id)
+            return True
         if num_output >= self.max_tokens:
             self.finish_reason = FinishReason.LENGTH
             return True

@@ -131,6 +131,8 @@ class StepInput:
     logprobs: (row, how many of the most likely tokens), of the rows whose log-probabilities are
         wanted; a row is an index of `rows`.
     prompt_logprobs: where those of prompts are.
+    masks: (row, which tokens may be drawn: a bit for each, the lowest first), of the rows where
+        not all may.
     """
 
     token_ids: memoryview
@@ -168,6 +170,7 @@ class StepInput:
         self.uses_top_k = self.uses_top_p = self.uses_min_p = False
         self.logprobs: List[Tuple[int, int]] = []
         self.prompt_logprobs: List[PromptLogprobs] = []
+        self.masks: List[Tuple[int, bytes]] = []
 
     def pad(self, count: int, max_rows: int) -> None:
         """Adds sequences, up to `count`, that change nothing: a graph computes a fixed number.

@@ -10,7 +10,7 @@ import torch
 from vllm import ops
 from vllm.engine.step_input import SizeClass, StepInput, StepLayout, capacity
 from vllm.layers.attention import AttentionPlanner, KVCache
-from vllm.layers.sampler import sample
+from vllm.layers.sampler import mask_logits, sample
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.graphs import Graphs, padded
@@ -100,6 +100,8 @@ class ModelRunner:
             return
         rows = [row for row, _ in step.logprobs]
         raw = logits[rows] if rows else None  # a copy: sampling may change the logits in place
+        if step.masks:
+            mask_logits(logits, step.masks)
         how = tensors.sampling(step, step.num_rows, step.num_changes)
         tokens = sample(logits, how, self._last_tokens(step.num_rows))
         if raw is not None:
@@ -207,6 +209,7 @@ def _generates(step: StepInput) -> bool:
     return (
         step.num_tokens == step.num_sequences == step.num_rows
         and not step.logprobs
+        and not step.masks
         and not step.prompt_logprobs
     )
 

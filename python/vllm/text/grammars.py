@@ -1,0 +1,79 @@
+"""Which tokens may come next, for an output that has to conform to a grammar. By llguidance."""
+
+from __future__ import annotations
+
+from typing import Any, FrozenSet
+
+from vllm.structured_outputs import StructuredOutputsParams
+from vllm.text.tokenizer import Tokenizer
+
+
+class Grammar:
+    """How far one output has got in its grammar.
+
+    matcher: llguidance's. eos_token_id: what ends the output where the grammar lets it end.
+    """
+
+    def __init__(self, matcher: Any, eos_token_id: int) -> None:
+        self._matcher = matcher
+        self.eos_token_id = eos_token_id
+
+    def copy(self) -> Grammar:
+        return Grammar(self._matcher.deep_copy(), self.eos_token_id)
+
+    def mask(self) -> bytes:
+        """A bit for each token, the lowest first: whether it may come next."""
+        bits: bytes = self._matcher.compute_bitmask()
+        self._check()
+        return bits
+
+    def accept(self, token_id: int) -> bool:
+        """Goes on with a token; True if the output is complete, and nothing may follow."""
+        self._matcher.consume_token(token_id)
+        self._check()
+        return bool(self._matcher.is_stopped())
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise RuntimeError(f"llguidance: {self._matcher.get_error()}")
+
+
+class GrammarCompiler:
+    """Makes grammars for the tokens of one model.
+
+    vocab_size: the model's, which may be more than its tokenizer knows.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: FrozenSet[int]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._eos = min(eos_token_ids) if eos_token_ids else None
+        self._made: Any = None  # takes up to a second: for the first request that asks
+
+    def compile(self, params: StructuredOutputsParams) -> Grammar:
+        """Raises ValueError for what is no grammar, or is too large; and without llguidance."""
+        try:
+            import llguidance
+        except ImportError as error:
+            raise ValueError(
+                "structured_outputs needs llguidance, which this Python does not have: "
+                "pip install llguidance"
+            ) from error
+        if self._made is None:
+            text = (self._tokenizer.folder / "tokenizer.json").read_text(encoding="utf-8")
+            self._made = llguidance.LLTokenizer(text, self._vocab_size, self._eos)
+        kind, text = params.kind_and_text()
+        try:
+            matcher = llguidance.LLMatcher(
+                self._made,
+                llguidance.grammar_from(kind, text),  # type: ignore[arg-type]  # one of its names
+                log_level=0,
+            )
+        except ValueError as error:
+            raise ValueError(f"structured_outputs: {error}") from error
+        if matcher.is_error():
+            reason = matcher.get_error().splitlines()
+            raise ValueError(f"structured_outputs: {reason[0] if reason else 'no grammar'}")
+        return Grammar(matcher, self._made.eos_token)
