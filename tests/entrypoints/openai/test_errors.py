@@ -111,6 +111,30 @@ REFUSED = [
         "truncate_prompt_tokens must be at most 159, which leaves room for one more token, got 160",
         "truncate_prompt_tokens",
     ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "logit_bias": {"1": 200}},
+        "logit_bias must be a mapping of token ids to numbers in [-100, 100], got",
+        "logit_bias",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "response_format": {"type": "json_schema"}},
+        "response_format must have a json_schema if that is its type",
+        "response_format",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "structured_outputs": {}},
+        "structured_outputs must have one of json, regex, choice, grammar, json_object, got none",
+        "structured_outputs",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "structured_outputs": {"regex": "[a-"}},
+        "structured_outputs: ",
+        "structured_outputs",
+    ),
     (CHAT, {"messages": []}, "messages must hold at least one message, got none", "messages"),
     (CHAT, {"messages": [{"content": "hi"}]}, "messages.0.role is missing", "messages"),
     (

@@ -136,6 +136,33 @@ def test_plain_text_stays_as_it_is(client, says):
     assert reason == "length"
 
 
+@pytest.mark.parametrize(
+    ("choice", "names", "reason"),
+    [
+        ("required", {"weather", "time"}, "tool_calls"),
+        ({"type": "function", "function": {"name": "time"}}, {"time"}, "stop"),
+    ],
+    ids=["required", "named"],
+)
+def test_a_call_is_forced(client, choice, names, reason):
+    """Of a model that would not call anything by itself, in a server that knows its format."""
+    point = {"$ref": "#/$defs/side"}
+    sides = {"side": {"enum": ["left", "right"]}}
+    offered = []
+    for name in ("weather", "time"):
+        schema = {"type": "object", "properties": {"side": point}, "$defs": sides}
+        schema.update(required=["side"], additionalProperties=False)
+        offered.append({"type": "function", "function": {"name": name, "parameters": schema}})
+    options = {"tools": offered, "tool_choice": choice, "max_tokens": 140, "seed": 1}
+    blanks = {"bad_words": [" ", "\n", "\r", "\t"]}  # of which it would be fond
+    message, ended = ask(client, **options, extra_body=blanks)
+    ((name, arguments),) = message["calls"]
+    assert name in names
+    assert arguments["side"] in ("left", "right")
+    assert ended == reason
+    assert not message["content"]
+
+
 def test_the_template_gets_the_tools_and_earlier_calls(chat_model):
     template = (
         "{% for tool in tools %}{{ tool.function.name }} {% endfor %}"
@@ -177,6 +204,14 @@ def test_the_template_gets_the_tools_and_earlier_calls(chat_model):
         ({"tools": [{"type": "function"}]}, "tools.0.function is missing"),
         ({"tools": [{"type": "web", "function": {"name": "f"}}]}, "tools.0.type must be"),
         ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice must be"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice names 'f', which is not in tools",
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": "required", "structured_outputs": {"regex": "a"}},
+            "structured_outputs contradicts a tool_choice that forces a call",
+        ),
     ],
 )
 def test_what_is_no_tool(server, fields, message):

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from vllm.entrypoints.openai.answers import AnswerFormat
 from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.protocol.chat import ChatRequest
 from vllm.entrypoints.openai.protocol.tools import NamedTool
-from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
+from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS, ToolFormat
+from vllm.text.parsing.formats import CallBody
+
+# What an answer is that a schema forces to be a call.
+_FORCED = ToolFormat(CallBody.JSON, unmarked=True)
 
 
 class ToolChoice(NamedTuple):
-    """names: of the functions that may be called. for_template: the tools as it gets them."""
+    """Which tools, and whether one has to be called.
+
+    names: of the functions that may be called.
+    for_template: the tools as it gets them.
+    schema: where a call is forced, of an answer that is one; such an answer is JSON alone.
+    is_named: whether it is the function that the client has named.
+    """
 
     names: Tuple[str, ...] = ()
     for_template: Tuple[Dict[str, Any], ...] = ()
+    schema: Optional[Dict[str, Any]] = None
     is_named: bool = False
 
     def answer_format(self, options: ServerOptions, body: ChatRequest, prompt: str) -> AnswerFormat:
         """How answers are read; `prompt` may have begun a reasoning."""
+        if self.schema is not None:
+            return AnswerFormat(_FORCED, None, tool_names=self.names)
         tools = options.tool_call_parser if self.names else None
         reasoning = options.reasoning_parser
         return AnswerFormat(
@@ -45,7 +58,8 @@ def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
         return ToolChoice()
     if wanted == "none":
         return ToolChoice()
-    names = [tool["function"]["name"] for tool in offered]
+    if isinstance(wanted, NamedTool) or wanted == "required":
+        return _forced(offered, wanted.function.name if isinstance(wanted, NamedTool) else None)
     if options.tool_call_parser is None:
         raise ApiError(
             400,
@@ -53,11 +67,33 @@ def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
             "(--tool-call-parser)",
             param="tools",
         )
-    if isinstance(wanted, NamedTool) or wanted == "required":
+    return ToolChoice(_names(offered), tuple(offered))
+
+
+def _forced(offered: List[Dict[str, Any]], name: Optional[str]) -> ToolChoice:
+    """A call of one of the tools, or of the named one."""
+    callable_ = [tool for tool in offered if name in (None, tool["function"]["name"])]
+    if not callable_:
         raise ApiError(
-            400,
-            "tool_choice must be none or auto: this server cannot force a call",
-            param="tool_choice",
-            code="unsupported_parameter",
+            400, f"tool_choice names {name!r}, which is not in tools", param="tool_choice"
         )
-    return ToolChoice(tuple(names), tuple(offered))
+    definitions: Dict[str, Any] = {}
+    calls = []
+    for tool in callable_:
+        arguments = dict(tool["function"].get("parameters") or {"type": "object"})
+        for place in ("$defs", "definitions"):  # references start at the root
+            definitions.setdefault(place, {}).update(arguments.pop(place, {}))
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool["function"]["name"]}, "arguments": arguments},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    schema = {"anyOf": calls, **definitions}
+    return ToolChoice(_names(callable_), tuple(offered), schema, is_named=name is not None)
+
+
+def _names(offered: List[Dict[str, Any]]) -> Tuple[str, ...]:
+    return tuple(tool["function"]["name"] for tool in offered)

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Union
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Literal
 
 from vllm.config import GenerationDefaults
 from vllm.entrypoints.openai.protocol.base import Answer, Refusal, RequestBody
 from vllm.sampling_params import MAX_LOGPROBS, RequestOutputKind, SamplingParams
+from vllm.structured_outputs import StructuredOutputsParams
 
 REFUSED: Mapping[str, Refusal] = {
-    "allowed_token_ids": Refusal("this engine has no lists of allowed tokens", ([],)),
-    "bad_words": Refusal("this engine forbids no words", ([],)),
     "best_of": Refusal("ask for n, and choose", (1,)),
     "cache_salt": Refusal("the prefix cache is shared by all requests"),
-    "guided_choice": Refusal("this server has no structured outputs"),
-    "guided_grammar": Refusal("this server has no structured outputs"),
-    "guided_json": Refusal("this server has no structured outputs"),
-    "guided_regex": Refusal("this server has no structured outputs"),
+    "guided_choice": Refusal("it is structured_outputs.choice now"),
+    "guided_grammar": Refusal("it is structured_outputs.grammar now"),
+    "guided_json": Refusal("it is structured_outputs.json now"),
+    "guided_regex": Refusal("it is structured_outputs.regex now"),
     "kv_transfer_params": Refusal("the cache stays where it is"),
     "length_penalty": Refusal("there is no beam search", (1, 1.0)),
-    "logit_bias": Refusal("this engine adds nothing to logits", ({},)),
     "logits_processors": Refusal("a request brings no code"),
     "priority": Refusal("requests are served in the order of their arrival", (0,)),
     "repetition_detection": Refusal("the engine does not look for loops"),
-    "response_format": Refusal("this server has no structured outputs", ({"type": "text"},)),
-    "structured_outputs": Refusal("this server has no structured outputs"),
     "use_beam_search": Refusal("there is no beam search", (False,)),
     "vllm_xargs": Refusal("the engine has no plugins", ({},)),
 }
@@ -48,6 +45,9 @@ _SAME_NAME = (
     "ignore_eos",
     "min_tokens",
     "skip_special_tokens",
+    "logit_bias",
+    "allowed_token_ids",
+    "bad_words",
 )
 
 
@@ -56,6 +56,31 @@ class StreamOptions(Answer):
 
     include_usage: Optional[bool] = False
     continuous_usage_stats: Optional[bool] = False
+
+
+class JsonSchema(BaseModel):
+    """A JSON schema, by OpenAI's name for it."""
+
+    model_config = ConfigDict(extra="allow")
+    json_schema: Dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """What an answer conforms to, in OpenAI's words."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Optional[JsonSchema] = None
+
+
+class StructuredOutputs(BaseModel):
+    """What an answer conforms to, in vLLM's words: one of these."""
+
+    model_config = ConfigDict(extra="forbid")
+    json_schema: Union[str, Dict[str, Any], None] = Field(default=None, alias="json")
+    json_object: Optional[bool] = None
+    regex: Optional[str] = None
+    choice: Optional[List[str]] = None
+    grammar: Optional[str] = None
 
 
 class SamplingFields(RequestBody):
@@ -85,6 +110,13 @@ class SamplingFields(RequestBody):
     min_tokens: Optional[int] = Field(None, ge=0)
     skip_special_tokens: Optional[bool] = None
     prompt_logprobs: Optional[int] = Field(None, ge=0, le=MAX_LOGPROBS)
+    logit_bias: Optional[Dict[str, float]] = Field(
+        None, description="what is added to logits, by token id; in [-100, 100]"
+    )
+    allowed_token_ids: Optional[List[int]] = None
+    bad_words: Optional[List[str]] = None
+    response_format: Optional[ResponseFormat] = None
+    structured_outputs: Optional[StructuredOutputs] = None
     truncate_prompt_tokens: Optional[int] = Field(
         None, ge=-1, description="keep this many tokens of the prompt's end; -1: as many as fit"
     )
@@ -107,11 +139,28 @@ class SamplingFields(RequestBody):
             self.stream_options and self.stream_options.continuous_usage_stats
         )
 
+    def _structured_outputs(self) -> Optional[StructuredOutputsParams]:
+        """Raises ValueError for contradictions."""
+        wanted, form = self.structured_outputs, self.response_format
+        if form is None or form.type == "text":
+            if wanted is None:
+                return None
+            given = {field: getattr(wanted, field) for field in type(wanted).model_fields}
+            return StructuredOutputsParams(json=given.pop("json_schema"), **given)
+        if wanted is not None:
+            raise ValueError("response_format and structured_outputs are two words for one thing")
+        if form.type == "json_object":
+            return StructuredOutputsParams(json_object=True)
+        if form.json_schema is None:
+            raise ValueError("response_format must have a json_schema if that is its type")
+        return StructuredOutputsParams(json=form.json_schema.json_schema)
+
     def sampling_params(self, defaults: GenerationDefaults, **computed: Any) -> SamplingParams:
         """For the engine. What is not given is what the model's makers advise.
 
         computed: fields that follow from more than one of the request's. Raises ValueError.
         """
+        computed.setdefault("structured_outputs", self._structured_outputs())
         fields: Dict[str, Any] = {name: getattr(self, name) for name in _SAME_NAME}
         given = {name: value for name, value in fields.items() if value is not None}
         kind = RequestOutputKind.DELTA if self.stream else RequestOutputKind.FINAL_ONLY

@@ -20,6 +20,7 @@ from vllm.entrypoints.openai.protocol.chat import (
     ChatLogprobs,
     ChatRequest,
 )
+from vllm.entrypoints.openai.protocol.sampling import StructuredOutputs
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served, in_thread
 from vllm.entrypoints.openai.streaming import closing, event, stream, while_connected
@@ -74,6 +75,8 @@ class _Chat:
         if self._form.needs_special_tokens:
             body.skip_special_tokens = False
         self._readers = [self._form.reader() for _ in range(self._n)]
+        if choice.schema is not None:
+            _demand_call(body, choice.schema)
         self._num_best = (body.top_logprobs or 0) if body.logprobs else None
         self._params = served.params(
             body,
@@ -197,3 +200,11 @@ class _Chat:
             **extra,
         )
         return event(chunk.json_text())
+
+
+def _demand_call(body: ChatRequest, schema: Dict[str, Any]) -> None:
+    """Lets the answer be what the schema says. Raises ApiError if something else is asked for."""
+    for name in ("structured_outputs", "response_format"):
+        if getattr(body, name) is not None:
+            raise ApiError(400, f"{name} contradicts a tool_choice that forces a call", param=name)
+    body.structured_outputs = StructuredOutputs(json=schema)

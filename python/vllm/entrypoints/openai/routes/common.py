@@ -32,8 +32,8 @@ def responses(
         "5XX": {"model": ErrorAnswer, "description": "what is wrong with the server"},
     }
     if event is not None:
-        text = f"with stream: server-sent events, each a {event.__name__}, then [DONE]"
-        described[200]["content"] = {
-            "text/event-stream": {"schema": {"type": "string", "description": text}}
-        }
+        described[200]["description"] = (
+            f"with stream: server-sent events, each a {event.__name__}, then [DONE]"
+        )
+        described[200]["content"] = {"text/event-stream": {}}
     return described

@@ -1,0 +1,57 @@
+"""The table of parameters in docs/serving.md, from the models of requests.
+
+python -m tests.entrypoints.openai.table     writes it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vllm.entrypoints.openai.protocol.chat import ChatRequest
+from vllm.entrypoints.openai.protocol.completions import CompletionRequest
+from vllm.entrypoints.openai.protocol.tokens import DetokenizeRequest, TokenizeRequest
+
+PAGE = Path(__file__).parents[3] / "docs/serving.md"
+BEGIN, END = "<!-- parameters -->\n", "<!-- end of parameters -->\n"
+ENDPOINTS = {
+    "/v1/completions": CompletionRequest,
+    "/v1/chat/completions": ChatRequest,
+    "/tokenize": TokenizeRequest,
+    "/detokenize": DetokenizeRequest,
+}
+
+
+def render():
+    """The table, and below it what is refused."""
+    names = {name: None for model in ENDPOINTS.values() for name in sorted(model.model_fields)}
+    lines = ["| parameter | " + " | ".join(f"`{path}`" for path in ENDPOINTS) + " | |"]
+    lines.append("| --- |" + " --- |" * (len(ENDPOINTS) + 1))
+    for name in sorted(names):
+        marks = ["✓" if name in model.model_fields else "" for model in ENDPOINTS.values()]
+        notes = {
+            model.model_fields[name].description
+            for model in ENDPOINTS.values()
+            if name in model.model_fields
+        } - {None}
+        note = "; ".join(sorted(notes))
+        lines.append(f"| `{name}` | {' | '.join(marks)} | {note} |")
+    lines += ["", "| refused | where | why |", "| --- | --- | --- |"]
+    refused = {}
+    for path, model in ENDPOINTS.items():
+        for name, refusal in model.REFUSED.items():
+            refused.setdefault((name, refusal.reason), []).append(f"`{path}`")
+    for (name, reason), paths in sorted(refused.items()):
+        lines.append(f"| `{name}` | {', '.join(paths)} | {reason} |")
+    ignored = sorted({name for model in ENDPOINTS.values() for name in model.WITHOUT_EFFECT})
+    lines += ["", "Accepted, without effect: " + ", ".join(f"`{name}`" for name in ignored) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def in_page():
+    text = PAGE.read_text(encoding="utf-8")
+    return text.partition(BEGIN)[2].partition(END)[0]
+
+
+if __name__ == "__main__":
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    PAGE.write_text(before + BEGIN + render() + END + rest.partition(END)[2], encoding="utf-8")

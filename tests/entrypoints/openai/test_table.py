@@ -1,0 +1,9 @@
+"""docs/serving.md says what the code does."""
+
+from __future__ import annotations
+
+from tests.entrypoints.openai import table
+
+
+def test_the_table_of_parameters_is_that_of_the_code():
+    assert table.in_page() == table.render(), "run python -m tests.entrypoints.openai.table"
