@@ -66,6 +66,16 @@ def find(environ: Mapping[str, str], folder: Path) -> Optional[HostCompiler]:
     return HostCompiler(words, version, "CXX")
 
 
+def missing() -> HostCompilerError:
+    """For a machine without any, before CMake says so in its own way."""
+    return HostCompilerError(
+        f"no C++ compiler: none of {', '.join(USUAL)} is on PATH, and CXX is not set",
+        means="the host code is compiled by one",
+        do="install one (Debian, Ubuntu: apt-get install g++), or set CXX; "
+        "or build without native code: set VLLM_TARGET_DEVICE=empty",
+    )
+
+
 def _version(words: Tuple[str, ...]) -> Optional[str]:
     try:
         done = subprocess.run(

@@ -71,6 +71,8 @@ def make(
         defines.update(native.device_defines([device]))
     if chosen.device != "empty" and not chosen.precompiled:
         host = host_compiler.find(environ, root)
+        if host is None and not any(word in str(inputs) for word in ("COMPILER", "TOOLCHAIN")):
+            raise host_compiler.missing()
         cache = ccache.find(environ, host.words if host else ())
         defines["VLLM_CCACHE"] = str(cache.program or "")
         if host is not None:

@@ -27,6 +27,7 @@ VARIABLE = "VLLM_PRECOMPILED_WHEEL_LOCATION"
 BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 TIMEOUT = 60  # seconds without a byte
 SHOWN = 20  # differing inputs that an error lists
+HASH = re.compile(r"#sha256=([0-9a-f]{64})$")
 COMPILE = "unset VLLM_USE_PRECOMPILED to compile"
 DO = f"{COMPILE}; or check out a published commit, or undo the changes above"
 
@@ -54,11 +55,10 @@ def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
     location = environ.get(VARIABLE) or BASE
     wanted = digest.native_digest(root, matrix.load(), cuda)
     folder = root / "build" / "precompiled" / cuda.variant
-    address = urlsplit(location)
-    if address.path.endswith(".whl"):
+    if HASH.sub("", location).endswith(".whl"):
         _take_wheel(location, cuda, wanted, folder, root)
         return Native(folder, wanted, location)
-    if address.scheme not in ("http", "https"):
+    if not _is_address(location):
         raise PrecompiledError(
             f"{VARIABLE} is {location!r}",
             means="it names a wheel, or the base address of a bucket of wheels",
@@ -105,21 +105,20 @@ class HttpWheels:
 
 def _take_wheel(location: str, cuda: Cuda, wanted: str, folder: Path, root: Path) -> None:
     """Unpacks the wheel at a path or an address into `folder`."""
-    address = urlsplit(location)
-    sha256 = re.fullmatch(r"sha256=([0-9a-f]{64})", address.fragment)
+    sha256, place = HASH.search(location), HASH.sub("", location)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if address.scheme in ("http", "https"):
+    if _is_address(location):
         if sha256 is None:
             raise PrecompiledError(
                 f"{VARIABLE} is {location}, without its sha256",
                 means="a download that is checked against nothing may be any file",
                 do="add #sha256=… to the address, as the index page beside the wheel has it",
             )
-        path = folder / unquote(address.path).rpartition("/")[2]
-        path.write_bytes(_get(location.partition("#")[0].replace("+", "%2B")))
-    else:
-        path = Path(address.path)
+        path = folder / unquote(urlsplit(place).path).rpartition("/")[2]
+        path.write_bytes(_get(place.replace("+", "%2B")))
+    else:  # a name, in which `#`, `?` and `%` are what they are
+        path = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)
     wheel = reader.read(path)
     if wheel.build.variant != cuda.variant or wheel.build.native_digest != wanted:
         raise _of_other_sources(wheel, cuda, wanted, root)
@@ -127,6 +126,10 @@ def _take_wheel(location: str, cuda: Cuda, wanted: str, folder: Path, root: Path
     commit = wheel.build.commit or "unknown"
     published = reuse.Published(path.name, cuda.variant, wanted, expected, commit)
     reuse.unpack(path, published, folder)
+
+
+def _is_address(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
 
 
 def _of_other_sources(

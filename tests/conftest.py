@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# A hook of git that runs tests has them act on its own repository, not on those that they make.
+for name in [name for name in os.environ if name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")]:
+    del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -23,6 +24,13 @@ std::vector<std::string> names_in(const std::string& folder) {
   std::sort(names.begin(), names.end());
   return names;
 }
+
+// Where this process was when it loaded the library: relative paths of its user begin there.
+std::string current_folder() {
+  char path[4096];
+  return getcwd(path, sizeof path) == nullptr ? "." : path;
+}
+const std::string first_folder = current_folder();
 
 // The folder that this library was loaded from.
 std::string library_folder() {
@@ -65,7 +73,8 @@ bool parse_arch(const std::string& name, Arch& arch) {
 
 std::string code_folder() {
   const char* chosen = std::getenv("VLLM_KERNEL_DIR");
-  if (chosen != nullptr && chosen[0] != '\0') return chosen;
+  if (chosen != nullptr && chosen[0] == '/') return chosen;
+  if (chosen != nullptr && chosen[0] != '\0') return concat(first_folder, "/", chosen);
   const std::string kernels = library_folder() + "/kernels";
   const std::vector<std::string> variants = names_in(kernels);
   if (variants.empty()) {

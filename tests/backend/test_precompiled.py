@@ -168,6 +168,11 @@ def test_one_wheel(
     sha = put(tree)
     (path,) = (store.root / sha).glob("*0.5.4-cp38*.whl")
     assert (take(tree, str(path), the_matrix).folder / "vllm/_C.abi3.so").read_bytes() == b"host"
+    odd = tree / "50%#?" / path.name
+    odd.parent.mkdir()
+    odd.write_bytes(path.read_bytes())
+    for location in (str(odd), odd.as_uri(), f"{odd}#sha256={reader.read(odd).sha256}"):
+        assert (take(tree, location, the_matrix).folder / "vllm").is_dir()
     url = f"{base}/{sha}/{path.name}"
     with pytest.raises(PrecompiledError, match="without its sha256"):
         take(tree, url, the_matrix)

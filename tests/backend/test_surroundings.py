@@ -91,6 +91,18 @@ def test_a_toolkit_by_a_relative_path(tree: Path, tmp_path: Path, nvcc: MakeNvcc
         assert done.stdout.strip() == f"{tree}/cuda/bin/nvcc"
 
 
+def test_a_machine_without_a_compiler(tree: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("cmake", "ninja"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    environ = {"VLLM_TARGET_DEVICE": "cpu", "PATH": str(programs)}
+    done = call_hook(tree, "build_wheel(OUT)", tmp_path / "out", **environ)
+    assert done.returncode == 1
+    assert "error: no C++ compiler: none of c++, g++, clang++ is on PATH" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def without_rights(command: Sequence[str]) -> list[str]:
     """A command that may not write what is write-protected, also for root."""
     if os.geteuid() != 0:

@@ -101,6 +101,11 @@ def test_the_folder_beside_the_library_is_used(tmp_path):
     assert run_beside(tmp_path, TRY) == str(tmp_path / "kernels" / "cu121")
 
 
+def test_a_relative_folder_begins_where_the_process_began(tmp_path):
+    code = "import os; os.environ['VLLM_KERNEL_DIR'] = 'mine'; os.chdir('/')\n"
+    assert run_beside(tmp_path, f"{code}print(_C.code_folder())") == f"{tmp_path}/mine"
+
+
 def test_a_build_without_gpu_code_says_so(tmp_path):
     said = run_beside(tmp_path, TRY)
     assert "this build of vllm has no GPU code" in said
