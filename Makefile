@@ -17,6 +17,15 @@ NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0
 
+# An environment that another Python made would be gone on with in silence.
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard $(RUN)),)
+ifneq ($(shell $(PYTHON) -V),$(shell $(RUN) -V))
+$(error $(VENV) was made by $(shell $(RUN) -V), not by $(PYTHON): remove it (rm -rf $(VENV)), or leave PYTHON out)
+endif
+endif
+endif
+
 # pip works in $(VENV) and nowhere else, whatever else it is told to do.
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH

@@ -103,7 +103,8 @@ def _read_commit(root: Path) -> Tuple[Optional[git.Head], str]:
     try:
         head = git.read_head(root)
     except git.GitError as error:
-        return None, f"unknown, so vllm.__commit__ will be None: {error.what} ({error.do})"
+        words = f"{error.what} ({error.do})" if error.do else error.what
+        return None, f"unknown, so vllm.__commit__ will be None: {words}"
     return head, f"{head.sha}, changed since" if head.dirty else head.sha
 
 

@@ -95,8 +95,8 @@ def _is_within(folder: Path, top: Path) -> bool:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError):  # no Linux, no such controller
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # no Linux, no such controller, or none that this user may look at
         return []
 
 

@@ -126,6 +126,20 @@ def test_a_gpu_here_is_what_is_built_for(
     assert "of this machine" in found.reason
 
 
+def test_a_driver_that_does_not_answer_is_no_reason_not_to_build(
+    compiler: Compiler, the_matrix: Matrix
+) -> None:
+    def gpus() -> list[str]:
+        raise ArchError("the CUDA driver cannot say what GPU 0 is (error 999)")
+
+    found = archs.choose({}, the_matrix.default, compiler, gpus)
+    assert found.cubins == the_matrix.default.archs
+    assert found.reason.endswith("; the CUDA driver cannot say what GPU 0 is (error 999)")
+    asked = {"TORCH_CUDA_ARCH_LIST": "native"}
+    with pytest.raises(ArchError, match="error 999"):
+        archs.choose(asked, the_matrix.default, compiler, gpus)
+
+
 def test_an_arch_that_is_gone_is_left_out_if_nobody_asked_for_it(
     nvcc: MakeNvcc, the_matrix: Matrix
 ) -> None:

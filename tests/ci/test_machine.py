@@ -26,6 +26,23 @@ def mount(kind: str, at: str, options: str = "rw", top: str = "/") -> str:
     return f"31 23 0:28 {top} {at} rw,nosuid - {kind} {kind} {options}"
 
 
+def test_what_cannot_be_read_bounds_nothing(tmp_path: Path) -> None:
+    """A mount whose name is no text, and files that are none or may not be read."""
+    (tmp_path / "sys/fs/cgroup/memory.max").mkdir(parents=True)
+    limits = write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/",
+            "proc/self/mountinfo": mount("cgroup2", "/sys/fs/cgroup"),
+            "proc/meminfo": f"MemAvailable:   {GIB // 1024} kB",
+        },
+    )
+    with (tmp_path / "proc/self/mountinfo").open("ab") as file:
+        file.write(b"32 23 0:29 / /media/\xff rw - ext4 /dev/sda rw\n")
+    assert limits.memory().count == GIB
+    assert limits.processors().count >= 1
+
+
 def test_version_2_and_every_group_around(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/user/build"
     limits = write(
