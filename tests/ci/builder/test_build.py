@@ -154,7 +154,7 @@ def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(
     other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
-    kernel = other / "csrc" / "kernels" / "activation.cu"
+    kernel = other / "csrc" / "kernels" / "activation" / "activation.cu"
     right = kernel.read_text()
     kernel.write_text(right + "\n__global__ void wrong() { nonsense; }\n")
     commit(other)
