@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,10 @@ from ci.lock import locked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is compiled elsewhere")
 
+PATIENCE = 60  # seconds for what takes a hundredth of one
+
 # A build: it starts a program that starts another, as ninja starts compilers, and waits.
-COMPILER = "import time; print('compiling', flush=True); time.sleep(600)"
+COMPILER = "import time; print('compiling', flush=True); time.sleep(100_000)"
 NINJA = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {COMPILER!r}])"
 BUILD = f"""\
 import os, pathlib, subprocess, sys
@@ -41,6 +42,18 @@ def running(lock: Path) -> list[int]:
     return list(processes._find(f"{lock}#", exactly=False))
 
 
+def ended(build: subprocess.Popen[str], lock: Path) -> None:
+    """Waits until a build and all that it started is gone; what is left is ended, and an error."""
+    try:
+        build.communicate(timeout=PATIENCE)  # the compilers have its output
+    except subprocess.TimeoutExpired:
+        for pid in running(lock):
+            os.kill(pid, signal.SIGKILL)
+        build.communicate()
+        raise
+    assert running(lock) == []
+
+
 def watcher_of(build: subprocess.Popen[str]) -> int:
     children = Path(f"/proc/{build.pid}/task/{build.pid}/children").read_text().split()
     (found,) = (int(pid) for pid in children if b"-I" in Path(f"/proc/{pid}/cmdline").read_bytes())
@@ -51,9 +64,7 @@ def test_compilers_end_with_a_killed_build(tmp_path: Path) -> None:
     build = start(tmp_path / "lock")
     assert len(running(tmp_path / "lock")) == 2
     build.kill()
-    build.communicate()  # the compilers' output is closed when they are gone
-    while running(tmp_path / "lock"):
-        time.sleep(0.01)
+    ended(build, tmp_path / "lock")
 
 
 def test_the_next_build_ends_what_outlived_the_watcher_too(tmp_path: Path) -> None:
@@ -71,15 +82,14 @@ def test_the_next_build_ends_what_outlived_the_watcher_too(tmp_path: Path) -> No
         assert running(lock) == []
     assert len(running(other)) == 2
     of_others.kill()
-    of_others.communicate()
+    ended(of_others, other)
 
 
 def test_a_build_that_ends_by_an_error_leaves_nothing_running(tmp_path: Path) -> None:
     build = start(tmp_path / "lock")
     build.send_signal(signal.SIGINT)
-    build.communicate()
+    ended(build, tmp_path / "lock")
     assert build.returncode != 0
-    assert running(tmp_path / "lock") == []
 
 
 def test_a_watcher_leaves_the_next_build_alone(tmp_path: Path) -> None:
@@ -87,8 +97,8 @@ def test_a_watcher_leaves_the_next_build_alone(tmp_path: Path) -> None:
     first = start(tmp_path / "lock")
     first.kill()
     second = start(tmp_path / "lock")
-    first.communicate()
+    first.communicate(timeout=PATIENCE)
     assert second.poll() is None
     assert len(running(tmp_path / "lock")) == 2
     second.kill()
-    second.communicate()
+    ended(second, tmp_path / "lock")
