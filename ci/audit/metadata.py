@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from email.parser import BytesParser
 
-from packaging.requirements import Requirement
+from packaging.metadata import ExceptionGroup, Metadata
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -22,21 +21,24 @@ def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda, tree: Tree) -> Iterator[
     And what is said of licenses (PEP 639) with the sources.
     """
     member = f"{wheel.name}-{wheel.version}.dist-info/METADATA"
-    headers = BytesParser().parsebytes(wheel.metadata)
-    requirements = map(Requirement, headers.get_all("Requires-Dist", []))
-    torch = [requirement for requirement in requirements if requirement.name == "torch"]
+    try:  # as PyPI reads it
+        metadata = Metadata.from_email(wheel.metadata)
+    except ExceptionGroup as error:
+        for problem in error.exceptions:
+            yield Finding(member, "metadata by the core specification", str(problem))
+        return
+    torch = [one for one in metadata.requires_dist or () if one.name == "torch"]
     if [requirement.specifier for requirement in torch] != [SpecifierSet(cuda.torch)]:
         found = ", ".join(map(str, torch)) or "none"
         yield Finding(member, f"one requirement torch{cuda.torch}", found)
 
-    said = {
-        "License-Expression": [tree.expression],
-        "License-File": sorted(tree.licenses),
-    }
-    for header, wanted in said.items():
-        there = sorted(headers.get_all(header, []))
-        if there != wanted:
-            yield Finding(member, f"{header}: {', '.join(wanted)}", ", ".join(there) or "none")
+    if metadata.license_expression != tree.expression:
+        expected = f"License-Expression: {tree.expression}"
+        yield Finding(member, expected, str(metadata.license_expression))
+    files = sorted(metadata.license_files or ())
+    if files != sorted(tree.licenses):
+        expected = f"License-File: {', '.join(sorted(tree.licenses))}"
+        yield Finding(member, expected, ", ".join(files) or "none")
 
     python = f">={matrix.abi3}"
     if wheel.requires_python != python:

@@ -140,6 +140,20 @@ def test_a_license_of_other_words(make: Make, the_matrix: Matrix, repo: Path) ->
     refuse(sample.write(), the_matrix, repo, *words)
 
 
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [("Apache", "'Apache' is invalid for 'license-expression'"), ("", "invalid for 'license-exp")],
+)
+def test_metadata_that_pypi_would_refuse(
+    make: Make, the_matrix: Matrix, repo: Path, expression: str, words: str
+) -> None:
+    sample = make("cu121")
+    sample.expression = expression
+    refuse(
+        sample.write(), the_matrix, repo, f"{INFO}/METADATA: expected metadata by the core", words
+    )
+
+
 def test_another_license(make: Make, the_matrix: Matrix, repo: Path) -> None:
     sample = make("cu121")
     sample.expression = "MIT"
