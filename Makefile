@@ -30,7 +30,7 @@ endif
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test stores cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test coverage stores cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -38,7 +38,11 @@ nightly: $(VENV)/ci.stamp
 test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
 	$(RUN) -m ci install-built
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
+
+# Which lines the tests reach, of what `make test` has installed.
+coverage: $(VENV)/test.stamp
+	$(RUN) -m pytest --numprocesses auto --dist loadfile --cov=vllm --cov=ci --cov-report=term:skip-covered
 
 # The same wheel from PyPA's tool, in a container; the extension has to have the same bits.
 cibuildwheel: $(VENV)/ci.stamp
