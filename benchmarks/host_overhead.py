@@ -9,7 +9,7 @@ queue holds. Tensors are read in both ways that the library has for torch, and `
 same tensors stands beside for comparison.
 
 A figure is the mean of the fastest of many bursts, less that of an empty call, in microseconds:
-what the call costs where nothing else wants the processor. The goals are those of DESIGN D4: 1.5
+what the call costs where nothing else wants the processor. The goals are those of design D4: 1.5
 for an op with the DLPack table, 0.6 a tensor without.
 """
 

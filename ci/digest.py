@@ -1,4 +1,4 @@
-"""The native digest: a name for everything that a wheel's native files are made from (DESIGN D5).
+"""The native digest: a name for everything that a wheel's native files are made from (design D5).
 
 Two trees of the same digest compile to the same bits, so a wheel of the one may lend its native
 files to the other. A digest that missed an input would lend wrong ones: it takes whole folders.

@@ -1,4 +1,4 @@
-"""Names of wheels and where they lie in the bucket: DESIGN §2 as functions of strings."""
+"""Names of wheels and where they lie in the bucket: the design's contracts as functions."""
 
 from __future__ import annotations
 

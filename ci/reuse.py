@@ -1,4 +1,4 @@
-"""Native files from wheels that were published before, instead of compiling them (DESIGN D5)."""
+"""Native files from wheels that were published before, instead of compiling them (design D5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions that one commit's wheels carry (DESIGN §2, "Names and URLs")."""
+"""Versions that one commit's wheels carry (design, "Addresses")."""
 
 from __future__ import annotations
 

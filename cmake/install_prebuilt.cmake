@@ -1,4 +1,4 @@
-# Installs native files that were compiled before from the same sources (DESIGN D5). Whoever sets
+# Installs native files that were compiled before from the same sources (design D5). Whoever sets
 # VLLM_PREBUILT has checked their hashes: `vllm/` in it is laid out as in a wheel.
 
 function(vllm_install_prebuilt)

@@ -1,5 +1,5 @@
 # The release's compiler: clang and libc++ as packed by zig, against the symbols of an old glibc
-# (DESIGN D3), so that `manylinux1` is true wherever the wheel was built.
+# (design D3), so that `manylinux1` is true wherever the wheel was built.
 
 set(VLLM_ZIG "" CACHE FILEPATH "zig of the ziglang wheel")
 set(VLLM_ZIG_TARGET "" CACHE STRING "platform.zig_target of ci/matrix.toml")

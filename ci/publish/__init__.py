@@ -1,4 +1,4 @@
-"""Publishing as a transaction (DESIGN D6): write-once files, one commit point, then the pages."""
+"""Publishing as a transaction (design D6): write-once files, one commit point, then the pages."""
 
 from ci.publish.errors import Conflict, IncompleteSet, PublishError
 from ci.publish.transaction import PublishResult, begin, fail, publish

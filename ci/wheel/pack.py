@@ -1,4 +1,4 @@
-"""Packs a wheel anew: the same files under another version and other tags (DESIGN D5)."""
+"""Packs a wheel anew: the same files under another version and other tags (design D5)."""
 
 from __future__ import annotations
 

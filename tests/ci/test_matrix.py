@@ -37,7 +37,7 @@ def test_the_shipped_variants(the_matrix: Matrix) -> None:
 
 
 def test_every_variant_has_code_for_each_promised_gpu(the_matrix: Matrix) -> None:
-    """DESIGN §2: 7.0, 7.5, 8.0, 8.6, 8.9, 9.0, also 9.0a from CUDA 12, and PTX for later GPUs."""
+    """Design, "Contracts": 7.0, 7.5, 8.0, 8.6, 8.9, 9.0, also 9.0a from CUDA 12, PTX for later."""
     for cuda in the_matrix.cudas:
         suffixed = ("9.0a",) if int(cuda.version.split(".")[0]) >= 12 else ()
         assert cuda.archs == ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", *suffixed)

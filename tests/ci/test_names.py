@@ -1,4 +1,4 @@
-"""Names of wheels and their places, against the table of DESIGN §2 and the packaging library."""
+"""Names of wheels and their places, against the table of the design and packaging."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ print(json.dumps(dict(said=said, loaded=_C.loaded_kernels())))
 
 
 def best_arch(names: list, major: int, minor: int) -> str:
-    """DESIGN §2 in other words than the library's: the highest folder that this GPU can run."""
+    """The design in other words than the library's: the highest folder that this GPU can run."""
     exact = f"sm_{major}{minor}a"
     if exact in names:
         return exact
