@@ -154,6 +154,38 @@ def cpu_throughput() -> str:
     return table(head, rows)
 
 
+def engine_peers() -> str:
+    """The engine on an H200, beside nano-vllm where that ran."""
+    rows = []
+    for run in load("engine_peers.h200")["runs"]:
+        decode = run["decode_ms"]
+        rows.append(
+            (
+                run["model"],
+                run["engine"],
+                f"{run['load_s']:.1f}",
+                run["offline_output_tok_s"],
+                f"{decode['1']:.2f}",
+                f"{decode['64']:.2f}",
+                run["prefill_prompt_tok_s"],
+                f"{run['first_token_of_8192_ms']:.0f}",
+                f"{run['shared_prefix_s']:.2f}",
+            )
+        )
+    head = (
+        "model",
+        "engine",
+        "load, s",
+        "offline, output tokens/s",
+        "decode at 1, ms",
+        "at 64, ms",
+        "prefill, tokens/s",
+        "first token of 8192, ms",
+        "shared prefix, s",
+    )
+    return table(head, rows)
+
+
 def measured() -> str:
     """README's table of what was measured."""
     matrix, host = load("release_matrix"), load("host_overhead.h200")
@@ -279,5 +311,5 @@ def _range(records: list[Any], key: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (attention, prefill, memory_bound, sampling, cpu_throughput, measured)
+    for part in (attention, engine_peers, prefill, memory_bound, sampling, cpu_throughput, measured)
 }
