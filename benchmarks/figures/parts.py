@@ -267,6 +267,11 @@ def measured() -> str:
             "[docs/kernels.md](docs/kernels.md)",
         ),
         (
+            "engine on an H200, 0.6B, 256 requests",
+            f"{_over_nano_vllm():.2f} × nano-vllm's output tokens per second",
+            link("engine_peers.h200", up=""),
+        ),
+        (
             "engine on two CPU cores, float32",
             f"{_range(engine, 'over_best_static')} × transformers' best static batches, "
             f"{_range(engine, 'over_continuous')} × its continuous batching",
@@ -274,6 +279,12 @@ def measured() -> str:
         ),
     ]
     return table(("what", "figure", "where"), rows)
+
+
+def _over_nano_vllm() -> float:
+    runs = load("engine_peers.h200")["runs"]
+    rates = {run["engine"]: run["offline_output_tok_s"] for run in runs if run["model"] == "0.6B"}
+    return float(rates["ours"] / rates["nano-vllm"])
 
 
 def _best_attention_peer(row: Any) -> tuple[str, float]:
