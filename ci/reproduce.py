@@ -51,7 +51,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Attempt:
     """What a place made; `reason` says why it made nothing."""
 
     place: Place
@@ -73,7 +73,7 @@ def places(image: str = "") -> list[Place]:
     return found
 
 
-def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> Outcome:
+def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> Attempt:
     """Builds `commit` of `repo` at `place`, in a temporary folder.
 
     environ: how to reach registries and podman; what places would share is left out of it.
@@ -86,7 +86,7 @@ def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> 
         home.mkdir()
         python = _find_python(place, environ)
         if python is None:
-            return Outcome(
+            return Attempt(
                 place, reason=f"no python{place.python} that {place.user or 'we'} may run"
             )
         if place.user:
@@ -96,10 +96,10 @@ def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> 
         seconds = time.monotonic() - start
         wheels = sorted((clone / "wheelhouse").glob("*.whl"))
         digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
-        return Outcome(place, seconds, digests)
+        return Attempt(place, seconds, digests)
 
 
-def differing(outcomes: Sequence[Outcome]) -> list[str]:
+def differing(outcomes: Sequence[Attempt]) -> list[str]:
     """The wheels that not all places that built any made alike.
 
     Raises ReproduceError where there is nothing to compare.
@@ -115,7 +115,7 @@ def differing(outcomes: Sequence[Outcome]) -> list[str]:
     return sorted(name for name in names if len({wheels.get(name) for wheels in made}) > 1)
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
+def as_json(outcome: Attempt) -> dict[str, Any]:
     """A record of `outcome`, for a file."""
     place = {key: value for key, value in asdict(outcome.place).items() if key != "umask"}
     record = {**place, "umask": f"{outcome.place.umask:03o}", "seconds": round(outcome.seconds, 1)}

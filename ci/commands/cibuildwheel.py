@@ -12,7 +12,7 @@ from rich.table import Table
 from ci import builder, git, matrix, names, versions
 from ci.container import image, podman, wheels
 from ci.container.podman import NoContainers
-from ci.container.wheels import Place
+from ci.container.wheels import ContainerEnvironment
 from ci.wheel.reader import read
 
 HELP = "build with cibuildwheel in a container, and compare with what the host builds"
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if different else 0
 
 
-def _place(pypa_image: bool, repo: Path, console: Console) -> Place:
+def _place(pypa_image: bool, repo: Path, console: Console) -> ContainerEnvironment:
     if pypa_image:
-        return Place(dict(os.environ))
+        return ContainerEnvironment(dict(os.environ))
     environ = podman.prepare(repo / FOLDER.parent / "podman")
-    return Place(environ, image.ensure(repo, environ, console))
+    return ContainerEnvironment(environ, image.ensure(repo, environ, console))

@@ -13,7 +13,7 @@ from rich.table import Table
 from ci import git, reproduce
 from ci.container import image, podman
 from ci.container.podman import NoContainers
-from ci.reproduce import Outcome, Place
+from ci.reproduce import Attempt, Place
 
 HELP = "build this commit as other users, by other Pythons and in a container; compare the bits"
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         said = outcomes[-1].reason or f"{outcomes[-1].seconds:.0f} s"
         console.print(f"{place.name}, Python {place.python}: {said}", highlight=False)
     if reason:
-        outcomes.append(Outcome(Place("container", "", "3.9"), reason=reason))
+        outcomes.append(Attempt(Place("container", "", "3.9"), reason=reason))
     console.print(_table(outcomes))
     different = reproduce.differing(outcomes)
     for wheel, digest in sorted((outcomes[0].wheels or {}).items()):
@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if different else 0
 
 
-def _build(repo: Path, commit: str, place: Place, environ: dict[str, str]) -> Outcome:
+def _build(repo: Path, commit: str, place: Place, environ: dict[str, str]) -> Attempt:
     if place.user and not reproduce.may_change_user():
-        return Outcome(place, reason="only root may build as another user")
+        return Attempt(place, reason="only root may build as another user")
     return reproduce.build(repo, commit, place, environ)
 
 
-def _table(outcomes: list[Outcome]) -> Table:
+def _table(outcomes: list[Attempt]) -> Table:
     table = Table("place", "Python", "user", "umask", "time zone", "MAX_JOBS", "seconds", "wheels")
     for outcome in outcomes:
         place = outcome.place

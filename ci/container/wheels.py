@@ -29,7 +29,7 @@ class ContainerBuildError(CiError):
 
 
 @dataclass(frozen=True)
-class Place:
+class ContainerEnvironment:
     """Where cibuildwheel builds: what tells it so, and the environment of its processes."""
 
     environ: dict[str, str]
@@ -47,7 +47,7 @@ class Place:
         }
 
 
-def build(repo: Path, folder: Path, place: Place, console: Console) -> WheelFile:
+def build(repo: Path, folder: Path, place: ContainerEnvironment, console: Console) -> WheelFile:
     """The one wheel that cibuildwheel makes of the commit checked out in `repo`, and tests.
 
     folder: for a clone, so that nothing uncommitted or built before gets into the container.

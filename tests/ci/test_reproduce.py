@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ci import reproduce
-from ci.reproduce import Outcome, Place, ReproduceError
+from ci.reproduce import Attempt, Place, ReproduceError
 
 
 def test_the_places_have_nothing_in_common() -> None:
@@ -20,19 +20,19 @@ def test_the_places_have_nothing_in_common() -> None:
     assert [place for place in reproduce.places() if place.image] == []
 
 
-def outcome(**wheels: str) -> Outcome:
-    return Outcome(Place("host", "folder", "3.9"), 1.0, wheels)
+def outcome(**wheels: str) -> Attempt:
+    return Attempt(Place("host", "folder", "3.9"), 1.0, wheels)
 
 
 def test_a_wheel_that_differs_or_is_missing_is_named() -> None:
-    not_built = Outcome(Place("container", "c", "3.9"), reason="no podman")
+    not_built = Attempt(Place("container", "c", "3.9"), reason="no podman")
     assert reproduce.differing([outcome(a="1", b="2"), not_built, outcome(a="1", b="2")]) == []
     assert reproduce.differing([outcome(a="1", b="2"), outcome(a="1", b="3")]) == ["b"]
     assert reproduce.differing([outcome(a="1", b="2"), outcome(a="1")]) == ["b"]
 
 
 def test_nothing_to_compare_is_an_error() -> None:
-    not_built = Outcome(Place("container", "c", "3.9"), reason="no podman")
+    not_built = Attempt(Place("container", "c", "3.9"), reason="no podman")
     for outcomes in ([], [not_built], [outcome(a="1"), not_built], [outcome(), outcome()]):
         with pytest.raises(ReproduceError, match="takes two places"):
             reproduce.differing(outcomes)

@@ -13,7 +13,7 @@ from ci import environment, native
 from ci.__main__ import main
 from ci.container import image, podman, wheels
 from ci.container.podman import NoContainers
-from ci.container.wheels import ContainerBuildError, Place
+from ci.container.wheels import ContainerBuildError, ContainerEnvironment
 from ci.matrix import Matrix
 from tests.ci.support.repository import commit, run
 from tests.ci.support.wheels import Factory
@@ -48,8 +48,8 @@ def test_torch_stays_out_of_its_tests() -> None:
 
 
 def test_a_local_image_is_one_setting_and_pypas_another() -> None:
-    assert Place({"A": "1"}).variables() == environment.for_installing({"A": "1"})
-    variables = Place({}, "localhost/x").variables()
+    assert ContainerEnvironment({"A": "1"}).variables() == environment.for_installing({"A": "1"})
+    variables = ContainerEnvironment({}, "localhost/x").variables()
     assert variables["CIBW_MANYLINUX_X86_64_IMAGE"] == "localhost/x"
     assert variables["CIBW_CONTAINER_ENGINE"].startswith("podman")
     # The local image has the one Python that builds.
