@@ -26,6 +26,7 @@ Hook = TypeVar("Hook", bound=Callable[..., Any])
 ROOT = Path(__file__).resolve().parent.parent
 DECIDED = "cmake.define.VLLM_BUILD_INFO"
 BUILD = ROOT / "build" / "development"
+ASSEMBLY = ROOT / "build" / "assembled"  # where nothing is compiled
 LOCK = ROOT / "build" / "development.lock"
 CCACHE_LOG = ROOT / "build" / "ccache.log"
 
@@ -138,10 +139,11 @@ def _build(hook: Callable[..., str], wheel_directory: str, config_settings: Conf
         settings: Settings = {f"cmake.define.{k}": value for k, value in chosen.defines.items()}
         settings.update(_common(chosen.options))
         settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
-        for reason in configuration.begin(BUILD, chosen.inputs):
-            _say("afresh", f"everything is configured and compiled anew: {reason}")
-        settings[f"cmake.define.{configuration.VARIABLE}"] = str(configuration.wanted(BUILD))
-        _keep_what_is_compiled()
+        if chosen.options.compiles:
+            for reason in configuration.begin(BUILD, chosen.inputs):
+                _say("afresh", f"everything is configured and compiled anew: {reason}")
+            settings[f"cmake.define.{configuration.VARIABLE}"] = str(configuration.wanted(BUILD))
+            _keep_what_is_compiled()
         made = hook(wheel_directory, {**settings, **given}, None)
         if chosen.defines["VLLM_CCACHE"]:
             _say("ccache", ccache.summary(CCACHE_LOG))
@@ -187,7 +189,7 @@ def _keep_what_is_compiled() -> None:
 def _common(chosen: options.Options) -> Settings:
     """What the hooks for metadata and those for wheels have to agree on."""
     # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
-    settings: Settings = {"build-dir": str(BUILD)}
+    settings: Settings = {"build-dir": str(BUILD if chosen.compiles else ASSEMBLY)}
     if chosen.device == "empty":  # a wheel without native code is for every Python and platform
         settings.update({"wheel.platlib": "false", "wheel.py-api": "py3"})
     return settings

@@ -40,6 +40,11 @@ class Options:
     without_nvcc: str = ""  # why NVRTC compiles, where it does
 
     @property
+    def compiles(self) -> bool:
+        """Whether there is anything to compile."""
+        return self.device != "empty" and not self.precompiled
+
+    @property
     def variant(self) -> str:
         """What build.json calls this build: ``cu121``, ``cpu``, ``empty``."""
         return self.cuda.variant if self.cuda else self.device

@@ -46,7 +46,7 @@ def make(
         "VLLM_JOBS": str(at_once.count),
     }
     inputs = configuration.of_environment(environ)
-    inputs.update({f"the setting {name}": str(value) for name, value in given.items()})
+    inputs.update(configuration.of_settings(given))
     for_cmake = {jobs.CMAKE_VARIABLE: str(at_once.count)}
     digest = None
     if chosen.cuda is not None and chosen.precompiled:
@@ -60,16 +60,16 @@ def make(
         compiler, targets = _device_code(chosen, environ, root)
         report["compiler"] = compiler.title
         report["archs"] = str(targets)
-        inputs["the device compiler"] = compiler.identity
         device = native.DeviceCompiler(
             chosen.variant,
             targets.cubins,
             targets.ptx,
             nvcc=compiler.nvcc,
+            nvcc_words=_write_words(compiler, environ, root) if compiler.nvcc else None,
             toolkit=compiler.toolkit,
         )
         defines.update(native.device_defines([device]))
-    if chosen.device != "empty" and not chosen.precompiled:
+    if chosen.compiles:
         host = host_compiler.find(environ, root)
         if host is None and not any(word in str(inputs) for word in ("COMPILER", "TOOLCHAIN")):
             raise host_compiler.missing()
@@ -94,6 +94,19 @@ def _device_code(
     else:
         compiler = device_compiler.nvrtc(chosen.cuda, root, chosen.without_nvcc)
     return compiler, archs.choose(environ, chosen.cuda, compiler, archs.gpus_here)
+
+
+def _write_words(compiler: Compiler, environ: Mapping[str, str], root: Path) -> Path:
+    """A file of what an nvcc is, and is told by the environment; new where it is another one.
+
+    An upgrade may leave its path and its time as they were.
+    """
+    told = [f"{name}={value}" for name, value in environ.items() if name.startswith("NVCC_")]
+    text = "\n".join([compiler.identity, *sorted(told)]) + "\n"
+    path = root / "build" / f"nvcc-{compiler.version}.txt"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _read_commit(root: Path) -> Tuple[Optional[git.Head], str]:

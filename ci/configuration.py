@@ -28,9 +28,6 @@ NAMES = (
     "LIBRARY_PATH",
     "COMPILER_PATH",
     "GCC_EXEC_PREFIX",
-    "NVCC_CCBIN",
-    "NVCC_PREPEND_FLAGS",
-    "NVCC_APPEND_FLAGS",
 )
 PREFIXES = ("CMAKE_", "SKBUILD_")
 NOT_INPUTS = ("CMAKE_BUILD_PARALLEL_LEVEL",)  # decides on nothing but the time
@@ -42,6 +39,15 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
         name: value
         for name, value in environ.items()
         if (name in NAMES or name.startswith(PREFIXES)) and name not in NOT_INPUTS
+    }
+
+
+def of_settings(settings: Mapping[str, object]) -> dict[str, str]:
+    """What of a frontend's settings for scikit-build-core decides a configuration."""
+    return {
+        f"the setting {name}": str(value)
+        for name, value in settings.items()
+        if "cmake" in name or "ninja" in name
     }
 
 

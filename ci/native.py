@@ -18,6 +18,7 @@ class DeviceCompiler:
     archs: tuple[str, ...]  # compute capabilities that get a cubin: "8.0", "9.0a"
     ptx: tuple[str, ...]
     nvcc: Optional[Path] = None
+    nvcc_words: Optional[Path] = None  # a file of what it says of itself
     toolkit: Optional[Path] = None  # where the wheels of the matrix were unpacked
 
     @classmethod
@@ -45,6 +46,7 @@ def device_defines(compilers: Sequence[DeviceCompiler]) -> dict[str, str]:
         # Both: the one that is not used may be set in CMake's cache, from an earlier build.
         defines[f"{prefix}_TOOLKIT"] = str(compiler.toolkit or "")
         defines[f"{prefix}_NVCC"] = str(compiler.nvcc or "")
+        defines[f"{prefix}_NVCC_WORDS"] = str(compiler.nvcc_words or "")
     return defines
 
 

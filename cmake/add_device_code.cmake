@@ -25,7 +25,7 @@ function(vllm_add_device_code variant)
     endif()
   else()
     set(compiler ${VLLM_${variant}_NVCC})
-    set(inputs ${compiler})
+    set(inputs ${compiler} ${VLLM_${variant}_NVCC_WORDS})
     # Its words on its build: the nvcc on PATH may be a script that starts another.
     set(identity "CCACHE_COMPILERCHECK=%compiler% --version")
     list(APPEND flags --expt-relaxed-constexpr)  # nvcc's way to -default-device

@@ -8,7 +8,8 @@ function(vllm_read_options)
   set(VLLM_TARGET_DEVICE "cuda" CACHE STRING "cuda, cpu or empty (no native code)")
   set(VLLM_VARIANTS "" CACHE STRING "CUDA variants to build device code for: cu118;cu121")
   # For each of them: VLLM_<variant>_ARCHS ("80;90a", a cubin each), VLLM_<variant>_PTX ("90"), and
-  # VLLM_<variant>_TOOLKIT, a folder of NVIDIA's wheels with NVRTC, or VLLM_<variant>_NVCC.
+  # VLLM_<variant>_TOOLKIT, a folder of NVIDIA's wheels with NVRTC, or VLLM_<variant>_NVCC
+  # and VLLM_<variant>_NVCC_WORDS, a file that changes when another nvcc lies at that path.
   set(VLLM_BUILD_INFO "" CACHE FILEPATH "JSON that becomes dist-info/build.json")
   set(VLLM_PREBUILT "" CACHE PATH "folder with native files to install instead of compiling")
   set(VLLM_CCACHE "" CACHE FILEPATH "ccache to compile through; a release does without")

@@ -49,6 +49,14 @@ def test_a_configuration_that_did_not_end_is_begun_anew(tmp_path: Path) -> None:
         assert not folder.exists()
 
 
+def test_what_of_a_frontends_settings_decides() -> None:
+    given = {"cmake.define.X": "1", "skbuild.ninja.version": ">=1.11", "editable.rebuild": "true"}
+    assert configuration.of_settings(given) == {
+        "the setting cmake.define.X": "1",
+        "the setting skbuild.ninja.version": ">=1.11",
+    }
+
+
 def test_what_of_the_environment_decides() -> None:
     decides = {"CXX": "a", "CMAKE_ARGS": "b", "SKBUILD_CMAKE_DEFINE": "c", "CPATH": "d"}
     others = {"PATH": "e", "MAX_JOBS": "3", "CMAKE_BUILD_PARALLEL_LEVEL": "3"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def tree(make_tree: MakeTree) -> Path:
 
 
 def script(path: Path, text: str) -> str:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return str(path)
@@ -86,6 +87,43 @@ def test_another_compiler_of_the_same_name(tree: Path, tmp_path: Path) -> None:
     assert compiled(said) == ["bindings.cpp.o"]
     said = build(tree, {**CPU, "CXX": "tools/c++"})
     assert f"own 2.0, {tree}/tools/c++ (by CXX)" in said
+
+
+def test_builds_that_compile_nothing_leave_what_is_compiled(tree: Path) -> None:
+    build(tree, CPU)
+    build(tree, {"VLLM_TARGET_DEVICE": "empty", "CXXFLAGS": "-DX=1"})
+    said = build(tree, CPU)
+    assert AFRESH not in said
+    assert compiled(said) == []
+
+
+NVCC = """\
+case $1 in --version) echo 'Cuda compilation tools, release 12.8, V'; exit ;; --dryrun) exit ;; esac
+while [ $# -gt 0 ]; do
+  case $1 in -o) output=$2 ;; -MF) depfile=$2 ;; esac
+  source=$1; shift
+done
+echo device code > $output; echo $output: $source > $depfile
+"""
+
+
+def test_an_nvcc_in_the_place_of_another_compiles_device_code_anew(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Of the same CUDA, path and time, as a link that is moved gives it; and with other flags."""
+    path = Path(script(tmp_path / "cuda" / "bin" / "nvcc", NVCC))
+    cuda = {"CUDA_HOME": str(tmp_path / "cuda"), "TORCH_CUDA_ARCH_LIST": "8.0"}
+    cuda["CCACHE_DISABLE"] = "1"
+    cubins = ["sm_80/plain.cubin", "sm_80/scaled.cubin"]
+    assert compiled(build(tree, cuda)) == ["bindings.cpp.o", *cubins]
+    assert compiled(build(tree, cuda)) == []
+    before = path.stat()
+    path.write_text(path.read_text().replace("release 12.8, V", "release 12.8, V12.8.93"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert compiled(build(tree, cuda)) == cubins
+    assert compiled(build(tree, {**cuda, "NVCC_APPEND_FLAGS": "-G"})) == cubins
+    assert compiled(build(tree, CPU)) == []
+    assert compiled(build(tree, {**cuda, "NVCC_APPEND_FLAGS": "-G"})) == []
 
 
 def test_settings_of_the_frontend_come_and_go(tree: Path) -> None:
