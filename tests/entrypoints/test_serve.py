@@ -51,7 +51,8 @@ def serving(*words, code="from vllm.entrypoints.cli import main; import sys; sys
         yield process, ready
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def completion(where, **body):
@@ -136,6 +137,15 @@ def test_sigterm_lets_requests_finish(chat_model):
         assert reasons.count("length") == 4
         assert process.wait(60) == 0
         assert "finishing the requests that there are" in process.stderr.read()
+
+
+@needs_torch
+def test_sigterm_is_heard_where_nobody_reads_what_is_said(chat_model):
+    """Whoever started it may have gone, and the other end of its standard error with them."""
+    with serving(chat_model.folder, "--port", 0, *SMALL) as (process, _):
+        process.stderr.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 @needs_torch

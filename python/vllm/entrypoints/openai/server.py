@@ -93,7 +93,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await super().startup(sockets)
         seconds = time.monotonic() - self._began
-        print(f"{self._ready}, ready in {seconds:.1f} s", file=sys.stderr, flush=True)
+        _say(f"{self._ready}, ready in {seconds:.1f} s")
+
+    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        if not self.force_exit:
+            _say("finishing the requests that there are; a second signal ends them")
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,12 +112,14 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
-        if self.should_exit:
-            self.force_exit = True
-        else:
-            text = "finishing the requests that there are; a second signal ends them"
-            print(text, file=sys.stderr, flush=True)
-            self.should_exit = True
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _say(text: str) -> None:
+    """To whoever has started the server, if they still listen."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _listen(options: ServerOptions) -> socket.socket:
