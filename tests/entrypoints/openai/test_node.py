@@ -1,0 +1,55 @@
+"""OpenAI's client for Node."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vllm import SamplingParams
+
+VERSION = "6.49.0"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The folder of the npm package."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm, which has OpenAI's client for Node, is not on this machine")
+    home = tmp_path_factory.mktemp("node")
+    (home / "package.json").write_text("{}")
+    subprocess.run(
+        ["npm", "install", "--silent", "--no-save", f"openai@{VERSION}"], cwd=home, check=True
+    )
+    return home / "node_modules" / "openai"
+
+
+def test_the_client_for_node(server, llm, package):
+    command = ["node", str(Path(__file__).with_name("client.mjs")), str(package)]
+    done = subprocess.run(
+        [*command, f"{server.url}/v1"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    params = SamplingParams(temperature=0, ignore_eos=True, max_tokens=8)
+    answer = llm.chat([{"role": "user", "content": "the cat"}], params)[0].outputs[0].text
+    call = told.pop("call")
+    assert call["name"] == "turn"
+    assert json.loads(call["arguments"])["side"] in ("left", "right")
+    assert told == {
+        "models": ["tiny"],
+        "completion": llm.generate("the cat", params)[0].outputs[0].text,
+        "whole": answer,
+        "streamed": answer,
+        "tokens": 8,
+        "refused": {
+            "status": 400,
+            "param": "suffix",
+            "code": "unsupported_parameter",
+            "kind": "BadRequestError",
+        },
+    }
+    assert not any(server.settled().values())
