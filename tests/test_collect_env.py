@@ -72,7 +72,9 @@ def test_it_survives_a_folder_whose_name_is_no_text(tmp_path):
     shutil.copy(_C.__file__, package / "_C.abi3.so")
     said = report("-S", PYTHONPATH=str(package.parent))
     assert said["vllm"].endswith(r"\udcff/vllm")
-    assert rf"there is nothing in {tmp_path}/\udcff/vllm/kernels" in said["GPU code"]
+    # Some Pythons load no extension from such a folder.
+    refused = "surrogates not allowed" in said["GPU code"]
+    assert refused or rf"there is nothing in {tmp_path}/\udcff/vllm/kernels" in said["GPU code"]
 
 
 def test_it_survives_a_setting_that_ops_refuse():

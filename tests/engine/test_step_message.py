@@ -25,7 +25,10 @@ def steps(draw):
     size = SizeClass.for_counts(tokens, sequences, draw(SMALL), rows, changes)
     step = buffers(room=draw(SMALL)).take(size)
     nbytes = step.layout.room_offset
-    step.memory[:nbytes] = draw(st.randoms(use_true_random=False)).randbytes(nbytes)
+    random = draw(st.randoms(use_true_random=False))  # Python 3.8 has no randbytes
+    step.memory[:nbytes] = random.getrandbits(8 * nbytes or 1).to_bytes(nbytes or 1, "little")[
+        :nbytes
+    ]
     for name, count in zip(COUNTS, (tokens, sequences, rows, changes)):
         setattr(step, name, count)
     for name in FLAGS:

@@ -12,7 +12,7 @@ from vllm.errors import NativeCodeError
 class Missing:
     """Says why there is no compiled code, when something of it is first used."""
 
-    def __init__(self, reason: ImportError) -> None:
+    def __init__(self, reason: Exception) -> None:
         self._reason = reason
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -30,7 +30,9 @@ class Missing:
 def _load() -> Union[ModuleType, Missing]:
     try:
         return importlib.import_module("vllm._C")
-    except ImportError as error:
+    except (ImportError, UnicodeEncodeError) as error:
+        # The latter: some Pythons (3.8 and 3.13 are seen to) load no extension from a folder whose
+        # name is not UTF-8.
         return Missing(error)
 
 
