@@ -105,6 +105,7 @@ def _write_words(compiler: Compiler, environ: Mapping[str, str], root: Path) -> 
     text = "\n".join([compiler.identity, *sorted(told)]) + "\n"
     path = root / "build" / f"nvcc-{compiler.version}.txt"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return path
 
