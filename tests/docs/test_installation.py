@@ -88,8 +88,11 @@ def test_every_command_that_is_not_run_here_is_in_the_page() -> None:
 
 def test_the_readme_says_nothing_else() -> None:
     """Its commands are among the page's, but for the CUDA 11.8 one, which the page describes."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Build")[0]
-    for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    install = text.partition("\n## Install\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\$ (.*)$", install, re.MULTILINE)
+    assert "pip install vllm" in lines
+    for line in lines:
         assert "+cu118" in line or line in COMMANDS, line
 
 
