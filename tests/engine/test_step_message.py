@@ -26,9 +26,7 @@ def steps(draw):
     step = buffers(room=draw(SMALL)).take(size)
     nbytes = step.layout.room_offset
     random = draw(st.randoms(use_true_random=False))  # Python 3.8 has no randbytes
-    step.memory[:nbytes] = random.getrandbits(8 * nbytes or 1).to_bytes(nbytes or 1, "little")[
-        :nbytes
-    ]
+    step.memory[:nbytes] = bytes([random.getrandbits(8) for _ in range(nbytes)])
     for name, count in zip(COUNTS, (tokens, sequences, rows, changes)):
         setattr(step, name, count)
     for name in FLAGS:
