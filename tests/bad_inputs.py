@@ -48,7 +48,7 @@ SAMPLING: List[Dict[str, Any]] = [
     {"output_kind": "delta"},
     {"min_tokens": 20, "max_tokens": 10},
     {"n": 2, "temperature": 0},
-    {"logit_bias": {5: 1.0}},
+    {"logit_bias": {5: 101.0}},
     {"best_of": 2},
     {"stop": "x", "detokenize": False},
 ]

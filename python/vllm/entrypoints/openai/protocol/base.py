@@ -50,6 +50,12 @@ class RequestBody(BaseModel):
         return self
 
 
+class RequestPart(BaseModel):
+    """An object within a request. Strict as requests are: 0.0 is no false."""
+
+    model_config = ConfigDict(strict=True)
+
+
 class Answer(BaseModel):
     """A response, or a part of one. What is not set is left out of the JSON."""
 

@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import Literal
 
 from vllm.entrypoints.openai.protocol import sampling
-from vllm.entrypoints.openai.protocol.base import Answer, Refusal, Usage
+from vllm.entrypoints.openai.protocol.base import Answer, Refusal, RequestPart, Usage
 from vllm.entrypoints.openai.protocol.completions import PromptLogprobs
 from vllm.entrypoints.openai.protocol.tools import NamedTool, Tool, ToolCall
 from vllm.sampling_params import MAX_LOGPROBS
 
 
-class ContentPart(BaseModel):
+class ContentPart(RequestPart):
     """A part of a message: {"type": "text", "text": "…"}."""
 
     model_config = ConfigDict(extra="allow")
@@ -22,7 +22,7 @@ class ContentPart(BaseModel):
     text: Optional[str] = None
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(RequestPart):
     """A message, with whatever else the model's template reads of it."""
 
     model_config = ConfigDict(extra="allow")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from typing_extensions import Literal
 
 from vllm.config import GenerationDefaults
-from vllm.entrypoints.openai.protocol.base import Answer, Refusal, RequestBody
+from vllm.entrypoints.openai.protocol.base import Refusal, RequestBody, RequestPart
 from vllm.sampling_params import MAX_LOGPROBS, RequestOutputKind, SamplingParams
 from vllm.structured_outputs import StructuredOutputsParams
 
@@ -51,28 +51,28 @@ _SAME_NAME = (
 )
 
 
-class StreamOptions(Answer):
+class StreamOptions(RequestPart):
     """include_usage: a last event with the request's tokens; continuous_usage_stats: in each."""
 
     include_usage: Optional[bool] = False
     continuous_usage_stats: Optional[bool] = False
 
 
-class JsonSchema(BaseModel):
+class JsonSchema(RequestPart):
     """A JSON schema, by OpenAI's name for it."""
 
     model_config = ConfigDict(extra="allow")
     json_schema: Dict[str, Any] = Field(alias="schema")
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(RequestPart):
     """What an answer conforms to, in OpenAI's words."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: Optional[JsonSchema] = None
 
 
-class StructuredOutputs(BaseModel):
+class StructuredOutputs(RequestPart):
     """What an answer conforms to, in vLLM's words: one of these."""
 
     model_config = ConfigDict(extra="forbid")

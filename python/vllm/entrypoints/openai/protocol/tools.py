@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from typing_extensions import Literal
 
-from vllm.entrypoints.openai.protocol.base import Answer
+from vllm.entrypoints.openai.protocol.base import Answer, RequestPart
 
 
-class Function(BaseModel):
+class Function(RequestPart):
     """A function that the model may call; parameters: a JSON schema of its arguments."""
 
     model_config = ConfigDict(extra="allow")
@@ -19,7 +19,7 @@ class Function(BaseModel):
     parameters: Optional[Dict[str, Any]] = None
 
 
-class Tool(BaseModel):
+class Tool(RequestPart):
     """{"type": "function", "function": {…}}"""
 
     model_config = ConfigDict(extra="allow")
@@ -27,13 +27,13 @@ class Tool(BaseModel):
     function: Function
 
 
-class NamedFunction(BaseModel):
+class NamedFunction(RequestPart):
     """One of the functions."""
 
     name: str
 
 
-class NamedTool(BaseModel):
+class NamedTool(RequestPart):
     """The tool that the model has to call."""
 
     type: Literal["function"] = "function"
