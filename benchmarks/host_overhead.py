@@ -28,6 +28,7 @@ import torch
 
 import vllm
 from vllm import _C, ops
+from vllm.ops import tracing
 
 Call = Callable[[], object]
 
@@ -141,7 +142,7 @@ def main() -> int:
     records = []
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
         records += measure(device)
-    is_tracing = microseconds(lambda: ops._is_tracing(), lambda: None)
+    is_tracing = microseconds(lambda: tracing.is_tracing(), lambda: None)
     result = {
         "commit": commit(),
         "machine": machine(),

@@ -65,7 +65,12 @@ def test_a_compiled_block_is_one_graph_with_the_same_results(backend):
 
 
 def test_every_op_has_a_schema():
-    sizes = {"AttentionPlanSizes", "attention_blocks", "attention_plan_sizes"}
+    sizes = {
+        "AttentionPlanSizes",
+        "attention_blocks",
+        "attention_plan_sizes",
+        "sample_workspace_size",
+    }
     planning = {"AttentionPlan", "plan_attention", *sizes}  # on the host, before a step
     assert set(ops.tracing._SCHEMAS) == set(ops.__all__) - planning
 

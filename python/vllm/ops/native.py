@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import NoReturn, Union
+from typing import TYPE_CHECKING, Any, NoReturn, Union
 
 from vllm.errors import NativeCodeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Tensor = Union[torch.Tensor, np.ndarray[Any, Any]]
 
 
 class Missing:

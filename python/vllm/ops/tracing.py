@@ -87,13 +87,19 @@ def _shape_only(*args: object) -> None:
     """What an op does to tensors without data: they keep their shapes, and it returns nothing."""
 
 
-def find_is_tracing() -> Optional[Callable[[], bool]]:
-    """torch's own answer to "is Dynamo tracing this?", or None while torch is not imported."""
+def _find_torch() -> bool:
+    """Whether Dynamo traces the caller; once torch is imported, torch's own function answers."""
+    global is_tracing
     if sys.modules.get("torch") is None:
-        return None
+        return False
     import torch
 
     # Not by `try`: Dynamo may be tracing this, and 2.1's handles no AttributeError.
     if hasattr(torch.compiler, "is_dynamo_compiling"):
-        return torch.compiler.is_dynamo_compiling
-    return torch._dynamo.is_compiling  # torch 2.1 and 2.2; importing it takes a second
+        is_tracing = torch.compiler.is_dynamo_compiling
+    else:
+        is_tracing = torch._dynamo.is_compiling  # 2.1 and 2.2; importing it takes a second
+    return is_tracing()
+
+
+is_tracing: Callable[[], bool] = _find_torch
