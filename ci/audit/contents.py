@@ -15,7 +15,7 @@ from ci.wheel.reader import WheelFile
 
 # Files of the package that are no modules. Anything else that turns up under python/ is noticed
 # here before it is published.
-DATA_FILES = ("py.typed",)
+DATA_FILES = ("py.typed", "/page/index.html", "/page/page.css", "/page/page.js")
 # What no wheel may lack, whatever the sources say. (A set that is empty has nothing missing in it.)
 LICENSES = ("LICENSE", "NOTICE")
 

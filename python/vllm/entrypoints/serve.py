@@ -39,7 +39,7 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     "who may ask": {
         "api_keys": (
             {"nargs": "+", "metavar": "KEY"},
-            "keys, of which a request needs one, but for /health ($VLLM_API_KEY)",
+            "keys, of which a request needs one, but for / and /health ($VLLM_API_KEY)",
         ),
         "allowed_origins": ({"type": json.loads, "metavar": "JSON"}, "CORS: origins (none)"),
         "allowed_methods": ({"type": json.loads, "metavar": "JSON"}, "CORS: methods (all)"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,23 +15,6 @@ from ci.publish import care, fail, publish
 from ci.store import FolderStore
 from tests.ci.clients.conftest import Host, Tool, make_tool
 from tests.ci.support.wheels import Factory
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's chromium, without a window."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromium-driver on this machine: apt-get install them")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")

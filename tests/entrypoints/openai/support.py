@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import uvicorn
@@ -15,6 +16,7 @@ from vllm import AsyncLLMEngine, EngineArgs
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.server import uvicorn_config
+from vllm.outputs import CompletionOutput
 
 NAME = "tiny"
 
@@ -86,3 +88,28 @@ def running(folder, *, engine=None, **options):
         for each in stop:
             each.should_exit = True
         thread.join()
+
+
+def let_model_write(monkeypatch, text, reason="stop", *, size=1000, holds=False):
+    """Has text of the caller's come out of the engine, in pieces of `size`: a random model writes
+    neither calls nor markup. All else is the server's.
+
+    holds: the text has no end; the request waits behind it until it is cancelled.
+    """
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    original = AsyncLLMEngine.generate
+
+    async def generate(self, prompt, params, request_id=None):
+        async for real in original(self, prompt, params):
+            if real.finished:
+                break
+        if params.output_kind.value != "delta":
+            pieces[:] = ["".join(pieces)]
+        for place, piece in enumerate(pieces):
+            last = place == len(pieces) - 1 and not holds
+            output = CompletionOutput(0, piece, [5], finish_reason=reason if last else None)
+            yield replace(real, outputs=[output], finished=last)
+        if holds:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(AsyncLLMEngine, "generate", generate)

@@ -29,9 +29,10 @@ def test_a_key_opens_everything(guarded, key):
     "authorization",
     [None, "", "Bearer", "Bearer first-ke", "Bearer first-key2", "Basic first-key"],
 )
-def test_without_a_key_there_is_health_alone(guarded, authorization):
+def test_without_a_key_there_are_health_and_the_page_alone(guarded, authorization):
     headers = {} if authorization is None else {"Authorization": authorization}
-    assert guarded.http.get("/health", headers=headers).status_code == 200
+    for path in ("/health", "/", "/page.css", "/page.js"):
+        assert guarded.http.get(path, headers=headers).status_code == 200
     for method, path in (
         ("GET", "/v1/models"),
         ("GET", "/version"),

@@ -7,13 +7,11 @@ pieces of every size. All else is the server's.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from tests.entrypoints.openai.support import running
-from vllm.engine.async_engine import AsyncLLMEngine
-from vllm.outputs import CompletionOutput
+from tests.entrypoints.openai.support import let_model_write, running
 
 MESSAGES = [{"role": "user", "content": "the cat"}]
 
@@ -45,25 +43,7 @@ def server(chat_model):
 @pytest.fixture(params=[1, 2, 7, 1000])
 def says(request, monkeypatch):
     """says(text): what the model writes, in pieces of one size."""
-
-    def say(text, reason="stop"):
-        pieces = [text[at : at + request.param] for at in range(0, len(text), request.param)]
-
-        async def generate(self, prompt, params, request_id=None):
-            async for real in original(self, prompt, params):
-                if real.finished:
-                    break
-            if params.output_kind.value != "delta":
-                pieces[:] = ["".join(pieces)]
-            for place, piece in enumerate(pieces):
-                last = place == len(pieces) - 1
-                output = CompletionOutput(0, piece, [5], finish_reason=reason if last else None)
-                yield replace(real, outputs=[output], finished=last)
-
-        monkeypatch.setattr(AsyncLLMEngine, "generate", generate)
-
-    original = AsyncLLMEngine.generate
-    return say
+    return partial(let_model_write, monkeypatch, size=request.param)
 
 
 def ask(client, **fields):

@@ -12,7 +12,7 @@ from vllm.entrypoints.openai.auth import RequireApiKey
 from vllm.entrypoints.openai.limits import LimitBody
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.request_ids import EchoRequestId
-from vllm.entrypoints.openai.routes import about, chat, completions, tokens
+from vllm.entrypoints.openai.routes import about, chat, completions, page, tokens
 from vllm.entrypoints.openai.served import Served
 from vllm.entrypoints.openai.streaming import ClientLeft
 from vllm.version import __version__
@@ -28,7 +28,7 @@ def build_app(engine: AsyncLLMEngine, options: ServerOptions) -> FastAPI:
         redoc_url=None,
     )
     app.state.served = Served(engine, options)
-    for module in (about, completions, chat, tokens):
+    for module in (page, about, completions, chat, tokens):
         app.include_router(module.router)
     errors.install(app)
     app.add_exception_handler(ClientLeft, _nobody_reads)

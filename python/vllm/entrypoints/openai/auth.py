@@ -10,13 +10,15 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vllm.entrypoints.openai.errors import ApiError
+from vllm.entrypoints.openai.routes import page
 
-# What asks for health (a load balancer, an orchestrator) has no key.
-_OPEN = frozenset({"/health"})
+# What asks for health (a load balancer, an orchestrator) has no key. Nor has a browser that opens
+# the page, which asks its reader for one: the page holds nothing but itself.
+_OPEN = frozenset({"/health", *page.PATHS})
 
 
 class RequireApiKey:
-    """Middleware that lets requests pass which have one of the keys, and all that ask for health.
+    """Middleware that lets requests pass which have one of the keys, or ask for what is open.
 
     A key comes as ``Authorization: Bearer KEY``. Digests are compared, in constant time and all
     of them, so that an answer's time tells nothing of a key, not even its length.
