@@ -57,6 +57,13 @@ def inputs(root: Path, matrix: Matrix, cuda: Cuda) -> dict[str, str]:
     return found
 
 
+def is_input(name: str) -> bool:
+    """Whether a file of the repository can decide on native code. Pins and archs count as such."""
+    return name in (*FILES, REQUIREMENTS, "ci/matrix.toml", "pyproject.toml") or name.startswith(
+        tuple(f"{tree}/" for tree in TREES)
+    )
+
+
 def combine(found: dict[str, str]) -> str:
     """The digest of named inputs."""
     return "sha256:" + hashlib.sha256(_canonical(found).encode()).hexdigest()

@@ -66,6 +66,9 @@ class Commit:
     number: int  # commits along the first parent since the tag of ci/matrix.toml
     time: int  # of the committer, in seconds since 1970
     dirty: bool  # the tree holds something that the commit does not
+    subject: str = ""  # the first paragraph of its message, in one line
+    parent: Optional[str] = None  # the first; None for the root
+    changed: tuple[str, ...] = ()  # files that differ from the parent's, sorted
 
 
 def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) -> Commit:
@@ -86,7 +89,9 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
     if head.changes and not allow_dirty:
         raise _dirty_tree(repo, head)
     number = _number(repo, matrix.load().tag if tag is None else tag)
-    return Commit(head.sha, number, head.time, head.dirty)
+    subject, parent = _message(repo, head.sha)
+    changed = _differing(repo, parent, head.sha) if parent else ()
+    return Commit(head.sha, number, head.time, head.dirty, subject, parent, changed)
 
 
 def read_head(repo: Path) -> Head:
@@ -108,6 +113,30 @@ def history(repo: Path) -> list[str]:
     """The commits from the one checked out back, nearest first. Raises GitError."""
     _check_is_checkout(repo)
     return ask(repo, "rev-list", "HEAD").split()
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A commit, and how the branch that is checked out came to have it."""
+
+    commit: str
+    time: int  # of the committer, in seconds since 1970
+    merge: Optional[str]  # the first on the first-parent line to have it; None: not in this history
+
+
+def landed(repo: Path, name: str) -> Optional[Landed]:
+    """The commit that `name` is, if this clone has it; None otherwise, and where no clone is."""
+    try:
+        _check_is_checkout(repo)
+        commit = ask(repo, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except GitError:
+        return None
+    time = int(ask(repo, "rev-list", "--timestamp", "--max-count=1", commit).split()[0])
+    line = ask(repo, "rev-list", "--first-parent", "HEAD").split()
+    if commit in line:
+        return Landed(commit, time, commit)
+    having = set(ask(repo, "rev-list", "--ancestry-path", f"{commit}..HEAD").split())
+    return Landed(commit, time, next((c for c in reversed(line) if c in having), None))
 
 
 def committed_files(repo: Path, commit: str) -> dict[str, str]:
@@ -219,6 +248,18 @@ def _number(repo: Path, tag: str) -> int:
     tagged = ask(repo, "for-each-ref", "--format=%(refname)", f"refs/tags/{tag}")
     commits = f"{tagged}..HEAD" if tagged else "HEAD"
     return int(ask(repo, "rev-list", "--count", "--first-parent", commits))
+
+
+def _message(repo: Path, commit: str) -> tuple[str, Optional[str]]:
+    """The subject of a commit, and its first parent."""
+    header, _, message = ask(repo, "cat-file", "commit", commit).partition("\n\n")
+    parents = [line[len("parent ") :] for line in header.split("\n") if line.startswith("parent ")]
+    return " ".join(message.strip().partition("\n\n")[0].split()), next(iter(parents), None)
+
+
+def _differing(repo: Path, one: str, other: str) -> tuple[str, ...]:
+    before, after = _entries(repo, one), _entries(repo, other)
+    return tuple(sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n)))
 
 
 def _entries(repo: Path, commit: str) -> dict[str, tuple[str, str]]:

@@ -81,6 +81,9 @@ def _is_specifier(text: str) -> bool:
 
 # The fields of the object behind this one stand beside its neighbours, not inside an own object.
 FLAT = "flat"
+# `dataclasses.field(default=…, metadata=ADDED)`: records that were written before the field was
+# added lack it, and stay valid.
+ADDED = {"added": True}
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
@@ -143,11 +146,13 @@ def _whole(kind: type[T], left: dict[str, Any], where: str) -> T:
 
 def _fields_of(kind: type[T], left: dict[str, Any], where: str) -> T:
     """The dataclass `kind` from its fields, which are taken out of `left`."""
+    missing = _may_miss(cast("Any", kind)) - left.keys()
     values = {
         name: _fields_of(hint, left, where)
         if is_flat
         else _convert(hint, _take(left, name, where), where, name)
         for name, hint, is_flat in _hints(cast("Any", kind))
+        if name not in missing
     }
     found = kind(**values)
     try:
@@ -169,6 +174,9 @@ def _convert(hint: Any, value: object, where: str, name: str) -> Any:
             _convert_item(arguments[0], item, where, name, position)
             for position, item in enumerate(value)
         )
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        inner = f"{where}: {name}"
+        return _whole(hint, _object(value, inner), inner)
     if origin is Mapping:
         return _mapping(arguments[0], arguments[1], value, where, name)
     return _scalar(hint, value, where, name)
@@ -221,6 +229,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+@functools.cache
+def _may_miss(kind: Any) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(kind) if f.metadata.get("added"))
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Optional
 
 from packaging.utils import (
@@ -68,6 +68,21 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What a commit did, as its repository tells."""
+
+    subject: f.Line
+    parent: Optional[f.Commit]  # the first one; None for the root
+    files: int  # how many changed since the parent
+    native: int  # how many of those decide on native code
+    native_files: tuple[f.Line, ...]  # the first of these, sorted
+
+    def check(self) -> None:
+        if not len(self.native_files) <= self.native <= self.files:
+            raise Wrong("native", "between the names beside it and all files", self.native)
+
+
+@dataclass(frozen=True)
 class Unit:
     """What is published as one: all the files of a commit, or of a release of it."""
 
@@ -79,6 +94,7 @@ class Unit:
     published: f.Time  # when it was published first; a repetition keeps it
     files: tuple[File, ...]
     attachments: tuple[Attachment, ...] = ()
+    change: Optional[Change] = field(default=None, metadata=f.ADDED)
 
     def check(self) -> None:
         all_names = [*(file.name for file in self.files), *(a.name for a in self.attachments)]

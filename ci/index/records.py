@@ -46,6 +46,7 @@ class CommitStatus:
     reason: f.Line  # why it failed; empty otherwise
     updated: f.Time
     pinned: Optional[f.Line] = None  # why `prune` must never take it
+    subject: f.Line = field(default="", metadata=f.ADDED)  # of the commit
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Optional
 
 from ci.index import records
-from ci.index.manifest import Manifest
+from ci.index.manifest import Manifest, Unit
 from ci.index.records import Commits, CommitStatus, Ledger, Nightly, State
 from ci.publish.view import View
 
@@ -24,10 +24,18 @@ def set_status(view: View, new: CommitStatus, *, pruned: bool = False) -> Commit
             return old
         if (old.state, old.reason) == (new.state, new.reason):
             return old
-        return replace(new, pinned=old.pinned)
+        return replace(new, pinned=old.pinned, subject=new.subject or old.subject)
 
     status = view.update(records.status(new.unit), change) or new
     return view.update(records.COMMITS, lambda commits: commits.with_status(status))
+
+
+def complete(unit: Unit, updated: str) -> CommitStatus:
+    """The status of a commit whose wheels are all there."""
+    subject = unit.change.subject if unit.change else ""
+    return CommitStatus(
+        unit.name, unit.number, unit.time, State.COMPLETE, "", updated, subject=subject
+    )
 
 
 def list_release(view: View, manifest: Manifest) -> Ledger:

@@ -6,15 +6,19 @@ import hashlib
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Mapping, Optional, Sequence
 
-from ci import names, versions
+from ci import digest, names, versions
 from ci.git import Commit
-from ci.index.manifest import Attachment, File, Unit
+from ci.index.fields import LINE
+from ci.index.manifest import Attachment, Change, File, Unit
 from ci.matrix import Matrix
 from ci.publish.errors import IncompleteSet, PublishError
 from ci.store import Body
 
 if TYPE_CHECKING:
     from ci.wheel.reader import WheelFile
+
+
+SHOWN = 20  # native files that changed, by name
 
 
 def commit_wheels(matrix: Matrix, commit: Commit) -> dict[str, str]:
@@ -80,7 +84,25 @@ def unit(
         published=published,
         files=tuple(sorted(files, key=lambda file: file.name)),
         attachments=tuple(sorted(attachments, key=lambda attachment: attachment.name)),
+        change=change(commit),
     )
+
+
+def change(commit: Commit) -> Change:
+    """What a commit did, as records have it."""
+    native = [name for name in commit.changed if digest.is_input(name)]
+    return Change(
+        subject=line(commit.subject),
+        parent=commit.parent,
+        files=len(commit.changed),
+        native=len(native),
+        native_files=tuple(line(name) for name in native[:SHOWN]),
+    )
+
+
+def line(text: str) -> str:
+    """`text` as one line that records take: whoever commits may write anything."""
+    return "".join(c for c in " ".join(text.split()) if LINE.fullmatch(c))[:200]
 
 
 def instant(time: datetime) -> str:

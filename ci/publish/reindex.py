@@ -7,12 +7,12 @@ from typing import Callable, Iterator
 
 from ci.index import fields, pages, records
 from ci.index.manifest import Manifest
-from ci.index.records import CommitStatus, State
+from ci.index.records import State
 from ci.matrix import Matrix
 from ci.publish import access
 from ci.publish.aliases import alias_nightly
 from ci.publish.care import find
-from ci.publish.ledgers import list_nightly, list_release, move_nightly, set_status
+from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
 from ci.publish.view import View
 from ci.store import Store
 
@@ -86,8 +86,7 @@ def _list(view: View, manifest: Manifest, matrix: Matrix) -> None:
         return
     list_nightly(view, manifest, matrix.nightlies)
     move_nightly(view, manifest)
-    complete = CommitStatus(unit.name, unit.number, unit.time, State.COMPLETE, "", unit.published)
-    set_status(view, complete)
+    set_status(view, complete(unit, unit.published))
 
 
 def manifests_in(store: Store) -> Iterator[Manifest]:

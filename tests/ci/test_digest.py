@@ -166,3 +166,14 @@ def test_an_unpinned_compiler_is_an_error(tree: Path, the_matrix: Matrix) -> Non
     substitute("requirements/ci.txt", "ziglang==", "zig-lang==")(tree)
     with pytest.raises(DigestError, match="does not pin ziglang"):
         native_digest(tree, the_matrix, the_matrix.default)
+
+
+@pytest.mark.parametrize("name", ["csrc/bindings.cpp", "CMakeLists.txt", "ci/matrix.toml"])
+def test_a_file_that_can_decide_on_native_code_is_an_input(name: str) -> None:
+    assert digest.is_input(name)
+    assert (ROOT / name).is_file()
+    assert not digest.is_input(f"docs/{name}")
+
+
+def test_python_alone_is_no_input() -> None:
+    assert not any(map(digest.is_input, ("python/vllm/llm.py", "ci/names.py", "README.md")))

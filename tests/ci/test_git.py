@@ -24,7 +24,40 @@ def repo(tmp_path: Path) -> Path:
 
 def test_a_commit_has_hash_number_and_committer_time(repo: Path) -> None:
     sha = commit(repo, "one")
-    assert git.read(repo, tag="v1.0") == git.Commit(sha, number=1, time=1700000000, dirty=False)
+    assert git.read(repo, tag="v1.0") == git.Commit(
+        sha, number=1, time=1700000000, dirty=False, subject="one"
+    )
+
+
+def test_a_commit_has_a_subject_a_parent_and_what_it_changed(repo: Path) -> None:
+    (repo / "kept").write_text("1\n")
+    (repo / "gone").write_text("1\n")
+    run(repo, "add", ".")
+    first = commit(repo, "one")
+    (repo / "gone").unlink()
+    (repo / "new file").write_text("2\n")
+    run(repo, "add", "--all")
+    commit(repo, "A subject\nin two lines\n\nparent of nothing\n\nA body.")
+    found = git.read(repo, tag="v1.0")
+    assert (found.subject, found.parent) == ("A subject in two lines", first)
+    assert found.changed == ("gone", "new file")
+
+
+def test_a_commit_of_a_branch_landed_with_its_merge(repo: Path) -> None:
+    first = commit(repo, "one")
+    run(repo, "checkout", "-q", "-b", "side")
+    side = commit(repo, "a")
+    run(repo, "checkout", "-q", "-b", "never")
+    never = commit(repo, "b")
+    run(repo, "checkout", "-q", "main")
+    run(repo, "merge", "-q", "--no-ff", "-m", "merge", "side")
+    merge = run(repo, "rev-parse", "HEAD")
+    commit(repo, "two")
+    assert git.landed(repo, "side") == git.Landed(side, 1700000000, merge)
+    assert git.landed(repo, first[:8]) == git.Landed(first, 1700000000, first)
+    assert git.landed(repo, "never") == git.Landed(never, 1700000000, None)
+    assert git.landed(repo, "0" * 40) is None
+    assert git.landed(repo.parent, "main") is None
 
 
 def test_numbers_start_at_the_tag(repo: Path) -> None:
@@ -130,7 +163,7 @@ def test_the_callers_variables_lead_to_no_other_repository(
         "GIT_NAMESPACE": "x",
     }.items():
         monkeypatch.setenv(name, str(value))
-    assert git.read(repo, tag="v1.0") == git.Commit(sha, 1, 1700000000, dirty=False)
+    assert git.read(repo, tag="v1.0") == git.Commit(sha, 1, 1700000000, False, subject="one")
     git.clone(repo, tmp_path / "clone", sha)
     assert git.read(tmp_path / "clone", tag="v1.0").sha == sha
 

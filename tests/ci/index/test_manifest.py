@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ci.index import manifest as manifests
 from ci.index.fields import BadRecord
-from ci.index.manifest import Attachment, Manifest, prefix_of
+from ci.index.manifest import Attachment, Change, Manifest, prefix_of
 from ci.matrix import Matrix
 from tests.ci.index.conftest import make_unit
 
@@ -38,6 +38,32 @@ def test_two_that_differ_in_time_only_are_the_same(manifest: Manifest, the_matri
     assert manifests.same_but_for_time(manifest, dataclasses.replace(manifest, unit=later))
     other = manifests.of_matrix(make_unit(the_matrix, 8), the_matrix)
     assert not manifests.same_but_for_time(manifest, other)
+
+
+def test_a_manifest_from_before_a_field_was_added_is_valid(manifest: Manifest) -> None:
+    record = json.loads(manifests.dump(manifest))
+    del record["change"]
+    old = manifests.parse(json.dumps(record).encode(), WHERE)
+    assert old == manifest
+    assert json.loads(manifests.dump(old)) == {**record, "change": None}
+
+
+def test_what_a_commit_did_comes_back(manifest: Manifest) -> None:
+    change = Change("Say <b>why</b>", "a" * 40, 9, 2, ("csrc/a.cu", "csrc/b.cu"))
+    unit = dataclasses.replace(manifest.unit, change=change)
+    whole = dataclasses.replace(manifest, unit=unit)
+    assert manifests.parse(manifests.dump(whole), WHERE) == whole
+    for edited in (
+        {"native": 1},  # of which two are named
+        {"files": 1},
+        {"parent": "main"},
+        {"subject": "two\nlines"},
+        {"more": 1},
+    ):
+        record = json.loads(manifests.dump(whole))
+        record["change"].update(edited)
+        with pytest.raises(BadRecord, match="change"):
+            manifests.parse(json.dumps(record).encode(), WHERE)
 
 
 HOSTILE_NAMES = [

@@ -56,7 +56,11 @@ class Factory:
 
     def commit(self, number: int, text: str = "") -> Commit:
         sha = hashlib.sha1(f"{number}{text}".encode()).hexdigest()
-        return Commit(sha, number, 1_780_000_000 + 60 * number, dirty=False)
+        parent = hashlib.sha1(f"{number - 1}{text}".encode()).hexdigest()
+        changed = ("README.md", *(["csrc/kernels/norm.cu"] if number % 2 else []))
+        subject = f"Change number {number} {text}".rstrip()
+        time = 1_780_000_000 + 60 * number
+        return Commit(sha, number, time, False, subject, parent, changed)
 
     def wheels(self, commit: Commit, payload: bytes = b"") -> list[WheelFile]:
         """The wheels that a complete commit has; other `payload`, other content."""
