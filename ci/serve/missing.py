@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Sequence
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ci.index import records
 from ci.index.fields import BadRecord
 from ci.index.pages import HOME
-from ci.index.records import CommitStatus, State
 from ci.index.templates import render
-from ci.publish import access
+from ci.publish import access, why
+from ci.publish.why import Near
 from ci.serve.preconditions import field
 from ci.store import Store
 
@@ -26,12 +25,13 @@ def plain(status: int, text: str, headers: Optional[Mapping[str, str]] = None) -
 
 
 def page(store: Store, request: Request, path: str) -> Response:
-    """404, and why: what the status of the commit says, if the path is one's."""
+    """404, and why: what became of the commit, if the path is one's."""
     found = _COMMIT.fullmatch(path)
-    why = _of_commit(store, found[1]) if found else "There is nothing here."
+    said, near = _of_commit(store, found[1], path) if found else ("There is nothing here.", ())
     if "text/html" not in (field(request.headers, "accept") or ""):
-        return plain(404, why, {"Vary": "Accept"})
-    body = render("missing.html", why=why, has_home=_has_home(store))
+        lines = [f"Near it: {n.commit} (number {n.number}, {n.time}) {n.subject}" for n in near]
+        return plain(404, "\n".join([said, *lines]), {"Vary": "Accept"})
+    body = render("missing.html", why=said, near=near, has_home=_has_home(store))
     return Response(body, 404, {**_NO_STORE, "Vary": "Accept"}, "text/html")
 
 
@@ -40,29 +40,17 @@ def _has_home(store: Store) -> bool:
     return access.look(store, HOME) is not None
 
 
-def _of_commit(store: Store, commit: str) -> str:
+def _of_commit(store: Store, commit: str, path: str) -> tuple[str, Sequence[Near]]:
     try:
-        status = access.read(store, records.status(commit))
+        found = why.of(store, commit)
     except BadRecord as error:
-        return error.what
-    if status is None:
-        return (
-            f"No build of commit {commit} was ever begun here. Either it is no commit of the main "
-            "branch, or its build was not started yet."
-        )
-    return explain(status)
+        return error.what, ()
+    if not found.wheels:
+        return " ".join(filter(None, (found.said, _about(found.subject)))), found.near
+    has = ", ".join(key.rpartition("/")[2] for key in found.wheels)
+    missing = path.rpartition("/")[2] or "this"
+    return f"{found.said} But it has no file of this name, {missing}. It has: {has}", ()
 
 
-def explain(status: CommitStatus) -> str:
-    """What became of a commit, in a sentence or two."""
-    when = status.updated
-    if status.state is State.PENDING:
-        return (
-            f"Commit {status.unit} is being built or uploaded since {when}. Its wheels appear "
-            "together when all are there; if this is long ago, the publication was interrupted."
-        )
-    if status.state is State.FAILED:
-        return f"Commit {status.unit} has no wheels: {status.reason} ({when})"
-    if status.state is State.PRUNED:
-        return f"The wheels of commit {status.unit} were removed at {when}: {status.reason}"
-    return f"Commit {status.unit} is complete, but has no file of this name."
+def _about(subject: str) -> str:
+    return f"It is: {subject}" if subject else ""

@@ -283,9 +283,14 @@ def test_a_missing_commit_says_what_became_of_it(
     assert "is being built or uploaded since 2026-11-05T12:00:00Z" in why(12)
     fail(bucket, factory.commit(13), "nvcc: <b>no</b> memory", clock=clock)
     assert "has no wheels: nvcc: <b>no</b> memory" in why(13)
+    assert "It is: Change number 13" in why(13)
+    assert f"Near it: {commit.sha} (number 1, " in why(13)
+    assert f'<a href="/{commit.sha}/">' in why(13, BROWSER)
     assert "has no wheels: nvcc: &lt;b&gt;no&lt;/b&gt; memory" in why(13, BROWSER)
     answer = client.get(f"/{commit.sha}/vllm-9.whl")
-    assert "is complete, but has no file of this name" in answer.text
+    assert "is complete: 4 wheels" in answer.text
+    assert "it has no file of this name, vllm-9.whl. It has: " in answer.text
+    assert WHEEL in answer.text
 
 
 def test_a_record_that_was_edited_by_hand_is_told_and_not_believed(

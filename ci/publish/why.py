@@ -1,0 +1,98 @@
+"""Why a commit has no wheels, or where they are: for ``ci why`` and for 404 pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ci.index import manifest as manifests
+from ci.index import records
+from ci.index.manifest import Unit, manifest_key
+from ci.index.records import CommitStatus, State
+from ci.publish import access
+from ci.store import NotFound, Store
+
+
+@dataclass(frozen=True)
+class Near:
+    """A commit nearby that has wheels."""
+
+    commit: str
+    number: int
+    time: str
+    subject: str
+
+
+@dataclass(frozen=True)
+class Why:
+    """What became of a commit."""
+
+    commit: str
+    subject: str
+    said: str  # in a sentence or two
+    wheels: tuple[str, ...]  # keys of those that are there
+    near: tuple[Near, ...]  # the next older and the next newer with wheels, if this has none
+
+
+def of(store: Store, commit: str, time: Optional[str] = None) -> Why:
+    """What a bucket knows of a commit; reads only.
+
+    time: of the commit, as records have it, where somebody knows it and the bucket may not.
+    Raises BadRecord for a record that was edited by hand, and StoreError.
+    """
+    unit = _complete(store, commit)
+    if unit is not None:
+        wheels = tuple(unit.prefix + file.name for file in unit.files)
+        said = f"Commit {commit} is complete: {len(wheels)} wheels, published {unit.published}."
+        yanked = access.read(store, records.YANKED).reason(commit)
+        if yanked is not None:
+            said += f" It was yanked: {yanked}"
+        return Why(commit, unit.change.subject if unit.change else "", said, wheels, ())
+    status = access.read(store, records.status(commit))
+    near = _near(store, status.time if status else time)
+    if status is None:
+        return Why(commit, "", _unknown(commit), (), near)
+    return Why(commit, status.subject, explain(status), (), near)
+
+
+def explain(status: CommitStatus) -> str:
+    """What became of a commit that is not complete, in a sentence or two."""
+    when = status.updated
+    if status.state is State.PENDING:
+        return (
+            f"Commit {status.unit} is being built or uploaded since {when}. Its wheels appear "
+            "together when all are there; if this is long ago, the publication was interrupted."
+        )
+    if status.state is State.PRUNED:
+        return f"The wheels of commit {status.unit} were removed at {when}: {status.reason}"
+    if status.state is State.COMPLETE:
+        return f"Commit {status.unit} was complete, and its manifest is gone: restore it."
+    return f"Commit {status.unit} has no wheels: {status.reason} ({when})"
+
+
+def _unknown(commit: str) -> str:
+    return (
+        f"No build of commit {commit} was ever begun here. Either it is no commit of the main "
+        "branch, or its build was not started yet."
+    )
+
+
+def _complete(store: Store, commit: str) -> Optional[Unit]:
+    key = manifest_key(commit)
+    try:
+        return manifests.parse(store.get(key).body, f"{key} in {store.name}").unit
+    except NotFound:
+        return None
+
+
+def _near(store: Store, time: Optional[str]) -> tuple[Near, ...]:
+    if time is None:
+        return ()
+    units = access.read(store, records.NIGHTLIES).units  # newest first
+    older = next((unit for unit in units if unit.time <= time), None)
+    newer = next((unit for unit in reversed(units) if unit.time > time), None)
+    return tuple(
+        Near(unit.commit, unit.number, unit.time, unit.change.subject if unit.change else "")
+        for unit in (older, newer)
+        if unit is not None
+    )
