@@ -9,6 +9,9 @@ from ci.matrix import Cuda, Matrix
 PROJECT = "vllm"
 NIGHTLY = "nightly"
 LIBRARY = "vllm/_C.abi3.so"  # in a wheel
+# `$BASE` of the documents: the bucket's public address. `ci serve` answers with its own instead.
+BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
+SOURCE = "https://github.com/vllm-project/vllm"
 
 
 def wheel_name(version: str, python: str, abi: str, platform: str) -> str:

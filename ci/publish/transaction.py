@@ -24,8 +24,9 @@ from ci.matrix import Matrix
 from ci.publish import access, plan
 from ci.publish.aliases import alias_nightly
 from ci.publish.errors import Conflict, IncompleteSet
-from ci.publish.ledgers import list_nightly, list_release, move_nightly, set_status
+from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
 from ci.publish.view import View
+from ci.scripts.published import published
 from ci.store import Body, Store
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def publish(
     """
     now = plan.instant(clock())
     beside = {path.name: Body.file(path) for path in attachments}
+    if not release:
+        beside.update({name: Body.of(data) for name, data in published(commit.sha).items()})
     source = (sdist.name, Body.file(sdist)) if sdist else None
     try:
         unit = plan.unit(
@@ -137,7 +140,15 @@ def _announce(view: View, commit: Commit, state: State, reason: str, clock: Cloc
     if not view.knows(pages.HOME):
         view.look([pages.HOME])
     time = plan.commit_time(commit)
-    status = CommitStatus(commit.sha, commit.number, time, state, reason, plan.instant(clock()))
+    status = CommitStatus(
+        commit.sha,
+        commit.number,
+        time,
+        state,
+        reason,
+        plan.instant(clock()),
+        subject=plan.line(commit.subject),
+    )
     set_status(view, status)
     view.refresh([pages.HOME], lambda: pages.home(view.read_all()))
 
@@ -200,8 +211,7 @@ def _list(
             nightlies=list_nightly(view, manifest, limit),
             nightly=move_nightly(view, manifest),
         )
-        now = plan.instant(clock())
-        set_status(view, CommitStatus(unit.name, unit.number, unit.time, State.COMPLETE, "", now))
+        set_status(view, complete(unit, plan.instant(clock())))
         render = pages.after_commit
     # `known` says which pages there are.
     shared = view.refresh(render(known), lambda: render(view.read_all()))

@@ -13,11 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ci import names
+from ci.scripts import published
 from ci.serve import missing, negotiation
 from ci.serve.content import answer
 from ci.serve.preconditions import field
 from ci.store import AccessDenied, BadKey, NotFound, Store, StoreUnavailable
-from ci.store.keys import INDEX, canonical, check, is_simple_index
+from ci.store.keys import INDEX, canonical, check, headers, is_simple_index
 
 _ABSOLUTE = re.compile(rb"^https?://[^/?#]*/?", re.IGNORECASE)
 
@@ -61,6 +62,8 @@ class Application:
             key = check(canonical(path) if path else INDEX)
             if path.endswith("/") and is_simple_index(key):
                 return self._negotiate(request, key)
+            if key.rpartition("/")[2] in published.NAMES:
+                return self._script(request, key)
             return answer(self._store, request, key)
         except BadKey:
             return missing.page(self._store, request, path)
@@ -76,6 +79,15 @@ class Application:
             return missing.plain(406, said, {"Vary": "Accept"})
         extra = {"Content-Type": form.content_type, "Vary": "Accept"}
         return answer(self._store, request, key[: -len(INDEX)] + form.name, extra)
+
+    def _script(self, request: Request, key: str) -> Response:
+        """A script, told that it lies at the very address that it was asked of."""
+        host = request.headers.get("host", "")
+        if not _PLAIN_HOST.fullmatch(host):
+            return answer(self._store, request, key)
+        script = published.at(f"{request.url.scheme}://{host}", self._store.get(key).body)
+        about = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "Vary": "Host"}
+        return Response(script, 200, about, headers(key).content_type)
 
     def _redirect(self, index: str, project: str, path: str) -> Optional[Response]:
         """Where a project of an index really is: under its normal name, or upstream."""
@@ -99,6 +111,8 @@ class Application:
         return True
 
 
+# A host that is put into a script: nothing that could mean anything there.
+_PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 _LONGEST = 8000  # bytes of a target, which RFC 9112, 3 asks everybody to take
 # A host and a port as RFC 3986 writes them; in brackets, an address of IPv6.

@@ -27,6 +27,8 @@ _TYPES = {
     ".metadata": "text/plain; charset=utf-8",
     ".jsonl": "application/jsonl",
     ".txt": "text/plain; charset=utf-8",
+    ".py": "text/x-python; charset=utf-8",
+    ".toml": "application/toml",
 }
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 SIMPLE_HTML = "application/vnd.pypi.simple.v1+html"

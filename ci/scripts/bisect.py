@@ -1,0 +1,495 @@
+# /// script
+# requires-python = ">=3.8"
+# dependencies = []
+# ///
+"""Finds the first bad commit among the published wheels of vllm, in minutes and without compiling.
+
+    uv run BASE/COMMIT/bisect.py --good COMMIT --bad COMMIT -- python test.py
+
+Each commit's wheel is laid over the environment you have, in a throw-away one of its own, and the
+command is run there. As for `git bisect run`, status 0 is good, 125 cannot be judged, 128 and more
+stop the search, and anything else is bad. The same command line again goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    # Python looks for modules beside a script first, and `random` would import this one as bisect.
+    del sys.path[0]
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+# Where this file was published, and with which commit; written when it is.
+BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
+COMMIT = ""
+
+SOURCE = "https://github.com/vllm-project/vllm"
+GOOD, BAD, SKIP = "good", "bad", "skip"
+CANNOT_JUDGE, STOP = 125, 128  # the statuses of a command that git bisect run gives a meaning
+
+
+class BisectError(Exception):
+    """The search cannot go on; the message is for the person who started it."""
+
+
+class CannotTry(Exception):
+    """One commit cannot be judged; the search goes on with its neighbours."""
+
+
+# What is searched
+
+
+def get_json(base: str, key: str) -> Optional[Dict[str, Any]]:
+    """The JSON object at an address; None if there is none."""
+    try:
+        return json.loads(download(f"{base}/{key}"))  # type: ignore[no-any-return]
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return None
+        raise BisectError(f"{base}/{key}: {error}") from error
+    except (urllib.error.URLError, ValueError) as error:
+        raise BisectError(f"{base}/{key} cannot be read: {error}") from error
+
+
+def download(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read()  # type: ignore[no-any-return]
+
+
+def listed(base: str) -> List[Dict[str, Any]]:
+    """The newest commits that have wheels, oldest first."""
+    ledger = get_json(base, "state/nightlies.json")
+    if ledger is None:
+        raise BisectError(f"{base} lists no commits: is it the address of the wheels?")
+    return list(reversed(ledger["units"]))
+
+
+def find(base: str, units: List[Dict[str, Any]], name: str) -> Dict[str, Any]:
+    """The unit of a commit that a person names by its hash or the beginning of it."""
+    found = [unit for unit in units if unit["commit"].startswith(name.lower())]
+    if len(name) >= 4 and len(found) == 1:
+        return found[0]
+    if found:
+        raise BisectError(f"{name} is too short: {len(found)} commits begin like that")
+    manifest = get_json(base, f"{name}/manifest.json") if len(name) == 40 else None
+    if manifest is not None:
+        return manifest
+    status = get_json(base, f"{name}/status.json") if len(name) == 40 else None
+    why = f"{status['state']} {status['reason']}".rstrip() if status else "nobody built it"
+    if len(name) < 40:
+        why = "none of those listed begins like that; an older one needs all 40 digits"
+    raise BisectError(f"{name} has no wheels at {base}: {why}")
+
+
+def between(
+    base: str, units: List[Dict[str, Any]], good: Dict[str, Any], bad: Dict[str, Any]
+) -> List[Dict[str, Any]]:
+    """The commits that have wheels from `good` to `bad`, oldest first.
+
+    The listed ones; before these, along the parents that manifests name.
+    """
+    if order(good) >= order(bad):
+        raise BisectError(
+            f"the good commit (number {good['number']}) is not older than the bad one "
+            f"(number {bad['number']})"
+        )
+    by_name = {unit["commit"]: unit for unit in units}
+    inside = [unit for unit in units if order(good) <= order(unit) <= order(bad)]
+    if good["commit"] in by_name and bad["commit"] in by_name:
+        return inside
+    chain = [inside[0]] if inside else [bad]
+    while chain[0]["commit"] != good["commit"]:
+        parent = (chain[0].get("change") or {}).get("parent")
+        found = by_name.get(parent) or (parent and get_json(base, f"{parent}/manifest.json"))
+        if not found or order(found) < order(good):
+            return [good, *chain[:-1], *inside] if inside else [good, *chain]
+        chain.insert(0, found)
+    return [*chain[:-1], *inside] if inside else chain
+
+
+def order(unit: Dict[str, Any]) -> Tuple[List[int], int]:
+    """What commits are ordered by: the number starts again with each release."""
+    return [int(part) for part in unit["version"].split(".")], unit["number"]
+
+
+def next_one(count: int, verdicts: Dict[int, str]) -> Optional[int]:
+    """Which of `count` commits to try now, oldest first; None if the search is at its end.
+
+    verdicts: place → what was said of it. The nearest to the middle that nothing is known of.
+    """
+    low, high = bounds(count, verdicts)
+    open_ones = [place for place in range(low + 1, high) if place not in verdicts]
+    middle = (low + high) / 2
+    return min(open_ones, key=lambda place: abs(place - middle)) if open_ones else None
+
+
+def bounds(count: int, verdicts: Dict[int, str]) -> Tuple[int, int]:
+    """The newest good commit, and the oldest bad one after it."""
+    bad = [place for place, said in verdicts.items() if said == BAD]
+    high = min(bad) if bad else count - 1
+    good = [place for place, said in verdicts.items() if said == GOOD and place < high]
+    return (max(good) if good else 0), high
+
+
+# How a commit is tried
+
+
+def wheel_of(unit: Dict[str, Any], variant: Optional[str]) -> Dict[str, Any]:
+    """The wheel of this machine and variant whose version names its commit. Raises CannotTry."""
+    fitting: List[Dict[str, Any]] = [
+        file
+        for file in unit["files"]
+        if file["variant"] is not None
+        and ".dev" in file["version"]
+        and any(tag.endswith(f"_{platform.machine()}") for tag in file["tags"])
+        and (file["variant"] == variant if variant else _is_default(file))
+    ]
+    if not fitting:
+        raise CannotTry(f"no wheel for {platform.machine()}" + (f", {variant}" if variant else ""))
+    return fitting[0]
+
+
+def _is_default(file: Dict[str, Any]) -> bool:
+    """Any variant but the default one is part of the version."""
+    return not file["version"].endswith(f".{file['variant']}")
+
+
+def fetch(base: str, unit: Dict[str, Any], file: Dict[str, Any], folder: Path) -> Path:
+    """Downloads a wheel to `folder`. Raises CannotTry where it was removed, else BisectError."""
+    path = folder / str(file["name"])
+    url = f"{base}/{unit['commit']}/{path.name.replace('+', '%2B')}"
+    try:
+        data = download(url)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            why = error.read().decode(errors="replace").strip()
+            raise CannotTry(f"its wheel is gone: {why}") from error
+        raise BisectError(f"{url}: {error}") from error
+    except OSError as error:
+        raise BisectError(f"{url}: {error}") from error
+    if hashlib.sha256(data).hexdigest() != file["sha256"]:
+        raise BisectError(f"{url} is not the file that was published: its sha256 differs")
+    path.write_bytes(data)
+    return path
+
+
+class Environments:
+    """Makes throw-away environments that see what another one has installed.
+
+    python: of the environment that is seen. isolated: instead see nothing, and install the wheel's
+    dependencies too. extra: more requirements to install.
+    """
+
+    def __init__(self, python: str, isolated: bool, extra: Sequence[str]) -> None:
+        self.python, self.isolated, self.extra = python, isolated, list(extra)
+        self.uv = os.environ.get("UV") or shutil.which("uv")
+
+    def make(self, folder: Path, wheel: Path) -> Path:
+        """Installs `wheel` in a new environment at `folder`.
+
+        Raises CannotTry where the wheel cannot be installed, BisectError where nothing could be.
+        """
+        if self.uv:
+            _must([self.uv, "venv", "--quiet", "--python", self.python, str(folder)])
+            install = [self.uv, "pip", "install", "--quiet", "--python", str(folder)]
+        else:
+            _must([self.python, "-m", "venv", str(folder)])
+            install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet"]
+            install.append("--disable-pip-version-check")
+        try:
+            _must([*install, *([] if self.isolated else ["--no-deps"]), str(wheel)])
+            if self.extra:
+                _must([*install, *self.extra])
+        except BisectError as error:
+            raise CannotTry(str(error)) from error
+        if not self.isolated:
+            self._show_packages(folder)
+        return folder
+
+    def _show_packages(self, folder: Path) -> None:
+        """Puts the packages of the other environment behind, and its programs beside, one's own."""
+        site = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        own = Path(_must([str(folder / "bin/python"), "-c", site]).strip())
+        code = "import json, site, sys; print(json.dumps([sys.prefix, site.getsitepackages()]))"
+        prefix, theirs = json.loads(_must([self.python, "-c", code]))
+        (own / "zz_seen_by_bisect.pth").write_text("".join(f"{path}\n" for path in theirs))
+        for program in Path(prefix, "bin").iterdir():
+            target = folder / "bin" / program.name
+            if target.exists() or not program.is_file():
+                continue
+            first, _, rest = program.read_bytes().partition(b"\n")
+            if first.startswith(f"#!{prefix}/bin/python".encode()):  # pytest and the like
+                target.write_bytes(f"#!{folder}/bin/python\n".encode() + rest)
+                target.chmod(0o755)
+
+
+def run_command(folder: Path, commit: str, command: Sequence[str]) -> int:
+    """Runs the person's command with the environment at `folder` first; returns its status."""
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    env = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder), "VLLM_BISECT_COMMIT": commit}
+    env.pop("PYTHONHOME", None)
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        raise BisectError(f"there is no program {command[0]!r}")
+    code = subprocess.run([program, *command[1:]], env=env, check=False).returncode
+    if code < 0 or code >= STOP:
+        ended = f"signal {-code}" if code < 0 else f"status {code}"
+        raise BisectError(f"the command ended by {ended}, which stops the search as in git bisect")
+    return code
+
+
+def _must(command: Sequence[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise BisectError(f"`{shlex.join(command)}` failed:\n{done.stdout.strip()}")
+    return done.stdout
+
+
+def persons_python() -> str:
+    """The Python of the environment that the person works in, not the one `uv run` made."""
+    active = os.environ.get("VIRTUAL_ENV")
+    own = Path(sys.prefix).resolve()
+    if active and Path(active).resolve() != own:
+        return str(Path(active, "bin/python"))
+    if not os.environ.get("UV"):  # uv says so to what it runs
+        return sys.executable
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = shutil.which("python3", path=folder) if folder else None
+        if found and Path(folder).resolve().parent != own:
+            return found
+    return sys.executable
+
+
+# What is remembered
+
+
+class Memory:
+    """Verdicts of one search, in a file that outlives it."""
+
+    def __init__(self, key: Sequence[str], restart: bool) -> None:
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+        name = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:16]
+        self.path = Path(cache, "vllm-bisect", f"{name}.json")
+        self.said: Dict[str, List[str]] = {}  # commit → verdict, and why
+        if self.path.exists() and not restart:
+            self.said = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def keep(self, commit: str, verdict: str, why: str) -> None:
+        self.said[commit] = [verdict, why]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(self.said, indent=1), encoding="utf-8")
+        unfinished.replace(self.path)
+
+
+# The search
+
+
+class Search:
+    """A bisection: `units` from a good one to a bad one, tried until the first bad one is known."""
+
+    def __init__(
+        self, args: argparse.Namespace, units: List[Dict[str, Any]], memory: Memory
+    ) -> None:
+        self.args, self.units, self.memory = args, units, memory
+        self.environments = Environments(args.python, args.isolated, args.with_)
+        self.tried = 0
+
+    def verdict(self, place: int) -> str:
+        """What the command says of a commit, from memory or by trying it."""
+        unit = self.units[place]
+        commit = unit["commit"]
+        if commit in self.memory.said:
+            verdict, why = self.memory.said[commit]
+            say(f"{describe(unit)}: {verdict}{why}, as remembered")
+            return verdict
+        say(f"{describe(unit)}: trying")
+        started = time.monotonic()
+        verdict, why = self._try(unit)
+        self.tried += 1
+        self.memory.keep(commit, verdict, why)
+        say(f"{describe(unit)}: {verdict}{why} ({time.monotonic() - started:.1f} s)")
+        return verdict
+
+    def _try(self, unit: Dict[str, Any]) -> Tuple[str, str]:
+        with tempfile.TemporaryDirectory(prefix="vllm-bisect-") as name:
+            folder = Path(name)
+            try:
+                file = wheel_of(unit, self.args.variant)
+                wheel = fetch(self.args.base, unit, file, folder)
+                made = self.environments.make(folder / "env", wheel)
+            except CannotTry as error:
+                return SKIP, f": {error}"
+            code = run_command(made, unit["commit"], self.args.judge)
+        if code == CANNOT_JUDGE:
+            return SKIP, f": the command ended with {CANNOT_JUDGE}"
+        return (BAD, f" (status {code})") if code else (GOOD, "")
+
+    def run(self) -> Dict[str, Any]:
+        """The result: the first bad commit, or all that may be it. Raises BisectError."""
+        last = len(self.units) - 1
+        verdicts = {0: GOOD, last: BAD}
+        if not self.args.trust_ends:
+            for place in (0, last):
+                said = self.verdict(place)
+                if said != verdicts[place]:
+                    raise BisectError(
+                        f"{describe(self.units[place])} was named {verdicts[place]} and is {said}: "
+                        "there is nothing to search before that is so (or pass --trust-ends)"
+                    )
+        while True:
+            low, high = bounds(len(self.units), verdicts)
+            following = next_one(len(self.units), verdicts)
+            if following is None:
+                return self._result(low, high)
+            left = max(high - low - 1, 1)
+            say(
+                f"between {low} and {high} of {last}: {left} to go, about {left.bit_length()} steps"
+            )
+            verdicts[following] = self.verdict(following)
+
+    def _result(self, low: int, high: int) -> Dict[str, Any]:
+        return {
+            "last_good": self.units[low],
+            "candidates": self.units[low + 1 : high + 1],
+            "tried": self.tried,
+            "commits": len(self.units),
+        }
+
+
+def gaps(base: str, last_good: Dict[str, Any], suspects: List[Dict[str, Any]]) -> List[str]:
+    """What is known of the commits without wheels among the suspects, a line for each."""
+    listing = get_json(base, "state/commits.json") or {"commits": []}
+    known = {entry["number"]: entry for entry in listing["commits"]}
+    lines = []
+    for before, after in zip([last_good, *suspects], suspects):
+        if before["version"] != after["version"]:
+            continue  # the numbers begin again
+        for number in range(before["number"] + 1, after["number"]):
+            entry = known.get(number)
+            if entry is None:
+                lines.append(f"number {number}: it was not built")
+                continue
+            words = f"{entry['state']} {entry['reason']}".rstrip()
+            subject = entry.get("subject", "")
+            lines.append(f"{entry['unit'][:12]} (number {number}) {subject}: {words}")
+    return lines
+
+
+def describe(unit: Dict[str, Any]) -> str:
+    subject = (unit.get("change") or {}).get("subject", "")
+    return f"{unit['commit'][:12]} (number {unit['number']}) {subject}".rstrip()
+
+
+def report(base: str, result: Dict[str, Any]) -> str:
+    """The end of a search, for people."""
+    suspects = result["candidates"]
+    without = gaps(base, result["last_good"], suspects)
+    lines = []
+    if len(suspects) > 1:
+        lines.append(f"The first bad commit is one of these {len(suspects)}; the others than the")
+        lines.append("last could not be judged:")
+    else:
+        lines.append("The first bad commit:" if not without else "The first commit found bad:")
+    for unit in suspects:
+        change = unit.get("change") or {}
+        lines += ["", f"  {unit['commit']}", f"  {change.get('subject', '')}"]
+        lines.append(
+            f"  number {unit['number']}, of {unit['time']}; {SOURCE}/commit/{unit['commit']}"
+        )
+        if change:
+            native = change["native"]
+            lines.append(
+                f"  {change['files']} files changed"
+                + (f", {native} of native code:" if native else ", none of native code")
+            )
+            lines += [f"    {name}" for name in change["native_files"]]
+    if without:
+        lines += ["", "These have no wheels, and may be it as well:"]
+        lines += [f"  {line}" for line in without]
+    lines += ["", f"The last good one: {describe(result['last_good'])}"]
+    lines.append(f"{result['tried']} of {result['commits']} commits were tried.")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--good", required=True, metavar="COMMIT", help="a commit that works")
+    parser.add_argument(
+        "--bad",
+        default=COMMIT or None,
+        required=not COMMIT,
+        metavar="COMMIT",
+        help="one that does not" + (" (default: the one of this file)" if COMMIT else ""),
+    )
+    parser.add_argument("--base", default=BASE, metavar="URL", help="(default: %(default)s)")
+    parser.add_argument("--variant", help="cu118; by default the one without a local version")
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        help="whose packages the command sees beside vllm (default: the active environment's)",
+    )
+    parser.add_argument(
+        "--with", dest="with_", action="append", default=[], metavar="REQUIREMENT", help="add this"
+    )
+    parser.add_argument(
+        "--isolated",
+        action="store_true",
+        help="see no other environment, and install the dependencies of each wheel",
+    )
+    parser.add_argument(
+        "--trust-ends", action="store_true", help="do not try the two that were named"
+    )
+    parser.add_argument("--restart", action="store_true", help="forget what was tried before")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("judge", nargs="+", metavar="COMMAND", help="after --")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Searches, and prints the result. Returns the exit status; raises BisectError."""
+    args.base = args.base.rstrip("/")
+    args.python = args.python or persons_python()
+    units = listed(args.base)
+    good, bad = find(args.base, units, args.good), find(args.base, units, args.bad)
+    units = between(args.base, units, good, bad)
+    say(f"{len(units)} commits with wheels from {describe(good)} to {describe(bad)}")
+    key = [args.base, args.python, str(args.variant), str(args.isolated), *args.with_]
+    memory = Memory([*key, "--", str(Path.cwd()), *args.judge], args.restart)
+    result = Search(args, units, memory).run()
+    print(json.dumps(result, indent=1) if args.json else report(args.base, result))
+    return 0 if len(result["candidates"]) == 1 else 2  # as git bisect, where some are left
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="bisect.py", description=(__doc__ or "").split("\n")[0])
+    configure(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except BisectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command again goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

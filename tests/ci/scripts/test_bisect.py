@@ -1,0 +1,288 @@
+"""The search itself, and the script at a real index, with real environments by uv and by pip."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ci.git import Commit
+from ci.publish import fail, publish
+from ci.publish.reindex import reindex
+from ci.scripts import bisect
+from ci.scripts.bisect import BAD, GOOD, SKIP
+from ci.serve import running
+from ci.store import FolderStore
+from tests.ci.clients.conftest import UV, Ran, run
+from tests.ci.support.wheels import Factory
+
+COUNT = 10
+FIRST_BAD = 7
+FAILED = 5  # never became complete
+
+
+@given(st.data())
+def test_the_search_ends_at_the_first_bad_commit(data: st.DataObject) -> None:
+    count = data.draw(st.integers(2, 60))
+    first_bad = data.draw(st.integers(1, count - 1))
+    skipped = data.draw(st.sets(st.integers(1, count - 2))) if count > 2 else set()
+    verdicts = {0: GOOD, count - 1: BAD}
+    asked = 0
+    while (place := bisect.next_one(count, verdicts)) is not None:
+        assert place not in verdicts
+        asked += place not in skipped
+        verdicts[place] = SKIP if place in skipped else BAD if place >= first_bad else GOOD
+    low, high = bisect.bounds(count, verdicts)
+    assert low < first_bad <= high
+    assert all(place in skipped for place in range(low + 1, high))
+    # Beside what cannot be judged, no more than a bisection needs.
+    assert asked <= (count - 1).bit_length() + len(skipped)
+
+
+@pytest.fixture(scope="module")
+def commits(factory: Factory) -> list[Commit]:
+    return [factory.commit(number, "of a search") for number in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def bucket(
+    tmp_path_factory: pytest.TempPathFactory, factory: Factory, commits: list[Commit]
+) -> FolderStore:
+    """Ten commits, of which one failed."""
+    store = FolderStore(tmp_path_factory.mktemp("bisect") / "bucket", durable=False)
+    for commit in commits:
+        if commit.number == FAILED:
+            fail(store, commit, "nvrtc was out of memory")
+        else:
+            publish(store, factory.wheels(commit), commit, factory.matrix)
+    return store
+
+
+@pytest.fixture(scope="module")
+def base(bucket: FolderStore) -> Iterator[str]:
+    with running(bucket) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def persons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment in which something fails: it has a package that the test needs."""
+    folder = tmp_path_factory.mktemp("persons") / "env"
+    made = run([str(UV), "--no-config", "venv", "--quiet", str(folder)], folder.parent)
+    assert made.code == 0, made.text
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "probe.py").write_text(
+        "import sys, vllm\n"
+        "number = int(vllm.__version__.split('.dev')[1].split('+')[0])\n"
+        "open(sys.argv[1], 'a').write(f'{number} ')\n"
+        "sys.exit(eval(sys.argv[2], {'number': number}))\n"
+    )
+    program = folder / "bin/probe"
+    program.write_text(f"#!{folder}/bin/python\nimport probe\n")
+    program.chmod(0o755)
+    return folder
+
+
+def search(
+    base: str,
+    persons: Path,
+    home: Path,
+    commits: list[Commit],
+    judged: str,
+    *options: str,
+    good: str = "",
+    bad: str = "",
+    program: tuple[str, ...] = ("probe",),
+) -> Ran:
+    """What a person types in their environment; `judged` makes the status of a number."""
+    home.mkdir(exist_ok=True)
+    script = f"{base}/{commits[-1].sha}/bisect.py"
+    ends = ("--good", good or commits[0].sha, "--bad", bad or commits[-1].sha)
+    command = [*program, str(home / "tried"), judged]
+    uv = [str(UV), "--no-config", "run", "--quiet", "--python", sys.executable, script]
+    active = ["env", f"VIRTUAL_ENV={persons}", f"PATH={persons / 'bin'}:{os.environ['PATH']}"]
+    return run([*active, *uv, *ends, *options, "--", *command], home, cwd=home)
+
+
+BROKEN = f"number >= {FIRST_BAD}"
+
+
+def tried(home: Path) -> list[int]:
+    return [int(number) for number in (home / "tried").read_text().split()]
+
+
+def test_the_first_bad_commit_is_named_with_what_it_changed(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    ran = search(base, persons, tmp_path / "home", commits, BROKEN)
+    assert ran.code == 0, ran.text
+    found = ran.text.partition("The first bad commit:")[2]
+    assert commits[FIRST_BAD].sha in found
+    assert commits[FIRST_BAD].subject in found
+    assert "2 files changed, 1 of native code:\n    csrc/kernels/norm.cu" in found
+    assert f"The last good one: {commits[FIRST_BAD - 1].sha[:12]}" in found
+    # Both ends, and then by halves.
+    assert len(tried(tmp_path / "home")) <= 2 + 4
+    assert tried(tmp_path / "home")[:2] == [0, COUNT - 1]
+
+
+def test_a_commit_without_wheels_is_named_with_the_reason(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    ran = search(base, persons, tmp_path / "home", commits, f"number > {FAILED}")
+    assert ran.code == 0, ran.text
+    assert commits[FAILED + 1].sha in ran.text.partition("The first commit found bad:")[2]
+    without = ran.text.partition("These have no wheels, and may be it as well:")[2]
+    assert f"{commits[FAILED].sha[:12]} (number {FAILED}) {commits[FAILED].subject}" in without
+    assert "failed nvrtc was out of memory" in without
+
+
+def test_125_leaves_what_cannot_be_judged_open(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    judged = f"125 if number in (6, 7) else number >= {FIRST_BAD}"
+    ran = search(base, persons, tmp_path / "home", commits, judged)
+    assert ran.code == 2, ran.text
+    suspects = ran.text.partition("The first bad commit is one of these 3")[2]
+    for number in (6, 7, 8):
+        assert commits[number].sha in suspects
+    assert commits[9].sha not in suspects
+
+
+def test_it_goes_on_from_where_it_was_stopped(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    home = tmp_path / "home"
+    stopping = f"200 if __import__('os').path.exists('{home}/stop') else {BROKEN}"
+    assert search(base, persons, home, commits, stopping).code == 0
+    before = tried(home)
+    (home / "tried").unlink()
+    again = search(base, persons, home, commits, stopping)
+    assert again.code == 0
+    assert not (home / "tried").exists()
+    assert commits[FIRST_BAD].sha in again.text
+    (home / "stop").touch()
+    stopped = search(base, persons, home, commits, stopping, "--restart")
+    assert stopped.code == 1
+    assert "status 200, which stops the search" in stopped.text
+    assert tried(home) == before[:1]
+
+
+def test_ends_that_are_not_as_they_were_named_are_refused(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    home = tmp_path / "home"
+    ran = search(base, persons, home, commits, "0")
+    assert ran.code == 1
+    assert "was named bad and is good" in ran.text
+    ran = search(base, persons, home, commits, "0", good=commits[9].sha, bad=commits[0].sha)
+    assert "is not older than the bad one" in ran.text
+    ran = search(base, persons, home, commits, "0", good=commits[FAILED].sha)
+    assert "has no wheels" in ran.text
+    assert "nvrtc was out of memory" in ran.text
+    ran = search(base, persons, home, commits, "0", good="0" * 12)
+    assert "needs all 40 digits" in ran.text
+    ran = search(base, persons, home, commits, "0", program=("no-such-program",))
+    assert "there is no program 'no-such-program'" in ran.text
+
+
+def test_a_commit_whose_wheels_were_removed_is_passed_over(
+    base: str, bucket: FolderStore, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    wheels = sorted((bucket.root / commits[4].sha).glob("*.dev*.whl"))
+    hidden = [wheel.rename(wheel.with_suffix(".hidden")) for wheel in wheels]
+    ran = search(base, persons, tmp_path / "home", commits, BROKEN, "--trust-ends")
+    for wheel in hidden:
+        wheel.rename(wheel.with_suffix(".whl"))
+    assert ran.code == 0, ran.text
+    assert "skip: its wheel is gone" in ran.text
+    assert commits[FIRST_BAD].sha in ran.text.partition("The first bad commit:")[2]
+
+
+def test_without_uv_it_makes_environments_by_venv_and_pip(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    script = home / "bisect.py"
+    published = run([sys.executable, "-c", FETCH, f"{base}/{commits[9].sha}/bisect.py"], home)
+    script.write_text(published.text)
+    environment = [f"VIRTUAL_ENV={persons}", f"PATH={persons / 'bin'}:/usr/bin:/bin"]
+    command = ["env", *environment, sys.executable, str(script), "--good", commits[6].sha[:9]]
+    ran = run([*command, "--json", "--", "probe", str(home / "tried"), BROKEN], home, cwd=home)
+    assert ran.code == 0, ran.text
+    result = json.loads(ran.text[ran.text.index("\n{") :])
+    assert [unit["commit"] for unit in result["candidates"]] == [commits[FIRST_BAD].sha]
+    assert tried(home) == [6, 9, 7]
+
+
+FETCH = """
+import sys, urllib.request
+sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())
+"""
+
+
+def test_python_m_ci_bisect_is_the_same(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    command = [sys.executable, "-m", "ci", "bisect", "--base", base, "--variant", "cu118"]
+    ends = ["--good", commits[6].sha, "--bad", commits[9].sha, "--python", f"{persons}/bin/python"]
+    last = ["--", "python", "-m", "probe", str(tmp_path / "tried"), BROKEN]
+    ran = run([*command, *ends, *last], tmp_path, cwd=Path(__file__).parents[3])
+    assert ran.code == 0, ran.text
+    assert commits[FIRST_BAD].sha in ran.text.partition("The first bad commit:")[2]
+    unknown = run([*command, "--good", "0" * 40, *ends[2:], *last], tmp_path)
+    assert unknown.code != 0
+
+
+def test_parents_lead_further_back_than_the_list(
+    tmp_path: Path, factory: Factory, commits: list[Commit]
+) -> None:
+    few = FolderStore(tmp_path / "bucket", durable=False)
+    matrix = dataclasses.replace(factory.matrix, nightlies=3)
+    for commit in commits[:FAILED]:
+        publish(few, factory.wheels(commit), commit, matrix)
+    with running(few) as base:
+        units = bisect.listed(base)
+        assert [unit["number"] for unit in units] == [2, 3, 4]
+        good = bisect.find(base, units, commits[0].sha)
+        found = bisect.between(base, units, good, units[-1])
+    assert [unit["commit"] for unit in found] == [commit.sha for commit in commits[:FAILED]]
+    assert reindex(few, matrix, lambda step: None).written == ()
+
+
+def test_the_wheel_of_this_machine_and_variant_is_chosen(
+    factory: Factory, commits: list[Commit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [
+        {"version": wheel.version, "variant": wheel.build.variant, "tags": list(wheel.tags)}
+        for wheel in factory.wheels(commits[1])
+    ]
+    chosen = bisect.wheel_of({"files": files}, None)
+    assert (chosen["variant"], ".dev1+" in chosen["version"]) == ("cu121", True)
+    assert bisect.wheel_of({"files": files}, "cu118")["variant"] == "cu118"
+    with pytest.raises(bisect.CannotTry, match="cu999"):
+        bisect.wheel_of({"files": files}, "cu999")
+    monkeypatch.setattr(bisect.platform, "machine", lambda: "riscv64")
+    with pytest.raises(bisect.CannotTry, match="riscv64"):
+        bisect.wheel_of({"files": files}, None)
+
+
+def test_the_published_script_names_its_commit_and_address(
+    base: str, bucket: FolderStore, commits: list[Commit]
+) -> None:
+    stored = bucket.get(f"{commits[2].sha}/bisect.py").body.decode()
+    assert f'COMMIT = "{commits[2].sha}"' in stored
+    parser = argparse.ArgumentParser()
+    bisect.configure(parser)
+    assert parser.get_default("base") == bisect.BASE
+    served = run([sys.executable, "-c", FETCH, f"{base}/{commits[2].sha}/bisect.py"], Path.cwd())
+    assert served.text == stored.replace(f'BASE = "{bisect.BASE}"', f'BASE = "{base}"')
