@@ -16,6 +16,7 @@ machine disturbs them little; written to cpu_step_overhead.json beside this file
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -27,13 +28,13 @@ from typing import Any, Callable, Dict, List, Mapping
 import torch
 from host_overhead import commit, machine
 
-from vllm import _C, RequestOutputKind, SamplingParams
+from vllm import _C, RequestOutputKind, SamplingParams, ops
 from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.llm_engine import EngineParts, LLMEngine
 from vllm.engine.step_input import SizeClass, StepInput
 from vllm.engine_args import EngineArgs
-from vllm.layers.sampler import sample
+from vllm.layers.sampler import TokenCounters, change_logits, sample
 from vllm.worker.step_tensors import StepTensors
 
 SEQUENCES = 256
@@ -52,9 +53,13 @@ KINDS: Mapping[str, Mapping[str, float]] = {
 
 
 class NoExecutor(Executor):
-    """Computes nothing: every token is the same. Keeps the last step."""
+    """Computes nothing: every token is the same. Keeps the last step, and what it was told of
+    the tokens of sequences before: by counter."""
 
     num_blocks, block_size, max_rows, overlaps = 40_000, 16, SEQUENCES, True
+
+    def __init__(self) -> None:
+        self.counted: Dict[int, List[int]] = {}
 
     def allocate(self, nbytes: int) -> memoryview:
         return memoryview(bytearray(nbytes))
@@ -64,6 +69,9 @@ class NoExecutor(Executor):
 
     def submit(self, step: StepInput) -> int:
         self.last = step
+        for index in range(step.num_fresh):
+            start, end = step.fresh_starts[index : index + 2]
+            self.counted[step.fresh_counters[index]] = list(step.fresh_tokens[start:end])
         return step.num_rows
 
     def collect(self, handle: int) -> StepResult:
@@ -148,6 +156,16 @@ def parts_of(engine: LLMEngine) -> Dict[str, float]:
     return parts
 
 
+def counted(lists: Mapping[int, List[int]], vocab_size: int) -> TokenCounters:
+    counters = TokenCounters.make(SEQUENCES, vocab_size, torch.device("cpu"))
+    starts = [0, *itertools.accumulate(map(len, lists.values()))]
+    tokens = [token for each in lists.values() for token in each]
+    arrays = (list(lists), starts, tokens, [1] * len(tokens))
+    tensors = [torch.tensor(each, dtype=torch.int64) for each in arrays]
+    ops.count_tokens(counters.seen, counters.uses, *tensors)
+    return counters
+
+
 def sampler_figures(vocab_size: int) -> Dict[str, float]:
     logits = torch.randn(SEQUENCES, vocab_size, generator=torch.Generator().manual_seed(0)) * 4
     figures = {"read the logits once": median_ms(lambda: logits.amax(-1), 5)}
@@ -156,7 +174,13 @@ def sampler_figures(vocab_size: int) -> Dict[str, float]:
         step = executor.last
         tensors = StepTensors(step.layout, torch.frombuffer(step.memory, dtype=torch.uint8))
         sampling = tensors.sampling(step, step.num_rows, step.num_changes)
-        figures[name] = median_ms(lambda x, how=sampling: sample(x, how), 5, logits.clone)
+        inputs = tensors.rows(step.num_rows)  # any tokens
+        counters = counted(executor.counted, vocab_size)
+
+        def draw(x: torch.Tensor, how: Any = sampling, more: Any = (inputs, counters)) -> None:
+            sample(change_logits(x, how, *more), how)
+
+        figures[name] = median_ms(draw, 5, logits.clone)
     return figures
 
 

@@ -14,8 +14,8 @@
 namespace vllm::cpu {
 
 // Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
-// embedding, the cache writes and the embedding, tokens * kv_heads for attention, changes for
-// the penalties, rows for sampling.
+// embedding, the cache writes and the embedding, tokens * kv_heads for attention, lists
+// for counting tokens, changes for biases, rows for penalties and sampling.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
@@ -29,7 +29,9 @@ struct Kernels {
   Kernel<ReshapeAndCacheParams> reshape_and_cache[kFloatTypes];
   Kernel<EmbeddingParams> embedding[kFloatTypes];
   Kernel<PagedAttentionParams> paged_attention[kFloatTypes];
-  Kernel<PenalizeParams> penalize[kFloatTypes];
+  Kernel<CountTokensParams> count_tokens;  // of float32 logits, as all that changes them
+  Kernel<PenalizeParams> penalize;
+  Kernel<BiasLogitsParams> bias_logits;
   Kernel<SampleParams> sample[kFloatTypes];
 };
 

@@ -32,7 +32,9 @@ constexpr Kernels kernels_named(const char* isa) {
           {reshape_and_cache<float>, reshape_and_cache<Half>, reshape_and_cache<BFloat16>},
           {embedding<float>, embedding<Half>, embedding<BFloat16>},
           {paged_attention<float>, paged_attention<Half>, paged_attention<BFloat16>},
-          {penalize<float>, penalize<Half>, penalize<BFloat16>},
+          count_tokens,
+          penalize,
+          bias_logits,
           {sample<float>, sample<Half>, sample<BFloat16>}};
 }
 

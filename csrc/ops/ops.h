@@ -77,9 +77,18 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks);
 
-// Changes single logits in place, as penalties and prohibitions do.
-void penalize(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
-              const Tensor& repetition, const Tensor& subtract);
+// Begins counters of tokens anew, each with a list of tokens.
+void count_tokens(const Tensor& seen, const Tensor& uses, const Tensor& counters,
+                  const Tensor& starts, const Tensor& tokens, const Tensor& counts);
+
+// Counts a token more for each row that has a counter, and penalises what its counter has seen.
+void penalize(const Tensor& logits, const Tensor& inputs, const Tensor& counters,
+              const Tensor& counts, const Tensor& repetition, const Tensor& presence,
+              const Tensor& frequency, const Tensor& seen, const Tensor& uses);
+
+// Adds to single logits in place.
+void bias_logits(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
+                 const Tensor& amounts, const Tensor& after, const Tensor& inputs);
 
 // A token from every row of logits. How to draw is null where no row asks for it; `workspace` is
 // for CUDA only.

@@ -5,14 +5,51 @@
 
 namespace vllm {
 
-// Changes single logits in place: x = logits[rows[i], tokens[i]] becomes, where it is positive,
-// x / repetition[i], elsewhere x * repetition[i]; then subtract[i] is subtracted.
+// Which tokens some sequences have, a counter for each sequence, and how often they have said them.
+struct TokenCounters {
+  int* seen;  // [counters, words]: a bit for each token of prompt or output, 32 to a word
+  int* uses;  // [counters, vocab]: how often it is in the output; only of tokens that are seen
+  i64 counters;
+  i64 vocab;
+  i64 words;
+};
+
+// Begins counters anew: counters[i] has seen the tokens [starts[i], starts[i + 1]), and no others.
+struct CountTokensParams {
+  TokenCounters state;
+  const i64* counters;  // [lists], none twice; below 0: the list is left out
+  const i64* starts;    // [lists + 1], rising, from 0
+  const i64* tokens;    // none twice in a list
+  const i64* uses;      // of each token
+  i64 lists;
+};
+
+// Penalises the tokens that a sequence has: of a row with a counter, the token `inputs`, whose
+// logits the row has, is counted first: it becomes seen, and used `counts` times more. Then the
+// logit x of each seen token becomes x / repetition where x is positive, elsewhere x * repetition;
+// and of those that are used, less presence + frequency * uses.
 struct PenalizeParams {
-  void* logits;             // [rows, vocab]
-  const i64* rows;          // [changes], each in [0, num_rows)
-  const i64* tokens;        // [changes], each in [0, vocab); no pair of row and token comes twice
-  const float* repetition;  // [changes]
-  const float* subtract;    // [changes], infinite where a token is forbidden
+  float* logits;            // [rows, vocab]
+  const i64* inputs;        // [rows]
+  const i64* counters;      // [rows], none twice; below 0: the row is left alone
+  const i64* counts;        // [rows], 0 or 1
+  const float* repetition;  // [rows]
+  const float* presence;    // [rows]
+  const float* frequency;   // [rows]
+  TokenCounters state;
+  i64 rows;
+  i64 stride;
+};
+
+// Adds amounts[i] to logits[rows[i], tokens[i]], where after[i] is below 0 or the row's input. One
+// logit may be changed several times: the amounts add up.
+struct BiasLogitsParams {
+  float* logits;         // [rows, vocab]
+  const i64* rows;       // [changes]; below 0: the change is left out
+  const i64* tokens;     // [changes]
+  const float* amounts;  // [changes]; minus infinity forbids the token
+  const i64* after;      // [changes]
+  const i64* inputs;     // [rows]
   i64 changes;
   i64 num_rows;
   i64 vocab;

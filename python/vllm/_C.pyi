@@ -74,8 +74,29 @@ def plan_attention(
     blocks: int,
     /,
 ) -> Tuple[int, int, int, int]: ...
+def count_tokens(
+    seen: Tensor,
+    uses: Tensor,
+    counters: Tensor,
+    starts: Tensor,
+    tokens: Tensor,
+    counts: Tensor,
+    /,
+) -> None: ...
 def penalize(
-    logits: Tensor, rows: Tensor, tokens: Tensor, repetition: Tensor, subtract: Tensor, /
+    logits: Tensor,
+    inputs: Tensor,
+    counters: Tensor,
+    counts: Tensor,
+    repetition: Tensor,
+    presence: Tensor,
+    frequency: Tensor,
+    seen: Tensor,
+    uses: Tensor,
+    /,
+) -> None: ...
+def bias_logits(
+    logits: Tensor, rows: Tensor, tokens: Tensor, amounts: Tensor, after: Tensor, inputs: Tensor, /
 ) -> None: ...
 def sample(
     out: Tensor,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vllm import LLM, SamplingParams
-from vllm.engine.constraints import Constraints, encode_bad_words
+from vllm.engine.constraints import FORBIDDEN, Bias, Constraints, encode_bad_words
 from vllm.layers.sampler import mask_logits
 from vllm.sampling_params import StructuredOutputsParams
 
@@ -70,8 +70,14 @@ def test_bad_words_are_never_completed(llm):
     pair = tuple(plain[3:5])
     params = SamplingParams()
     constraints = Constraints(params, [pair, (7,)], None, 320)
-    assert constraints.subtract(plain[:4]) == {pair[1]: float("inf"), 7: float("inf")}
-    assert constraints.subtract([*plain[:4], pair[1] + 1]) == {7: float("inf")}
+    always, behind = Bias(7, FORBIDDEN), Bias(pair[1], FORBIDDEN, after=pair[0])
+    # Where the first of the pair may have come; what it is need not be known.
+    assert constraints.biases(plain[:3], 0, 4) == [behind, always]
+    assert constraints.biases(plain[:3], 3, 3) == [always]
+    three = Constraints(params, [(1, 2, 3)], None, 320)
+    assert three.biases([9, 1], 1, 3) == [Bias(3, FORBIDDEN, after=2)]
+    assert three.biases([9, 1], 2, 3) == []  # the first is one of the prompt
+    assert three.biases([9, 2], 1, 3) == []
     ids = encode_bad_words(["the"], llm.engine.tokenizer)
     assert ids == [
         tuple(llm.engine.tokenizer.encode(text, add_special_tokens=False))

@@ -47,11 +47,27 @@ def sampled(seq):
 
 
 def changes_of(step):
-    """{(row, token): (repetition, subtract)}"""
+    """{(row, token, after): amount}"""
     count = step.num_changes
-    keys = list(zip(step.change_rows[:count], step.change_tokens[:count]))
-    assert len(set(keys)) == count
-    return dict(zip(keys, zip(step.change_repetition[:count], step.change_subtract[:count])))
+    keys = zip(step.change_rows[:count], step.change_tokens[:count], step.change_after[:count])
+    return dict(zip(keys, step.change_amounts[:count]))
+
+
+def fresh_of(step):
+    """{counter: {token: count}}"""
+    starts = step.fresh_starts[: step.num_fresh + 1]
+    return {
+        step.fresh_counters[i]: dict(
+            zip(step.fresh_tokens[starts[i] : starts[i + 1]], step.fresh_counts[starts[i] :])
+        )
+        for i in range(step.num_fresh)
+    }
+
+
+def running(seq, counter):
+    """A sequence that the scheduler has admitted."""
+    seq.counter, seq.is_counted = counter, False
+    return seq
 
 
 def test_tokens_of_all_sequences_follow_one_another(writer, make_sequence):
@@ -119,16 +135,27 @@ def test_a_larger_step_gets_larger_memory_and_the_old_one_is_described_anew(writ
 
 
 def test_nothing_of_the_step_before_is_left(writer, make_sequence):
-    busy = make_sequence([1, 2], repetition_penalty=1.5, top_k=3, logprobs=2, prompt_logprobs=1)
+    busy = make_sequence(
+        [1, 2],
+        repetition_penalty=1.5,
+        top_k=3,
+        logprobs=2,
+        prompt_logprobs=1,
+        min_tokens=1,
+        stop_token_ids=[7],
+    )
     for _ in range(2):
+        running(busy, 3)
         step = writer.write([Chunk(with_blocks(busy, [0]), 0, 2, 1)])
         assert step.uses_top_k
-        assert step.num_changes == 2
+        assert step.uses_penalties
+        assert [step.num_fresh, step.num_changes] == [1, 1]
         assert step.logprobs == [(0, 2)]
         assert step.prompt_logprobs == [(0, 0, [2], 1)]
     for _ in range(2):
         step = writer.write([sampled(make_sequence([1, 2], temperature=0))])
-        assert [step.uses_temperatures, step.uses_top_k, step.num_changes] == [False, False, 0]
+        assert [step.uses_temperatures, step.uses_top_k, step.uses_penalties] == [False] * 3
+        assert [step.num_fresh, step.num_changes] == [0, 0]
         assert [step.logprobs, step.prompt_logprobs] == [[], []]
 
 
@@ -165,28 +192,47 @@ def test_draws_count_tokens_of_the_output(writer, make_sequence):
     assert writer.write([sampled(seqs[1])]).draws[0] == 1
 
 
-def test_penalties_tell_prompt_from_output(writer, make_sequence):
-    seq = make_sequence(
-        [1, 2], repetition_penalty=1.5, presence_penalty=0.25, frequency_penalty=0.5
-    )
+def test_what_a_sequence_has_is_said_once(writer, make_sequence):
+    """Behind that, each step counts the token that it comes from."""
+    penalties = {"repetition_penalty": 1.5, "presence_penalty": 0.25, "frequency_penalty": 0.5}
+    seq = running(make_sequence([1, 2, 4, 1], **penalties), 6)
+    plain = make_sequence([9])
+    step = writer.write([sampled(plain), sampled(seq)])
+    assert fresh_of(step) == {6: {1: 0, 2: 0, 4: 0}}  # the last token is counted by the step
+    assert step.counters[:2].tolist() == [-1, 6]
+    assert step.counts[1] == 0
+    assert [step.repetition[1], step.presence[1], step.frequency[1]] == [1.5, 0.25, 0.5]
+    seq.append(2)
+    with_blocks(seq, [0, 1])
+    step = writer.write([sampled(seq), sampled(plain)])
+    assert step.num_fresh == 0
+    assert step.counters[:2].tolist() == [6, -1]
+    assert step.counts[0] == 1
+
+
+def test_a_prompt_of_one_token_has_nothing_before_it(writer, make_sequence):
+    step = writer.write([sampled(running(make_sequence([3], repetition_penalty=1.5), 2))])
+    assert fresh_of(step) == {2: {}}
+    assert step.counts[0] == 0
+
+
+def test_a_sequence_that_was_preempted_says_it_again(writer, make_sequence):
+    seq = running(make_sequence([1, 2], repetition_penalty=1.5), 0)
+    writer.write([sampled(seq)])
     for token in (2, 3, 3):
         seq.append(token)
-    step = writer.write([sampled(make_sequence([9])), sampled(seq)])
-    assert changes_of(step) == {(1, 1): (1.5, 0.0), (1, 2): (1.5, 0.75), (1, 3): (1.5, 1.25)}
+    with_blocks(running(seq, 5), [0, 1])
+    step = writer.write([sampled(seq)])
+    assert fresh_of(step) == {5: {1: 0, 2: 1, 3: 1}}
+    assert step.counts[0] == 1  # the second 3
 
 
 def test_ends_are_forbidden_until_min_tokens(writer, make_sequence):
-    seq = make_sequence(
-        [1, 4], eos_token_ids=[4], stop_token_ids=[6], min_tokens=1, repetition_penalty=2.0
-    )
-    forbidden = (2.0, float("inf"))
-    # Token 4 is also penalised, for the prompt has it: one change per token, and this one wins.
-    assert changes_of(writer.write([sampled(seq)])) == {
-        (0, 1): (2.0, 0.0),
-        (0, 4): forbidden,
-        (0, 6): (1.0, float("inf")),  # no token of prompt or output: nothing repeats
+    seq = make_sequence([1, 4], eos_token_ids=[4], stop_token_ids=[6], min_tokens=1)
+    forbidden = -float("inf")
+    assert changes_of(writer.write([sampled(make_sequence([1])), sampled(seq)])) == {
+        (1, 4, -1): forbidden,
+        (1, 6, -1): forbidden,
     }
     seq.append(1)
-    assert changes_of(writer.write([sampled(seq)])) == {(0, 1): (2.0, 0.0), (0, 4): (2.0, 0.0)}
-    plain = make_sequence([1, 4], eos_token_ids=[4], min_tokens=1)
-    assert changes_of(writer.write([sampled(plain)])) == {(0, 4): (1.0, float("inf"))}
+    assert changes_of(writer.write([sampled(seq)])) == {}

@@ -49,6 +49,9 @@ class Letters:
     def detokenizer(self, token_ids, *, skip_special_tokens):
         return self
 
+    def encode(self, text, *, add_special_tokens):
+        return ["abcdef".index(letter) for letter in text.strip()]
+
     def append(self, token_ids):
         return "".join(map(self.token_text, token_ids))
 
@@ -70,6 +73,7 @@ class PrefixExecutor(Executor):
         self.block_size = block_size
         self.cache = {}
         self.last = [0] * self.max_rows
+        self.uses = {}  # by counter and token
         self.steps = 0
         self._late = late
 
@@ -110,9 +114,11 @@ class PrefixExecutor(Executor):
                 prefixes[index] = self.cache[self._slot(blocks, position)] = (*before, ids[index])
             assert step.context_lens[sequence] == position + 1
         result = StepResult()
-        for row in range(step.num_rows):
-            self.last[row] = self._sample(step, row, prefixes[step.rows[row]])
-            result.token_ids.append(self.last[row])
+        self._begin_counters(step)
+        sampled = [
+            self._sample(step, row, prefixes[step.rows[row]]) for row in range(step.num_rows)
+        ]
+        self.last[: step.num_rows] = result.token_ids = sampled
         for row, _ in step.logprobs:
             result.logprobs[row] = {self.last[row]: Logprob(-float(self.last[row]), 1)}
         for sequence, first, targets, _ in step.prompt_logprobs:
@@ -131,12 +137,32 @@ class PrefixExecutor(Executor):
         if step.uses_temperatures and step.temperatures[row]:
             salt = (step.seeds[row], step.draws[row], step.top_k[row])
         scores = random.Random(repr((prefix, salt))).sample(range(10, 10 + VOCAB), VOCAB)
+        if step.uses_penalties and step.counters[row] >= 0:
+            uses = self.uses[step.counters[row]]
+            uses[prefix[-1]] = uses.get(prefix[-1], 0) + step.counts[row]
+            assert uses == self._uses_of(prefix, sum(uses.values()))
+            for token, count in uses.items():
+                scores[token] /= step.repetition[row]
+                scores[token] -= bool(count) * step.presence[row] + count * step.frequency[row]
         for index in range(step.num_changes):
-            if step.change_rows[index] == row:
-                token = step.change_tokens[index]
-                scores[token] /= step.change_repetition[index]
-                scores[token] -= step.change_subtract[index]
+            if step.change_rows[index] == row and step.change_after[index] in (-1, prefix[-1]):
+                scores[step.change_tokens[index]] += step.change_amounts[index]
         return scores.index(max(scores))
+
+    def _begin_counters(self, step):
+        for index in range(step.num_fresh):
+            start, end = step.fresh_starts[index : index + 2]
+            self.uses[step.fresh_counters[index]] = dict(
+                zip(step.fresh_tokens[start:end], step.fresh_counts[start:end])
+            )
+
+    @staticmethod
+    def _uses_of(prefix, num_output):
+        """Whatever was preempted, shared or computed in vain: what a sequence has is its prefix."""
+        uses = dict.fromkeys(prefix, 0)
+        for token in prefix[len(prefix) - num_output :]:
+            uses[token] += 1
+        return uses
 
 
 def make_engine(num_blocks=12, block_size=4, *, overlap, late=False, max_len=MAX_LEN, **kwargs):
@@ -148,28 +174,29 @@ def make_engine(num_blocks=12, block_size=4, *, overlap, late=False, max_len=MAX
 
 
 KINDS = list(RequestOutputKind)
-PARAMS = st.builds(
-    lambda stop, tokens, minimum, penalty, sampled, logprobs, prompt_logprobs, kind: SamplingParams(
-        stop=stop,
+
+
+@st.composite
+def any_params(draw):
+    tokens, sampled = draw(st.integers(1, 12)), draw(st.integers(0, 1))
+    penalties = [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.5, 0.0, 0.0), (1.25, 0.5, 1.75)]
+    repetition, presence, frequency = draw(st.sampled_from(penalties))
+    return SamplingParams(
+        stop=draw(st.sampled_from([None, None, "ab", ["c", "dd"]])),
         max_tokens=tokens,
-        min_tokens=min(minimum, tokens),
-        repetition_penalty=penalty,
+        min_tokens=min(draw(st.sampled_from([0, 0, 3])), tokens),
+        repetition_penalty=repetition,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        bad_words=draw(st.sampled_from([None, None, ["a", "bc"], ["abc", "cc"]])),
+        logit_bias=draw(st.sampled_from([None, None, {3: 2.5}])),
         temperature=float(sampled),
         seed=7,
         n=1 + sampled,
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
-        output_kind=kind,
-    ),
-    st.sampled_from([None, None, "ab", ["c", "dd"]]),
-    st.integers(1, 12),
-    st.sampled_from([0, 0, 3]),
-    st.sampled_from([1.0, 1.0, 1.5]),
-    st.integers(0, 1),
-    st.sampled_from([None, None, 0]),
-    st.sampled_from([None, None, 0]),
-    st.sampled_from(KINDS),
-)
+        logprobs=draw(st.sampled_from([None, None, 0])),
+        prompt_logprobs=draw(st.sampled_from([None, None, 0])),
+        output_kind=draw(st.sampled_from(KINDS)),
+    )
 
 
 def alone(prompt, params, max_len=MAX_LEN):
@@ -224,7 +251,7 @@ class OverlapMachine(RuleBasedStateMachine):
         self.live = {}
         self.count = 0
 
-    @rule(params=PARAMS, data=st.data())
+    @rule(params=any_params(), data=st.data())
     def add(self, params, data):
         longest = self.engine.max_model_len - 1
         prompt = data.draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=longest))
@@ -312,12 +339,37 @@ def test_an_end_that_was_not_foreseen_costs_one_step():
     assert set(counts) == {1}
 
 
-def test_a_sequence_with_penalties_waits_alone():
-    """In every other step, while the other one goes on in each."""
+class AnyLetter:
+    """Stands where a grammar is, which allows everything."""
+
+    eos_token_id = EOS
+
+    def mask(self):
+        return b"\xff"
+
+    def accept(self, token_id):
+        return False
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"repetition_penalty": 1.5},
+        {"frequency_penalty": 0.5, "min_tokens": 3},
+        {"bad_words": ["ab", "c"]},
+        {"logit_bias": {2: 1.0}},
+    ],
+    ids=lambda how: next(iter(how), "plain"),
+)
+def test_who_waits_for_a_token(how):
+    """Only a grammar does, in every other step; the other sequence goes on in each."""
     engine = make_engine(20, overlap=True)
-    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, repetition_penalty=1.5)
-    engine.add_request("waits", [0, 1], params)
-    engine.add_request("goes on", [2, 3], dataclasses.replace(params, repetition_penalty=1.0))
+    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, **how)
+    waits = engine.make_request("waits", [0, 1], dataclasses.replace(params, logit_bias={1: 1.0}))
+    waits.seqs[0].constraints.grammar = AnyLetter()
+    engine.add(waits)
+    engine.add_request("goes on", [2, 3], params)
     lengths = []
     for _ in range(6):
         outputs = {output.request_id: output.outputs[0] for output in engine.step()}

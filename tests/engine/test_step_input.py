@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vllm.engine.step_input import SizeClass, StepInput, StepLayout, capacity
 
-SIZES = st.tuples(*[st.integers(0, 300)] * 5).map(lambda counts: SizeClass.for_counts(*counts))
+SIZES = st.tuples(*[st.integers(0, 300)] * 6).map(lambda counts: SizeClass.for_counts(*counts))
 
 
 @given(st.integers(0, 10**6))

@@ -13,8 +13,8 @@ from vllm.engine.step_message import pack_step, unpack_step
 
 SMALL = st.integers(0, 40)
 INT64 = st.integers(-(2**63), 2**63 - 1)
-FLAGS = ("uses_temperatures", "uses_top_k", "uses_top_p", "uses_min_p")
-COUNTS = ("num_tokens", "num_sequences", "num_rows", "num_changes")
+FLAGS = ("uses_temperatures", "uses_top_k", "uses_top_p", "uses_min_p", "uses_penalties")
+COUNTS = ("num_tokens", "num_sequences", "num_rows", "num_fresh", "num_changes")
 
 
 def buffers(room=0):
@@ -23,13 +23,13 @@ def buffers(room=0):
 
 @st.composite
 def steps(draw):
-    tokens, sequences, rows, changes = (draw(SMALL) for _ in range(4))
-    size = SizeClass.for_counts(tokens, sequences, draw(SMALL), rows, changes)
+    tokens, sequences, rows, changes, counted = (draw(SMALL) for _ in range(5))
+    size = SizeClass.for_counts(tokens, sequences, draw(SMALL), rows, changes, counted)
     step = buffers(room=draw(SMALL)).take(size)
     nbytes = step.layout.room_offset
     rng = random.Random(draw(INT64))  # of its bytes, none is worth shrinking
     step.memory[:nbytes] = bytes([rng.getrandbits(8) for _ in range(nbytes)])
-    for name, count in zip(COUNTS, (tokens, sequences, rows, changes)):
+    for name, count in zip(COUNTS, (tokens, sequences, rows, min(rows, counted), changes)):
         setattr(step, name, count)
     for name in FLAGS:
         setattr(step, name, draw(st.booleans()))
@@ -79,14 +79,14 @@ def test_a_changed_message_is_a_step_or_refused(step, data):
         (lambda message: message[:50], "has no whole header"),
         (lambda message: message[:-1], "takes .* bytes, got"),
         (lambda message: message + b"x", "takes .* bytes, got"),
-        # The number of tokens, behind the five of the size class.
-        (lambda message: message[:40] + b"\xff" * 8 + message[48:], "says that it uses"),
+        # The number of tokens, behind the six of the size class.
+        (lambda message: message[:48] + b"\xff" * 8 + message[56:], "says that it uses"),
         # The count of log-probabilities, the first number behind the header.
-        (lambda message: message[:88] + b"\x02" + message[89:], "more log-probabilities than"),
+        (lambda message: message[:104] + b"\x02" + message[105:], "more log-probabilities than"),
     ],
 )
 def test_what_is_no_step_is_refused(change, words):
-    step = buffers().take(SizeClass.for_counts(3, 1, 1, 1, 0))
+    step = buffers().take(SizeClass.for_counts(3, 1, 1, 1, 0, 0))
     step.logprobs = [(0, 5)]
     with pytest.raises(ValueError, match=words):
         unpack_step(change(pack_step(step)), buffers().take)

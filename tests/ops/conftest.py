@@ -73,6 +73,12 @@ def cuda_kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
     yield from _read_as_told(request)
 
 
+@pytest.fixture(params=_kinds(PLACES, ["float32"]))
+def float32_kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    """float32 tensors of every library and device, for ops that take no other."""
+    yield from _read_as_told(request)
+
+
 @pytest.fixture(params=_kinds(PLACES[:1], ["float32"]))
 def plain(request: pytest.FixtureRequest) -> Kind:
     """float32 arrays of NumPy, for what does not depend on the kind."""

@@ -116,8 +116,14 @@ def paged_arguments() -> dict:
 def sampling_arguments() -> dict:
     """Two rows; a change in each; the second is greedy."""
     integers, reals = torch.arange(2), torch.tensor([0.5, 0.0])
+    state = (torch.zeros(2, 1, dtype=torch.int32), torch.zeros(2, 8, dtype=torch.int32))
     return {
-        "penalize": (torch.randn(2, 8), integers, integers, torch.full((2,), 2.0), reals),
+        "count_tokens": (*state, integers, torch.tensor([0, 1, 2]), integers, integers),
+        "penalize": (
+            *(torch.randn(2, 8), integers, integers, integers),
+            *(torch.full((2,), 2.0), reals, reals, *(each.clone() for each in state)),
+        ),
+        "bias_logits": (torch.randn(2, 8), integers, integers, reals, integers, integers),
         "sample": (
             *(torch.zeros(2, dtype=torch.int64), torch.randn(2, 8)),
             *(reals, None, torch.tensor([0.9, 0.8]), None, integers, integers, None),

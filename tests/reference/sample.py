@@ -69,12 +69,3 @@ def sample(logits: np.ndarray, temperature: float, seed: int, draw: int, **trunc
         return int(np.argmax(x))
     ends = np.cumsum(distribution(logits, temperature, **truncation))
     return int(np.searchsorted(ends, uniform(seed, draw) * ends[-1], side="right"))
-
-
-def penalize(logits, rows, tokens, repetition, subtract) -> np.ndarray:
-    """[rows, vocab] logits, in float64, with each change made."""
-    changed = logits.astype(np.float64)
-    for row, token, factor, minus in zip(rows, tokens, repetition, subtract):
-        x = changed[row, token]
-        changed[row, token] = (x / factor if x > 0 else x * factor) - minus
-    return changed

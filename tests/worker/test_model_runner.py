@@ -15,6 +15,14 @@ from vllm.worker.graphs import padded
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20)
 CUT = SamplingParams(temperature=0.9, seed=1, max_tokens=20, top_k=30, top_p=0.9, min_p=0.01)
+PENALISED = SamplingParams(
+    temperature=0,
+    max_tokens=20,
+    min_tokens=4,
+    repetition_penalty=1.3,
+    frequency_penalty=0.4,
+    logit_bias={7: 2.5, 11: -3.0},
+)
 
 
 class NoGraphs:
@@ -42,7 +50,7 @@ def run(folder, params, *, pad, **kwargs):
     return outputs, [tensor for pair in runner.caches for tensor in pair], runner._graphs
 
 
-@pytest.mark.parametrize("params", [GREEDY, CUT], ids=["greedy", "cut"])
+@pytest.mark.parametrize("params", [GREEDY, CUT, PENALISED], ids=["greedy", "cut", "penalised"])
 @pytest.mark.parametrize("overlap", [False, True])
 def test_padding_changes_nothing(tiny, params, overlap):
     folder = tiny("qwen3").folder

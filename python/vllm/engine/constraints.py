@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 from typing import Sequence as SequenceOf
 
 from vllm.sampling_params import SamplingParams
 from vllm.text.grammars import Grammar
 from vllm.text.tokenizer import Tokenizer
 
-FORBIDDEN = float("inf")
+FORBIDDEN = -float("inf")
+
+
+class Bias(NamedTuple):
+    """What to add to the logit of a token: `FORBIDDEN` where it may not come.
+
+    after: only behind this token; -1 behind any.
+    """
+
+    token: int
+    amount: float
+    after: int = -1
 
 
 class Constraints:
@@ -27,18 +38,22 @@ class Constraints:
         vocab_size: int,
     ) -> None:
         self.grammar = grammar
-        self._bias = {token: -bias for token, bias in params.logit_bias.items()}
+        self._biases = [Bias(token, bias) for token, bias in params.logit_bias.items()]
         self._bad_words = bad_words
         self._allowed = _bits(params.allowed_token_ids, vocab_size)
 
-    def subtract(self, output: SequenceOf[int]) -> Dict[int, float]:
-        """What to take from the logits of single tokens; infinite where one is forbidden."""
+    def biases(self, token_ids: List[int], start: int, end: int) -> List[Bias]:
+        """Of the token at `end`, of an output that begins at `start`. The token before it need not
+        be known yet."""
         if not self._bad_words:
-            return self._bias
-        found = dict(self._bias)
+            return self._biases
+        found = list(self._biases)
         for *beginning, last in self._bad_words:
-            if not beginning or list(output[-len(beginning) :]) == beginning:
-                found[last] = FORBIDDEN
+            first = end - len(beginning)
+            if not beginning:
+                found.append(Bias(last, FORBIDDEN))
+            elif first >= start and token_ids[first : end - 1] == beginning[:-1]:
+                found.append(Bias(last, FORBIDDEN, after=beginning[-1]))
         return found
 
     def mask(self) -> Optional[bytes]:
@@ -50,11 +65,6 @@ class Constraints:
             return mask
         both = int.from_bytes(mask, "little") & int.from_bytes(self._allowed, "little")
         return both.to_bytes(len(mask), "little")
-
-    @property
-    def follow_output(self) -> bool:
-        """Whether what may come next depends on what has come."""
-        return self.grammar is not None or bool(self._bad_words)
 
     def is_end(self, token_id: int) -> bool:
         """Whether a token is the one that ends outputs of the grammar."""

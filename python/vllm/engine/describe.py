@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from typing import List, Mapping, NamedTuple
+from typing import Dict, List, NamedTuple, Tuple
 from typing import Sequence as SequenceOf
 
-from vllm.engine.constraints import FORBIDDEN
+from vllm.engine.constraints import FORBIDDEN, Bias
 from vllm.engine.executor import Executor
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
@@ -35,20 +35,21 @@ class StepWriter:
         rows = [] if plain else [row for chunk in chunks for row in _rows(chunk)]
         num_tokens = sum([chunk.end - chunk.start for chunk in chunks])
         num_rows = sum([chunk.num_sampled for chunk in chunks])
-        changed = [
-            (index, row, _subtract(row))
+        changes = [
+            (index, _biases(row))
             for index, row in enumerate(rows)
-            if row.seq.penalties is not None
-            or row.seq.constraints is not None
-            or row.num_drawn < row.seq.params.min_tokens
+            if row.seq.constraints is not None or row.num_drawn < row.seq.params.min_tokens
         ]
+        penalised = [row for row in rows if row.seq.counter >= 0]
+        fresh = [(row.seq, _uses(row)) for row in penalised if not row.seq.is_counted]
         step = self._buffers.take(
             SizeClass.for_counts(
                 num_tokens,
                 len(chunks),
                 max([len(chunk.seq.block_table) for chunk in chunks]),
                 num_rows,
-                sum([_num_changes(row.seq, subtract) for _, row, subtract in changed]),
+                sum([len(biases) for _, biases in changes]),
+                sum([1 + len(uses) for _, uses in fresh]),
             )
         )
         step.num_tokens, step.num_sequences, step.num_rows = num_tokens, len(chunks), num_rows
@@ -57,9 +58,13 @@ class StepWriter:
         else:
             self._write_chunks(step, chunks)
         self._write_sampling(step, rows)
-        for index, row, subtract in changed:
-            _write_changes(step, index, row.seq, subtract)
-            constraints = row.seq.constraints
+        if penalised:
+            _write_penalties(step, rows)
+        if fresh:
+            _write_fresh(step, fresh)
+        _write_changes(step, changes)
+        for index, _ in changes:
+            constraints = rows[index].seq.constraints
             mask = constraints.mask() if constraints is not None else None
             if mask is not None:
                 step.masks.append((index, mask))
@@ -178,40 +183,59 @@ def _want_prompt_logprobs(step: StepInput, sequence: int, row: int, chunk: Chunk
         step.prompt_logprobs.append(PromptLogprobs(sequence, row, targets, num_best))
 
 
-def _subtract(row: Row) -> Mapping[int, float]:
-    """What is taken from the logits of single tokens, beside penalties; infinite: forbidden."""
-    seq, subtract = row.seq, {}
+def _biases(row: Row) -> List[Bias]:
+    seq, num_drawn = row
+    biases: List[Bias] = []
     if seq.constraints is not None:
-        subtract = seq.constraints.subtract(seq.output_token_ids)
-    if row.num_drawn >= seq.params.min_tokens:
-        return subtract
-    return {**subtract, **dict.fromkeys(seq.ending_token_ids(), FORBIDDEN)}
+        start = seq.num_prompt_tokens
+        biases = seq.constraints.biases(seq.token_ids, start, start + num_drawn)
+    if num_drawn < seq.params.min_tokens:
+        biases = [*biases, *(Bias(token, FORBIDDEN) for token in seq.ending_token_ids())]
+    return biases
 
 
-def _num_changes(seq: Sequence, subtract: Mapping[int, float]) -> int:
-    penalties = seq.penalties
-    if penalties is None:
-        return len(subtract)
-    return len(penalties.token_ids) + sum(penalties.index(token) < 0 for token in subtract)
+def _uses(row: Row) -> Dict[int, int]:
+    """How often the output has each token of a sequence, before the one that the row comes from:
+    each step counts that itself."""
+    seq, num_drawn = row
+    first = seq.num_prompt_tokens
+    end = first + num_drawn - 1
+    uses = dict.fromkeys(seq.token_ids[: min(first, end)], 0)
+    for token in seq.token_ids[first:end]:
+        uses[token] = uses.get(token, 0) + 1
+    return uses
 
 
-def _write_changes(step: StepInput, row: int, seq: Sequence, subtract: Mapping[int, float]) -> None:
-    """One change for each token, penalised or changed otherwise or both: none may come twice."""
-    start = end = step.num_changes
-    penalties = seq.penalties
-    if penalties is not None:  # there may be thousands of tokens: none is touched in Python
-        end += len(penalties.token_ids)
-        step.change_tokens[start:end] = penalties.token_ids
-        step.change_subtract[start:end] = penalties.subtract
-        step.change_repetition[start:end] = array("f", [penalties.repetition]) * (end - start)
-    for token, amount in subtract.items():
-        index = -1 if penalties is None else penalties.index(token)
-        if index < 0:
-            step.change_tokens[end] = token
-            step.change_subtract[end] = amount
-            step.change_repetition[end] = 1.0
-            end += 1
-        else:
-            step.change_subtract[start + index] += amount
-    step.change_rows[start:end] = array("q", [row]) * (end - start)
-    step.num_changes = end
+def _write_penalties(step: StepInput, rows: SequenceOf[Row]) -> None:
+    step.uses_penalties = True
+    count, params = len(rows), [seq.params for seq, _ in rows]
+    step.counters[:count] = array("q", [seq.counter for seq, _ in rows])
+    step.counts[:count] = array("q", [num_drawn > 0 for _, num_drawn in rows])
+    step.repetition[:count] = array("f", [each.repetition_penalty for each in params])
+    step.presence[:count] = array("f", [each.presence_penalty for each in params])
+    step.frequency[:count] = array("f", [each.frequency_penalty for each in params])
+
+
+def _write_fresh(step: StepInput, fresh: SequenceOf[Tuple[Sequence, Dict[int, int]]]) -> None:
+    """Sequences that are sampled for the first time since they run."""
+    step.num_fresh = len(fresh)
+    step.fresh_starts[0] = end = 0
+    for index, (seq, uses) in enumerate(fresh):
+        seq.is_counted = True
+        start, end = end, end + len(uses)
+        step.fresh_counters[index] = seq.counter
+        step.fresh_starts[index + 1] = end
+        step.fresh_tokens[start:end] = array("q", uses)
+        step.fresh_counts[start:end] = array("q", uses.values())
+
+
+def _write_changes(step: StepInput, changes: SequenceOf[Tuple[int, List[Bias]]]) -> None:
+    at = 0
+    for row, biases in changes:
+        for token, amount, after in biases:
+            step.change_rows[at] = row
+            step.change_tokens[at] = token
+            step.change_amounts[at] = amount
+            step.change_after[at] = after
+            at += 1
+    step.num_changes = at

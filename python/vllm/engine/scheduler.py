@@ -63,6 +63,7 @@ class Scheduler:
         self.running: List[Sequence] = []
         self.num_preemptions = 0
         self._num_rows = 0  # that the step being scheduled samples
+        self._counters = list(range(max_num_seqs))  # that no sequence has
         # Blocks kept free when one more sequence is admitted, so that those which run can grow
         # for a while before they take its blocks away again.
         self._reserve = block_manager.num_blocks // 100
@@ -151,6 +152,7 @@ class Scheduler:
         """Drops every sequence, and all that the cache holds, whatever state they are in."""
         self.waiting.clear()
         self.running = []
+        self._counters = list(range(self.max_num_seqs))
         self.block_manager.reset()
 
     def _schedule_running(self, chunks: List[Chunk]) -> Tuple[int, bool]:
@@ -190,6 +192,8 @@ class Scheduler:
                 return
             self.waiting.popleft()
             seq.status = SequenceStatus.RUNNING
+            if seq.has_penalties:
+                seq.counter, seq.is_counted = self._counters.pop(), False
             if not seq.num_preemptions:  # what comes after were hits on its own work
                 seq.num_cached_tokens = seq.num_computed_tokens
             self.running.append(seq)
@@ -213,12 +217,19 @@ class Scheduler:
 
     def _preempt_last(self) -> None:
         seq = self.running.pop()
-        self.block_manager.free(seq)
+        self._take_back(seq)
         seq.status = SequenceStatus.WAITING
         seq.num_preemptions += 1
         self.num_preemptions += 1
         self.waiting.appendleft(seq)
 
     def _release(self, seq: Sequence) -> None:
-        self.block_manager.free(seq)
+        self._take_back(seq)
         seq.status = SequenceStatus.FINISHED
+
+    def _take_back(self, seq: Sequence) -> None:
+        """What it has on the device. A step under way may still use it: later ones come after."""
+        self.block_manager.free(seq)
+        if seq.counter >= 0:
+            self._counters.append(seq.counter)
+            seq.counter = -1

@@ -8,7 +8,6 @@ from typing import FrozenSet, List, Optional, Union
 from typing import Sequence as SequenceOf
 
 from vllm.engine.constraints import Constraints
-from vllm.engine.penalties import Penalties
 from vllm.sampling_params import SamplingParams
 
 
@@ -41,7 +40,9 @@ class Sequence:
     num_pending: sampled tokens that the device has, and the host does not know yet: of a step that
         is still being computed. Everything else here is about tokens that are known.
     pending_row: which row of that step gives the last of them.
-    penalties: of the tokens so far; None where the request has none.
+    has_penalties: for tokens that it has.
+    counter: of its tokens, on the device; -1 where it has no penalties, or does not run.
+    is_counted: whether the counter has them, but for those that were added since.
     constraints: what it may not or has to say; None where it may say anything.
     ends_with_stop_token: whether its last token is one that ended it, and no part of its text.
     is_plain: whether it is sampled greedily, with nothing else to it.
@@ -52,9 +53,12 @@ class Sequence:
         "block_hashes",
         "block_table",
         "constraints",
+        "counter",
         "ends_with_stop_token",
         "eos_token_ids",
         "finish_reason",
+        "has_penalties",
+        "is_counted",
         "is_plain",
         "max_tokens",
         "num_cached_tokens",
@@ -64,7 +68,6 @@ class Sequence:
         "num_prompt_tokens",
         "num_published_blocks",
         "params",
-        "penalties",
         "pending_row",
         "prompt_logprobs_wanted",
         "seed",
@@ -103,13 +106,15 @@ class Sequence:
         self.pending_row = -1
         self.num_cached_tokens = 0
         self.num_preemptions = 0
-        self.penalties = Penalties(params, self.token_ids) if params.has_penalties else None
+        self.has_penalties = params.has_penalties
+        self.counter = -1
+        self.is_counted = False
         self.constraints = constraints
         self.ends_with_stop_token = False
         self.is_plain = (
             params.is_greedy
             and constraints is None
-            and not params.has_penalties
+            and not self.has_penalties
             and not params.min_tokens
             and params.logprobs is None
         )
@@ -135,11 +140,10 @@ class Sequence:
 
     @property
     def must_wait(self) -> bool:
-        """Whether nothing can be computed before the pending token is known: what may follow
-        depends on it, or it is the last one whatever it is."""
+        """Whether nothing can be computed before the pending token is known: a grammar says what
+        may follow it, or it is the last one whatever it is."""
         return self.num_pending > 0 and (
-            self.penalties is not None
-            or (self.constraints is not None and self.constraints.follow_output)
+            (self.constraints is not None and self.constraints.grammar is not None)
             or self.num_output_tokens + self.num_pending >= self.max_tokens
         )
 
@@ -153,8 +157,6 @@ class Sequence:
         """Adds a sampled token; sets `finish_reason` and returns True if the sequence ends with
         it."""
         self.token_ids.append(token_id)
-        if self.penalties is not None:
-            self.penalties.add(token_id)
         num_output = len(self.token_ids) - self.num_prompt_tokens
         params = self.params
         if num_output > params.min_tokens:  # until then the sampler gives no such token

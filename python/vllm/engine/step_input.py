@@ -22,7 +22,8 @@ class SizeClass(NamedTuple):
     sequences: that they belong to.
     blocks: of the cache, per sequence.
     rows: tokens whose logits are sampled.
-    changes: single logits that penalties change.
+    changes: to single logits.
+    counted: tokens that sequences have when their counting begins, and the sequences themselves.
     """
 
     tokens: int
@@ -30,6 +31,7 @@ class SizeClass(NamedTuple):
     blocks: int
     rows: int
     changes: int
+    counted: int
 
     @classmethod
     def for_counts(cls, *counts: int) -> SizeClass:
@@ -58,10 +60,19 @@ _ARRAYS: Dict[str, Tuple[str, Callable[[SizeClass], int]]] = {
     "min_p": ("f", lambda size: size.rows),
     "seeds": ("q", lambda size: size.rows),
     "draws": ("q", lambda size: size.rows),
+    "counters": ("q", lambda size: size.rows),
+    "counts": ("q", lambda size: size.rows),
+    "repetition": ("f", lambda size: size.rows),
+    "presence": ("f", lambda size: size.rows),
+    "frequency": ("f", lambda size: size.rows),
+    "fresh_counters": ("q", lambda size: size.rows if size.counted else 0),
+    "fresh_starts": ("q", lambda size: size.rows + 1 if size.counted else 0),
+    "fresh_tokens": ("q", lambda size: size.counted),
+    "fresh_counts": ("q", lambda size: size.counted),
     "change_rows": ("q", lambda size: size.changes),
     "change_tokens": ("q", lambda size: size.changes),
-    "change_repetition": ("f", lambda size: size.changes),
-    "change_subtract": ("f", lambda size: size.changes),
+    "change_amounts": ("f", lambda size: size.changes),
+    "change_after": ("q", lambda size: size.changes),
 }
 
 
@@ -123,11 +134,16 @@ class StepInput:
     query_starts: int32, sequence i has the tokens from query_starts[i] up to query_starts[i + 1].
     rows: int64, the tokens whose logits are sampled.
     temperatures, top_k, top_p, min_p, seeds, draws: how each row is sampled; see `ops.sample`.
-    change_rows, change_tokens, change_repetition, change_subtract: see `ops.penalize`.
+    counters, counts, repetition, presence, frequency: penalties of each row; see `ops.penalize`.
+        Which tokens a sequence has is counted on the device, by every step that samples it.
+    fresh_counters, fresh_starts, fresh_tokens, fresh_counts: what sequences have before that; see
+        `ops.count_tokens`.
+    change_rows, change_tokens, change_amounts, change_after: see `ops.bias_logits`.
 
-    num_tokens, num_sequences, num_rows, num_changes: how much of the arrays this step uses.
-    uses_temperatures, uses_top_k, uses_top_p, uses_min_p: whether any row asks for it. Without
-        temperatures, the arrays of sampling are not even filled.
+    num_tokens, num_sequences, num_rows, num_fresh, num_changes: how much of the arrays this step
+        uses.
+    uses_temperatures, uses_top_k, uses_top_p, uses_min_p, uses_penalties: whether any row asks for
+        it. Without temperatures, or penalties, their arrays are not even filled.
     logprobs: (row, how many of the most likely tokens), of the rows whose log-probabilities are
         wanted; a row is an index of `rows`.
     prompt_logprobs: where those of prompts are.
@@ -149,10 +165,19 @@ class StepInput:
     min_p: memoryview[float]
     seeds: memoryview
     draws: memoryview
+    counters: memoryview
+    counts: memoryview
+    repetition: memoryview[float]
+    presence: memoryview[float]
+    frequency: memoryview[float]
+    fresh_counters: memoryview
+    fresh_starts: memoryview
+    fresh_tokens: memoryview
+    fresh_counts: memoryview
     change_rows: memoryview
     change_tokens: memoryview
-    change_repetition: memoryview[float]
-    change_subtract: memoryview[float]
+    change_amounts: memoryview[float]
+    change_after: memoryview
 
     def __init__(self, layout: StepLayout, memory: memoryview) -> None:
         self.layout = layout
@@ -165,8 +190,9 @@ class StepInput:
 
     def clear(self) -> None:
         """Forgets the step that was described here last."""
-        self.num_tokens = self.num_sequences = self.num_rows = self.num_changes = 0
-        self.uses_temperatures = False
+        self.num_tokens = self.num_sequences = self.num_rows = 0
+        self.num_fresh = self.num_changes = 0
+        self.uses_temperatures = self.uses_penalties = False
         self.uses_top_k = self.uses_top_p = self.uses_min_p = False
         self.logprobs: List[Tuple[int, int]] = []
         self.prompt_logprobs: List[PromptLogprobs] = []
@@ -176,15 +202,16 @@ class StepInput:
         """Adds sequences, up to `count`, that change nothing: a graph computes a fixed number.
 
         Only where each sequence has one token, which is sampled. Their keys and values are stored
-        nowhere, what is sampled for them is nobody's. All the room for changes is used: of those
-        that are added, none is of a row.
+        nowhere, what is sampled for them is nobody's, and nothing is counted. All the room for
+        changes is used: of those that are added, none is of a row.
         """
         start, more = self.num_sequences, count - self.num_sequences
         zeros, ones = array("q", [0]) * more, array("i", [1]) * more
         for name in ("token_ids", "positions", "top_k", "seeds", "draws"):
             getattr(self, name)[start:count] = zeros
         self.sources[start:count] = array("q", [max_rows]) * more  # any token that there is
-        self.slots[start:count] = array("q", [-1]) * more
+        for name in ("slots", "counters"):
+            getattr(self, name)[start:count] = array("q", [-1]) * more
         self.context_lens[start:count] = ones
         self.query_starts[start + 1 : count + 1] = array("i", range(start + 1, count + 1))
         self.rows[start:count] = array("q", range(start, count))
@@ -197,6 +224,7 @@ class StepInput:
         changes = self.layout.size.changes - self.num_changes
         if changes:
             self.change_rows[self.num_changes :] = array("q", [-1]) * changes
+            self.change_tokens[self.num_changes :] = array("q", [0]) * changes
 
 
 class StepBuffers:

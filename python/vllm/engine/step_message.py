@@ -12,7 +12,7 @@ from typing import Callable, Iterator, List, Union
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepInput, StepLayout
 
 # The size class, what is used of it, how rows are sampled, and how many numbers follow.
-_HEADER = struct.Struct("=5q4q4?4xq")
+_HEADER = struct.Struct("=6q5q5?3xq")
 
 Bytes = Union[bytes, bytearray, memoryview]
 
@@ -30,11 +30,13 @@ def pack_step(step: StepInput) -> bytes:
         step.num_tokens,
         step.num_sequences,
         step.num_rows,
+        step.num_fresh,
         step.num_changes,
         step.uses_temperatures,
         step.uses_top_k,
         step.uses_top_p,
         step.uses_min_p,
+        step.uses_penalties,
         len(numbers),
     )
     return b"".join((header, numbers, step.memory[: step.layout.room_offset]))
@@ -49,8 +51,8 @@ def unpack_step(message: Bytes, take: Callable[[SizeClass], StepInput]) -> StepI
     if len(message) < _HEADER.size:
         raise ValueError(f"a step of {len(message)} bytes has no whole header")
     *fields, num_numbers = _HEADER.unpack_from(message)
-    size, counts, uses = SizeClass(*fields[:5]), fields[5:9], fields[9:]
-    limits = (size.tokens, size.sequences, size.rows, size.changes)
+    size, counts, uses = SizeClass(*fields[:6]), fields[6:11], fields[11:]
+    limits = (size.tokens, size.sequences, size.rows, size.rows, size.changes)
     if min(*size, num_numbers) < 0 or not all(0 <= n <= m for n, m in zip(counts, limits)):
         raise ValueError(f"a step of {size} says that it uses {counts} of it")
     end = _HEADER.size + 8 * num_numbers
@@ -61,8 +63,9 @@ def unpack_step(message: Bytes, take: Callable[[SizeClass], StepInput]) -> StepI
     numbers.frombytes(message[_HEADER.size : end])
     step = take(size)
     step.memory[:nbytes] = message[end:]
-    step.num_tokens, step.num_sequences, step.num_rows, step.num_changes = counts
-    step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p = uses
+    step.num_tokens, step.num_sequences, step.num_rows, step.num_fresh, step.num_changes = counts
+    step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p = uses[:4]
+    step.uses_penalties = uses[4]
     try:
         _read_logprobs(step, iter(numbers))
     except StopIteration:

@@ -17,17 +17,53 @@ from vllm import ops
 
 
 @dataclass(frozen=True)
-class LogitChanges:
-    """Changes to single logits, one entry per (row, token) that something applies to.
+class TokenCounters:
+    """Which tokens sequences have, and how often they have said them; see `ops.count_tokens`."""
 
-    repetition: what the logit is divided by if positive, multiplied by if negative.
-    subtract: what is subtracted then; infinite where a token is forbidden.
-    """
+    seen: torch.Tensor  # int32 [counters, vocab / 32 rounded up]
+    uses: torch.Tensor  # int32 [counters, vocab]
+
+    @classmethod
+    def make(cls, counters: int, vocab_size: int, device: torch.device) -> TokenCounters:
+        """Uninitialised: whoever gets a counter begins it. Untouched, it takes no memory on a
+        CPU."""
+        words = -(-vocab_size // 32)
+        return cls(
+            torch.empty(counters, words, dtype=torch.int32, device=device),
+            torch.empty(counters, vocab_size, dtype=torch.int32, device=device),
+        )
+
+
+@dataclass(frozen=True)
+class FreshCounters:
+    """Counters that begin; see `ops.count_tokens`."""
+
+    counters: torch.Tensor  # int64 [lists]
+    starts: torch.Tensor  # int64 [lists + 1]
+    tokens: torch.Tensor  # int64 [tokens]
+    counts: torch.Tensor  # int64 [tokens]
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Of each row, see `ops.penalize`; and the counters that begin with this step."""
+
+    fresh: Optional[FreshCounters]
+    counters: torch.Tensor  # int64 [rows]
+    counts: torch.Tensor  # int64 [rows]
+    repetition: torch.Tensor  # float32 [rows]
+    presence: torch.Tensor  # float32 [rows]
+    frequency: torch.Tensor  # float32 [rows]
+
+
+@dataclass(frozen=True)
+class LogitChanges:
+    """Changes to single logits; see `ops.bias_logits`."""
 
     rows: torch.Tensor  # int64 [changes]
     tokens: torch.Tensor  # int64 [changes]
-    repetition: torch.Tensor  # float32 [changes]
-    subtract: torch.Tensor  # float32 [changes]
+    amounts: torch.Tensor  # float32 [changes]
+    after: torch.Tensor  # int64 [changes]
 
 
 @dataclass(frozen=True)
@@ -45,20 +81,55 @@ class SamplingTensors:
     min_p: Optional[torch.Tensor] = None  # float32
     seeds: Optional[torch.Tensor] = None  # int64
     draws: Optional[torch.Tensor] = None  # int64
+    penalties: Optional[Penalties] = None
     changes: Optional[LogitChanges] = None
+
+
+def change_logits(
+    logits: torch.Tensor,
+    how: SamplingTensors,
+    inputs: torch.Tensor,
+    counters: TokenCounters,
+) -> torch.Tensor:
+    """The logits with penalties and single changes, in float32: in place, if they are that.
+
+    logits: [rows, vocab].
+    inputs: int64 [rows], the tokens that the rows come from.
+    counters: of the sequences with penalties; they count those tokens.
+    """
+    penalties, changes = how.penalties, how.changes
+    if penalties is None and changes is None:
+        return logits
+    logits = logits.float()
+    seen, uses = counters.seen, counters.uses
+    if penalties is not None:
+        fresh = penalties.fresh
+        if fresh is not None:
+            ops.count_tokens(seen, uses, fresh.counters, fresh.starts, fresh.tokens, fresh.counts)
+        ops.penalize(
+            logits,
+            inputs,
+            penalties.counters,
+            penalties.counts,
+            penalties.repetition,
+            penalties.presence,
+            penalties.frequency,
+            seen,
+            uses,
+        )
+    if changes is not None:
+        ops.bias_logits(
+            logits, changes.rows, changes.tokens, changes.amounts, changes.after, inputs
+        )
+    return logits
 
 
 def sample(
     logits: torch.Tensor, how: SamplingTensors, out: Optional[torch.Tensor] = None
 ) -> torch.Tensor:
-    """[rows, vocab] -> int64 [rows], in `out` if there is one. What is changed in the logits is
-    changed in float32: in place, if they are that."""
+    """[rows, vocab], changed by now -> int64 [rows], in `out` if there is one."""
     if out is None:
         out = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
-    if how.changes is not None:
-        changes = how.changes
-        logits = logits.float()
-        ops.penalize(logits, changes.rows, changes.tokens, changes.repetition, changes.subtract)
     workspace = None
     if logits.is_cuda:
         workspace = out.new_empty(ops.sample_workspace_size(*logits.shape))

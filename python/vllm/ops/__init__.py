@@ -26,7 +26,7 @@ from vllm.ops.attention import (
 from vllm.ops.cache import reshape_and_cache
 from vllm.ops.norm import fused_add_rms_norm, rms_norm
 from vllm.ops.rotary import rotary_and_cache, rotary_embedding
-from vllm.ops.sampling import penalize, sample, sample_workspace_size
+from vllm.ops.sampling import bias_logits, count_tokens, penalize, sample, sample_workspace_size
 from vllm.ops.token_embedding import embedding
 
 __all__ = [
@@ -36,6 +36,8 @@ __all__ = [
     "AttentionPlanSizes",
     "attention_blocks",
     "attention_plan_sizes",
+    "bias_logits",
+    "count_tokens",
     "paged_attention",
     "plan_attention",
     "penalize",

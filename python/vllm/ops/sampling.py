@@ -11,23 +11,76 @@ if TYPE_CHECKING:
     from vllm.ops.native import Tensor
 
 
-def penalize(
-    logits: Tensor, rows: Tensor, tokens: Tensor, repetition: Tensor, subtract: Tensor
+def count_tokens(
+    seen: Tensor, uses: Tensor, counters: Tensor, starts: Tensor, tokens: Tensor, counts: Tensor
 ) -> None:
-    """Changes single logits in place: a positive one is divided by its factor of repetition,
-    another multiplied (Keskar et al. 2019, arXiv:1909.05858); then what is to subtract is
-    subtracted.
+    """Begins counters of tokens anew, for `penalize`.
 
-    logits: [rows, vocab], written.
-    rows, tokens: int64 [changes], which logits; no pair may come twice. Out of range: IndexError on
-        the CPU, before anything is written; on CUDA that change is left out.
-    repetition: float32 [changes], 1 for no such penalty.
-    subtract: float32 [changes], infinite where a token is forbidden.
+    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+
+    seen: int32 [counters, vocab / 32 rounded up], written: a bit for each token, the lowest first.
+    uses: int32 [counters, vocab], written: how often each seen token is in the output. Of others
+        it says nothing, and may be uninitialised.
+    counters: int64 [lists], which counter each list is for, none twice; below 0: for none.
+    starts: int64 [lists + 1]; list i has the tokens from starts[i] up to starts[i + 1].
+    tokens, counts: int64 [tokens of all lists], each token once in a list, and its uses.
     """
     if tracing.is_tracing():
-        tracing.call("penalize", logits, rows, tokens, repetition, subtract)
+        tracing.call("count_tokens", seen, uses, counters, starts, tokens, counts)
     else:
-        _C.penalize(logits, rows, tokens, repetition, subtract)
+        _C.count_tokens(seen, uses, counters, starts, tokens, counts)
+
+
+def penalize(
+    logits: Tensor,
+    inputs: Tensor,
+    counters: Tensor,
+    counts: Tensor,
+    repetition: Tensor,
+    presence: Tensor,
+    frequency: Tensor,
+    seen: Tensor,
+    uses: Tensor,
+) -> None:
+    """Counts the token that each row comes from, then changes the logits of all tokens that its
+    sequence has, in place: a positive one is divided by the factor of repetition, another
+    multiplied (Keskar et al. 2019, arXiv:1909.05858); if the output has the token, presence is
+    subtracted, and frequency as often as it does.
+
+    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+
+    logits: float32 [rows, vocab], written.
+    inputs: int64 [rows], the token that each row comes from.
+    counters: int64 [rows], which counter each row's sequence has, none twice; below 0: none, and
+        the row stays as it is.
+    counts: int64 [rows], 1 where that token is one of the output, 0 where it is of the prompt.
+    repetition, presence, frequency: float32 [rows].
+    seen, uses: the counters, see `count_tokens`; written.
+    """
+    arguments = (logits, inputs, counters, counts, repetition, presence, frequency, seen, uses)
+    if tracing.is_tracing():
+        tracing.call("penalize", *arguments)
+    else:
+        _C.penalize(*arguments)
+
+
+def bias_logits(
+    logits: Tensor, rows: Tensor, tokens: Tensor, amounts: Tensor, after: Tensor, inputs: Tensor
+) -> None:
+    """Adds to single logits in place. Amounts for the same logit add up.
+
+    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+
+    logits: float32 [rows, vocab], written.
+    rows, tokens: int64 [changes], which logits; below 0 in rows: none.
+    amounts: float32 [changes], minus infinity where a token is forbidden.
+    after: int64 [changes]: only where the row comes from this token; below 0: in any case.
+    inputs: int64 [rows], the token that each row comes from.
+    """
+    if tracing.is_tracing():
+        tracing.call("bias_logits", logits, rows, tokens, amounts, after, inputs)
+    else:
+        _C.bias_logits(logits, rows, tokens, amounts, after, inputs)
 
 
 def sample(

@@ -42,8 +42,17 @@ _SCHEMAS = {
         "Tensor(c!)? partials, int decode_blocks, int prefill_first, int prefill_tiles, "
         "bool settled) -> ()"
     ),
+    "count_tokens": (
+        "(Tensor(a!) seen, Tensor(b!) uses, Tensor counters, Tensor starts, Tensor tokens, "
+        "Tensor counts) -> ()"
+    ),
     "penalize": (
-        "(Tensor(a!) logits, Tensor rows, Tensor tokens, Tensor repetition, Tensor subtract) -> ()"
+        "(Tensor(a!) logits, Tensor inputs, Tensor counters, Tensor counts, Tensor repetition, "
+        "Tensor presence, Tensor frequency, Tensor(b!) seen, Tensor(c!) uses) -> ()"
+    ),
+    "bias_logits": (
+        "(Tensor(a!) logits, Tensor rows, Tensor tokens, Tensor amounts, Tensor after, "
+        "Tensor inputs) -> ()"
     ),
     "sample": (
         "(Tensor(a!) out, Tensor logits, Tensor? temperatures, Tensor? top_k, Tensor? top_p, "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import torch
 
 from vllm import ops
 from vllm.engine.step_input import SizeClass, StepInput, StepLayout, capacity
 from vllm.layers.attention import AttentionPlanner, KVCache
-from vllm.layers.sampler import mask_logits, sample
+from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, mask_logits, sample
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.graphs import Graphs, padded
@@ -50,6 +50,9 @@ class ModelRunner:
         self.max_rows = capacity(max_num_seqs)
         self._planner = _planner(model, device) if device.type == "cuda" else None
         self._graphs = Graphs(device) if use_graphs and device.type == "cuda" else None
+        self._counters: Optional[TokenCounters] = None
+        if model.group.rank == 0:  # it samples
+            self._counters = TokenCounters.make(max_num_seqs, model.config.vocab_size, device)
         self._memory = torch.zeros(self.max_rows, dtype=torch.int64, device=device)
         self._views: Dict[Tuple[int, SizeClass], StepTensors] = {}  # by address and class
 
@@ -86,7 +89,8 @@ class ModelRunner:
             window: plan._replace(items=items[: len(plan.items)])
             for (window, plan), items in zip(plans.items(), self._items(tensors))
         }
-        hidden = self._hidden(tensors, step.num_tokens, step.num_sequences, on_device)
+        token_ids = self._token_ids(tensors, step.num_tokens)
+        hidden = self._hidden(token_ids, tensors, step.num_sequences, on_device)
         for sequence, row, targets, num_best in step.prompt_logprobs:
             result.prompt_logprobs[sequence] = self._prompt_logprobs(
                 hidden[row : row + len(targets)], targets, num_best
@@ -94,25 +98,29 @@ class ModelRunner:
         if not step.num_rows:
             return
         if step.num_rows < step.num_tokens:
-            hidden = hidden[tensors.rows(step.num_rows)]
+            rows = tensors.rows(step.num_rows)
+            hidden, token_ids = hidden[rows], token_ids[rows]
         logits = self.model.logits(hidden)
         if logits is None:  # rank 0 samples
             return
-        rows = [row for row, _ in step.logprobs]
-        raw = logits[rows] if rows else None  # a copy: sampling may change the logits in place
+        told = [row for row, _ in step.logprobs]
+        raw = logits[told] if told else None  # a copy: the logits may be changed in place
         if step.masks:
             mask_logits(logits, step.masks)
         how = tensors.sampling(step, step.num_rows, step.num_changes)
-        tokens = sample(logits, how, self._last_tokens(step.num_rows))
+        tokens = self._sample(logits, how, token_ids)
         if raw is not None:
-            result.logprob_rows = rows
+            result.logprob_rows = told
             wanted = [num_best for _, num_best in step.logprobs]
-            result.logprobs = PendingLogprobs.of(raw, tokens[rows], wanted)
+            result.logprobs = PendingLogprobs.of(raw, tokens[told], wanted)
 
     def _replay(self, graphs: Graphs, step: StepInput, tensors: StepTensors, plans: Plans) -> None:
         """A padded step in which every sequence has one token, which is sampled."""
         count, size = padded(step.num_sequences), step.layout.size
-        uses = (step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p)
+        uses = (
+            *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
+            step.uses_penalties,
+        )
 
         def compute() -> None:
             # All the lists that a plan may have, whatever their number is in this step.
@@ -123,19 +131,22 @@ class ModelRunner:
                 )
                 for (window, plan), items in zip(plans.items(), self._items(tensors))
             }
-            logits = self.model.logits(self._hidden(tensors, count, count, lasting))
-            if logits is None:
-                return
-            how = tensors.sampling(step, count, size.changes)
-            sample(logits, how, self._last_tokens(count))
+            token_ids = self._token_ids(tensors, count)
+            logits = self.model.logits(self._hidden(token_ids, tensors, count, lasting))
+            if logits is not None:
+                self._sample(logits, tensors.sampling(step, count, size.changes), token_ids)
 
         graphs.run((size, count, uses), compute)
 
+    def _token_ids(self, tensors: StepTensors, num_tokens: int) -> torch.Tensor:
+        """int64 [tokens]"""
+        return self._memory.index_select(0, tensors.sources(num_tokens))
+
     def _hidden(
-        self, tensors: StepTensors, num_tokens: int, num_sequences: int, plans: Plans
+        self, token_ids: torch.Tensor, tensors: StepTensors, num_sequences: int, plans: Plans
     ) -> torch.Tensor:
         """[tokens, hidden_size], before the logits."""
-        token_ids = self._memory.index_select(0, tensors.sources(num_tokens))
+        num_tokens = len(token_ids)
         hidden: torch.Tensor = self.model(
             token_ids,
             tensors.positions(num_tokens),
@@ -143,6 +154,14 @@ class ModelRunner:
             tensors.metadata(num_tokens, num_sequences, plans),
         )
         return hidden
+
+    def _sample(
+        self, logits: torch.Tensor, how: SamplingTensors, inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """int64 [rows], where the next step finds them. inputs: the tokens that rows come from."""
+        assert self._counters is not None
+        logits = change_logits(logits, how, inputs, self._counters)
+        return sample(logits, how, self._last_tokens(len(logits)))
 
     def _last_tokens(self, num_rows: int) -> torch.Tensor:
         return self._memory[:num_rows]
@@ -205,12 +224,14 @@ class ModelRunner:
 
 
 def _generates(step: StepInput) -> bool:
-    """Whether each sequence has one token, which is sampled, and nothing else is wanted."""
+    """Whether each sequence has one token, which is sampled, nothing else is wanted, and no
+    sequence is counted for the first time."""
     return (
         step.num_tokens == step.num_sequences == step.num_rows
         and not step.logprobs
         and not step.masks
         and not step.prompt_logprobs
+        and not step.num_fresh
     )
 
 

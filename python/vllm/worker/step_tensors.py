@@ -9,7 +9,7 @@ import torch
 from vllm import ops
 from vllm.engine.step_input import StepInput, StepLayout
 from vllm.layers.attention import AttentionMetadata
-from vllm.layers.sampler import LogitChanges, SamplingTensors
+from vllm.layers.sampler import FreshCounters, LogitChanges, Penalties, SamplingTensors
 
 _DTYPES = {"q": torch.int64, "i": torch.int32, "f": torch.float32}
 
@@ -72,11 +72,9 @@ class StepTensors:
 
         changes = None
         if num_changes:
+            names = ("rows", "tokens", "amounts", "after")
             changes = LogitChanges(
-                self._arrays["change_rows"][:num_changes],
-                self._arrays["change_tokens"][:num_changes],
-                self._arrays["change_repetition"][:num_changes],
-                self._arrays["change_subtract"][:num_changes],
+                *[self._arrays[f"change_{name}"][:num_changes] for name in names]
             )
         return SamplingTensors(
             temperatures=array("temperatures", step.uses_temperatures),
@@ -85,5 +83,19 @@ class StepTensors:
             min_p=array("min_p", step.uses_min_p),
             seeds=array("seeds", step.uses_temperatures),
             draws=array("draws", step.uses_temperatures),
+            penalties=self._penalties(step, num_rows) if step.uses_penalties else None,
             changes=changes,
         )
+
+    def _penalties(self, step: StepInput, num_rows: int) -> Penalties:
+        arrays, fresh = self._arrays, None
+        if step.num_fresh:
+            num_counted = step.fresh_starts[step.num_fresh]
+            fresh = FreshCounters(
+                arrays["fresh_counters"][: step.num_fresh],
+                arrays["fresh_starts"][: step.num_fresh + 1],
+                arrays["fresh_tokens"][:num_counted],
+                arrays["fresh_counts"][:num_counted],
+            )
+        names = ("counters", "counts", "repetition", "presence", "frequency")
+        return Penalties(fresh, *[arrays[name][:num_rows] for name in names])
