@@ -4,6 +4,7 @@
 #include "runtime/bind.h"
 #include "runtime/code_folder.h"
 #include "runtime/kernel.h"
+#include "runtime/peer_memory.h"
 
 namespace vllm {
 
@@ -20,6 +21,10 @@ template <>
 constexpr auto members_of<ops::AttentionPlanCounts> = std::make_tuple(
     &ops::AttentionPlanCounts::decode_blocks, &ops::AttentionPlanCounts::prefill_first,
     &ops::AttentionPlanCounts::prefill_tiles, &ops::AttentionPlanCounts::items);
+template <>
+constexpr auto members_of<ops::PeerGroup> =
+    std::make_tuple(&ops::PeerGroup::addresses, &ops::PeerGroup::rank, &ops::PeerGroup::rows,
+                    &ops::PeerGroup::row_bytes, &ops::PeerGroup::stop);
 template <>
 constexpr auto members_of<cuda::Device> =
     std::make_tuple(&cuda::Device::name, &cuda::Device::major, &cuda::Device::minor);
@@ -73,6 +78,28 @@ PyMethodDef methods[] = {
     op<ops::sample>("sample", "out", "logits", "temperatures", "top_k", "top_p", "min_p", "seeds",
                     "draws", "workspace"),
     op<ops::sample_workspace_size>("sample_workspace_size", "rows", "vocab"),
+    op<ops::exchange_bytes>("exchange_bytes", "ranks", "rows", "row_bytes"),
+    op<ops::all_reduce>("all_reduce", "out", "input", "two_shots", "addresses", "rank", "rows",
+                        "row_bytes", "stop"),
+    op<ops::all_reduce_add_rms_norm>("all_reduce_add_rms_norm", "input", "residual", "weight",
+                                     "epsilon", "two_shots", "addresses", "rank", "rows",
+                                     "row_bytes", "stop"),
+    bind<cuda::allocate_peer_memory>(
+        "allocate_peer_memory",
+        "The address of new memory of a GPU for other processes: `zeros` bytes of 0, then 255s.",
+        "device", "bytes", "zeros"),
+    bind<cuda::free_peer_memory>("free_peer_memory", "Frees what allocate_peer_memory gave.",
+                                 "device", "address"),
+    bind<cuda::peer_memory_handle>("peer_memory_handle",
+                                   "Writes the handle of such memory to an int64 [8].", "device",
+                                   "address", "handle"),
+    bind<cuda::open_peer_memory>(
+        "open_peer_memory",
+        "The address, for kernels of a device, of memory that another process has allocated. "
+        "RuntimeError where they do not reach each other.",
+        "device", "handle"),
+    bind<cuda::close_peer_memory>("close_peer_memory", "Gives up what open_peer_memory gave.",
+                                  "device", "address"),
     bind<cpu_isa>("cpu_isa",
                   "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'."),
     bind<cpu::num_threads>("cpu_threads", "Threads that a CPU op may use."),

@@ -99,4 +99,24 @@ void sample(const Tensor& out, const Tensor& logits, const Tensor* temperatures,
 // int64 elements that sample needs on CUDA.
 int64_t sample_workspace_size(int64_t rows, int64_t vocab);
 
+// The ranks of one host, and the memory through which they exchange rows (ExchangeLayout).
+struct PeerGroup {
+  Tensor addresses;  // int64 [ranks] on the CPU: each rank's memory, where this one reaches it
+  int64_t rank;
+  int64_t rows;       // that can be exchanged at once
+  int64_t row_bytes;  // of the widest
+  int64_t stop;       // where on the host an unsigned becomes 1 when nobody is to be waited for
+};
+
+// Bytes of a rank's memory.
+int64_t exchange_bytes(int64_t ranks, int64_t rows, int64_t row_bytes);
+
+// out = the sum of all ranks' inputs; on CUDA alone. All ranks call it, with the same shape and
+// the same `two_shots`. peers: never null.
+void all_reduce(const Tensor& out, const Tensor& input, bool two_shots, const PeerGroup* peers);
+
+// fused_add_rms_norm of the sum of all ranks' inputs, in place.
+void all_reduce_add_rms_norm(const Tensor& input, const Tensor& residual, const Tensor& weight,
+                             double epsilon, bool two_shots, const PeerGroup* peers);
+
 }  // namespace vllm::ops

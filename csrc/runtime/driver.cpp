@@ -49,6 +49,13 @@ Driver open_driver() {
   VLLM_FIND(cuFuncSetAttribute);
   VLLM_FIND(cuLaunchKernel);
   VLLM_FIND(cuThreadExchangeStreamCaptureMode);
+  VLLM_FIND(cuCtxSynchronize);
+  VLLM_FIND(cuMemAlloc_v2);
+  VLLM_FIND(cuMemFree_v2);
+  VLLM_FIND(cuMemsetD8_v2);
+  VLLM_FIND(cuIpcGetMemHandle);
+  VLLM_FIND(cuIpcOpenMemHandle_v2);
+  VLLM_FIND(cuIpcCloseMemHandle);
   VLLM_FIND(cuGetErrorName);
   VLLM_FIND(cuGetErrorString);
 #undef VLLM_FIND

@@ -17,6 +17,10 @@ using Context = struct CUctx_st*;
 using Module = struct CUmod_st*;
 using Function = struct CUfunc_st*;
 using Stream = struct CUstream_st*;
+using DevicePointer = unsigned long long;
+struct IpcHandle {
+  char bytes[64];
+};
 
 // As CUlaunchAttribute and CUlaunchConfig; the attributes that we set are numbers.
 struct LaunchAttribute {
@@ -60,6 +64,13 @@ struct Driver {
                                    const unsigned* steps, int interleave, int swizzle,
                                    int promotion, int fill);  // null before CUDA 12.0
   Result (*cuThreadExchangeStreamCaptureMode)(int* mode);
+  Result (*cuCtxSynchronize)();
+  Result (*cuMemAlloc_v2)(DevicePointer* address, size_t bytes);
+  Result (*cuMemFree_v2)(DevicePointer address);
+  Result (*cuMemsetD8_v2)(DevicePointer address, unsigned char value, size_t count);
+  Result (*cuIpcGetMemHandle)(IpcHandle* handle, DevicePointer address);
+  Result (*cuIpcOpenMemHandle_v2)(DevicePointer* address, IpcHandle handle, unsigned flags);
+  Result (*cuIpcCloseMemHandle)(DevicePointer address);
   Result (*cuGetErrorName)(Result result, const char** name);
   Result (*cuGetErrorString)(Result result, const char** text);
 };

@@ -95,11 +95,6 @@ class EngineArgs:
                 raise self._wrong(name, "True or False")
         if not isinstance(self.async_scheduling, (bool, type(None))):
             raise self._wrong("async_scheduling", "True, False or None")
-        if self.async_scheduling and self.tensor_parallel_size > 1:
-            raise ValueError(
-                f"async_scheduling must be False or None with tensor_parallel_size "
-                f"{self.tensor_parallel_size}: only one rank has what the step before has sampled"
-            )
         seed = as_integer(self.seed)
         if seed is None:
             raise self._wrong("seed", "an integer")

@@ -9,6 +9,7 @@ from torch.nn import functional
 from tests.parallel.support import run_ranks
 from vllm.layers.embedding import Embedding
 from vllm.layers.linear import Linear, RowParallelLinear
+from vllm.layers.norm import RMSNorm
 from vllm.parallel.group import SingleGroup
 from vllm.parallel.shard import Shard, split
 
@@ -53,8 +54,27 @@ def test_divided_products_are_those_of_the_whole(size, bias):
 
     chosen = biases if bias else (None, None)
     expected = functional.linear(functional.linear(x, first, chosen[0]), second, chosen[1])
-    for result in run_ranks(size, of_rank):
-        torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
+    addends = torch.stack(run_ranks(size, of_rank))
+    torch.testing.assert_close(addends.sum(0), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_norm_adds_what_all_ranks_have(size):
+    addends, weight = [random(5, 8, seed=rank) for rank in range(size)], random(8, seed=9)
+    before = random(5, 8, seed=8)
+
+    @torch.inference_mode()
+    def of_rank(group):
+        norm = RMSNorm(8, 1e-6, group)
+        norm.weight.copy_(weight)
+        residual = before.clone()
+        return norm.add(residual, addends[group.rank].clone()), residual
+
+    expected = before + torch.stack(addends).sum(0)
+    for normed, residual in run_ranks(size, of_rank):
+        torch.testing.assert_close(residual, expected)
+        mean = expected.pow(2).mean(-1, keepdim=True)
+        torch.testing.assert_close(normed, expected / (mean + 1e-6).sqrt() * weight)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -35,6 +35,9 @@ class ThreadGroup(Group):
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return torch.stack(self._exchange.all(self.rank, tensor)).sum(0)
 
+    def broadcast(self, tensor: torch.Tensor) -> None:
+        tensor.copy_(self._exchange.all(self.rank, tensor)[0])
+
     def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
         tensors = self._exchange.all(self.rank, tensor)
         return None if self.rank else torch.cat(tensors, dim=-1)

@@ -66,9 +66,10 @@ class Linear(nn.Module):
 
 
 class RowParallelLinear(Linear):
-    """A product whose input is divided among ranks: the sum of what each makes of its part.
+    """A product whose input is divided among ranks: each makes an addend of the output.
 
-    Takes what layers with divided outputs give, so that two products exchange their results once.
+    Takes what layers with divided outputs give, so that two products exchange their results once:
+    in the addition to the residual that follows (`RMSNorm.add`).
     """
 
     def __init__(
@@ -84,6 +85,6 @@ class RowParallelLinear(Linear):
         self.group = group
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[tokens, the rank's inputs] -> [tokens, outputs], the same on all ranks."""
+        """[tokens, the rank's inputs] -> [tokens, outputs], whose sum over the ranks is meant."""
         bias = self.bias if self.group.rank == 0 else None  # once in the sum
-        return self.group.all_reduce(self.weights.apply(self, x, bias))
+        return self.weights.apply(self, x, bias)

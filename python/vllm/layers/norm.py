@@ -8,13 +8,18 @@ import torch
 from torch import nn
 
 from vllm import ops
+from vllm.parallel.group import Group, SingleGroup
 
 
 class RMSNorm(nn.Module):
-    """``x / sqrt(mean(x²) + epsilon) * weight`` over the last dimension."""
+    """``x / sqrt(mean(x²) + epsilon) * weight`` over the last dimension.
 
-    def __init__(self, size: int, epsilon: float) -> None:
+    group: the ranks whose addends `add` takes.
+    """
+
+    def __init__(self, size: int, epsilon: float, group: Optional[Group] = None) -> None:
         super().__init__()
+        self.group = group or SingleGroup()
         self.weight = nn.Parameter(torch.empty(size), requires_grad=False)
         self.epsilon = epsilon
 
@@ -25,12 +30,11 @@ class RMSNorm(nn.Module):
         return out
 
     def add(self, residual: torch.Tensor, delta: Optional[torch.Tensor]) -> torch.Tensor:
-        """Adds delta to residual, in place, and returns the norm of the sum.
+        """Adds all ranks' deltas to residual, in place, and returns the norm of the sum.
 
         The memory of delta is reused for the result. None adds nothing: the first layer.
         """
         if delta is None:
             normed: torch.Tensor = self(residual)
             return normed
-        ops.fused_add_rms_norm(delta, residual, self.weight, self.epsilon)
-        return delta
+        return self.group.add_norm(delta, residual, self.weight, self.epsilon)

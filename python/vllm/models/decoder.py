@@ -113,16 +113,16 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention and MLP, each of a norm of the residual stream.
 
-    mlp: a module that maps [tokens, hidden_size] to the same.
+    mlp: a module that maps [tokens, hidden_size] to this rank's addend of the same shape.
     """
 
     def __init__(self, context: ModelContext, attention: SelfAttention, mlp: nn.Module) -> None:
         super().__init__()
-        config = context.config
+        config, group = context.config, context.group
         self.self_attn = attention
         self.mlp = mlp
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, group)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, group)
 
     def forward(
         self,
@@ -134,7 +134,8 @@ class DecoderLayer(nn.Module):
     ) -> torch.Tensor:
         """Adds delta, which the layer before left, to residual; returns what this one leaves.
 
-        An addition waits for the norm that follows it, so that both are one pass over the stream.
+        A delta is this rank's addend: the sum of all ranks' is added. The addition waits for the
+        norm that follows it, so that both are one pass over the stream.
         """
         hidden = self.input_layernorm.add(residual, delta)
         hidden = self.self_attn(hidden, positions, cache, metadata)
@@ -152,7 +153,7 @@ class Decoder(nn.Module):
         vocabulary = split(config.vocab_size, group)
         self.embed_tokens = Embedding(vocabulary, config.hidden_size, group)
         self.layers = nn.ModuleList(layers)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, group)
 
     def forward(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Optional
 
+from vllm import ops
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,6 +27,21 @@ class Group(ABC):
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of the ranks' tensors; the memory of `tensor` may be reused for it."""
 
+    def add_norm(
+        self, delta: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float
+    ) -> torch.Tensor:
+        """Adds the sum of the ranks' deltas to residual, in place; returns the norm of that.
+
+        The memory of `delta` may be reused for the result. See `ops.fused_add_rms_norm`.
+        """
+        delta = self.all_reduce(delta)
+        ops.fused_add_rms_norm(delta, residual, weight, epsilon)
+        return delta
+
+    @abstractmethod
+    def broadcast(self, tensor: torch.Tensor) -> None:
+        """Fills the tensor with that of rank 0."""
+
     @abstractmethod
     def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
         """In rank 0 the ranks' tensors beside each other, the last dimension `size` times as wide.
@@ -41,6 +58,9 @@ class SingleGroup(Group):
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
+
+    def broadcast(self, tensor: torch.Tensor) -> None:
+        pass
 
     def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
         return tensor

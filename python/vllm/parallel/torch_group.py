@@ -1,4 +1,4 @@
-"""Ranks that are processes, and exchange tensors through torch.distributed."""
+"""Ranks that exchange tensors of the CPU, through torch.distributed and gloo."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ class TorchGroup(Group):
         return torch.cat(parts, dim=-1) if parts else None
 
     def broadcast(self, tensor: torch.Tensor) -> None:
-        """Fills the tensor with that of rank 0."""
         options = dist.BroadcastOptions()
         options.rootRank = 0
         with self._exchange():

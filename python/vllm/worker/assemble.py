@@ -11,6 +11,7 @@ from vllm.text.tokenizer import Tokenizer
 from vllm.worker import kv_cache
 from vllm.worker.load import load, make_plan
 from vllm.worker.ranks.executor import start_ranks
+from vllm.worker.ranks.meeting import launched_local_rank
 
 
 def assemble(args: EngineArgs) -> EngineParts:
@@ -19,7 +20,7 @@ def assemble(args: EngineArgs) -> EngineParts:
     Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for arguments that
     contradict each other or the machine, `vllm.errors.RankError` if one of several processes fails.
     """
-    plan = make_plan(args)
+    plan = make_plan(args, launched_local_rank())
     defaults = GenerationDefaults.read(plan.folder)
     tokenizer = None
     if not args.skip_tokenizer_init:

@@ -34,8 +34,10 @@ class Plan:
     max_model_len: int
 
 
-def make_plan(args: EngineArgs) -> Plan:
+def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
     """Checks all that can be checked before the weights are read.
+
+    local_rank: which of this machine's ranks it is for: each has a GPU.
 
     Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for arguments that
     contradict each other or the machine.
@@ -45,7 +47,7 @@ def make_plan(args: EngineArgs) -> Plan:
     find_architecture(read_architecture(folder))
     config = ModelConfig.read(folder)
     require_size(config, args.tensor_parallel_size)
-    device = _device(args.device)
+    device = _device(args.device, args.tensor_parallel_size, local_rank)
     dtype: torch.dtype = getattr(torch, config.dtype if args.dtype == "auto" else args.dtype)
     max_model_len = args.max_model_len or config.max_model_len
     if max_model_len > config.max_model_len:
@@ -75,12 +77,14 @@ def load(
     )
     num_blocks = agree(kv_cache.choose_num_blocks(args, config, dtype, device, length, group))
     caches = kv_cache.allocate(config, num_blocks, args.block_size, dtype, device, group)
+    overlaps = args.async_scheduling
     runner = ModelRunner(
         model,
         caches,
         device=device,
         max_num_seqs=args.max_num_seqs,
         use_graphs=not args.enforce_eager,
+        share_tokens=(device.type == "cuda" if overlaps is None else overlaps) and group.size > 1,
     )
     logger.info(
         "%s in %s on %s, cache of %d blocks of %d tokens, rank %d of %d",
@@ -95,7 +99,7 @@ def load(
     return LocalExecutor(runner, num_blocks=num_blocks, block_size=args.block_size)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, num_ranks: int, local_rank: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -108,8 +112,24 @@ def _device(name: str) -> torch.device:
         num_devices = torch.cuda.device_count()
         if not num_devices:
             raise ValueError(f"device is {name!r}, but torch finds no CUDA device")
+        if num_ranks > 1:
+            return _device_of_rank(name, num_devices, num_ranks, local_rank)
         if name == "cuda":  # the one that torch has as current, once and for all
             device = torch.device("cuda", torch.cuda.current_device())
         if device.index >= num_devices:
             raise ValueError(f"device is {name!r}, but the last one is cuda:{num_devices - 1}")
     return device
+
+
+def _device_of_rank(name: str, num_devices: int, num_ranks: int, local_rank: int) -> torch.device:
+    if name != "cuda":
+        raise ValueError(
+            f"device must be auto or cuda with tensor_parallel_size {num_ranks}, got "
+            f"{name!r}: each rank has a GPU; CUDA_VISIBLE_DEVICES says which"
+        )
+    if local_rank >= num_devices:
+        raise ValueError(
+            f"rank {local_rank} of this machine has no GPU: torch finds {num_devices}, and each of "
+            f"tensor_parallel_size ({num_ranks}) ranks needs one"
+        )
+    return torch.device("cuda", local_rank)

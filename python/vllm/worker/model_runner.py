@@ -29,6 +29,7 @@ class ModelRunner:
     caches: keys and values of each layer, in blocks of tokens.
     max_num_seqs: sequences of a step at most.
     use_graphs: on CUDA, run steps in which all sequences generate as CUDA graphs.
+    share_tokens: give what rank 0 samples to all ranks, for steps that are described before.
 
     The memory of the device begins with the tokens that the last step sampled; the description of
     a step is copied behind them, token ids first. So one index says where a token id is, whether
@@ -43,11 +44,13 @@ class ModelRunner:
         device: torch.device,
         max_num_seqs: int,
         use_graphs: bool = False,
+        share_tokens: bool = False,
     ) -> None:
         self.model = model
         self.caches = caches
         self.device = device
         self.max_rows = capacity(max_num_seqs)
+        self._shares_tokens = share_tokens
         self._planner = _planner(model, device) if device.type == "cuda" else None
         self._graphs = Graphs(device) if use_graphs and device.type == "cuda" else None
         self._counters: Optional[TokenCounters] = None
@@ -101,8 +104,18 @@ class ModelRunner:
             rows = tensors.rows(step.num_rows)
             hidden, token_ids = hidden[rows], token_ids[rows]
         logits = self.model.logits(hidden)
-        if logits is None:  # rank 0 samples
-            return
+        if logits is not None:  # rank 0 samples
+            self._sample_eagerly(step, tensors, logits, token_ids, result)
+        self._share_tokens(step.num_rows)
+
+    def _sample_eagerly(
+        self,
+        step: StepInput,
+        tensors: StepTensors,
+        logits: torch.Tensor,
+        token_ids: torch.Tensor,
+        result: PendingResult,
+    ) -> None:
         told = [row for row, _ in step.logprobs]
         raw = logits[told] if told else None  # a copy: the logits may be changed in place
         if step.masks:
@@ -135,6 +148,7 @@ class ModelRunner:
             logits = self.model.logits(self._hidden(token_ids, tensors, count, lasting))
             if logits is not None:
                 self._sample(logits, tensors.sampling(step, count, size.changes), token_ids)
+            self._share_tokens(count)
 
         graphs.run((size, count, uses), compute)
 
@@ -162,6 +176,10 @@ class ModelRunner:
         assert self._counters is not None
         logits = change_logits(logits, how, inputs, self._counters)
         return sample(logits, how, self._last_tokens(len(logits)))
+
+    def _share_tokens(self, num_rows: int) -> None:
+        if self._shares_tokens:
+            self.model.group.broadcast(self._last_tokens(num_rows))
 
     def _last_tokens(self, num_rows: int) -> torch.Tensor:
         return self._memory[:num_rows]

@@ -68,6 +68,10 @@ class PendingResult:
         self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._done.record()
 
+    def is_there(self) -> bool:
+        """Whether `wait` returns at once."""
+        return self._done is None or bool(self._done.query())  # type: ignore[no-untyped-call]
+
     def wait(self) -> StepResult:
         """The result, once it is there. Work launched after this step is not waited for."""
         if self._done is not None:

@@ -25,6 +25,7 @@ PARAMS = [
 # 25 blocks of 4 hold a good two of the sequences; steps of 13 tokens cut prompts into pieces.
 SETTINGS = {
     "default": {"num_kv_blocks": 256, "block_size": 4},
+    "overlap": {"num_kv_blocks": 256, "block_size": 4, "async_scheduling": True},
     "preemption": {
         "num_kv_blocks": 25,
         "block_size": 4,

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import queue
 import threading
+import time
 import weakref
 from concurrent.futures import Future, InvalidStateError, wait
 from typing import List, Optional, Set, Tuple
@@ -20,6 +21,7 @@ from vllm.engine.step_input import SizeClass, StepInput
 from vllm.engine.step_message import pack_step
 from vllm.engine_args import EngineArgs
 from vllm.errors import RankError
+from vllm.parallel.cuda_group import CudaGroup
 from vllm.parallel.torch_group import LostPeerError
 from vllm.worker.load import Plan
 from vllm.worker.ranks.join import Rank, join
@@ -27,9 +29,13 @@ from vllm.worker.ranks.meeting import open_meeting, port_of, torchrun_meeting
 from vllm.worker.ranks.processes import Processes
 from vllm.worker.ranks.serve import serve
 from vllm.worker.ranks.watch import Watch
+from vllm.worker.results import PendingResult
 
 # How long a step that nobody waits for may take until its ranks are ended.
 _END_SECONDS = 2.0
+# Between two looks at a device that computes: the next step is launched before, so nothing waits
+# for the look but what is done with the tokens.
+_LOOK_SECONDS = 50e-6
 
 
 def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
@@ -39,11 +45,6 @@ def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
     ends, and then ends as well, by SystemExit.
     """
     size = args.tensor_parallel_size
-    if plan.device.type != "cpu":
-        raise ValueError(
-            f"tensor_parallel_size is {size}, which has been run on CPUs alone so far: it must be "
-            f"1 on {plan.device.type}"
-        )
     arranged = torchrun_meeting(size)
     if arranged is not None and arranged.rank:
         serve(args, arranged)
@@ -75,20 +76,25 @@ class FirstRank:
         self.watch: Optional[Watch] = None
         self.failure: Optional[str] = None
         self.cause: Optional[BaseException] = None  # in this rank, if it was this one
-        self.unfinished: Set[Future[StepResult]] = set()
-        self._steps: queue.SimpleQueue[Optional[Tuple[StepInput, Future[StepResult]]]]
+        self.unfinished: Set[Future[PendingResult]] = set()
+        self._steps: queue.SimpleQueue[Optional[Tuple[StepInput, Future[PendingResult]]]]
         self._steps = queue.SimpleQueue()
         self._thread: Optional[threading.Thread] = None
+        self._cuda: Optional[CudaGroup] = None
 
     def start(self, rank: Rank) -> None:
+        self._cuda = rank.cuda
         self._thread = threading.Thread(
             target=self._run, args=(rank,), name="vllm-rank-0", daemon=True
         )
         self._thread.start()
 
-    def submit(self, step: StepInput) -> Future[StepResult]:
-        """Starts a step. After a failure its future has one as well."""
-        future: Future[StepResult] = Future()
+    def submit(self, step: StepInput) -> Future[PendingResult]:
+        """Starts a step; the future is done when all of it has been launched.
+
+        After a failure its future has one as well.
+        """
+        future: Future[PendingResult] = Future()
         self.unfinished.add(future)
         future.add_done_callback(self.unfinished.discard)
         self._steps.put((step, future))
@@ -101,14 +107,25 @@ class FirstRank:
         self.failure = text
         if self.processes is not None:
             self.processes.kill()
+        if self._cuda is not None:
+            self._cuda.abort()
         for future in list(self.unfinished):
-            error = RankError(text)
-            error.__cause__ = self.cause
             with contextlib.suppress(InvalidStateError):
-                future.set_exception(error)
+                future.set_exception(self._error(text))
+
+    def check(self) -> None:
+        """Raises RankError after a failure."""
+        if self.failure is not None:
+            raise self._error(self.failure)
+
+    def _error(self, text: str) -> RankError:
+        error = RankError(text)
+        error.__cause__ = self.cause
+        return error
 
     def close(self) -> None:
         """Ends the other ranks: those of torchrun by a message, the others at once."""
+        in_order = self.failure is None
         if self.watch is not None:
             self.watch.stop()
         if self._thread is not None:
@@ -116,9 +133,11 @@ class FirstRank:
             if self._thread is not threading.current_thread():  # in which garbage may be collected
                 self._thread.join(_END_SECONDS)
         self.fail(self.failure or "the engine has been shut down")
+        if in_order and self._cuda is not None:
+            self._cuda.close()
 
     def _run(self, rank: Rank) -> None:
-        executor, channel = rank
+        executor, channel, progress, _ = rank
         watch = self.watch
         assert watch is not None
         try:
@@ -129,10 +148,12 @@ class FirstRank:
                         channel.send(b"")
                     return
                 step, future = item
-                channel.send(pack_step(step))
-                result = executor.collect(executor.submit(step))
+                progress.entered += 1
+                with progress.wait():
+                    channel.send(pack_step(step))
+                pending = executor.submit(step)
                 with contextlib.suppress(InvalidStateError):  # it has failed meanwhile
-                    future.set_result(result)
+                    future.set_result(pending)
         except BaseException as error:  # noqa: BLE001 (it is raised where the step is collected)
             self.cause = None if isinstance(error, LostPeerError) else error
             watch.report(error)
@@ -145,9 +166,10 @@ class RanksExecutor(Executor):
         self.num_blocks = rank.executor.num_blocks
         self.block_size = rank.executor.block_size
         self.max_rows = rank.executor.max_rows
-        self.overlaps = False  # what the step before has sampled, rank 0 alone has
+        self.overlaps = rank.executor.overlaps
         self._first = first
         self._local = rank.executor
+        self._progress = rank.progress
         # Also when nobody has this executor any more, and when Python exits.
         self._close = weakref.finalize(self, first.close)
 
@@ -162,15 +184,23 @@ class RanksExecutor(Executor):
     def room(self, size: SizeClass) -> int:
         return self._local.room(size)
 
-    def submit(self, step: StepInput) -> Future[StepResult]:
+    def submit(self, step: StepInput) -> Future[PendingResult]:
         return self._first.submit(step)
 
-    def collect(self, handle: Future[StepResult]) -> StepResult:
+    def collect(self, handle: Future[PendingResult]) -> StepResult:
         """Raises RankError if a rank has failed."""
-        return handle.result()
+        pending = handle.result()
+        with self._progress.wait():
+            while not pending.is_there():  # a device that waits for a rank that is gone never ends
+                self._first.check()
+                time.sleep(_LOOK_SECONDS)
+        self._first.check()  # the end of a step that was given up means nothing
+        return self._local.collect(pending)
 
     def reset(self) -> None:
         wait(list(self._first.unfinished))
+        if self._first.failure is None:
+            self._local.reset()
 
     def close(self) -> None:
         self._close()

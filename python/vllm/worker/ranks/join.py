@@ -6,33 +6,45 @@ import dataclasses
 import hashlib
 import sys
 from datetime import timedelta
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 import torch
 
 from vllm.engine_args import EngineArgs
-from vllm.parallel.torch_group import connect_gloo
+from vllm.parallel.cuda_group import CudaGroup, connect_nccl
+from vllm.parallel.peer_memory import open_peer_memory
+from vllm.parallel.torch_group import TorchGroup, connect_gloo
 from vllm.version import build
 from vllm.worker.load import Plan, load
 from vllm.worker.local import LocalExecutor
 from vllm.worker.ranks.channel import StepChannel
 from vllm.worker.ranks.meeting import Meeting
-from vllm.worker.ranks.watch import Watch
+from vllm.worker.ranks.watch import Progress, Watch
 
 # An exchange of a step in which nobody is late may still take long. `Watch` finds who is late.
 _EXCHANGE = timedelta(seconds=60)
 # Between two steps there may be days.
 _UNTIL_NEXT_STEP = timedelta(days=365)
 
+# Rows that are exchanged through memory that all ranks of a host reach: those of most steps in
+# which sequences generate. More of them go by NCCL.
+_PEER_ROWS = 512
+
 # Where a model lies may differ between machines.
 _OWN_ARGS = ("model", "tokenizer", "revision", "device")
 
 
 class Rank(NamedTuple):
-    """A rank that is ready for steps."""
+    """A rank that is ready for steps.
+
+    progress: of its steps, which whoever runs them keeps.
+    cuda: how it exchanges tensors with the others, None on the CPU.
+    """
 
     executor: LocalExecutor
     channel: StepChannel
+    progress: Progress
+    cuda: Optional[CudaGroup]
 
 
 def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
@@ -40,20 +52,50 @@ def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
 
     Raises ValueError where ranks would not compute the same, RankError if another one fails.
     """
-    rank, size = meeting.rank, meeting.size
     compare(meeting.exchange("hello", _description(args, plan), watch.check))
-    tensors, steps = (
-        connect_gloo(meeting.part(name), rank, size, timeout=timeout, loopback=meeting.loopback)
-        for name, timeout in (("tensors", _EXCHANGE), ("steps", _UNTIL_NEXT_STEP))
+    steps = connect_gloo(
+        meeting.part("steps"),
+        meeting.rank,
+        meeting.size,
+        timeout=_UNTIL_NEXT_STEP,
+        loopback=meeting.loopback,
     )
+    group = _connect_tensors(plan, meeting, watch)
 
     def least(num_blocks: int) -> int:
         return min(int(other) for other in meeting.exchange("blocks", num_blocks, watch.check))
 
-    executor = load(args, plan, tensors, least)
+    executor = load(args, plan, group, least)
     meeting.exchange("ready", True, watch.check)
-    watch.follow(tensors)
-    return Rank(executor, StepChannel(steps))
+    progress = Progress()
+    if isinstance(group, CudaGroup):  # a GPU's exchanges begin long after the host has asked
+        watch.follow(progress)
+        return Rank(executor, StepChannel(steps), progress, group)
+    watch.follow(group)
+    return Rank(executor, StepChannel(steps), progress, None)
+
+
+def _connect_tensors(plan: Plan, meeting: Meeting, watch: Watch) -> Union[TorchGroup, CudaGroup]:
+    store, rank, size = meeting.part("tensors"), meeting.rank, meeting.size
+    if plan.device.type == "cpu":
+        return connect_gloo(store, rank, size, timeout=_EXCHANGE, loopback=meeting.loopback)
+    group = connect_nccl(
+        store,
+        rank,
+        size,
+        device=plan.device,
+        timeout=_EXCHANGE,
+        loopback=meeting.loopback,
+    )
+    group.memory = open_peer_memory(
+        plan.device,
+        rank,
+        size,
+        _PEER_ROWS,
+        plan.config.hidden_size * plan.dtype.itemsize,
+        lambda topic, note: meeting.exchange(topic, note, watch.check),
+    )
+    return group
 
 
 def compare(descriptions: List[Dict[str, Any]]) -> None:

@@ -25,13 +25,23 @@ class Meeting:
     """The notes of one group of ranks.
 
     loopback: whether all ranks are on this machine, so that nobody else need reach them.
+    local_rank: which of those of its machine this rank is; `rank` itself, if not told.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int, *, loopback: bool) -> None:
+    def __init__(
+        self,
+        store: dist.Store,
+        rank: int,
+        size: int,
+        *,
+        loopback: bool,
+        local_rank: Optional[int] = None,
+    ) -> None:
         self.store = store
         self.rank = rank
         self.size = size
         self.loopback = loopback
+        self.local_rank = rank if local_rank is None else local_rank
 
     def tell(self, topic: str, value: Any) -> None:
         """Leaves this rank's note on a topic, in place of the one before."""
@@ -105,7 +115,18 @@ def torchrun_meeting(size: int) -> Optional[Meeting]:
     # A launcher that starts everything again keeps its store.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     loopback = os.environ.get("MASTER_ADDR") in (_LOOPBACK, "localhost")
-    return Meeting(dist.PrefixStore(f"vllm/{attempt}", store), rank, size, loopback=loopback)
+    return Meeting(
+        dist.PrefixStore(f"vllm/{attempt}", store),
+        rank,
+        size,
+        loopback=loopback,
+        local_rank=launched_local_rank(),
+    )
+
+
+def launched_local_rank() -> int:
+    """Which process of this machine a launcher such as torchrun has started here; 0 without one."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def port_of(meeting: Meeting) -> int:

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from typing import Callable, Optional
+from collections import deque
+from typing import Callable, Deque, Optional
 
 from vllm.engine.step_input import StepBuffers
 from vllm.engine.step_message import unpack_step
@@ -18,6 +19,7 @@ from vllm.worker.load import make_plan
 from vllm.worker.ranks.join import join
 from vllm.worker.ranks.meeting import Meeting, join_meeting
 from vllm.worker.ranks.watch import Watch
+from vllm.worker.results import PendingResult
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +43,23 @@ def serve(
 
     watch = Watch(meeting, on_failure or end)
     try:
-        executor, channel = join(args, make_plan(args), meeting, watch)
+        plan = make_plan(args, meeting.local_rank)
+        executor, channel, progress, cuda = join(args, plan, meeting, watch)
         buffers = StepBuffers(executor.allocate, executor.room)
+        in_flight: Deque[PendingResult] = deque()
         while True:
             message = channel.receive()
             if not message:  # rank 0 has no more steps
                 break
-            executor.collect(executor.submit(unpack_step(message, buffers.take)))
+            in_flight.append(executor.submit(unpack_step(message, buffers.take)))
+            progress.entered += 1
+            if len(in_flight) > 1:  # the next step is described where this one was
+                with progress.wait():
+                    executor.collect(in_flight.popleft())
+        if cuda is not None:
+            executor.reset()
+            cuda.abort()
+            cuda.close()
     except BaseException as error:
         if not isinstance(error, (LostPeerError, RankError)):
             logger.exception("an error of rank %d", meeting.rank)

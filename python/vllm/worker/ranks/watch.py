@@ -9,8 +9,9 @@ was closed) has not looked meanwhile, and blames nobody.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Set, Tuple, Union
 
 from vllm.errors import RankError
 from vllm.parallel.torch_group import LostPeerError, TorchGroup
@@ -26,6 +27,31 @@ _PATIENCE_WHILE_LOADING = 480
 _REASON_SECONDS = 4.5
 
 _FAILURE = "failure"
+
+
+class Progress:
+    """How far a rank is whose device computes beside it. As `TorchGroup` counts exchanges:
+
+    entered: steps that it has launched; rank 0 counts those that it has begun to launch.
+    waiting: whether it waits now, for the device or for others to take a step.
+    """
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self._waiting: Set[int] = set()  # threads
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._waiting)
+
+    @contextlib.contextmanager
+    def wait(self) -> Iterator[None]:
+        """For as long as it lasts, this thread waits."""
+        self._waiting.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._waiting.remove(threading.get_ident())
 
 
 class Watch:
@@ -46,7 +72,7 @@ class Watch:
         self._meeting = meeting
         self._on_failure = on_failure
         self._find_dead = find_dead
-        self._group: Optional[TorchGroup] = None
+        self._progress: Optional[Union[TorchGroup, Progress]] = None
         self._stop = threading.Event()
         self._looks = 0
         self._patience = _PATIENCE_WHILE_LOADING
@@ -59,9 +85,9 @@ class Watch:
         if meeting.rank:
             threading.Thread(target=self._guard, name="vllm-guard", daemon=True).start()
 
-    def follow(self, group: TorchGroup) -> None:
-        """From now on ranks compute, and are to keep up with each other in these exchanges."""
-        self._group = group
+    def follow(self, progress: Union[TorchGroup, Progress]) -> None:
+        """From now on ranks compute, and are to keep up with each other."""
+        self._progress = progress
 
     def report(self, error: BaseException) -> None:
         """Ends all ranks for an error of this one, and returns when they know.
@@ -96,9 +122,9 @@ class Watch:
 
     def _look(self) -> Optional[str]:
         """One look at the others; what has failed, if anything."""
-        meeting, group = self._meeting, self._group
+        meeting, progress = self._meeting, self._progress
         dead = self._find_dead()  # first: a rank that dies of an error says so before
-        entered = (0, False) if group is None else (group.entered, group.waiting)
+        entered = (0, False) if progress is None else (progress.entered, progress.waiting)
         meeting.tell("life", [self._looks, *entered])
         self._looks += 1
         found = meeting.claimed(_FAILURE)
@@ -113,7 +139,7 @@ class Watch:
         ranks = range(self._meeting.size)
         signs = [self._meeting.heard("life", rank) for rank in ranks]
         entered: List[Tuple[int, bool]] = [(s[1], s[2]) if s else (0, False) for s in signs]
-        if self._group is not None and self._patience != _PATIENCE:
+        if self._progress is not None and self._patience != _PATIENCE:
             self._patience = _PATIENCE
             self._silent = [0] * len(signs)
         for rank, sign in enumerate(signs):

@@ -1,0 +1,188 @@
+// The sum of a tensor over the ranks of one host, and what follows it in a model: the addition to
+// the residual stream and its norm.
+//
+// A block has a row, and the same row in every rank. In one shot each rank sends its row to all
+// others, and each adds up what has come. In two, a row's owner alone adds up, and sends the sum:
+// two ways one after the other, but fewer bytes where there are more than two ranks.
+//
+// Why no row is overwritten before it was read: each row has two places, which it uses in turns. A
+// rank sends row r for the third time when it has received it for the second time; the others have
+// sent it then, so their kernel of the first time is over, which has read and emptied the place.
+// Whose turn it is lies on the device, for a graph replays the same arguments.
+//
+// Why nobody waits for ever: all ranks make the same calls, and the grid has no more blocks than
+// run at once, so every row that is waited for is sent by a block that runs, or that waits only for
+// kernels before it. If a rank has died the host sets *stop.
+#include "kernels/common/early_launch.cuh"
+#include "kernels/common/float_types.cuh"
+#include "kernels/common/peer_memory.cuh"
+#include "kernels/common/reduce.cuh"
+#include "params/comm.h"
+
+namespace vllm {
+
+constexpr unsigned kRowPacks = 2;  // of a thread
+
+template <typename T>
+__device__ void add_words(float (&sum)[kVector<T>], const Words& words) {
+  const auto& pack = reinterpret_cast<const Pack<T, kVector<T>>&>(words);
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) sum[i] += pack.get(i);
+}
+
+template <typename T>
+__device__ Words rounded(const float (&values)[kVector<T>]) {
+  Pack<T, kVector<T>> pack;
+  pack.set(values);
+  return reinterpret_cast<const Words&>(pack);
+}
+
+// kTwoShots: see above. kNorm: with the residual and its norm.
+template <typename T, bool kTwoShots, bool kNorm>
+struct AllReduce {
+  static constexpr int N = kVector<T>;
+  const AllReduceParams& params;
+  const int ranks = params.layout.ranks;
+  const unsigned packs = static_cast<unsigned>(params.width / N);
+
+  __device__ unsigned* turn_of(i64 row) const {
+    return reinterpret_cast<unsigned*>(params.memory[params.rank]) + row;
+  }
+  // In the memory of rank `there`, the place of a row from rank `source`.
+  __device__ char* place(int there, unsigned turn, int source, i64 row, unsigned pack) const {
+    return params.memory[there] + params.layout.place(turn, source, row) + pack * i64{16};
+  }
+  __device__ Words input(i64 row, unsigned pack) const {
+    const T* from = static_cast<const T*>(params.input) + row * params.input_stride;
+    return reinterpret_cast<const Words*>(from)[pack];
+  }
+  __device__ int owner(i64 row) const {
+    return static_cast<int>((row % gridDim.x + row / gridDim.x) % ranks);
+  }
+
+  // Calls `visit` with each pack of a row that this thread has.
+  template <typename Visit>
+  __device__ void for_packs(const Visit& visit) const {
+#pragma unroll
+    for (unsigned k = 0; k < kRowPacks; ++k) {
+      const unsigned pack = threadIdx.x + k * blockDim.x;
+      if (pack < packs) visit(k, pack);
+    }
+  }
+
+  __device__ void send(i64 row) const {
+    const unsigned turn = load_system_word(turn_of(row));
+    for_packs([&](unsigned, unsigned pack) {
+      const Words words = without_empty(input(row, pack));
+#pragma unroll 1
+      for (int next = 1; next < ranks; ++next) {  // each rank begins with another
+        const int there = (params.rank + next) % ranks;
+        if (kTwoShots && there != owner(row)) continue;
+        store_system(place(there, turn, params.rank, row, pack), words);
+      }
+    });
+  }
+
+  // This row of all ranks, once it has come, added up and rounded.
+  __device__ Words sum_of(i64 row, unsigned turn, unsigned pack) const {
+    float sum[N] = {};
+#pragma unroll 1
+    for (int source = 0; source < ranks; ++source) {
+      add_words<T>(sum, source == params.rank
+                            ? input(row, pack)
+                            : receive(place(params.rank, turn, source, row, pack), params.stop));
+    }
+    return rounded<T>(sum);
+  }
+
+  __device__ void finish(i64 row, unsigned& parity) const {
+    const unsigned turn = load_system_word(turn_of(row));
+    const bool sums = !kTwoShots || owner(row) == params.rank;
+    T* out = static_cast<T*>(params.out) + row * params.out_stride;
+    T* residual = static_cast<T*>(params.residual) + row * params.residual_stride;
+    Words held[kRowPacks], old[kRowPacks], factors[kRowPacks];
+    float squares = 0.0f;
+    if constexpr (kNorm) {  // while the others' rows are on their way
+      for_packs([&](unsigned k, unsigned pack) {
+        old[k] = reinterpret_cast<const Words*>(residual)[pack];
+        factors[k] = static_cast<const Words*>(params.weight)[pack];
+      });
+    }
+    for_packs([&](unsigned k, unsigned pack) {
+      if (sums) {
+        held[k] = sum_of(row, turn, pack);
+#pragma unroll 1
+        for (int there = 0; kTwoShots && there < ranks; ++there) {
+          if (there == params.rank) continue;
+          store_system(place(there, turn, ranks, row, pack), without_empty(held[k]));
+        }
+      } else {
+        held[k] = receive(place(params.rank, turn, ranks, row, pack), params.stop);
+      }
+      if constexpr (kNorm) {
+        float values[N] = {};
+        add_words<T>(values, held[k]);
+        add_words<T>(values, old[k]);
+        held[k] = rounded<T>(values);
+        reinterpret_cast<Words*>(residual)[pack] = held[k];
+        const auto& stored = reinterpret_cast<const Pack<T, N>&>(held[k]);
+#pragma unroll
+        for (int i = 0; i < N; ++i) squares += stored.get(i) * stored.get(i);
+      } else {
+        reinterpret_cast<Words*>(out)[pack] = held[k];
+      }
+    });
+    if constexpr (kNorm) {
+      const float sum = block_sum(squares, parity);
+      const float scale = norm_scale(sum, static_cast<float>(params.width), params.epsilon);
+      for_packs([&](unsigned k, unsigned pack) {
+        const auto& stored = reinterpret_cast<const Pack<T, N>&>(held[k]);
+        const auto& weight = reinterpret_cast<const Pack<T, N>&>(factors[k]);
+        float values[N];
+#pragma unroll
+        for (int i = 0; i < N; ++i) values[i] = stored.get(i) * scale * weight.get(i);
+        reinterpret_cast<Words*>(out)[pack] = rounded<T>(values);
+      });
+    } else {
+      __syncthreads();
+    }
+    // All threads have read it, before the sum of squares or here.
+    if (threadIdx.x == 0) *turn_of(row) = turn ^ 1;
+    parity ^= 1;
+  }
+
+  __device__ void run() const {
+    wait_for_kernels_before();
+    const i64 step = gridDim.x;
+#pragma unroll 1
+    for (i64 row = blockIdx.x; row < params.rows; row += step) send(row);
+    allow_kernels_after();
+    unsigned parity = 0;
+    // Own rows first: others wait for them, and nobody is waited for but for `send`.
+#pragma unroll 1
+    for (i64 row = blockIdx.x; row < params.rows; row += step) {
+      if (!kTwoShots || owner(row) == params.rank) finish(row, parity);
+    }
+#pragma unroll 1
+    for (i64 row = blockIdx.x; kTwoShots && row < params.rows; row += step) {
+      if (owner(row) != params.rank) finish(row, parity);
+    }
+  }
+};
+
+}  // namespace vllm
+
+#define VLLM_ALL_REDUCE_KERNEL(name, T, kTwoShots, kNorm)                               \
+  extern "C" __global__ void __launch_bounds__(1024, 1) name(vllm::AllReduceParams p) { \
+    vllm::AllReduce<T, kTwoShots, kNorm>{p}.run();                                      \
+  }
+
+#define VLLM_ALL_REDUCES(name, T)                                        \
+  VLLM_ALL_REDUCE_KERNEL(all_reduce_##name, T, false, false)             \
+  VLLM_ALL_REDUCE_KERNEL(all_reduce_##name##_two_shots, T, true, false)  \
+  VLLM_ALL_REDUCE_KERNEL(all_reduce_add_rms_norm_##name, T, false, true) \
+  VLLM_ALL_REDUCE_KERNEL(all_reduce_add_rms_norm_##name##_two_shots, T, true, true)
+
+VLLM_ALL_REDUCES(f32, float)
+VLLM_ALL_REDUCES(f16, vllm::Half)
+VLLM_ALL_REDUCES(bf16, vllm::BFloat16)

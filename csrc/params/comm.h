@@ -1,0 +1,51 @@
+// The arguments of the sum over ranks, and how the memory is laid out through which they exchange
+// rows: one piece in each rank, that all of them write to.
+#pragma once
+
+#include "params/types.h"
+
+namespace vllm {
+
+constexpr int kMostRanks = 8;         // GPUs that reach each other's memory, of one host
+constexpr i64 kMostRowPacks = 2048;   // of 16 bytes: a thread of a block keeps two of a row
+constexpr int kExchangeEmpty = 0xff;  // each byte of a place that nothing was sent to
+constexpr i64 kExchangeAlignment = 16;
+
+// A rank's memory: for each row whose turn it is (0 or 1), then places for rows that come.
+// [turn][from each rank, and the sum from the row's owner][row]
+struct ExchangeLayout {
+  i64 rows;       // that can be exchanged at once
+  i64 row_bytes;  // a multiple of kExchangeAlignment
+  int ranks;
+
+  constexpr i64 places_offset() const {
+    return (rows * static_cast<i64>(sizeof(unsigned)) + kExchangeAlignment - 1) /
+           kExchangeAlignment * kExchangeAlignment;
+  }
+  constexpr i64 place(unsigned turn, int source, i64 row) const {
+    return places_offset() + ((turn * (ranks + 1) + source) * rows + row) * row_bytes;
+  }
+  constexpr i64 bytes() const { return place(2, 0, 0); }
+};
+
+// out[r, :] = the sum of all ranks' input[r, :], added in float32 in the order of the ranks and
+// rounded once. With `residual` set: residual[r, :] += that sum, rounded, and out is the RMS norm
+// of the new residual, as RmsNormParams has it.
+struct AllReduceParams {
+  void* out;                 // [rows, width]
+  const void* input;         // [rows, width]; may be out
+  void* residual;            // [rows, width] or null
+  const void* weight;        // [width], with residual
+  char* memory[kMostRanks];  // of each rank, where this one reaches it
+  const unsigned* stop;      // on the host: not 0 where nobody is to be waited for any more
+  ExchangeLayout layout;
+  i64 rows;
+  i64 width;
+  i64 out_stride;
+  i64 input_stride;
+  i64 residual_stride;
+  int rank;
+  float epsilon;
+};
+
+}  // namespace vllm
