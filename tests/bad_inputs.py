@@ -72,7 +72,6 @@ ENGINE: List[Dict[str, Any]] = [
     {"enable_lora": True},
     {"tensor_parallel_size": 0},
     {"tensor_parallel_size": 3},
-    {"tensor_parallel_size": 2, "async_scheduling": True},
 ]
 PROMPTS: List[Any] = [
     "",

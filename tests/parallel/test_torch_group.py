@@ -21,7 +21,7 @@ def run_ranks(size, call, seconds=60.0):
     store, timeout = HashStore(), timedelta(seconds=seconds)
 
     def rank(index):
-        return call(connect_gloo(store, index, size, timeout=timeout, loopback=True))
+        return call(connect_gloo(store, index, size, timeout=timeout, address="127.0.0.1"))
 
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(rank, range(size)))

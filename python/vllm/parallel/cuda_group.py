@@ -49,7 +49,7 @@ class CudaGroup(Group):
             comm.all_reduce(tensor, tensor, self.memory.group, two_shots=self._two_shots(tensor))
         else:
             with _exchange():
-                self._group.allreduce([tensor], _on_stream(dist.AllreduceOptions())).wait()
+                _wait(self._group.allreduce([tensor], _on_stream(dist.AllreduceOptions())))
         return tensor
 
     def add_norm(
@@ -74,19 +74,19 @@ class CudaGroup(Group):
         options = _on_stream(dist.GatherOptions())
         options.rootRank = 0
         with _exchange():
-            self._group.gather([parts] if parts else [], [tensor], options).wait()
+            _wait(self._group.gather([parts] if parts else [], [tensor], options))
         return torch.cat(parts, dim=-1) if parts else None
 
     def broadcast(self, tensor: torch.Tensor) -> None:
         options = _on_stream(dist.BroadcastOptions())
         options.rootRank = 0
         with _exchange():
-            self._group.broadcast([tensor], options).wait()
+            _wait(self._group.broadcast([tensor], options))
 
     def warm_up(self) -> None:
         """Makes the connections that exchanges need, which a capture could not."""
         small = torch.zeros(self.size, 1, device=self.device)
-        self._group.allreduce([small], _on_stream(dist.AllreduceOptions())).wait()
+        _wait(self._group.allreduce([small], _on_stream(dist.AllreduceOptions())))
         self.gather(small)
         self.broadcast(small)
         torch.cuda.synchronize(self.device)
@@ -170,6 +170,12 @@ def _on_stream(options: Any) -> Any:
     if hasattr(options, "asyncOp"):
         options.asyncOp = False
     return options
+
+
+def _wait(work: Any) -> None:
+    """Has the current stream wait for an exchange; what is None was launched on it."""
+    if work is not None:
+        work.wait()
 
 
 @contextlib.contextmanager

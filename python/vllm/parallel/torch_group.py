@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import timedelta
 from typing import Any, Iterator, Optional
 
@@ -66,20 +67,20 @@ class TorchGroup(Group):
 
 
 def connect_gloo(
-    store: dist.Store, rank: int, size: int, *, timeout: timedelta, loopback: bool
+    store: dist.Store, rank: int, size: int, *, timeout: timedelta, address: str
 ) -> TorchGroup:
     """Connects the ranks by gloo, for tensors of the CPU; returns when all of them are there.
 
     store: where they find each other; of this group alone (see `dist.PrefixStore`).
     timeout: an exchange that takes longer fails.
-    loopback: be reachable from this machine alone; else where `GLOO_SOCKET_IFNAME` says, or by the
-        name of this machine.
+    address: where the others reach this one. `GLOO_SOCKET_IFNAME` comes before it, but for
+        loopback, which is reached from this machine alone.
 
     A process group of its own, not the default one of the process: that is the user's.
     """
-    if not loopback:
+    if "GLOO_SOCKET_IFNAME" in os.environ and address != "127.0.0.1":
         return TorchGroup(dist.ProcessGroupGloo(store, rank, size, timeout))
     options: Any = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-    options._devices = [dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
+    options._devices = [dist.ProcessGroupGloo.create_device(hostname=address)]
     options._timeout = timeout
     return TorchGroup(dist.ProcessGroupGloo(store, rank, size, options))

@@ -58,7 +58,7 @@ def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
         meeting.rank,
         meeting.size,
         timeout=_UNTIL_NEXT_STEP,
-        loopback=meeting.loopback,
+        address=meeting.address,
     )
     group = _connect_tensors(plan, meeting, watch)
 
@@ -78,14 +78,14 @@ def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
 def _connect_tensors(plan: Plan, meeting: Meeting, watch: Watch) -> Union[TorchGroup, CudaGroup]:
     store, rank, size = meeting.part("tensors"), meeting.rank, meeting.size
     if plan.device.type == "cpu":
-        return connect_gloo(store, rank, size, timeout=_EXCHANGE, loopback=meeting.loopback)
+        return connect_gloo(store, rank, size, timeout=_EXCHANGE, address=meeting.address)
     group = connect_nccl(
         store,
         rank,
         size,
         device=plan.device,
         timeout=_EXCHANGE,
-        loopback=meeting.loopback,
+        loopback=meeting.is_local,
     )
     group.memory = open_peer_memory(
         plan.device,

@@ -24,7 +24,7 @@ _CONNECT = timedelta(seconds=60)
 class Meeting:
     """The notes of one group of ranks.
 
-    loopback: whether all ranks are on this machine, so that nobody else need reach them.
+    address: where the others reach this rank: on loopback, where all are on this machine.
     local_rank: which of those of its machine this rank is; `rank` itself, if not told.
     """
 
@@ -34,14 +34,19 @@ class Meeting:
         rank: int,
         size: int,
         *,
-        loopback: bool,
+        address: str,
         local_rank: Optional[int] = None,
     ) -> None:
         self.store = store
         self.rank = rank
         self.size = size
-        self.loopback = loopback
+        self.address = address
         self.local_rank = rank if local_rank is None else local_rank
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody else than processes of this machine need reach this one."""
+        return self.address == _LOOPBACK
 
     def tell(self, topic: str, value: Any) -> None:
         """Leaves this rank's note on a topic, in place of the one before."""
@@ -87,7 +92,7 @@ def open_meeting(size: int) -> Meeting:
         timeout=_CONNECT,
         master_listen_fd=listener.detach(),  # the store's from now on
     )
-    return Meeting(store, 0, size, loopback=True)
+    return Meeting(store, 0, size, address=_LOOPBACK)
 
 
 def join_meeting(port: int, rank: int, size: int) -> Meeting:
@@ -95,7 +100,7 @@ def join_meeting(port: int, rank: int, size: int) -> Meeting:
     store = dist.TCPStore(
         _LOOPBACK, port, is_master=False, wait_for_workers=False, timeout=_CONNECT
     )
-    return Meeting(store, rank, size, loopback=True)
+    return Meeting(store, rank, size, address=_LOOPBACK)
 
 
 def torchrun_meeting(size: int) -> Optional[Meeting]:
@@ -114,14 +119,24 @@ def torchrun_meeting(size: int) -> Optional[Meeting]:
     store, rank, _ = next(rendezvous("env://", timeout=_CONNECT))
     # A launcher that starts everything again keeps its store.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    loopback = os.environ.get("MASTER_ADDR") in (_LOOPBACK, "localhost")
     return Meeting(
         dist.PrefixStore(f"vllm/{attempt}", store),
         rank,
         size,
-        loopback=loopback,
+        address=_address_towards(os.environ["MASTER_ADDR"]),
         local_rank=launched_local_rank(),
     )
+
+
+def _address_towards(host: str) -> str:
+    """This machine's address on the network on which it reaches another, or itself."""
+    if host == "localhost":
+        return _LOOPBACK
+    family, kind, _, _, where = socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(where)  # sends nothing
+        address: str = probe.getsockname()[0]
+    return address
 
 
 def launched_local_rank() -> int:
