@@ -67,8 +67,8 @@ class Program:
     Use as ``with``.
     """
 
-    def __init__(self, model: Path) -> None:
-        command = [sys.executable, "-m", "tests.worker.ranks.faulty", str(model)]
+    def __init__(self, model: Path, device: str = "cpu") -> None:
+        command = [sys.executable, "-m", "tests.worker.ranks.faulty", str(model), device]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -108,7 +108,7 @@ def _is_there(pid: int) -> bool:
         return False
 
 
-def run(fault: Fault, model: Path) -> Tuple[str, float]:
+def run(fault: Fault, model: Path, device: str = "cpu") -> Tuple[str, float]:
     """What is said, and how many seconds after the fault."""
     from tests.worker.ranks import faulty
     from vllm.errors import RankError
@@ -125,7 +125,7 @@ def run(fault: Fault, model: Path) -> Tuple[str, float]:
                 Processes.module = faulty.MODULE
                 faulty.inject(0)
             args = {"skip_tokenizer_init": True, "num_kv_blocks": 256, "tensor_parallel_size": 2}
-            llm = LLM(model, **args)
+            llm = LLM(model, device=device, **args)
             params = SamplingParams(temperature=0, max_tokens=10)
             if outside:
                 llm.generate([1, 2, 3], params)
@@ -139,9 +139,9 @@ def run(fault: Fault, model: Path) -> Tuple[str, float]:
     raise AssertionError("nothing was noticed")
 
 
-def run_program(fault: Fault, model: Path) -> Tuple[str, float]:
+def run_program(fault: Fault, model: Path, device: str = "cpu") -> Tuple[str, float]:
     """Like `run`, for what happens to rank 0 itself."""
-    with environment(fault) as note, Program(model) as program:
+    with environment(fault) as note, Program(model, device) as program:
         gone = program.wait_for_others()
         return program.end(), gone - float(note.read_text())
 

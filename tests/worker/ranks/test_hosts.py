@@ -11,6 +11,8 @@ import pytest
 from tests.worker.ranks.hosts import two_hosts, why_not
 from vllm.entrypoints.cli import main as cli
 
+GENERATE = ["generate", "--device", "cpu", "--num-kv-blocks", "64"]
+
 
 @pytest.fixture(scope="module")
 def hosts():
@@ -48,7 +50,7 @@ def run(hosts, *commands):
 
 def test_two_hosts_generate_what_one_does(hosts, chat_model, capsys):
     options = ["--prompt", "the cat", "--json", "--temperature", "0", "--max-tokens", "8"]
-    command = ["generate", str(chat_model.folder), "--num-kv-blocks", "64", *options]
+    command = [*GENERATE, str(chat_model.folder), *options]
     assert cli(command) == 0
     expected = json.loads(capsys.readouterr().out)
     (status, out, error), (other, nothing, _) = run(hosts, command, command)
@@ -58,7 +60,7 @@ def test_two_hosts_generate_what_one_does(hosts, chat_model, capsys):
 
 
 def test_hosts_with_other_arguments_are_refused(hosts, chat_model):
-    command = ["generate", str(chat_model.folder), "--prompt", "x", "--num-kv-blocks", "64"]
+    command = [*GENERATE, str(chat_model.folder), "--prompt", "x"]
     results = run(hosts, command, [*command, "--block-size", "8"])
     words = "ranks must not differ: block_size is 16 in rank 0, and 8 in rank 1"
     for status, _, error in results:

@@ -31,7 +31,7 @@ GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
 
 def make_llm(tiny, size, **kwargs):
-    kwargs = {"num_kv_blocks": 64, "skip_tokenizer_init": True, **kwargs}
+    kwargs = {"num_kv_blocks": 64, "skip_tokenizer_init": True, "device": "cpu", **kwargs}
     return LLM(tiny("llama3").folder, tensor_parallel_size=size, **kwargs)
 
 
@@ -68,7 +68,11 @@ def test_shutdown_ends_the_ranks(tiny, monkeypatch):
 
     monkeypatch.setattr(executor, "Processes", Recorded)
     args = EngineArgs(
-        tiny("llama3").folder, skip_tokenizer_init=True, num_kv_blocks=64, tensor_parallel_size=2
+        tiny("llama3").folder,
+        skip_tokenizer_init=True,
+        num_kv_blocks=64,
+        tensor_parallel_size=2,
+        device="cpu",
     )
 
     async def serve():
@@ -87,7 +91,9 @@ def test_an_async_engine_ends_with_its_ranks(tiny, monkeypatch):
     def fail(step):
         raise RankError("rank 1 is gone")
 
-    args = EngineArgs(tiny("llama3").folder, skip_tokenizer_init=True, num_kv_blocks=64)
+    args = EngineArgs(
+        tiny("llama3").folder, skip_tokenizer_init=True, num_kv_blocks=64, device="cpu"
+    )
 
     async def serve():
         async with AsyncLLMEngine(args) as engine:
@@ -149,7 +155,8 @@ def test_the_number_of_processes_of_a_launcher_has_to_fit(tiny, monkeypatch):
 
 def test_torchrun_starts_the_ranks_of_a_command(chat_model, capsys):
     options = ["--prompt", "the cat", "--json", "--temperature", "0", "--max-tokens", "8"]
-    command = ["generate", str(chat_model.folder), "--num-kv-blocks", "64", *options]
+    command = ["generate", str(chat_model.folder), "--device", "cpu"]
+    command += ["--num-kv-blocks", "64", *options]
     assert cli(command) == 0
     expected = json.loads(capsys.readouterr().out)
     with socket.create_server(("127.0.0.1", 0)) as listener:

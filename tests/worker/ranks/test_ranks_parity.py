@@ -48,7 +48,8 @@ def alone(tiny):
 
     def get(family, setting):
         if (family, setting) not in made:
-            llm = LLM(tiny(family).folder, skip_tokenizer_init=True, **SETTINGS[setting])
+            folder = tiny(family).folder
+            llm = LLM(folder, skip_tokenizer_init=True, device="cpu", **SETTINGS[setting])
             made[family, setting] = llm.generate(PROMPTS, PARAMS)
         return made[family, setting]
 
@@ -79,6 +80,7 @@ def test_tokens_equal_those_of_one_rank(tiny, alone, family, setting, size):
         tiny(family).folder,
         skip_tokenizer_init=True,
         tensor_parallel_size=size,
+        device="cpu",
         **SETTINGS[setting],
     )
     expected = alone(family, setting)
