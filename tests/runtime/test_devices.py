@@ -30,7 +30,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 NOT_HERE(cuDevicePrimaryCtxRetain) NOT_HERE(cuCtxGetCurrent) NOT_HERE(cuCtxPushCurrent_v2)
 NOT_HERE(cuCtxPopCurrent_v2) NOT_HERE(cuModuleLoadDataEx) NOT_HERE(cuModuleGetFunction)
 NOT_HERE(cuFuncSetAttribute) NOT_HERE(cuLaunchKernel) NOT_HERE(cuThreadExchangeStreamCaptureMode)
-NOT_HERE(cuGetErrorName) NOT_HERE(cuGetErrorString)
+NOT_HERE(cuGetErrorName) NOT_HERE(cuGetErrorString) NOT_HERE(cuCtxSynchronize)
+NOT_HERE(cuMemAlloc_v2) NOT_HERE(cuMemFree_v2) NOT_HERE(cuMemsetD8_v2) NOT_HERE(cuIpcGetMemHandle)
+NOT_HERE(cuIpcOpenMemHandle_v2) NOT_HERE(cuIpcCloseMemHandle)
 """
 
 HEAD_SIZES = (64, 80, 96, 128, 256)
