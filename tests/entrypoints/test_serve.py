@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import httpx
 import pytest
@@ -163,6 +164,35 @@ def test_a_second_signal_ends_them(chat_model):
                 for _ in parts:
                     pass
         assert process.wait(60) == 0
+
+
+def children_of(pid):
+    """The processes that it has started, and those that they have."""
+    children = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended since
+            parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(folder.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
+
+
+@needs_torch
+def test_ranks_serve_as_one_does_and_end_with_the_server(chat_model):
+    body = {"max_tokens": 12, "temperature": 0}
+    texts = []
+    for ranks in (1, 2):
+        more = ["--device", "cpu", "--tensor-parallel-size", ranks]
+        with serving(chat_model.folder, "--port", 0, *SMALL, *more) as (process, ready):
+            texts.append(completion(ready["where"], **body).json()["choices"][0]["text"])
+            children = children_of(process.pid)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+    assert texts[0] == texts[1]
+    assert children
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
 # The engine's thread dies at the third step, by a defect of its own.
