@@ -107,11 +107,11 @@ class FirstRank:
         self.failure = text
         if self.processes is not None:
             self.processes.kill()
-        if self._cuda is not None:
-            self._cuda.abort()
         for future in list(self.unfinished):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(self._error(text))
+        if self._cuda is not None:
+            self._cuda.abort()
 
     def check(self) -> None:
         """Raises RankError after a failure."""
