@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,86 +9,67 @@ from hypothesis import strategies as st
 from vllm.engine import router as module
 from vllm.engine.router import Router
 
-NAMES = map(str, itertools.count())
 
-
-def choose(router, tokens, num_new=0):
-    name = next(NAMES)
-    return name, router.choose(name, tokens, num_new)
-
-
-def prompt(*kinds, piece=64):
+def prompt(*kinds):
     """A prompt of one piece for each kind."""
-    return [kind for kind in kinds for _ in range(piece)]
+    return [kind for kind in kinds for _ in range(64)]
 
 
 def test_equal_beginnings_go_to_one_replica():
-    router = Router(4)
-    first = {kind: choose(router, prompt(kind, 100 + kind)) for kind in range(4)}
-    assert sorted(replica for _, replica in first.values()) == [0, 1, 2, 3]
-    for name, _ in first.values():
-        router.end(name)
+    router, loads, first = Router(4), [0] * 4, {}
+    for kind in range(4):
+        first[kind] = router.choose(prompt(kind, 100 + kind), 1, loads)
+        loads[first[kind]] += 1
+    assert sorted(first.values()) == [0, 1, 2, 3]
     for kind in (2, 0, 3, 1):
-        name, replica = choose(router, prompt(kind, 200 + kind))
-        assert replica == first[kind][1]
-        router.end(name)
+        assert router.choose(prompt(kind, 200 + kind), 1, [0] * 4) == first[kind]
 
 
 def test_the_longest_known_beginning_counts():
     router = Router(2)
-    assert choose(router, prompt(1, 2), 100)[1] == 0
-    assert choose(router, prompt(3, 3))[1] == 1
-    name, replica = choose(router, prompt(1, 4))  # replica 0 has too much for it
-    assert replica == 1
-    router.end(name)
-    assert choose(router, prompt(1, 4, 5))[1] == 1
-    assert choose(router, prompt(1, 2, 5))[1] == 0
+    assert router.choose(prompt(1, 2), 1, [0, 0]) == 0
+    assert router.choose(prompt(1, 4), 1, [5, 1]) == 1  # the other has too much
+    for kinds, replica in (((1, 4, 5), 1), ((1, 2, 5), 0)):
+        assert router.choose(prompt(*kinds), 1, [9, 9]) == replica
 
 
-def test_short_prompts_are_spread():
+def test_short_prompts_go_where_there_is_least_to_do():
     router = Router(3)
-    assert [choose(router, [1, 2, 3])[1] for _ in range(6)] == [0, 1, 2, 0, 1, 2]
+    assert router.choose([1, 2, 3], 1, [2, 1, 3]) == 1
+    assert router.choose([1, 2, 3], 1, [2, 3, 1]) == 2
 
 
 def test_a_replica_with_nothing_to_do_takes_any_request():
     router = Router(2)
-    name, replica = choose(router, prompt(7), 1000)
-    router.end(name)
-    assert choose(router, prompt(7), 1000)[1] == replica
+    assert router.choose(prompt(7), 1, [1, 0]) == 1
+    assert router.choose(prompt(7), 100, [0, 0]) == 1
 
 
-REQUESTS = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 300), st.integers(0, 200), st.booleans())
+LOADS = st.integers(1, 5).flatmap(
+    lambda size: st.lists(
+        st.lists(st.integers(0, 40), min_size=size, max_size=size), min_size=1, max_size=30
+    )
 )
 
 
-@given(st.integers(1, 5), REQUESTS)
-def test_loads_are_those_of_the_requests_and_bounded(num_replicas, requests):
-    router, running = Router(num_replicas), []
-    for kind, length, num_new, one_ends in requests:
-        before, tokens = list(router.loads), length + num_new
-        name, replica = choose(router, [kind] * length, num_new)
-        running.append((name, replica, tokens))
-        bound = 1.25 * (sum(before) + tokens) / num_replicas
-        least = before[replica] == min(before)
-        assert least or before[replica] + tokens <= bound or before[replica] == 0
-        if one_ends:
-            router.end(running.pop(0)[0])
-        for each in range(num_replicas):
-            assert router.loads[each] == sum(t for _, r, t in running if r == each)
-    for name, _, _ in running:
-        router.end(name)
-    assert router.loads == [0] * num_replicas
+@given(LOADS, st.data())
+def test_no_replica_gets_more_than_its_share_and_a_quarter(steps, data):
+    router = Router(len(steps[0]))
+    for loads in steps:
+        kind, length, count = (data.draw(st.integers(0, most)) for most in (2, 300, 8))
+        replica = router.choose([kind] * length, count, loads)
+        bound = 1.25 * (sum(loads) + count) / len(loads)
+        assert loads[replica] == min(loads) or loads[replica] + count <= bound
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "_REMEMBERED", 3)
     router = Router(2)
     for kind in (1, 2, 3, 4):
-        router.end(choose(router, prompt(kind))[0])
+        assert router.choose(prompt(kind), 1, [0, 0]) == 0
     assert len(router._replicas) == 3
-    assert choose(router, prompt(9), 10)[1] == 0
-    assert choose(router, prompt(1), 10)[1] == 1  # forgotten: goes to the one with less to do
+    assert router.choose(prompt(4), 1, [5, 4]) == 0
+    assert router.choose(prompt(1), 1, [5, 4]) == 1  # forgotten: goes where there is less to do
 
 
 def test_there_is_a_replica():

@@ -2,7 +2,7 @@
 
 A replica shares the cache of equal beginnings among its own requests alone. So requests that begin
 alike should meet in one, as long as that leaves no other idle: a replica takes no more than a
-quarter above its share of the tokens that all have to do ("consistent hashing with bounded loads",
+quarter above its share of the sequences that there are ("consistent hashing with bounded loads",
 Mirrokni, Thorup and Zadimoghaddam 2016, arXiv:1608.01350, whose bound this is).
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional
 from typing import Sequence as SequenceOf
 
 # Tokens of a piece of a prompt. Coarser than blocks of the cache: what is saved by finding a few
@@ -34,42 +34,33 @@ class Router:
     def __init__(self, num_replicas: int) -> None:
         if num_replicas < 1:
             raise ValueError(f"num_replicas must be at least 1, got {num_replicas}")
-        self.loads = [0] * num_replicas  # tokens of requests that have not ended
+        self._num_replicas = num_replicas
         self._replicas: OrderedDict[bytes, int] = OrderedDict()  # by digest; the latest last
-        self._requests: Dict[str, Tuple[int, int]] = {}  # replica and tokens
 
-    def choose(self, request_id: str, token_ids: SequenceOf[int], num_new: int) -> int:
+    def choose(self, token_ids: SequenceOf[int], num_seqs: int, loads: SequenceOf[int]) -> int:
         """The replica of a request that begins now.
 
-        token_ids: of its prompt. num_new: tokens that it may become longer by.
+        token_ids: of its prompt. num_seqs: its sequences. loads: those that each replica has.
         """
-        tokens = len(token_ids) + num_new
+        if self._num_replicas == 1:
+            return 0
         digests = list(_digests(token_ids))
-        replica = self._known(digests, tokens)
+        replica = self._known(digests, num_seqs, loads)
         if replica is None:
-            replica = self.loads.index(min(self.loads))
+            replica = loads.index(min(loads))
         for digest in digests:
             self._replicas[digest] = replica
             self._replicas.move_to_end(digest)
         while len(self._replicas) > _REMEMBERED:
             self._replicas.popitem(last=False)
-        self.loads[replica] += tokens
-        self._requests[request_id] = (replica, tokens)
         return replica
 
-    def end(self, request_id: str) -> None:
-        """The request has ended, however."""
-        replica, tokens = self._requests.pop(request_id)
-        self.loads[replica] -= tokens
-
-    def _known(self, digests: List[bytes], tokens: int) -> Optional[int]:
+    def _known(self, digests: List[bytes], num_seqs: int, loads: SequenceOf[int]) -> Optional[int]:
         """The replica that has had most of the prompt, of those that may take more."""
-        most = _EXCESS * (sum(self.loads) + tokens) / len(self.loads)
+        most = _EXCESS * (sum(loads) + num_seqs) / len(loads)
         for digest in reversed(digests):
             replica = self._replicas.get(digest)
-            if replica is not None and (
-                self.loads[replica] + tokens <= most or not self.loads[replica]
-            ):
+            if replica is not None and (loads[replica] + num_seqs <= most or not loads[replica]):
                 return replica
         return None
 
