@@ -41,6 +41,7 @@ class CudaGroup(Group):
         self.device = device
         self.memory = memory
         self._group = process_group
+        self._aborting: Optional[threading.Thread] = None
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.contiguous()
@@ -93,17 +94,22 @@ class CudaGroup(Group):
 
     def abort(self) -> None:
         """Nobody is waited for any more: kernels that wait end, with results that mean nothing."""
+        if self._aborting is not None:
+            return
         if self.memory is not None:
             self.memory.stop()
-        # It may wait for graphs that nobody will end.
-        thread = threading.Thread(target=self._abort, name="vllm-abort", daemon=True)
-        thread.start()
-        thread.join(_ABORT_SECONDS)
+        # NCCL ends its kernels at once, and then waits until no graph has any of them.
+        self._aborting = threading.Thread(target=self._abort, name="vllm-abort", daemon=True)
+        self._aborting.start()
 
     def close(self) -> None:
-        """Gives up memory, after `abort`, when no kernel runs."""
+        """Ends what there is between the ranks, when no graph and no kernel uses it any more."""
+        self.abort()
+        assert self._aborting is not None
+        self._aborting.join(_ABORT_SECONDS)
         if self.memory is not None:
             self.memory.close()
+            self.memory = None
 
     def _abort(self) -> None:
         abort = getattr(self._group, "abort", None) or getattr(self._group, "_abort", None)
@@ -125,12 +131,15 @@ class CudaGroup(Group):
         )
 
     def _two_shots(self, tensor: torch.Tensor) -> bool:
-        return self.size > 2 and tensor.nbytes > _ONE_SHOT_BYTES
+        return tensor.nbytes >= (_TWO_SHOT_BYTES if self.size > 2 else _TWO_SHOT_BYTES_OF_TWO)
 
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# Where there are more than two ranks: more bytes than this are sent in two shots.
-_ONE_SHOT_BYTES = 256 << 10
+# Tensors of as many bytes are sent in two shots. Between two ranks both ways send the same bytes,
+# but two shots add up half of them each (benchmarks/cuda_all_reduce.py, two H200). For more ranks
+# one shot sends half as many times the bytes as there are ranks; that was not measured.
+_TWO_SHOT_BYTES_OF_TWO = 2 << 20
+_TWO_SHOT_BYTES = 256 << 10
 
 
 def connect_nccl(

@@ -54,6 +54,11 @@ class LocalExecutor(Executor):
         if self.runner.device.type == "cuda":
             torch.cuda.synchronize(self.runner.device)
 
+    def close(self) -> None:
+        if self.runner.device.type == "cuda":
+            with torch.cuda.device(self.runner.device):
+                self.runner.close()
+
 
 def _view(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor, which must outlive the view."""

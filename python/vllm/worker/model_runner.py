@@ -66,6 +66,11 @@ class ModelRunner:
         shape = self._planner.items_shape(size.tokens, size.sequences)
         return math.prod(shape) * torch.int32.itemsize
 
+    def close(self) -> None:
+        """Gives up graphs, when no step is computed any more: they use what the group has."""
+        if self._graphs is not None:
+            self._graphs.clear()
+
     @torch.inference_mode()
     def run(self, step: StepInput, memory: torch.Tensor) -> PendingResult:
         """Starts computing the tokens of a step together, and sampling its rows: rank 0 does.

@@ -21,7 +21,6 @@ from vllm.engine.step_input import SizeClass, StepInput
 from vllm.engine.step_message import pack_step
 from vllm.engine_args import EngineArgs
 from vllm.errors import RankError
-from vllm.parallel.cuda_group import CudaGroup
 from vllm.parallel.torch_group import LostPeerError
 from vllm.worker.load import Plan
 from vllm.worker.ranks.join import Rank, join
@@ -80,10 +79,11 @@ class FirstRank:
         self._steps: queue.SimpleQueue[Optional[Tuple[StepInput, Future[PendingResult]]]]
         self._steps = queue.SimpleQueue()
         self._thread: Optional[threading.Thread] = None
-        self._cuda: Optional[CudaGroup] = None
+        self._rank: Optional[Rank] = None
+        self._ending = threading.RLock()  # garbage may be collected in the thread that has it
 
     def start(self, rank: Rank) -> None:
-        self._cuda = rank.cuda
+        self._rank = rank
         self._thread = threading.Thread(
             target=self._run, args=(rank,), name="vllm-rank-0", daemon=True
         )
@@ -110,8 +110,15 @@ class FirstRank:
         for future in list(self.unfinished):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(self._error(text))
-        if self._cuda is not None:
-            self._cuda.abort()
+        if self._rank is not None:
+            self._steps.put(None)
+            with self._ending:
+                rank, self._rank = self._rank, None
+                if rank is not None and rank.cuda is not None:
+                    rank.cuda.abort()  # what waits on the device ends
+                    self._join()
+                    rank.executor.close()
+                    rank.cuda.close()
 
     def check(self) -> None:
         """Raises RankError after a failure."""
@@ -125,16 +132,16 @@ class FirstRank:
 
     def close(self) -> None:
         """Ends the other ranks: those of torchrun by a message, the others at once."""
-        in_order = self.failure is None
         if self.watch is not None:
             self.watch.stop()
         if self._thread is not None:
             self._steps.put(None)
-            if self._thread is not threading.current_thread():  # in which garbage may be collected
-                self._thread.join(_END_SECONDS)
+            self._join()
         self.fail(self.failure or "the engine has been shut down")
-        if in_order and self._cuda is not None:
-            self._cuda.close()
+
+    def _join(self) -> None:
+        if self._thread not in (None, threading.current_thread()):  # garbage is collected anywhere
+            self._thread.join(_END_SECONDS)
 
     def _run(self, rank: Rank) -> None:
         executor, channel, progress, _ = rank

@@ -26,9 +26,9 @@ _EXCHANGE = timedelta(seconds=60)
 # Between two steps there may be days.
 _UNTIL_NEXT_STEP = timedelta(days=365)
 
-# Rows that are exchanged through memory that all ranks of a host reach: those of most steps in
-# which sequences generate. More of them go by NCCL.
-_PEER_ROWS = 512
+# Rows that are exchanged through memory that all ranks of a host reach; more of them go by NCCL. Up
+# to here that takes longer (benchmarks/cuda_all_reduce.py).
+_PEER_ROWS = 2048
 
 # Where a model lies may differ between machines.
 _OWN_ARGS = ("model", "tokenizer", "revision", "device")

@@ -57,8 +57,8 @@ def serve(
                 with progress.wait():
                     executor.collect(in_flight.popleft())
         if cuda is not None:
-            executor.reset()
-            cuda.abort()
+            cuda.abort()  # nobody wants what is not done
+            executor.close()
             cuda.close()
     except BaseException as error:
         if not isinstance(error, (LostPeerError, RankError)):
