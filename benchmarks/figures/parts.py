@@ -103,6 +103,30 @@ def prefill() -> str:
     return table((*head, "torch FA2", "ours ÷ FA3 paged"), rows) + "\n" + "".join(lines)
 
 
+def all_reduce() -> str:
+    """Sums over the ranks of one host, alone and with the norm that follows."""
+    record = load("cuda_all_reduce.h200")
+    rows = []
+    for row in record["rows"]:
+        times = row["us"]
+        norm = "{}, with norm".format
+        fused = min(times[name] for name in map(norm, ("ours", "two shots")) if name in times)
+        rows.append(
+            (
+                f"{row['rows']} × {row['width']}",
+                f"{times['ours']:.1f}",
+                f"{times['two shots']:.1f}",
+                f"{times['NCCL']:.1f}",
+                f"{times['NCCL'] / min(times['ours'], times['two shots']):.1f}",
+                f"{fused:.1f}",
+                f"{times[norm('ours apart')]:.1f}",
+                f"{times[norm('NCCL apart')]:.1f}",
+            )
+        )
+    head = ("rows × width", "one shot µs", "two shots", "NCCL", "NCCL ÷ ours")
+    return table((*head, "with norm: one kernel", "two kernels", "NCCL and ours"), rows)
+
+
 def sampling() -> str:
     """Sampling from logits of 128256 tokens; † marks rows of another commit than the record's."""
     record = load("cuda_sampling.h200")
@@ -322,5 +346,14 @@ def _range(records: list[Any], key: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (attention, engine_peers, prefill, memory_bound, sampling, cpu_throughput, measured)
+    for part in (
+        all_reduce,
+        attention,
+        engine_peers,
+        prefill,
+        memory_bound,
+        sampling,
+        cpu_throughput,
+        measured,
+    )
 }
