@@ -16,7 +16,7 @@ from tests.worker.ranks.faults import (  # noqa: E402
     run,
     run_program,
 )
-from tests.worker.ranks.test_rank_faults import name_of  # noqa: E402
+from tests.worker.ranks.test_rank_faults import interrupt, name_of  # noqa: E402
 from tests.worker.ranks.test_ranks_parity import (  # noqa: E402
     PARAMS,
     PROMPTS,
@@ -69,3 +69,7 @@ def test_without_rank_0_the_others_end(tiny, fault):
     said, seconds = run_program(fault, tiny("qwen3").folder, "cuda")
     assert re.search(fault.says, said)
     assert seconds < BOUND
+
+
+def test_ctrl_c_leaves_nothing(tiny):
+    interrupt(tiny("qwen3").folder, "cuda")

@@ -44,8 +44,12 @@ def test_without_rank_0_the_others_end(tiny, fault):
 
 
 def test_ctrl_c_leaves_nothing(tiny):
+    interrupt(tiny("qwen3").folder, "cpu")
+
+
+def interrupt(model, device):
     nothing = Fault(0, "nothing", "in a step", "")
-    with environment(nothing), Program(tiny("qwen3").folder) as program:
+    with environment(nothing), Program(model, device) as program:
         for pid in (program.process.pid, *program.others):  # no shared memory that has a name
             maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
             assert not [each for each in maps if "/dev/shm/" in each and "(deleted)" not in each]
