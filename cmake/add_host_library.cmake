@@ -1,11 +1,16 @@
 # The one host library, vllm/_C.abi3.so: CPU kernels, CUDA launchers and the Python module.
 #
-# Which sources: every .cpp under csrc.
-# csrc/cpu/isa_NAME.cpp is compiled for the instruction set NAME and chosen at run time; no other
-# file may use more than baseline x86-64.
+# Which sources: every .cpp under csrc, but in csrc/cpu/x86_64 and csrc/cpu/aarch64 those of the
+# processor that is compiled for. There isa_NAME.cpp is compiled for the instruction set NAME and
+# chosen at run time; no other file may use more than the baseline of its processor.
 
 function(vllm_add_host_library)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/*.cpp)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    list(FILTER sources EXCLUDE REGEX "/csrc/cpu/x86_64/")
+  else()
+    list(FILTER sources EXCLUDE REGEX "/csrc/cpu/aarch64/")
+  endif()
   add_library(_C MODULE ${sources})
   target_include_directories(_C PRIVATE ${CMAKE_SOURCE_DIR}/csrc)
   set_target_properties(_C PROPERTIES
@@ -50,6 +55,6 @@ function(vllm_add_host_library)
 endfunction()
 
 function(vllm_compile_for_isa name)
-  set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/cpu/isa_${name}.cpp
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/cpu/x86_64/isa_${name}.cpp
                               PROPERTIES COMPILE_OPTIONS "${ARGN}")
 endfunction()

@@ -100,8 +100,10 @@ PyMethodDef methods[] = {
         "device", "handle"),
     bind<cuda::close_peer_memory>("close_peer_memory", "Gives up what open_peer_memory gave.",
                                   "device", "address"),
-    bind<cpu_isa>("cpu_isa",
-                  "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'."),
+    bind<cpu_isa>(
+        "cpu_isa",
+        "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'; on Arm "
+        "'neon'."),
     bind<cpu::num_threads>("cpu_threads", "Threads that a CPU op may use."),
     bind<cuda::driver_version>(
         "driver_version",

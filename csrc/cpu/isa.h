@@ -1,13 +1,20 @@
-// The kernel sets that isa_<name>.cpp define. Only isa.cpp may read any but the baseline's, and
-// only after it has asked the processor.
+// The kernel sets of this processor's family, and which of them it can run. Each family has a
+// folder of its own, csrc/cpu/x86_64 and csrc/cpu/aarch64, of which one is compiled.
 #pragma once
+
+#include <vector>
 
 #include "cpu/kernels.h"
 
 namespace vllm::cpu {
 
-extern const Kernels baseline_kernels;
-extern const Kernels avx2_kernels;
-extern const Kernels avx512_kernels;
+struct Choice {
+  const Kernels& kernels;
+  bool available;  // on this processor, under this operating system
+};
+
+// Every set that isa_<name>.cpp define, best first; the last is always available. Only `kernels()`
+// may read the others, and only where they are.
+std::vector<Choice> choices();
 
 }  // namespace vllm::cpu

@@ -21,7 +21,7 @@ using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
 // One set of kernels per instruction set; each array is indexed by `float_index(dtype)`.
 struct Kernels {
-  const char* isa;  // "baseline", "avx2" or "avx512"
+  const char* isa;  // "baseline", "avx2" or "avx512"; on Arm "neon"
   Kernel<RmsNormParams> rms_norm[kFloatTypes];
   Kernel<SiluAndMulParams> silu_and_mul[kFloatTypes];
   Kernel<RotaryEmbeddingParams> rotary_embedding[kFloatTypes];

@@ -18,7 +18,7 @@ WITHOUT_CHECKS = ["-fno-sanitize=undefined", "-fno-stack-protector"]
 def test_an_object_defines_its_table_only(isa, compile_cpp):
     elffile = pytest.importorskip("elftools.elf.elffile")
     # Without optimization nothing is inlined: every function is seen that is not internal.
-    source = CSRC / "cpu" / f"isa_{isa}.cpp"
+    source = CSRC / "cpu" / "x86_64" / f"isa_{isa}.cpp"
     compiled = compile_cpp([source], "-c", "-O0", "-fPIC", *WITHOUT_CHECKS, *ISA_FLAGS[isa])
     with compiled.open("rb") as stream:
         symbols = list(elffile.ELFFile(stream).get_section_by_name(".symtab").iter_symbols())

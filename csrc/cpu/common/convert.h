@@ -43,6 +43,13 @@ inline Shorts float_to_half(Floats x) {
       _mm256_cvtps_ph(reinterpret_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
 }
 
+#elif defined(__aarch64__)
+
+inline Words widen(Shorts x) { return vmovl_u16(x); }
+inline Shorts narrow(Words x) { return vmovn_u32(x); }
+inline Floats half_to_float(Shorts bits) { return vcvt_f32_f16(vreinterpret_f16_u16(bits)); }
+inline Shorts float_to_half(Floats x) { return vreinterpret_u16_f16(vcvt_f16_f32(x)); }
+
 #else  // SSE2
 
 inline Words widen(Shorts x) { return __builtin_convertvector(x, Words); }

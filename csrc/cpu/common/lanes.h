@@ -4,7 +4,11 @@
 // Internal to the isa_*.cpp files: see cpu/table.h for why this is an anonymous namespace.
 #pragma once
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#else
 #include <immintrin.h>
+#endif
 
 #include "params/types.h"
 
@@ -19,6 +23,7 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 
+typedef float Quarter __attribute__((vector_size(16)));
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int Ints __attribute__((vector_size(kLanes * 4)));
 typedef unsigned Words __attribute__((vector_size(kLanes * 4)));
@@ -45,31 +50,36 @@ inline Floats multiply_add(Floats x, Floats y, Floats z) {
 #elif defined(__AVX2__)
   return reinterpret_cast<Floats>(_mm256_fmadd_ps(
       reinterpret_cast<__m256>(x), reinterpret_cast<__m256>(y), reinterpret_cast<__m256>(z)));
+#elif defined(__aarch64__)
+  return vfmaq_f32(z, x, y);
 #else
   return x * y + z;
 #endif
 }
 
 // Sums of 4 lanes each, of which the sum is that of all lanes.
-inline __m128 quarters(Floats x) {
-  __m128 parts[kLanes / 4];
+inline Quarter quarters(Floats x) {
+  Quarter parts[kLanes / 4];
   __builtin_memcpy(parts, &x, sizeof x);
-  __m128 total = parts[0];
+  Quarter total = parts[0];
   for (int part = 1; part < kLanes / 4; ++part) total += parts[part];
   return total;
 }
 
 inline float sum(Floats x) {
-  __m128 total = quarters(x);
-  total += _mm_movehl_ps(total, total);
-  return total[0] + total[1];
+  const Quarter total = quarters(x);
+  return (total[0] + total[2]) + (total[1] + total[3]);
 }
 
 // to[i] = the sum of x[i]'s lanes.
 inline void sums_of(const Floats (&x)[4], float* to) {
+#if defined(__aarch64__)
+  vst1q_f32(to, vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3])));
+#else
   __m128 a = quarters(x[0]), b = quarters(x[1]), c = quarters(x[2]), d = quarters(x[3]);
   _MM_TRANSPOSE4_PS(a, b, c, d);
   _mm_storeu_ps(to, (a + b) + (c + d));
+#endif
 }
 
 inline float max(Floats x) {
@@ -79,7 +89,11 @@ inline float max(Floats x) {
 }
 
 inline float square_root(float x) {  // not libm's: that would be one more thing to link
+#if defined(__aarch64__)
+  return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0);
+#else
   return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+#endif
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace vllm::cpu {
 namespace {
 
 // Vectors of sums that fit in the registers, beside what is multiplied.
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kSums = 16;  // of 32 registers
 #else
 constexpr int kSums = 8;  // of 16

@@ -32,12 +32,16 @@ inline Floats weight(Floats z) {
 inline u64 fixed(float mass) { return static_cast<u64>(static_cast<i64>(mass * 0x1p32f)); }
 
 inline float most_of(Floats x) {
+#if defined(__aarch64__)
+  return vmaxvq_f32(x);
+#else
   __m128 parts[kLanes / 4];
   __builtin_memcpy(parts, &x, sizeof x);
   __m128 most = parts[0];
   for (int part = 1; part < kLanes / 4; ++part) most = _mm_max_ps(most, parts[part]);
   most = _mm_max_ps(most, _mm_movehl_ps(most, most));
   return most[0] > most[1] ? most[0] : most[1];
+#endif
 }
 
 // A bit for each lane of a comparison that is true.
@@ -46,6 +50,9 @@ inline unsigned bits_of(Ints mask) {
   return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
 #elif defined(__AVX2__)
   return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#elif defined(__aarch64__)
+  const Words bits = {1, 2, 4, 8};
+  return vaddvq_u32(reinterpret_cast<Words>(mask) & bits);
 #else
   return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
 #endif

@@ -3,6 +3,6 @@
 
 namespace vllm::cpu {
 
-constexpr Kernels baseline_kernels = kernels_named("baseline");
+extern constexpr Kernels baseline_kernels = kernels_named("baseline");
 
 }  // namespace vllm::cpu

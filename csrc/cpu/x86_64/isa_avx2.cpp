@@ -3,6 +3,6 @@
 
 namespace vllm::cpu {
 
-constexpr Kernels avx2_kernels = kernels_named("avx2");
+extern constexpr Kernels avx2_kernels = kernels_named("avx2");
 
 }  // namespace vllm::cpu

@@ -3,6 +3,6 @@
 
 namespace vllm::cpu {
 
-constexpr Kernels avx512_kernels = kernels_named("avx512");
+extern constexpr Kernels avx512_kernels = kernels_named("avx512");
 
 }  // namespace vllm::cpu
