@@ -46,14 +46,17 @@ std::string library_folder() {
 // Whether `a` is better than `b`, both of which the GPU can run.
 bool better(const Arch& a, const Arch& b) {
   if (a.ptx != b.ptx) return b.ptx;
-  if (a.specific != b.specific) return a.specific;
-  return a.major != b.major ? a.major > b.major : a.minor > b.minor;
+  const bool exact = a.scope == Scope::exact;
+  if (exact != (b.scope == Scope::exact)) return exact;
+  if (a.major != b.major) return a.major > b.major;
+  if (a.minor != b.minor) return a.minor > b.minor;
+  return a.scope == Scope::family;
 }
 
 bool runs_on(const Arch& arch, int major, int minor) {
-  if (arch.specific) return arch.major == major && arch.minor == minor;
-  if (arch.ptx) return arch.major < major || (arch.major == major && arch.minor <= minor);
-  return arch.major == major && arch.minor <= minor;
+  if (arch.ptx && arch.scope == Scope::later && arch.major < major) return true;
+  if (arch.major != major) return false;
+  return arch.scope == Scope::exact ? arch.minor == minor : arch.minor <= minor;
 }
 
 }  // namespace
@@ -62,12 +65,15 @@ bool parse_arch(const std::string& name, Arch& arch) {
   const bool ptx = name.compare(0, 8, "compute_") == 0;
   if (!ptx && name.compare(0, 3, "sm_") != 0) return false;
   std::string digits = name.substr(ptx ? 8 : 3);
-  const bool specific = !digits.empty() && digits.back() >= 'a' && digits.back() <= 'z';
-  if (specific) digits.pop_back();
+  Scope scope = Scope::later;
+  if (!digits.empty() && (digits.back() == 'a' || digits.back() == 'f')) {
+    scope = digits.back() == 'a' ? Scope::exact : Scope::family;
+    digits.pop_back();
+  }
   if (digits.size() < 2 || digits.size() > 4) return false;
   if (digits.find_first_not_of("0123456789") != std::string::npos) return false;
   const int number = std::stoi(digits);
-  arch = {name, number / 10, number % 10, ptx, specific};  // the last digit is the minor
+  arch = {name, number / 10, number % 10, ptx, scope};  // the last digit is the minor
   return true;
 }
 

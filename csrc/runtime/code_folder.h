@@ -10,13 +10,18 @@
 
 namespace vllm::cuda {
 
+// The GPUs that code of a compute capability runs on: later minors of its major (PTX: every later
+// capability); for a family target such as sm_100f later minors of its major, PTX too; for a
+// specific one such as sm_90a that capability alone.
+enum class Scope { later, family, exact };
+
 // One architecture's folder.
 struct Arch {
   std::string name;  // "sm_90a", "compute_90"
   int major;
   int minor;
-  bool ptx;       // compiled by the driver when it is loaded
-  bool specific;  // such as sm_90a: runs on exactly this compute capability
+  bool ptx;  // compiled by the driver when it is loaded
+  Scope scope;
 };
 
 // Reads a folder's name; false for one that names no architecture.
@@ -30,9 +35,9 @@ std::string code_folder();
 std::vector<Arch> archs_in(const std::string& folder);
 
 // The best of `archs` for a GPU of compute capability major.minor: its own specific code, else the
-// highest sm_XY of its major with Y <= minor, else the highest PTX that is not above it. Throws
-// Error(runtime) that lists what there is and what it takes; `gpu` and `folder` are for the
-// message.
+// highest sm_XY of its major with Y <= minor (sm_XYf before it), else the highest PTX that is not
+// above it. Throws Error(runtime) that lists what there is and what it takes; `gpu` and `folder`
+// are for the message.
 const Arch& select_arch(const std::vector<Arch>& archs, int major, int minor,
                         const std::string& gpu, const std::string& folder);
 

@@ -141,8 +141,10 @@ void fail(Result result, const char* call, const std::string& where) {
 }
 
 std::string describe(const Device& device) {
+  const int version = driver_version();
   return concat("cuda:", device.index, " (", device.name, ", compute capability ", device.major,
-                ".", device.minor, ")");
+                ".", device.minor, "; driver of CUDA ", version / 1000, ".", version % 1000 / 10,
+                ")");
 }
 
 const std::vector<Device>& devices() {

@@ -100,7 +100,7 @@ struct Device {
   DeviceHandle handle;
 };
 
-// "cuda:0 (NVIDIA H200, compute capability 9.0)"
+// "cuda:0 (NVIDIA H200, compute capability 9.0; driver of CUDA 12.4)"
 std::string describe(const Device& device);
 
 // The GPUs that this process may use. Makes no context.

@@ -88,15 +88,45 @@ void require_whole(const std::string& image, const std::string& path) {
   }
 }
 
+// What a driver has to be to take code that one has refused: cubins need one that knows the GPU,
+// PTX one that is as new as the compiler that wrote it.
+std::string needed_driver(const std::string& image, const Arch& arch, const Device& gpu) {
+  if (arch.ptx) {
+    const size_t version = image.find("\n.version ");
+    const size_t end = image.find('\n', version + 1);
+    if (version == std::string::npos || end == std::string::npos) return "";
+    return concat(". It is PTX of version ", image.substr(version + 10, end - version - 10),
+                  ": a driver takes what compilers of its own CUDA version and older ones write. "
+                  "Update the driver, or install a wheel with code for this GPU");
+  }
+  struct First {
+    int major, minor;
+    const char* cuda;
+  };
+  // From the release notes of CUDA: the version whose driver was the first for a GPU.
+  constexpr First firsts[] = {{12, 1, "12.9"}, {12, 0, "12.8"}, {11, 0, "13.0"}, {10, 3, "12.9"},
+                              {10, 0, "12.8"}, {8, 9, "11.8"},  {8, 7, "11.4"},  {8, 6, "11.1"}};
+  const char* cuda = "11.0";
+  for (const First& first : firsts) {
+    if (gpu.major > first.major || (gpu.major == first.major && gpu.minor >= first.minor)) {
+      cuda = first.cuda;
+      break;
+    }
+  }
+  return concat(". This GPU needs a driver of CUDA ", cuda,
+                " or newer: update it, or, where it is, ",
+                "install vllm again: pip install --force-reinstall --no-deps URL");
+}
+
 // `image` ends with a NUL, as PTX must.
-Module load_image(const std::string& image, const std::string& where) {
+Module load_image(const std::string& image, const std::string& where, const std::string& needed) {
   char log[4096] = "";
   int keys[] = {kJitErrorLog, kJitErrorLogSize};
   void* values[] = {log, reinterpret_cast<void*>(uintptr_t{sizeof log})};
   Module module = nullptr;
   const Result result = driver().cuModuleLoadDataEx(&module, image.c_str(), 2, keys, values);
   if (result != 0) {
-    fail(result, "cuModuleLoadDataEx", log[0] == '\0' ? where : concat(where, ": ", log));
+    fail(result, "cuModuleLoadDataEx", concat(where, log[0] == '\0' ? "" : ": ", log, needed));
   }
   return module;
 }
@@ -111,7 +141,9 @@ const LoadedModule& load_file(int index, const std::string& file) {
       concat(code_folder(), "/", arch.name, "/", file, arch.ptx ? ".ptx" : ".cubin");
   const std::string image = read_file(path);
   require_whole(image, path);
-  const Module module = load_image(image, concat(": ", path, " on ", describe(device(index))));
+  const Device& gpu = device(index);
+  const Module module =
+      load_image(image, concat(": ", path, " on ", describe(gpu)), needed_driver(image, arch, gpu));
   modules().push_back({index, file, path, module});
   return modules().back();
 }
@@ -144,6 +176,15 @@ Function Kernel::load(int device_index, unsigned shared) {
   std::lock_guard<std::mutex> lock(mutex);
   // The first call of an op may well be inside a CUDA graph capture.
   RelaxedCapture relaxed;
+  const Device& gpu = device(device_index);
+  if (shared > static_cast<unsigned>(gpu.block_shared_bytes)) {
+    // A launcher that sizes blocks by what code was compiled for, not by the GPU.
+    throw Error(
+        ErrorKind::runtime,
+        concat("kernel ", name_, " of ", file_, ", compiled as ", code_arch(device_index).name,
+               ", asks for ", shared, " bytes of shared memory in a block; ", describe(gpu),
+               " has ", gpu.block_shared_bytes, ". This is a fault of vllm: please report it"));
+  }
   const LoadedModule& loaded = load_file(device_index, file_);
   Function function = nullptr;
   const Result result = driver().cuModuleGetFunction(&function, loaded.module, name_);

@@ -74,7 +74,8 @@ def _torch() -> str:
 
 def _gpus() -> Iterator[Line]:
     try:
-        yield "GPU code", _C.code_folder()
+        folder = _C.code_folder()
+        yield "GPU code", f"{' '.join(platform.archs_in(folder)) or 'nothing'}, in {folder}"
     except (NativeCodeError, RuntimeError) as error:
         yield "GPU code", f"none: {error}"
     try:
@@ -86,6 +87,8 @@ def _gpus() -> Iterator[Line]:
         )
         for gpu in platform.gpus():
             runs = f"runs {gpu.code}" if gpu.code else f"runs nothing: {gpu.problem}"
+            if gpu.code and gpu.code.startswith("compute_"):
+                runs += ", which the driver compiles when it is loaded: no code of its own"
             yield (
                 f"cuda:{gpu.index}",
                 f"{gpu.name}, compute capability {platform.dotted(gpu.capability)}, {runs}",

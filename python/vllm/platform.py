@@ -64,6 +64,12 @@ def select_code(capability: Capability) -> Tuple[Optional[str], Optional[str]]:
         return None, str(error)
 
 
+def archs_in(folder: str) -> List[str]:
+    """The architectures that a folder has GPU code of, by name: "compute_90", "sm_80"."""
+    names = (path.name for path in Path(folder).glob("*_[0-9]*"))
+    return sorted(names, key=lambda name: (name.startswith("c"), len(name.rstrip("af")), name))
+
+
 def torch_build() -> Optional[TorchBuild]:
     """The torch that ``import torch`` would give, without importing it; None without one."""
     spec = importlib.util.find_spec("torch")
