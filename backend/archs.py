@@ -12,7 +12,7 @@ from typing import Callable, List, Mapping, Sequence, Tuple
 
 from backend.device_compiler import CHECK, WITHOUT, Compiler
 from ci.errors import CiError
-from ci.matrix import Cuda
+from ci.matrix import Cuda, numbers
 from ci.native import arch_digits
 
 VARIABLE = "TORCH_CUDA_ARCH_LIST"
@@ -67,10 +67,12 @@ def choose(
     cuda: Cuda,
     compiler: Compiler,
     gpus: Callable[[], Sequence[str]],
+    processor: str = "x86_64",
 ) -> Archs:
     """The architectures that `environ` asks for; without a word those of `gpus`, else of `cuda`.
 
     gpus: the compute capabilities of the machine's GPUs.
+    processor: whose wheels' list of `cuda` it is.
     Raises ArchError for words that are none of torch's, and for what `compiler` cannot compile if
     it was asked for; from the matrix's list that is left out, and `reason` says so.
     """
@@ -80,20 +82,37 @@ def choose(
     doubt = ""
     if wanted.lower() != "all":
         try:
-            here = sorted(set(gpus()), key=_order)
+            here = sorted(set(gpus()), key=numbers)
         except ArchError as error:
             if wanted:
                 raise
             here, doubt = [], f"; {error.what}"  # a help, and no reason not to build
         if here:
-            return _native(here, cuda, compiler)
+            return _native(here, cuda.archs(processor), compiler)
         if wanted:
             raise ArchError(
                 f"{VARIABLE} is {wanted}, and there is no GPU here",
                 means="asked the CUDA driver (libcuda.so.1) for its GPUs and got none",
                 do=f"name what to build for, as in {VARIABLE}='8.0;9.0+PTX', or unset it",
             )
-    return _of_matrix(cuda, compiler, doubt)
+    return _of_matrix(cuda, processor, compiler, doubt)
+
+
+def asked(environ: Mapping[str, str], gpus: Callable[[], Sequence[str]]) -> List[str]:
+    """The compute capabilities that `choose` will take; none where that is the matrix's list.
+
+    Without a word on what is wrong with them: that is `choose`'s.
+    """
+    wanted = environ.get(VARIABLE, "").strip()
+    if wanted.lower() == "all":
+        return []
+    if wanted and wanted.lower() != "native":
+        words = [word for name in re.split(r"[;\s]+", wanted) for word in [NAMES.get(name, name)]]
+        return re.findall(r"\d+\.\d[a-f]?", ";".join(words))
+    try:
+        return list(gpus())
+    except ArchError:
+        return []
 
 
 def gpus_here() -> List[str]:
@@ -132,7 +151,7 @@ def _listed(wanted: str, compiler: Compiler) -> Archs:
                 do=f"use words like 8.0, 9.0a, 9.0+PTX, {', '.join(NAMES)}; or native, or All",
             )
         arch = found[1]
-        if _order(arch) < OLDEST:
+        if numbers(arch) < OLDEST:
             too_old.append(arch)
             continue
         if not compiler.can_compile(f"sm_{arch_digits(arch)}"):
@@ -151,23 +170,23 @@ def _listed(wanted: str, compiler: Compiler) -> Archs:
     return Archs(_unique(cubins), _unique(ptx), VARIABLE + without)
 
 
-def _native(here: Sequence[str], cuda: Cuda, compiler: Compiler) -> Archs:
+def _native(here: Sequence[str], listed: Sequence[str], compiler: Compiler) -> Archs:
     """For each GPU its own architecture (9.0a before 9.0), or the newest PTX that it can run."""
     cubins, ptx = [], []
     for gpu in here:
         exact = [
             arch
             for arch in (f"{gpu}a", gpu)
-            if compiler.can_compile(f"sm_{arch_digits(arch)}") and _order(gpu) >= OLDEST
+            if compiler.can_compile(f"sm_{arch_digits(arch)}") and numbers(gpu) >= OLDEST
         ]
         if exact:
             cubins.append(exact[0])
             continue
         older = [
             arch
-            for arch in sorted(cuda.archs, key=_order)
+            for arch in sorted(listed, key=numbers)
             if arch[-1].isdecimal()
-            and _order(arch) <= _order(gpu)
+            and numbers(arch) <= numbers(gpu)
             and compiler.can_compile(f"compute_{arch_digits(arch)}")
         ]
         if not older:
@@ -177,16 +196,20 @@ def _native(here: Sequence[str], cuda: Cuda, compiler: Compiler) -> Archs:
     return Archs(_unique(cubins), _unique(ptx), f"{many}; {VARIABLE} changes it")
 
 
-def _of_matrix(cuda: Cuda, compiler: Compiler, doubt: str) -> Archs:
+def of_matrix(cuda: Cuda, processor: str) -> Archs:
+    """What a release has."""
+    return Archs(cuda.archs(processor), cuda.ptx(processor), "ci/matrix.toml")
+
+
+def _of_matrix(cuda: Cuda, processor: str, compiler: Compiler, doubt: str) -> Archs:
     reason = "ci/matrix.toml" + doubt
-    if compiler.nvcc is None:  # of the very pins that the matrix lists these for
-        return Archs(cuda.archs, cuda.ptx, reason)
-    able = [arch for arch in cuda.archs if compiler.can_compile(f"sm_{arch_digits(arch)}")]
-    ptx = [arch for arch in cuda.ptx if compiler.can_compile(f"compute_{arch_digits(arch)}")]
-    missing = [arch for arch in cuda.archs if arch not in able]
+    listed, ptx = cuda.archs(processor), cuda.ptx(processor)
+    able = [arch for arch in listed if compiler.can_compile(f"sm_{arch_digits(arch)}")]
+    ptx = tuple(arch for arch in ptx if compiler.can_compile(f"compute_{arch_digits(arch)}"))
+    missing = [arch for arch in listed if arch not in able]
     if missing:
         reason += f"; without {' '.join(missing)}, which CUDA {compiler.version} cannot compile"
-    return Archs(tuple(able), tuple(ptx), reason)
+    return Archs(tuple(able), ptx, reason)
 
 
 def _cannot(what: str, compiler: Compiler) -> ArchError:
@@ -199,10 +222,5 @@ def _cannot(what: str, compiler: Compiler) -> ArchError:
     )
 
 
-def _order(arch: str) -> Tuple[int, int]:
-    major, minor = arch.rstrip("abcdef").split(".")
-    return int(major), int(minor)
-
-
 def _unique(archs: Sequence[str]) -> Tuple[str, ...]:
-    return tuple(sorted(set(archs), key=lambda arch: (_order(arch), arch)))
+    return tuple(sorted(set(archs), key=lambda arch: (numbers(arch), arch)))

@@ -13,8 +13,8 @@ from typing import List, Mapping, Optional, Tuple
 
 from ci import scratch
 from ci.errors import CiError
-from ci.matrix import Cuda
-from ci.native import toolkit_requirements
+from ci.matrix import Toolkit
+from ci.native import toolkit_is_in, toolkit_requirements
 
 OLDEST = "11.8"  # the first that compiles for 8.9 and 9.0
 # The two commands that docs/installation.md gives for a look at a toolkit.
@@ -73,16 +73,21 @@ class Nvcc:
         return Compiler(self.version, title, probe, build, nvcc=self.path)
 
 
-def nvrtc(cuda: Cuda, root: Path, why: str) -> Compiler:
-    """NVRTC as this Python has it installed. Raises ToolkitError where it has not.
+def nvrtc(toolkit: Toolkit, root: Path, why: str) -> Compiler:
+    """NVRTC as this tree or this Python has it. Raises ToolkitError where neither has.
 
     why: what led to it, for people.
     """
-    folder = _stable_toolkit(cuda, root, why)
-    title = f"NVRTC {cuda.version} of NVIDIA's wheels ({why})"
+    folder = _stable_toolkit(toolkit, root, why)
+    title = f"NVRTC {toolkit.version} of NVIDIA's wheels ({why})"
     probe = (sys.executable, str(root / "cmake" / "nvrtcc.py"), f"--toolkit={folder}")
-    build = f"NVRTC, {' '.join(pin.requirement for pin in cuda.toolkit)}"
-    return Compiler(cuda.version, title, probe, build, toolkit=folder)
+    build = f"NVRTC, {' '.join(pin.requirement for pin in toolkit.pins)}"
+    return Compiler(toolkit.version, title, probe, build, toolkit=folder)
+
+
+def toolkit_folder(toolkit: Toolkit, root: Path) -> Path:
+    """Where a tree keeps a toolkit, whoever put it there: a release or a source build."""
+    return root / "build" / "toolkit" / toolkit.version
 
 
 def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
@@ -121,28 +126,26 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
     return Nvcc(Path(path), version, "CUDA_HOME", build, elsewhere)
 
 
-def _stable_toolkit(cuda: Cuda, root: Path, why: str) -> Path:
+def _stable_toolkit(toolkit: Toolkit, root: Path, why: str) -> Path:
     """A folder of the source tree with the NVRTC and headers that this environment has.
 
     pip puts them into an environment that it removes after the build; compile commands that named
     a folder there would differ each time, and every kernel would be compiled again.
     Raises ToolkitError where they are not installed.
     """
-    folder = root / "build" / "toolkit" / f"{cuda.variant}-environment"
-    requirements = toolkit_requirements(cuda)
-    listing = folder / "requirements.txt"
-    if listing.is_file() and listing.read_text(encoding="utf-8") == requirements:
+    folder = toolkit_folder(toolkit, root)
+    if toolkit_is_in(folder, toolkit):
         return folder
-    found = {pin: _find_distribution(pin.project) for pin in cuda.toolkit}
+    found = {pin: _find_distribution(pin.project) for pin in toolkit.pins}
     wrong = [
         f"{pin.requirement} ({f'{dist.version} is' if dist else 'nothing is'} installed)"
         for pin, dist in found.items()
         if dist is None or dist.version != pin.version
     ]
     if wrong:
-        pins = " ".join(pin.requirement for pin in cuda.toolkit)
+        pins = " ".join(pin.requirement for pin in toolkit.pins)
         raise ToolkitError(
-            f"NVRTC {cuda.version} is not installed as it is pinned: no {', no '.join(wrong)}",
+            f"NVRTC {toolkit.version} is not installed as it is pinned: no {', no '.join(wrong)}",
             means=f"this build needs it ({why}), and looked among this Python's packages; "
             "nothing else here compiles the kernels",
             do="build without --no-build-isolation, set CUDA_HOME, or run: pip install " + pins,
@@ -156,7 +159,9 @@ def _stable_toolkit(cuda: Cuda, root: Path, why: str) -> Path:
                     target = unfinished / file
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(str(file.locate()), target)
-        (unfinished / "requirements.txt").write_text(requirements, encoding="utf-8")
+        (unfinished / "requirements.txt").write_text(
+            toolkit_requirements(toolkit), encoding="utf-8"
+        )
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     return folder

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, Union,
 
 from scikit_build_core import build as skbuild
 
-from backend import ccache, metadata, options, plan
+from backend import ccache, metadata, options, plan, toolkits
 from ci import configuration, environment
 from ci.errors import CiError, of_system
 from ci.lock import locked
@@ -106,7 +106,7 @@ def prepare_metadata_for_build_editable(
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> List[str]:
     """PEP 517: cmake and ninja where the machine has none, and NVRTC where it has no nvcc."""
     required = skbuild.get_requires_for_build_wheel(dict(config_settings or {}))
-    return required + options.read().toolkit_requirements()
+    return required + toolkits.requirements(options.read(), os.environ, ROOT)
 
 
 def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> List[str]:

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from platform import machine
-from typing import List, Mapping, Optional
+from typing import Mapping, Optional
 
 from backend.device_compiler import Nvcc, find_nvcc
 from ci import matrix
@@ -58,12 +58,6 @@ class Options:
     def torch(self) -> str:
         """METADATA's torch requirement."""
         return torch_requirement(self.cuda or matrix.load().default)
-
-    def toolkit_requirements(self) -> List[str]:
-        """What pip has to install for NVRTC; nothing if an nvcc is used or no CUDA is built."""
-        if self.cuda is None or self.nvcc is not None or self.precompiled:
-            return []
-        return [pin.requirement for pin in self.cuda.toolkit]
 
 
 def read(
@@ -161,4 +155,4 @@ def _cuda_of_nvcc(nvcc: Nvcc) -> Cuda:
     for cuda in known.cudas:
         if cuda.version == nvcc.version:
             return cuda
-    return replace(known.default, version=nvcc.version, default=False, toolkit=())
+    return replace(known.default, version=nvcc.version, default=False)

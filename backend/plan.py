@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Tuple
+from platform import machine
+from typing import Dict, List, Mapping, Optional, Tuple
 
-from backend import archs, ccache, device_compiler, host_compiler, options
+from backend import archs, ccache, device_compiler, host_compiler, options, toolkits
 from backend.device_compiler import Compiler
 from backend.options import Options
 from ci import configuration, git, jobs, native
@@ -57,18 +58,8 @@ def make(
         defines.update(VLLM_PREBUILT=str(found.folder), VLLM_VARIANTS=chosen.variant)
         report["native"] = f"{chosen.variant}, {digest}, from {found.origin}"
     elif chosen.cuda is not None:
-        compiler, targets = _device_code(chosen, environ, root)
-        report["compiler"] = compiler.title
-        report["archs"] = str(targets)
-        device = native.DeviceCompiler(
-            chosen.variant,
-            targets.cubins,
-            targets.ptx,
-            nvcc=compiler.nvcc,
-            nvcc_words=_write_words(compiler, environ, root) if compiler.nvcc else None,
-            toolkit=compiler.toolkit,
-        )
-        defines.update(native.device_defines([device]))
+        compilers, report["compiler"], report["archs"] = _device_code(chosen, environ, root)
+        defines.update(native.device_defines(compilers))
     if chosen.compiles:
         host = host_compiler.find(environ, root)
         if host is None and not any(word in str(inputs) for word in ("COMPILER", "TOOLCHAIN")):
@@ -86,14 +77,32 @@ def make(
 
 def _device_code(
     chosen: Options, environ: Mapping[str, str], root: Path
-) -> Tuple[Compiler, archs.Archs]:
-    """What compiles device code, and for which architectures."""
-    assert chosen.cuda is not None  # the caller's condition
+) -> Tuple[List[native.DeviceCompiler], str, str]:
+    """What compiles device code for which architectures, and both in words."""
+    cuda = chosen.cuda
+    assert cuda is not None  # the caller's condition
     if chosen.nvcc is not None:
         compiler = chosen.nvcc.compiler()
     else:
-        compiler = device_compiler.nvrtc(chosen.cuda, root, chosen.without_nvcc)
-    return compiler, archs.choose(environ, chosen.cuda, compiler, archs.gpus_here)
+        used = toolkits.choose(environ, cuda, root, archs.gpus_here, machine())
+        found = [device_compiler.nvrtc(each, root, chosen.without_nvcc) for each in used]
+        if len(found) > 1:  # a release's, for a release's list
+            folders = {each.version: each.toolkit for each in found if each.toolkit is not None}
+            title = f"NVRTC {', '.join(folders)} of this tree ({chosen.without_nvcc})"
+            made = native.of_matrix(cuda, machine(), folders)
+            return made, title, str(archs.of_matrix(cuda, machine()))
+        (compiler,) = found
+    targets = archs.choose(environ, cuda, compiler, archs.gpus_here, machine())
+    device = native.DeviceCompiler(
+        chosen.variant,
+        compiler.version,
+        targets.cubins,
+        targets.ptx,
+        nvcc=compiler.nvcc,
+        nvcc_words=_write_words(compiler, environ, root) if compiler.nvcc else None,
+        toolkit=compiler.toolkit,
+    )
+    return [device], compiler.title, str(targets)
 
 
 def _write_words(compiler: Compiler, environ: Mapping[str, str], root: Path) -> Path:

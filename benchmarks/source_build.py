@@ -130,7 +130,7 @@ def main() -> None:
         sys.path.insert(0, str(ROOT))
         from tests.ci.support.toolchain import toolkit_folder
 
-        toolkit = toolkit_folder("cu" + cuda.replace(".", ""))
+        toolkit = toolkit_folder(cuda)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), toolkit, cuda)
     head = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]

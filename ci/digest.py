@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ci import toml
 from ci.errors import CiError
-from ci.matrix import Cuda, Matrix
+from ci.matrix import Cuda, Matrix, Platform
 
 # Sources, the build's own code, and what computes its options.
 TREES = ("csrc", "cmake", "backend")
@@ -31,28 +31,30 @@ class DigestError(CiError):
     """An input of the native code cannot be found."""
 
 
-def native_digest(root: Path, matrix: Matrix, cuda: Cuda) -> str:
-    """``sha256:…`` of the native inputs of one variant, in the source tree at `root`."""
-    return combine(inputs(root, matrix, cuda))
+def native_digest(
+    root: Path, matrix: Matrix, cuda: Cuda, platform: Optional[Platform] = None
+) -> str:
+    """``sha256:…`` of the native inputs of one variant, in the source tree at `root`.
+
+    platform: by default the main one.
+    """
+    return combine(inputs(root, matrix, cuda, platform))
 
 
-def inputs(root: Path, matrix: Matrix, cuda: Cuda) -> dict[str, str]:
+def inputs(
+    root: Path, matrix: Matrix, cuda: Cuda, platform: Optional[Platform] = None
+) -> dict[str, str]:
     """Every input by name, with what identifies its content; two trees differ where these do."""
+    platform = platform or matrix.main
     found = {
         f"file {path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in _files(root)
     }
     found["build settings"] = _canonical(_settings(root))
-    found["target"] = matrix.zig_target
+    found["target"] = platform.zig_target
     # Not its budget or its torch requirement, which change no native file.
-    found["cuda"] = _canonical(
-        {
-            "version": cuda.version,
-            "archs": cuda.archs,
-            "ptx": cuda.ptx,
-            "toolkit": [asdict(pin) for pin in cuda.toolkit],
-        }
-    )
+    code = [asdict(code) for code in cuda.code if platform.processor in code.processors]
+    found["cuda"] = _canonical({"version": cuda.version, "code": code})
     found.update(_programs(root))
     return found
 

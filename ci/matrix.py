@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -33,16 +34,62 @@ class Pin:
 
 
 @dataclass(frozen=True)
+class Toolkit:
+    """A compiler of device code: NVRTC of one CUDA version, with the headers that it needs."""
+
+    version: str  # "12.9"
+    pins: tuple[Pin, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What one compiler makes for a variant."""
+
+    toolkit: Toolkit
+    archs: tuple[str, ...]  # compute capabilities that get a cubin: "8.0", "9.0a"
+    ptx: tuple[str, ...]  # compute capabilities that get PTX
+    processors: tuple[str, ...]  # whose wheels have it
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A kind of machine that wheels are for."""
+
+    processor: str  # "x86_64", as `platform.machine` names it
+    tag: str  # "manylinux1_x86_64"
+    policy: str  # what auditwheel must say
+    zig_target: str
+    per_python: bool  # whether a release has a wheel for each Python beside that for all
+
+
+@dataclass(frozen=True)
 class Cuda:
     """One CUDA version that is shipped; a wheel made for it is a *variant*."""
 
     version: str  # "12.1"
     default: bool
     torch: str  # the specifier of METADATA's torch requirement
-    archs: tuple[str, ...]  # compute capabilities that get a cubin: "8.0", "9.0a"
-    ptx: tuple[str, ...]  # compute capabilities that get PTX
-    wheel_budget: int  # bytes
-    toolkit: tuple[Pin, ...]
+    code: tuple[Code, ...]
+    budgets: Mapping[str, int] = field(hash=False)  # processor → the most bytes of a wheel for it
+
+    @property
+    def toolkits(self) -> tuple[Toolkit, ...]:
+        """Its compilers, oldest first."""
+        found = {code.toolkit.version: code.toolkit for code in self.code}
+        return tuple(sorted(found.values(), key=lambda toolkit: numbers(toolkit.version)))
+
+    def pins(self, processor: str) -> tuple[Pin, ...]:
+        """The wheels of all compilers that wheels for `processor` have code of."""
+        used = {code.toolkit for code in self.code if processor in code.processors}
+        return tuple(pin for toolkit in self.toolkits if toolkit in used for pin in toolkit.pins)
+
+    def archs(self, processor: str) -> tuple[str, ...]:
+        """The compute capabilities that wheels for `processor` have a cubin for."""
+        return _sorted(code.archs for code in self.code if processor in code.processors)
+
+    def ptx(self, processor: str) -> tuple[str, ...]:
+        """The compute capabilities that wheels for `processor` have PTX for."""
+        return _sorted(code.ptx for code in self.code if processor in code.processors)
 
     @property
     def variant(self) -> str:
@@ -75,15 +122,23 @@ class Matrix:
     torch_python: str
     torch_version: str
     torch_trials: tuple[TorchTrial, ...]
-    platform_tag: str
-    policy: str
-    zig_target: str
+    platforms: tuple[Platform, ...]  # the first is the one that this tool itself runs on
     nightlies: int
+    toolkits: Mapping[str, Toolkit]  # by version
     cudas: tuple[Cuda, ...]
 
     @property
     def default(self) -> Cuda:
         return next(cuda for cuda in self.cudas if cuda.default)
+
+    @property
+    def main(self) -> Platform:
+        """The platform that every variant has wheels for."""
+        return self.platforms[0]
+
+    def platforms_of(self, cuda: Cuda) -> tuple[Platform, ...]:
+        """The platforms that there are wheels of `cuda` for."""
+        return tuple(each for each in self.platforms if each.processor in cuda.budgets)
 
     def variant(self, name: str) -> Cuda:
         """The entry called `name` (``cu118``). Raises MatrixError if there is none."""
@@ -112,6 +167,17 @@ def load(path: Path = DEFAULT_PATH) -> Matrix:
 
 def parse(table: dict[str, Any]) -> Matrix:
     """The matrix of a parsed TOML table; raises MatrixError for contradictions in it."""
+    platforms = tuple(
+        Platform(
+            processor=entry["processor"],
+            tag=entry["tag"],
+            policy=entry["policy"],
+            zig_target=entry["zig_target"],
+            per_python=entry["per_python"],
+        )
+        for entry in table["platform"]
+    )
+    toolkits = {name: _toolkit(name, pins) for name, pins in table["compiler"].items()}
     matrix = Matrix(
         version=table["release"]["version"],
         tag=table["release"]["tag"],
@@ -123,28 +189,46 @@ def parse(table: dict[str, Any]) -> Matrix:
         torch_trials=tuple(
             TorchTrial(entry["version"], entry["python"]) for entry in table["torch"]
         ),
-        platform_tag=table["platform"]["tag"],
-        policy=table["platform"]["policy"],
-        zig_target=table["platform"]["zig_target"],
+        platforms=platforms,
         nightlies=table["retention"]["nightlies"],
-        cudas=tuple(_cuda(entry) for entry in table["cuda"]),
+        toolkits=toolkits,
+        cudas=tuple(_cuda(entry, toolkits) for entry in table["cuda"]),
     )
     _check(matrix)
     return matrix
 
 
-def _cuda(entry: dict[str, Any]) -> Cuda:
+def _toolkit(version: str, pins: Mapping[str, Any]) -> Toolkit:
+    return Toolkit(
+        version,
+        tuple(Pin(name, pin["version"], pin["sha256"]) for name, pin in sorted(pins.items())),
+    )
+
+
+def _cuda(entry: Mapping[str, Any], toolkits: Mapping[str, Toolkit]) -> Cuda:
+    budgets = {name: mib * 1024 * 1024 for name, mib in entry["budget_mib"].items()}
     return Cuda(
         version=entry["version"],
         default=entry.get("default", False),
         torch=entry["torch"],
+        code=tuple(_code(code, toolkits, tuple(budgets)) for code in entry["code"]),
+        budgets=budgets,
+    )
+
+
+def _code(
+    entry: Mapping[str, Any], toolkits: Mapping[str, Toolkit], processors: tuple[str, ...]
+) -> Code:
+    if entry["compiler"] not in toolkits:
+        raise MatrixError(
+            f"`code` names compiler {entry['compiler']!r}, and there is no such table",
+            do=f'add [compiler."{entry["compiler"]}"], or use one of: {", ".join(toolkits)}',
+        )
+    return Code(
+        toolkit=toolkits[entry["compiler"]],
         archs=tuple(entry["archs"]),
-        ptx=tuple(entry["ptx"]),
-        wheel_budget=entry["wheel_budget_mib"] * 1024 * 1024,
-        toolkit=tuple(
-            Pin(project, pin["version"], pin["sha256"])
-            for project, pin in sorted(entry["toolkit"].items())
-        ),
+        ptx=tuple(entry.get("ptx", ())),
+        processors=(entry["only"],) if "only" in entry else processors,
     )
 
 
@@ -155,6 +239,16 @@ def _check(matrix: Matrix) -> None:
     variants = [cuda.variant for cuda in matrix.cudas]
     if len(set(variants)) != len(variants):
         raise MatrixError(f"two [[cuda]] entries have the same version: {variants}")
+    known = [platform.processor for platform in matrix.platforms]
+    for cuda in matrix.cudas:
+        named = {*cuda.budgets, *(each for code in cuda.code for each in code.processors)}
+        if not named <= set(known) or matrix.main.processor not in cuda.budgets:
+            raise MatrixError(
+                f"CUDA {cuda.version} is for {', '.join(sorted(named))}",
+                means=f"the platforms are {', '.join(known)}, and every variant is for the first",
+            )
+        for processor in cuda.budgets:
+            _check_code(cuda, processor)
     try:
         version = Version(matrix.version)
         for cuda in matrix.cudas:
@@ -163,3 +257,23 @@ def _check(matrix: Matrix) -> None:
         raise MatrixError(str(error)) from error
     if str(version) != matrix.version or matrix.tag != f"v{matrix.version}":
         raise MatrixError(f"tag {matrix.tag!r} is not the tag of version {matrix.version!r}")
+
+
+def _check_code(cuda: Cuda, processor: str) -> None:
+    """Whether just one compiler makes the code of each arch."""
+    made = [code for code in cuda.code if processor in code.processors]
+    for kind in ([code.archs for code in made], [code.ptx for code in made]):
+        listed = [arch for archs in kind for arch in archs]
+        twice = sorted({arch for arch in listed if listed.count(arch) > 1})
+        if twice:
+            raise MatrixError(f"CUDA {cuda.version}, {processor}: two compilers for {twice}")
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """``(9, 0)`` of ``9.0`` or ``9.0a``: what versions and compute capabilities are ordered by."""
+    return tuple(int(part) for part in version.rstrip("abcdef").split("."))
+
+
+def _sorted(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    found = {arch for group in groups for arch in group}
+    return tuple(sorted(found, key=lambda arch: (numbers(arch), arch)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Optional
 from urllib.parse import quote
 
-from ci.matrix import Cuda, Matrix
+from ci.matrix import Cuda, Matrix, Platform
 
 PROJECT = "vllm"
 NIGHTLY = "nightly"
@@ -19,9 +20,23 @@ def wheel_name(version: str, python: str, abi: str, platform: str) -> str:
     return f"{PROJECT}-{version}-{python}-{abi}-{platform}.whl"
 
 
-def abi3_wheel_name(matrix: Matrix, version: str) -> str:
-    """``vllm-V-cp38-abi3-manylinux1_x86_64.whl``: the wheel for every Python."""
-    return wheel_name(version, python_tag(matrix.abi3), "abi3", matrix.platform_tag)
+def abi3_wheel_name(matrix: Matrix, version: str, platform: Optional[Platform] = None) -> str:
+    """``vllm-V-cp38-abi3-manylinux1_x86_64.whl``: the wheel for every Python.
+
+    platform: by default the main one.
+    """
+    return wheel_name(version, *abi3_tag(matrix, platform or matrix.main).split("-"))
+
+
+def abi3_tag(matrix: Matrix, platform: Platform) -> str:
+    """``cp38-abi3-manylinux1_x86_64``"""
+    return f"{python_tag(matrix.abi3)}-abi3-{platform.tag}"
+
+
+def release_tags(matrix: Matrix, platform: Platform) -> list[str]:
+    """The tags of a release's wheels of one variant: that for every Python, then one for each."""
+    pythons = map(python_tag, matrix.pythons if platform.per_python else ())
+    return [abi3_tag(matrix, platform), *(f"{tag}-{tag}-{platform.tag}" for tag in pythons)]
 
 
 def python_tag(version: str) -> str:

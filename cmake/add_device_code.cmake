@@ -2,20 +2,42 @@
 # vllm/kernels/<variant>/sm_XX/NAME.cubin, and compute_XX/NAME.ptx for GPUs that come later. The
 # name alone is what a launcher loads, so no two families may use the same.
 #
-# One ninja edge per file and arch; the compiler's depfile says which headers it read.
+# A variant may have several compilers, each for archs of its own. One ninja edge per file and arch;
+# the compiler's depfile says which headers it read. What was made for an arch is a component of its
+# own, <variant>-sm_XX, of which a wheel installs those that it is to have.
 
 function(vllm_add_device_code variant)
   # Paths relative to the build folder, where ninja runs the compilers: what __FILE__ or an error
   # message shows is then the same in every checkout.
   file(RELATIVE_PATH csrc ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR}/csrc)
+  if(VLLM_JOBS)
+    set(pool JOB_POOL jobs)
+  endif()
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/kernels/*.cu)
+
+  foreach(key IN LISTS VLLM_${variant}_COMPILERS)
+    vllm_choose_device_compiler(VLLM_${variant}_${key})
+    foreach(arch IN LISTS VLLM_${variant}_${key}_ARCHS)
+      vllm_compile_device_code(sm_${arch} cubin)
+    endforeach()
+    foreach(arch IN LISTS VLLM_${variant}_${key}_PTX)
+      vllm_compile_device_code(compute_${arch} ptx)
+    endforeach()
+  endforeach()
+  add_custom_target(kernels_${variant} ALL DEPENDS ${outputs})
+endfunction()
+
+# A part of vllm_add_device_code: sets `compiler`, `flags` and `inputs` to what the options that
+# begin with `prefix` ask for.
+macro(vllm_choose_device_compiler prefix)
   set(flags -std=c++17 -I${csrc})
-  if(VLLM_${variant}_TOOLKIT AND NOT VLLM_${variant}_NVCC)
+  if(${prefix}_TOOLKIT AND NOT ${prefix}_NVCC)
     set(nvrtcc ${CMAKE_SOURCE_DIR}/cmake/nvrtcc.py)
     # Relative, as above: ccache compares commands by their words.
-    file(RELATIVE_PATH toolkit ${CMAKE_BINARY_DIR} ${VLLM_${variant}_TOOLKIT})
+    file(RELATIVE_PATH toolkit ${CMAKE_BINARY_DIR} ${${prefix}_TOOLKIT})
     set(compiler ${nvrtcc} --toolkit=${toolkit})
     # The list of pins that the folder was made from: another toolkit, another cubin.
-    set(pins ${VLLM_${variant}_TOOLKIT}/requirements.txt)
+    set(pins ${${prefix}_TOOLKIT}/requirements.txt)
     set(inputs ${nvrtcc} ${pins})
     set(identity CCACHE_EXTRAFILES=${pins})
     # Constants and constexpr functions of plain C++ headers (csrc/params) become device code.
@@ -24,8 +46,8 @@ function(vllm_add_device_code variant)
       list(APPEND flags -Werror)
     endif()
   else()
-    set(compiler ${VLLM_${variant}_NVCC})
-    set(inputs ${compiler} ${VLLM_${variant}_NVCC_WORDS})
+    set(compiler ${${prefix}_NVCC})
+    set(inputs ${compiler} ${${prefix}_NVCC_WORDS})
     # Its words on its build: the nvcc on PATH may be a script that starts another.
     set(identity "CCACHE_COMPILERCHECK=%compiler% --version")
     list(APPEND flags --expt-relaxed-constexpr)  # nvcc's way to -default-device
@@ -34,20 +56,7 @@ function(vllm_add_device_code variant)
     list(PREPEND compiler ${VLLM_CCACHE_DEVICE} ${identity} ${VLLM_CCACHE})
     list(APPEND flags -c)  # without it ccache takes this for a link; it changes nothing beside -cubin
   endif()
-
-  if(VLLM_JOBS)
-    set(pool JOB_POOL jobs)
-  endif()
-
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/kernels/*.cu)
-  foreach(arch IN LISTS VLLM_${variant}_ARCHS)
-    vllm_compile_device_code(sm_${arch} cubin)
-  endforeach()
-  foreach(arch IN LISTS VLLM_${variant}_PTX)
-    vllm_compile_device_code(compute_${arch} ptx)
-  endforeach()
-  add_custom_target(kernels_${variant} ALL DEPENDS ${outputs})
-endfunction()
+endmacro()
 
 # Depfiles go to ninja as they are: their paths are relative to the build folder already. Else CMake
 # runs itself after each compiler to rewrite them, and pip's CMake has another path in each build:
@@ -71,7 +80,8 @@ macro(vllm_compile_device_code target form)
       ${pool}
       COMMENT "Building CUDA ${variant} ${target}/${name}.${form}"
       VERBATIM)
-    install(FILES ${CMAKE_BINARY_DIR}/${output} DESTINATION vllm/${folder} COMPONENT ${variant})
+    install(FILES ${CMAKE_BINARY_DIR}/${output} DESTINATION vllm/${folder}
+            COMPONENT ${variant}-${target})
     list(APPEND outputs ${output})
   endforeach()
 endmacro()

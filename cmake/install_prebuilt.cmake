@@ -4,7 +4,17 @@
 function(vllm_install_prebuilt)
   install(PROGRAMS ${VLLM_PREBUILT}/vllm/_C.abi3.so DESTINATION vllm COMPONENT host)
   foreach(variant IN LISTS VLLM_VARIANTS)
-    install(DIRECTORY ${VLLM_PREBUILT}/vllm/kernels/${variant} DESTINATION vllm/kernels
-            COMPONENT ${variant})
+    vllm_install_device_code(${VLLM_PREBUILT}/vllm/kernels ${variant})
+  endforeach()
+endfunction()
+
+# From a folder that has it as <variant>/sm_XX/NAME.cubin, by the components of
+# vllm_add_device_code.
+function(vllm_install_device_code folder variant)
+  file(GLOB targets RELATIVE ${folder}/${variant} ${folder}/${variant}/*)
+  foreach(target IN LISTS targets)
+    install(DIRECTORY ${folder}/${variant}/${target} DESTINATION vllm/kernels/${variant}
+            COMPONENT ${variant}-${target}
+            FILES_MATCHING PATTERN *.cubin PATTERN *.ptx)
   endforeach()
 endfunction()

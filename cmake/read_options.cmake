@@ -7,11 +7,14 @@
 function(vllm_read_options)
   set(VLLM_TARGET_DEVICE "cuda" CACHE STRING "cuda, cpu or empty (no native code)")
   set(VLLM_VARIANTS "" CACHE STRING "CUDA variants to build device code for: cu118;cu121")
-  # For each of them: VLLM_<variant>_ARCHS ("80;90a", a cubin each), VLLM_<variant>_PTX ("90"), and
-  # VLLM_<variant>_TOOLKIT, a folder of NVIDIA's wheels with NVRTC, or VLLM_<variant>_NVCC
-  # and VLLM_<variant>_NVCC_WORDS, a file that changes when another nvcc lies at that path.
+  # For each of them VLLM_<variant>_COMPILERS, ("121;129"), and for each of these, with
+  # VLLM_<variant>_<compiler> before it: _ARCHS ("80;90a", a cubin each), _PTX ("90"), and _TOOLKIT, a
+  # folder of NVIDIA's wheels with NVRTC, or _NVCC and _NVCC_WORDS, a file that changes when another
+  # nvcc lies at that path.
   set(VLLM_BUILD_INFO "" CACHE FILEPATH "JSON that becomes dist-info/build.json")
   set(VLLM_PREBUILT "" CACHE PATH "folder with native files to install instead of compiling")
+  set(VLLM_DEVICE_CODE "" CACHE PATH
+      "device code of the variants, as another configuration has compiled it")
   set(VLLM_CCACHE "" CACHE FILEPATH "ccache to compile through; a release does without")
   set(VLLM_CCACHE_LOG "" CACHE FILEPATH "where ccache writes what it did")
   set(VLLM_JOBS "" CACHE STRING "compilers at once, of host and device code together")

@@ -2,12 +2,12 @@
 # (design D3), so that `manylinux1` is true wherever the wheel was built.
 
 set(VLLM_ZIG "" CACHE FILEPATH "zig of the ziglang wheel")
-set(VLLM_ZIG_TARGET "" CACHE STRING "platform.zig_target of ci/matrix.toml")
+set(VLLM_ZIG_TARGET "" CACHE STRING "zig_target of a platform in ci/matrix.toml")
 # CMake's own checks configure a project that has no cache.
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES VLLM_ZIG VLLM_ZIG_TARGET)
 
 set(CMAKE_SYSTEM_NAME Linux)
-set(CMAKE_SYSTEM_PROCESSOR x86_64)
+string(REGEX MATCH "^[^-]+" CMAKE_SYSTEM_PROCESSOR "${VLLM_ZIG_TARGET}")
 set(CMAKE_CXX_COMPILER ${VLLM_ZIG} c++)
 # Without a target zig would tune for the machine that it runs on. Said this way, CMake also
 # identifies the compiler without linking a program.

@@ -8,8 +8,9 @@ from pathlib import Path
 from ci.audit import contents, device_code, host_library, metadata, tree
 from ci.audit.findings import AuditError, Finding
 from ci.audit.report import AuditReport
-from ci.matrix import Matrix
+from ci.matrix import Cuda, Matrix, Platform
 from ci.wheel import reader
+from ci.wheel.reader import WheelFile
 
 __all__ = ["AuditError", "AuditReport", "audit", "audit_all"]
 
@@ -39,26 +40,36 @@ def _audit(
 ) -> AuditReport:
     wheel, members = reader.open_wheel(path)
     cuda = matrix.variant(wheel.build.variant)
+    platform = _platform(wheel, matrix, cuda)
+    budget = cuda.budgets[platform.processor]
     by_name = {member.name: member.data for member in members}
     sources = tree.read(repo, wheel.build)
     _raise_if_any(
         path,
         [
-            *contents.check(wheel, by_name, cuda, sources),
-            *metadata.check(wheel, matrix, cuda, sources),
+            *contents.check(wheel, by_name, cuda, platform, sources),
+            *metadata.check(wheel, matrix, cuda, platform, sources),
             *device_code.check(wheel, by_name),
-            *_check_size(wheel.size, cuda.wheel_budget),
+            *_check_size(wheel.size, budget),
         ],
     )
     code = frozenset(wheel.native.items())
     if code not in judged:
         # These run programs for a second each, and want a wheel that has a library to look at.
-        policy, findings = host_library.check_policy(wheel, matrix)
+        policy, findings = host_library.check_policy(wheel, platform)
         extension, more = host_library.check_abi3(wheel, matrix)
         _raise_if_any(path, [*findings, *more])
         judged[code] = policy, extension
     policy, extension = judged[code]
-    return AuditReport.of(wheel, policy=policy, extension=extension, budget=cuda.wheel_budget)
+    return AuditReport.of(wheel, policy=policy, extension=extension, budget=budget)
+
+
+def _platform(wheel: WheelFile, matrix: Matrix, cuda: Cuda) -> Platform:
+    """The platform that the wheel's tag is of; for one that is of none, what it is held to."""
+    for platform in matrix.platforms_of(cuda):
+        if any(tag.endswith(f"-{platform.tag}") for tag in wheel.tags):
+            return platform
+    return matrix.main
 
 
 def _raise_if_any(path: Path, findings: list[Finding]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ci.audit.findings import Finding
 from ci.audit.tree import Tree
 from ci.git import blob_id
-from ci.matrix import Cuda
+from ci.matrix import Cuda, Platform
 from ci.names import LIBRARY
-from ci.native import arch_digits
+from ci.native import code_folders
 from ci.wheel import sbom
 from ci.wheel.reader import WheelFile
 
@@ -21,11 +21,11 @@ LICENSES = ("LICENSE", "NOTICE")
 
 
 def check(
-    wheel: WheelFile, members: Mapping[str, bytes], cuda: Cuda, tree: Tree
+    wheel: WheelFile, members: Mapping[str, bytes], cuda: Cuda, platform: Platform, tree: Tree
 ) -> Iterator[Finding]:
     """Compares the members with the tree that the wheel was built from."""
-    yield from _check_tree(cuda, tree)
-    allowed = expected_members(wheel, cuda, tree)
+    yield from _check_tree(cuda.archs(platform.processor), tree)
+    allowed = expected_members(wheel, cuda, platform, tree)
     for name in sorted(allowed - members.keys()):
         yield Finding(name, "the file", "none")
     for name in sorted(members.keys() - allowed):
@@ -39,18 +39,18 @@ def check(
             )
 
 
-def _check_tree(cuda: Cuda, tree: Tree) -> Iterator[Finding]:
+def _check_tree(archs: Sequence[str], tree: Tree) -> Iterator[Finding]:
     """Whether the sources are such that the comparison with them says anything."""
     for name in LICENSES:
         if name not in tree.licenses:
             yield Finding(name, "the file among license-files of pyproject.toml", "none")
-    parts = {"module under python/": tree.python, "kernel": tree.kernels, "arch": cuda.archs}
+    parts = {"module under python/": tree.python, "kernel": tree.kernels, "arch": archs}
     for part, found in parts.items():
         if not found:
             yield Finding("", f"at least one {part} in the sources", "none")
 
 
-def expected_members(wheel: WheelFile, cuda: Cuda, tree: Tree) -> set[str]:
+def expected_members(wheel: WheelFile, cuda: Cuda, platform: Platform, tree: Tree) -> set[str]:
     """The name of every member that the wheel must have."""
     dist_info = f"{wheel.name}-{wheel.version}.dist-info"
     about = ["METADATA", "WHEEL", "RECORD", "build.json", sbom.NAME]
@@ -60,14 +60,16 @@ def expected_members(wheel: WheelFile, cuda: Cuda, tree: Tree) -> set[str]:
     return {
         LIBRARY,
         *modules,
-        *(name for kernel in tree.kernels for name in device_members(cuda, kernel)),
+        *(
+            name
+            for kernel in tree.kernels
+            for name in device_members(cuda, platform.processor, kernel)
+        ),
         *(f"{dist_info}/{name}" for name in about),
     }
 
 
-def device_members(cuda: Cuda, kernel: str) -> Iterator[str]:
-    """Where the device code of one kernel lies, for every arch of a variant."""
-    for arch in cuda.archs:
-        yield f"vllm/kernels/{cuda.variant}/sm_{arch_digits(arch)}/{kernel}.cubin"
-    for arch in cuda.ptx:
-        yield f"vllm/kernels/{cuda.variant}/compute_{arch_digits(arch)}/{kernel}.ptx"
+def device_members(cuda: Cuda, processor: str, kernel: str) -> Iterator[str]:
+    """Where the device code of one kernel lies, for every arch of a variant's wheel."""
+    for folder, suffix in code_folders(cuda, processor):
+        yield f"vllm/kernels/{cuda.variant}/{folder}/{kernel}.{suffix}"

@@ -9,7 +9,7 @@ import sys
 
 from ci.audit.findings import Finding
 from ci.errors import CiError
-from ci.matrix import Matrix
+from ci.matrix import Matrix, Platform
 from ci.names import LIBRARY
 from ci.wheel.reader import WheelFile
 
@@ -18,16 +18,16 @@ class AuditorError(CiError):
     """auditwheel or abi3audit did not come to a judgement."""
 
 
-def check_policy(wheel: WheelFile, matrix: Matrix) -> tuple[str, list[Finding]]:
-    """The platform that auditwheel says the wheel runs on, and whether it is the matrix's."""
+def check_policy(wheel: WheelFile, platform: Platform) -> tuple[str, list[Finding]]:
+    """The platform that auditwheel says the wheel runs on, and whether it is the promised one."""
     # Its warnings say that it does not know cubins, one line for each.
     output = _run("auditwheel", "show", str(wheel.path))
     said = re.search(r'following platform tag:\s+"(\w+)"', output)
     if said is None:
         raise AuditorError(f"auditwheel names no platform for {wheel.path.name}:\n{output}")
-    if said[1] == matrix.policy:
+    if said[1] == platform.policy:
         return said[1], []
-    return said[1], [Finding(LIBRARY, f"auditwheel to say {matrix.policy}", said[1])]
+    return said[1], [Finding(LIBRARY, f"auditwheel to say {platform.policy}", said[1])]
 
 
 def check_abi3(wheel: WheelFile, matrix: Matrix) -> tuple[str, list[Finding]]:

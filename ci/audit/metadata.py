@@ -10,12 +10,14 @@ from packaging.version import Version
 
 from ci.audit.findings import Finding
 from ci.audit.tree import Tree
-from ci.matrix import Cuda, Matrix
-from ci.names import python_tag
+from ci.matrix import Cuda, Matrix, Platform
+from ci.names import release_tags
 from ci.wheel.reader import WheelFile
 
 
-def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda, tree: Tree) -> Iterator[Finding]:
+def check(
+    wheel: WheelFile, matrix: Matrix, cuda: Cuda, platform: Platform, tree: Tree
+) -> Iterator[Finding]:
     """Compares version, Python range, torch range, tags and build record with the matrix.
 
     And what is said of licenses (PEP 639) with the sources.
@@ -62,9 +64,6 @@ def check(wheel: WheelFile, matrix: Matrix, cuda: Cuda, tree: Tree) -> Iterator[
         if getattr(wheel.build, key) is None:
             yield Finding(member, f"a {key}", "null")
 
-    tags = {f"{python_tag(matrix.abi3)}-abi3-{matrix.platform_tag}"}
-    for version in matrix.pythons:
-        python = python_tag(version)
-        tags.add(f"{python}-{python}-{matrix.platform_tag}")
+    tags = release_tags(matrix, platform)
     if len(wheel.tags) != 1 or wheel.tags[0] not in tags:
         yield Finding("", f"one tag of {', '.join(sorted(tags))}", ", ".join(wheel.tags))

@@ -9,13 +9,13 @@ from typing import Optional
 
 from rich.console import Console
 
-from ci import digest, git, matrix, versions
+from ci import digest, git, matrix, names, versions
 from ci.builder import canonical, toolkit
+from ci.builder.canonical import Cell
 from ci.errors import CiError
 from ci.git import Commit
 from ci.lock import locked
-from ci.matrix import Cuda, Matrix
-from ci.names import python_tag
+from ci.matrix import Cuda, Matrix, Platform
 from ci.reuse import Reuse
 from ci.scratch import write_atomically
 from ci.stages import Stages
@@ -40,7 +40,7 @@ def build(
     *,
     commit: Optional[Commit] = None,
     variants: Sequence[str] = (),
-    labels: Optional[Callable[[Cuda], Sequence[Label]]] = None,
+    labels: Optional[Callable[[Cuda, Platform], Sequence[Label]]] = None,
     reuse: Optional[Reuse] = None,
     console: Optional[Console] = None,
     stages: Optional[Stages] = None,
@@ -65,44 +65,47 @@ def build(
             prebuilt = _reuse(repo, known, chosen, reuse, folder / "prebuilt", console)
             if reuse is not None:
                 reuse.forget(commit.sha)
-            missing = [cuda for cuda in chosen if cuda.variant not in prebuilt]
-            toolkits = toolkit.fetch(missing, folder / "toolkit", console)
+            missing = [cuda for cuda in chosen if not any(cell.cuda == cuda for cell in prebuilt)]
+            compilers = {each for cuda in missing for each in cuda.toolkits}
+            toolkits = toolkit.fetch(
+                sorted(compilers, key=lambda each: matrix.numbers(each.version)),
+                folder / "toolkit",
+                console,
+            )
         with stages.timed("canonical wheels"):
             wheels = canonical.build(
                 repo.resolve(),
                 folder,
                 known,
                 commit,
+                compiled=missing,
                 toolkits=toolkits,
                 prebuilt=prebuilt,
                 mark=mark,
                 console=console,
             )
-        chosen_labels = labels or (lambda cuda: commit_labels(known, cuda, commit))
+        chosen_labels = labels or (
+            lambda cuda, platform: commit_labels(known, cuda, platform, commit)
+        )
         with stages.timed("packing"):
             return _pack(repo, wheels, out, known, commit, chosen_labels)
 
 
-def commit_labels(known: Matrix, cuda: Cuda, commit: Commit) -> list[Label]:
+def commit_labels(known: Matrix, cuda: Cuda, platform: Platform, commit: Commit) -> list[Label]:
     """A commit's wheels of one variant: of the documented name, and of its own version."""
     dirty = commit.dirty
     public = versions.public(known.version, cuda.local, dirty=dirty)
     development = versions.development(
         known.version, commit.number, commit.sha, cuda.local, dirty=dirty
     )
-    return [Label(version, _abi3_tag(known)) for version in (public, development)]
+    tag = names.abi3_tag(known, platform)
+    return [Label(version, tag) for version in (public, development)]
 
 
-def release_labels(known: Matrix, cuda: Cuda) -> list[Label]:
+def release_labels(known: Matrix, cuda: Cuda, platform: Platform) -> list[Label]:
     """A release's wheels of one variant: for every Python, and for each by itself."""
     version = versions.public(known.version, cuda.local)
-    pythons = map(python_tag, known.pythons)
-    tags = [_abi3_tag(known), *(f"{tag}-{tag}-{known.platform_tag}" for tag in pythons)]
-    return [Label(version, tag) for tag in tags]
-
-
-def _abi3_tag(known: Matrix) -> str:
-    return f"{python_tag(known.abi3)}-abi3-{known.platform_tag}"
+    return [Label(version, tag) for tag in names.release_tags(known, platform)]
 
 
 def _reuse(
@@ -112,43 +115,52 @@ def _reuse(
     reuse: Optional[Reuse],
     folder: Path,
     console: Console,
-) -> dict[str, Path]:
-    """Native files of other wheels, of the variants for which there are any that can be trusted."""
-    prebuilt: dict[str, Path] = {}
+) -> dict[Cell, Path]:
+    """Native files of other wheels, of the variants for which there are any that can be trusted.
+
+    A variant is compiled for all its platforms or for none: they share device code.
+    """
+    prebuilt: dict[Cell, Path] = {}
     if reuse is None:
         return prebuilt
     for cuda in cudas:
-        wanted = digest.native_digest(repo, known, cuda)
+        found: dict[Cell, Optional[Path]] = {}
         try:
-            found = reuse.native_files(cuda, wanted, folder / cuda.variant)
+            for platform in known.platforms_of(cuda):
+                wanted = digest.native_digest(repo, known, cuda, platform)
+                target = folder / f"{cuda.variant}-{platform.processor}"
+                found[Cell(cuda, platform)] = reuse.native_files(cuda, wanted, target)
         except CiError as error:
             console.print(f"{cuda.variant}: compiling, for {error}", markup=False)
             continue
-        if found is not None:
-            prebuilt[cuda.variant] = found
+        complete = {cell: path for cell, path in found.items() if path is not None}
+        if len(complete) == len(found):
+            prebuilt.update(complete)
             source = reuse.used[cuda.variant]
             console.print(f"{cuda.variant}: native files of commit {source}, nothing to compile")
+        else:
+            reuse.used.pop(cuda.variant, None)
     return prebuilt
 
 
 def _pack(
     repo: Path,
-    wheels: dict[str, Path],
+    wheels: dict[Cell, Path],
     out: Path,
     known: Matrix,
     commit: Commit,
-    labels: Callable[[Cuda], Sequence[Label]],
+    labels: Callable[[Cuda, Platform], Sequence[Label]],
 ) -> list[Path]:
-    """Packs each variant's canonical wheel under its labels."""
+    """Packs each canonical wheel under its labels."""
     compress = Compressor()
     programs = digest.program_versions(repo)
     paths: list[Path] = []
-    for variant, path in wheels.items():
-        cuda = known.variant(variant)
+    for cell, path in wheels.items():
         _, members = reader.open_wheel(path)
-        for label in labels(cuda):
+        for label in labels(cell.cuda, cell.platform):
+            bill = sbom.member(label.version, cell.cuda, cell.platform, programs)
             name, data = repack(
-                [*members, sbom.member(label.version, cuda, programs)],
+                [*members, bill],
                 version=label.version,
                 tag=label.tag,
                 timestamp=canonical.source_date_epoch(commit),

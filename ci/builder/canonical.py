@@ -1,7 +1,8 @@
-"""The canonical wheel of each variant, as scikit-build-core makes it with the release's compilers.
+"""The canonical wheels, as scikit-build-core makes them with the release's compilers.
 
-All variants share one build folder and one configuration, so that the host library is compiled
-once; each wheel installs it with its own device code.
+All variants of a platform share one build folder and one configuration, so that its host library is
+compiled once; each wheel installs it with its own device code. Device code does not know its host:
+one configuration, that of the main platform, compiles it for all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from build import BuildBackendException, ProjectBuilder
 from rich.console import Console
@@ -21,7 +22,7 @@ from ci import configuration, digest, jobs, native, scratch
 from ci.builder.progress import Failed, run_with_progress
 from ci.errors import CiError
 from ci.git import Commit
-from ci.matrix import Matrix
+from ci.matrix import Cuda, Matrix, Platform
 from ci.wheel.build_info import BuildInfo
 
 # All that the compilers see of the environment: whatever else is set there, compilers, CMake or
@@ -45,77 +46,103 @@ def source_date_epoch(commit: Commit, environ: Mapping[str, str] = os.environ) -
     return int(value)
 
 
+class Cell(NamedTuple):
+    """A wheel of the matrix: one variant on one platform."""
+
+    cuda: Cuda
+    platform: Platform
+
+    def __str__(self) -> str:
+        return f"{self.cuda.variant}-{self.platform.processor}"
+
+
 def build(
     repo: Path,
     folder: Path,
     known: Matrix,
     commit: Commit,
     *,
+    compiled: Sequence[Cuda],
     toolkits: Mapping[str, Path],
-    prebuilt: Mapping[str, Path],
+    prebuilt: Mapping[Cell, Path],
     mark: Mapping[str, str],
     console: Console,
-) -> dict[str, Path]:
-    """The canonical wheel of every variant, in ``folder/canonical``.
+) -> dict[Cell, Path]:
+    """The canonical wheels of these variants, below ``folder/canonical``.
 
-    toolkits: what the variants that are compiled are compiled with.
+    compiled: the variants that are compiled, by `toolkits` (CUDA version → folder).
     prebuilt: the native files of those that are not, laid out as in a wheel.
     mark: the variable by which processes of this build are known (`ci.lock.locked`).
     """
-    compiled: dict[str, str] = {}
-    if toolkits:
-        compilers = [
-            native.DeviceCompiler.nvrtc(known.variant(variant), path)
-            for variant, path in toolkits.items()
-        ]
-        compiled = {
-            **native.device_defines(compilers),
-            **native.release_defines(known, repo, find_zig()),
-        }
-        # The compiler's path stays where another version is installed over it.
-        programs = {name: metadata.version(name) for name in digest.PROGRAMS}
-        for reason in configuration.begin(folder / "release", programs):
-            console.print(f"everything is configured and compiled anew: {reason}", soft_wrap=True)
-        compiled[configuration.VARIABLE] = str(configuration.wanted(folder / "release"))
-    wheels: dict[str, Path] = {}
-    for cuda in known.cudas:
-        variant = cuda.variant
-        if variant in prebuilt:
-            defines = {"VLLM_VARIANTS": variant, "VLLM_PREBUILT": str(prebuilt[variant])}
-            build_folder, title = folder / f"assembled-{variant}", f"{variant}: assembling"
-        elif variant in toolkits:
-            # The first of them compiles for all, the others find everything done.
-            first = toolkits.keys().isdisjoint(wheels)
-            defines, build_folder = compiled, folder / "release"
-            title = "compiling" if first else f"{variant}: assembling"
-        else:
-            continue
-        record = folder / f"release-{variant}.json"
-        record.write_bytes(_build_info(repo, known, commit, variant).render())
-        settings = {
-            "build-dir": str(build_folder),
-            "ninja.make-fallback": "false",  # the jobs are bounded in ninja's way
-            "install.components": f"host;{variant};info",
-            "cmake.define.VLLM_TARGET_DEVICE": "cuda",
-            "cmake.define.VLLM_BUILD_INFO": str(record),
-            **{f"cmake.define.{name}": value for name, value in defines.items()},
-        }
-        environ = {**compiler_environment(folder, commit), **mark}
-        environ["VLLM_CUDA_VERSION"] = cuda.version
-        wheels[variant] = _run_backend(
-            repo, folder / "canonical", settings, environ, title, console
-        )
+    wheels: dict[Cell, Path] = {}
+    for platform in known.platforms:
+        configured: dict[str, str] = {}
+        for cuda in known.cudas:
+            cell = Cell(cuda, platform)
+            title = f"{cell}: assembling"
+            if cell in prebuilt:
+                defines = {"VLLM_VARIANTS": cuda.variant, "VLLM_PREBUILT": str(prebuilt[cell])}
+                build_folder = folder / f"assembled-{cell}"
+            elif cuda in compiled and platform in known.platforms_of(cuda):
+                build_folder = folder / f"release-{platform.processor}"
+                if not configured:
+                    # The first of them compiles for all, the others find everything done.
+                    title = f"compiling for {platform.processor}"
+                    configured = _configure(repo, folder, known, platform, compiled, toolkits)
+                    _begin(build_folder, console)
+                    configured[configuration.VARIABLE] = str(configuration.wanted(build_folder))
+                defines = configured
+            else:
+                continue
+            record = folder / f"release-{cell}.json"
+            record.write_bytes(_build_info(repo, known, commit, cell).render())
+            settings = {
+                "build-dir": str(build_folder),
+                "ninja.make-fallback": "false",  # the jobs are bounded in ninja's way
+                "install.components": native.components(cuda, platform.processor),
+                "cmake.define.VLLM_TARGET_DEVICE": "cuda",
+                "cmake.define.VLLM_BUILD_INFO": str(record),
+                **{f"cmake.define.{name}": value for name, value in defines.items()},
+            }
+            environ = {**compiler_environment(folder, commit), **mark}
+            environ["VLLM_CUDA_VERSION"] = cuda.version
+            out = folder / "canonical" / platform.processor
+            wheels[cell] = _run_backend(repo, out, settings, environ, title, console)
     return wheels
 
 
-def _build_info(repo: Path, known: Matrix, commit: Commit, variant: str) -> BuildInfo:
-    cuda = known.variant(variant)
+def _configure(
+    repo: Path,
+    folder: Path,
+    known: Matrix,
+    platform: Platform,
+    compiled: Sequence[Cuda],
+    toolkits: Mapping[str, Path],
+) -> dict[str, str]:
+    """What CMake is told for a platform: the main one compiles device code for all of them."""
+    host = native.release_defines(platform, repo, find_zig())
+    if platform == known.main:
+        compilers = [each for cuda in compiled for each in native.of_matrix(cuda, None, toolkits)]
+        return {**native.device_defines(compilers), **host}
+    variants = [cuda.variant for cuda in compiled if platform in known.platforms_of(cuda)]
+    made = folder / f"release-{known.main.processor}" / "kernels"
+    return {"VLLM_VARIANTS": ";".join(variants), "VLLM_DEVICE_CODE": str(made), **host}
+
+
+def _begin(build_folder: Path, console: Console) -> None:
+    """Empties a build folder that other programs configured: their paths stay as they were."""
+    programs = {name: metadata.version(name) for name in digest.PROGRAMS}
+    for reason in configuration.begin(build_folder, programs):
+        console.print(f"everything is configured and compiled anew: {reason}", soft_wrap=True)
+
+
+def _build_info(repo: Path, known: Matrix, commit: Commit, cell: Cell) -> BuildInfo:
     return BuildInfo(
         commit=commit.sha,
-        cuda=cuda.version,
+        cuda=cell.cuda.version,
         dirty=commit.dirty,
-        native_digest=digest.native_digest(repo, known, cuda),
-        variant=variant,
+        native_digest=digest.native_digest(repo, known, cell.cuda, cell.platform),
+        variant=cell.cuda.variant,
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from ci import builder, git
+from ci import builder, git, matrix
 from ci.builder import Label
 from ci.builder.reused import StoreWheels, write_reused
+from ci.errors import CiError
+from ci.matrix import Cuda, Platform
 from ci.reuse import Reuse
 from ci.store import open_store
 
@@ -48,6 +51,17 @@ def _label(text: str) -> Label:
     return Label(version, tag)
 
 
+def _labels(args: argparse.Namespace) -> Callable[[Cuda, Platform], list[Label]]:
+    """The labels that were given, each for the platform of its tag."""
+    tags = [platform.tag for platform in matrix.load().platforms]
+    for label in args.label:
+        if label.tag.split("-")[2] not in tags:
+            raise CiError(f"no wheel is for {label.tag}", do=f"use a tag of {', '.join(tags)}")
+    return lambda cuda, platform: [
+        label for label in args.label if label.tag.split("-")[2] == platform.tag
+    ]
+
+
 def run(args: argparse.Namespace) -> int:
     console = Console()
     repo = Path.cwd()
@@ -58,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         commit=commit,
         variants=args.variant,
-        labels=(lambda _: args.label) if args.label else None,
+        labels=_labels(args) if args.label else None,
         reuse=reuse,
         console=console,
     )

@@ -6,7 +6,8 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Optional
+from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -36,13 +37,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def release_wheels(known: Matrix, local: Optional[str]) -> list[str]:
+def release_wheels(known: Matrix, cuda: Cuda) -> list[str]:
     """The file names of a release's wheels of one variant: for every Python, and one for each."""
-    version = versions.public(known.version, local)
-    tags = [(names.python_tag(python),) * 2 for python in known.pythons]
+    version = versions.public(known.version, cuda.local)
     return [
-        names.abi3_wheel_name(known, version),
-        *(names.wheel_name(version, python, abi, known.platform_tag) for python, abi in tags),
+        names.wheel_name(version, *tag.split("-"))
+        for platform in known.platforms_of(cuda)
+        for tag in names.release_tags(known, platform)
     ]
 
 
@@ -50,9 +51,7 @@ def as_json(known: Matrix) -> dict[str, Any]:
     """The whole matrix, with the names that follow from it."""
     described = asdict(known)
     for cuda, entry in zip(known.cudas, described["cudas"]):
-        entry.update(
-            variant=cuda.variant, local=cuda.local, wheels=release_wheels(known, cuda.local)
-        )
+        entry.update(variant=cuda.variant, local=cuda.local, wheels=release_wheels(known, cuda))
     return described
 
 
@@ -65,15 +64,30 @@ def as_table(known: Matrix) -> Table:
     """For a terminal: a column for each variant."""
     pythons = ", ".join(map(names.python_tag, known.pythons))
     table = Table("", *(f"CUDA {cuda.version}" for cuda in known.cudas))
+    toolkits = (toolkit for cuda in known.cudas for toolkit in cuda.toolkits)
+    versions_of_compilers = dict.fromkeys(toolkit.version for toolkit in toolkits)
     rows: dict[str, Callable[[Cuda], str]] = {
         "variant": lambda cuda: f"{cuda.variant}{' (default)' if cuda.default else ''}",
         "version": lambda cuda: versions.public(known.version, cuda.local),
         "torch": lambda cuda: cuda.torch,
-        "cubins": lambda cuda: " ".join(cuda.archs),
-        "PTX": lambda cuda: " ".join(cuda.ptx),
-        "wheels": lambda cuda: f"abi3, {pythons}",
-        "budget of each": lambda cuda: f"{cuda.wheel_budget // 2**20} MiB",
+        **{f"code by {version}": partial(_code, version) for version in versions_of_compilers},
+        "wheels": lambda cuda: "\n".join(
+            f"{platform.processor}: abi3{f', {pythons}' if platform.per_python else ''}, "
+            f"at most {cuda.budgets[platform.processor] // 2**20} MiB"
+            for platform in known.platforms_of(cuda)
+        ),
     }
     for name, cell in rows.items():
         table.add_row(name, *map(cell, known.cudas))
     return table
+
+
+def _code(version: str, cuda: Cuda) -> str:
+    """``7.0 7.5, PTX 9.0``: what the compiler of that version makes for the variant."""
+    lines = []
+    for code in cuda.code:
+        if code.toolkit.version == version:
+            ptx = [f"PTX {arch}" for arch in code.ptx]
+            only = "" if len(code.processors) == len(cuda.budgets) else code.processors[0]
+            lines.append(" ".join([*code.archs, *ptx, *([f"({only})"] if only else [])]))
+    return "\n".join(lines)

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from rich.console import Console
 
-from ci import environment, git, interpreters, toml
+from ci import environment, git, interpreters, matrix, toml
 from ci.builder.progress import Failed, run_quietly
 from ci.container.image import REQUIREMENTS
 from ci.errors import CiError
@@ -55,6 +55,7 @@ def build(repo: Path, folder: Path, place: ContainerEnvironment, console: Consol
     shutil.rmtree(folder, ignore_errors=True)
     source, out = folder / "source", folder / "wheelhouse"
     git.clone(repo, source, "HEAD")
+    _lend_toolkits(repo, source)
     program = _install(repo, folder / "tool")
     command = [str(program), "--platform", "linux", "--output-dir", str(out)]
     console.print("cibuildwheel: building, repairing and testing in the container")
@@ -66,6 +67,14 @@ def build(repo: Path, folder: Path, place: ContainerEnvironment, console: Consol
         raise ContainerBuildError("cibuildwheel failed", means="its words are above")
     (wheel,) = out.glob("*.whl")
     return reader.read(wheel)
+
+
+def _lend_toolkits(repo: Path, source: Path) -> None:
+    """Copies the compilers of device code, of which pip could install just one in the container."""
+    default = matrix.load(source / "ci" / "matrix.toml").default
+    for toolkit in default.toolkits:
+        folder = repo / "build" / "toolkit" / toolkit.version
+        shutil.copytree(folder, source / "build" / "toolkit" / toolkit.version)
 
 
 def differences(one: WheelFile, other: WheelFile) -> list[str]:

@@ -129,7 +129,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Variant:
-    """A CUDA version, as the matrix had it when the unit was published."""
+    """A CUDA version, as the matrix had it for the manifest's platform."""
 
     cuda: TwoNumbers
     default: bool
@@ -146,7 +146,7 @@ class Manifest:
     variants: Mapping[f.VariantName, Variant]
     pythons: tuple[TwoNumbers, ...]
     abi3: TwoNumbers
-    platform: PlatformTag
+    platform: PlatformTag  # the main one; what other wheels are for, their tags say
 
     def check(self) -> None:
         if sum(variant.default for variant in self.variants.values()) != 1:
@@ -184,15 +184,18 @@ def manifest_key(unit: str) -> str:
 
 def of_matrix(unit: Unit, matrix: Matrix) -> Manifest:
     """The manifest of a unit that was built from `matrix`."""
+    main = matrix.main.processor
     return Manifest(
         unit,
         {
-            cuda.variant: Variant(cuda.version, cuda.default, cuda.torch, cuda.archs, cuda.ptx)
+            cuda.variant: Variant(
+                cuda.version, cuda.default, cuda.torch, cuda.archs(main), cuda.ptx(main)
+            )
             for cuda in matrix.cudas
         },
         matrix.pythons,
         matrix.abi3,
-        matrix.platform_tag,
+        matrix.main.tag,
     )
 
 

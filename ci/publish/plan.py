@@ -29,7 +29,8 @@ def commit_wheels(matrix: Matrix, commit: Commit) -> dict[str, str]:
             versions.public(matrix.version, cuda.local),
             versions.development(matrix.version, commit.number, commit.sha, cuda.local),
         ):
-            expected[names.abi3_wheel_name(matrix, version)] = cuda.variant
+            for platform in matrix.platforms_of(cuda):
+                expected[names.abi3_wheel_name(matrix, version, platform)] = cuda.variant
     return expected
 
 
@@ -38,9 +39,9 @@ def release_wheels(matrix: Matrix) -> dict[str, str]:
     expected = {}
     for cuda in matrix.cudas:
         version = versions.public(matrix.version, cuda.local)
-        expected[names.abi3_wheel_name(matrix, version)] = cuda.variant
-        for python in map(names.python_tag, matrix.pythons):
-            expected[names.wheel_name(version, python, python, matrix.platform_tag)] = cuda.variant
+        for platform in matrix.platforms_of(cuda):
+            for tag in names.release_tags(matrix, platform):
+                expected[names.wheel_name(version, *tag.split("-"))] = cuda.variant
     return expected
 
 
@@ -148,15 +149,19 @@ def _check_build(wheel: WheelFile, commit: Commit, variant: str) -> None:
 
 
 def _check_one_library(wheels: Sequence[WheelFile]) -> None:
-    """Variants may be compiled on different machines; their host library is the same file."""
-    found = {wheel.native.get(names.LIBRARY): wheel.path.name for wheel in wheels}
-    if len(found) > 1:
-        listed = ", ".join(f"{digest} in {name}" for digest, name in found.items())
-        raise PublishError(
-            f"{names.LIBRARY} differs between wheels of one commit: {listed}",
-            means="a machine that built some of them does not reproduce what the others built",
-            do="build them again; `python -m ci verify WHEEL` tells which one is wrong",
-        )
+    """Variants may be compiled on different machines; a platform's host library is one file."""
+    platforms: dict[str, dict[Optional[str], str]] = {}
+    for wheel in wheels:
+        platform = wheel.path.name.rpartition("-")[2]
+        found = platforms.setdefault(platform, {})
+        found[wheel.native.get(names.LIBRARY)] = wheel.path.name
+        if len(found) > 1:
+            listed = ", ".join(f"{digest} in {name}" for digest, name in found.items())
+            raise PublishError(
+                f"{names.LIBRARY} differs between wheels of one commit: {listed}",
+                means="a machine that built some of them does not reproduce what the others built",
+                do="build them again; `python -m ci verify WHEEL` tells which one is wrong",
+            )
 
 
 def _file(wheel: WheelFile, variant: str, reused_from: Mapping[str, str]) -> File:

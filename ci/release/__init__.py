@@ -73,7 +73,7 @@ def build_wheels(
         out,
         commit=commit,
         variants=variants,
-        labels=lambda cuda: builder.release_labels(released, cuda),
+        labels=lambda cuda, platform: builder.release_labels(released, cuda, platform),
         reuse=reuse,
         console=console,
         stages=stages,

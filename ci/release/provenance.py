@@ -93,6 +93,11 @@ def write(
 def statement(repo: Path, released: Matrix, wheel: WheelFile) -> dict[str, Any]:
     """The in-toto statement about `wheel`, whose sources are in `repo`."""
     cuda = released.variant(wheel.build.variant)
+    processor = next(
+        platform.processor
+        for platform in released.platforms
+        if wheel.tags[0].endswith(f"-{platform.tag}")
+    )
     inputs: list[dict[str, Any]] = [
         {"uri": f"git+{SOURCE}", "digest": {"gitCommit": wheel.build.commit}},
         *(
@@ -101,7 +106,7 @@ def statement(repo: Path, released: Matrix, wheel: WheelFile) -> dict[str, Any]:
         ),
         *(
             {"uri": f"pkg:pypi/{pin.project}@{pin.version}", "digest": {"sha256": pin.sha256}}
-            for pin in cuda.toolkit
+            for pin in cuda.pins(processor)
         ),
     ]
     parameters = {"version": wheel.version, "variant": wheel.build.variant, "tag": wheel.tags[0]}

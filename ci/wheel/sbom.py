@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ci import names
-from ci.matrix import Cuda
+from ci.matrix import Cuda, Platform
 from ci.wheel.archive import Member
 
 NAME = "sboms/vllm.cdx.json"
@@ -25,21 +25,23 @@ LICENSES = {
 OF_NVIDIA = {"license": {"name": "NVIDIA CUDA Toolkit End User License Agreement"}}
 
 
-def member(version: str, cuda: Cuda, programs: Mapping[str, str]) -> Member:
-    """The bill of a wheel of `cuda`, as a member to be packed with the others.
+def member(version: str, cuda: Cuda, platform: Platform, programs: Mapping[str, str]) -> Member:
+    """The bill of a wheel of `cuda` for `platform`, as a member to be packed with the others.
 
     programs: name → version of the compilers and build tools, from the pinned requirements.
     """
-    text = json.dumps(document(version, cuda, programs), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(document(version, cuda, platform, programs), indent=1, sort_keys=True) + "\n"
     return Member(f"{names.PROJECT}-{version}.dist-info/{NAME}", text.encode())
 
 
-def document(version: str, cuda: Cuda, programs: Mapping[str, str]) -> dict[str, Any]:
+def document(
+    version: str, cuda: Cuda, platform: Platform, programs: Mapping[str, str]
+) -> dict[str, Any]:
     """The bill as a JSON object: what is in the wheel, and the tools that made it."""
     whole = _component("library", names.PROJECT, version)
     tools = {name: _component("application", name, at) for name, at in programs.items()}
     parts = [{**tools.pop("ziglang"), "type": "library", "description": RUNTIME}]
-    for pin in cuda.toolkit:
+    for pin in cuda.pins(platform.processor):
         part = _component("library", pin.project, pin.version)
         hashes = [{"alg": "SHA-256", "content": pin.sha256}]
         parts.append({**part, "hashes": hashes, "licenses": [OF_NVIDIA]})

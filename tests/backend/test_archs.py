@@ -99,7 +99,8 @@ def test_without_a_word_and_a_gpu_it_is_the_matrixs_list(
     compiler: Compiler, the_matrix: Matrix
 ) -> None:
     found = choose(None, compiler, the_matrix)
-    assert (found.cubins, found.ptx) == (the_matrix.default.archs, the_matrix.default.ptx)
+    default = the_matrix.default
+    assert (found.cubins, found.ptx) == (default.archs("x86_64"), default.ptx("x86_64"))
     assert choose("All", compiler, the_matrix, gpus=("8.9",)) == found
 
 
@@ -110,7 +111,7 @@ def test_without_a_word_and_a_gpu_it_is_the_matrixs_list(
         (("8.9",), ("8.9",), ()),
         (("9.0", "9.0"), ("9.0a",), ()),
         (("8.0", "7.5"), ("7.5", "8.0"), ()),
-        (("15.0",), (), ("9.0",)),  # newer than the toolkit: PTX, which the driver compiles
+        (("15.0",), (), ("12.0",)),  # newer than the toolkit: PTX, which the driver compiles
     ],
 )
 def test_a_gpu_here_is_what_is_built_for(
@@ -133,7 +134,7 @@ def test_a_driver_that_does_not_answer_is_no_reason_not_to_build(
         raise ArchError("the CUDA driver cannot say what GPU 0 is (error 999)")
 
     found = archs.choose({}, the_matrix.default, compiler, gpus)
-    assert found.cubins == the_matrix.default.archs
+    assert found.cubins == the_matrix.default.archs("x86_64")
     assert found.reason.endswith("; the CUDA driver cannot say what GPU 0 is (error 999)")
     asked = {"TORCH_CUDA_ARCH_LIST": "native"}
     with pytest.raises(ArchError, match="error 999"):
@@ -145,7 +146,7 @@ def test_an_arch_that_is_gone_is_left_out_if_nobody_asked_for_it(
 ) -> None:
     newest = find(nvcc, "13.0", "75 80 86 89 90 90a 100 120")
     found = choose(None, newest, the_matrix)
-    assert found.cubins == ("7.5", "8.0", "8.6", "8.9", "9.0", "9.0a")
+    assert found.cubins == ("7.5", "8.0", "8.6", "8.9", "9.0", "9.0a", "10.0", "12.0")
     assert "without 7.0, which CUDA 13.0 cannot compile" in found.reason
     for wanted, gpus in (("7.0;8.0", ()), (None, ("7.0",))):
         with pytest.raises(ArchError) as caught:
@@ -156,14 +157,24 @@ def test_an_arch_that_is_gone_is_left_out_if_nobody_asked_for_it(
         assert "`nvcc --version` and `${CUDA_HOME}/bin/nvcc --version`" in text
 
 
-def test_nvrtc_knows_what_the_matrix_says(the_matrix: Matrix) -> None:
-    for cuda in the_matrix.cudas:
-        probe = (sys.executable, str(NVRTCC), f"--toolkit={toolkit_folder(cuda.variant)}")
-        compiler = Compiler(cuda.version, "", probe)
-        assert compiler.can_compile("sm_90a") == ("9.0a" in cuda.archs)
-        assert compiler.can_compile("sm_70")
-        assert compiler.can_compile("compute_90")
-        assert not compiler.can_compile("sm_120")
+@pytest.mark.parametrize(
+    ("version", "known", "unknown"),
+    [
+        ("11.8", "70 90", "90a 100"),
+        ("12.1", "70 87 90 90a", "100 120"),
+        ("12.9", "70 90a 100 100f 103 120 121", "110"),
+    ],
+)
+def test_nvrtc_knows_what_the_matrix_says(
+    the_matrix: Matrix, version: str, known: str, unknown: str
+) -> None:
+    probe = (sys.executable, str(NVRTCC), f"--toolkit={toolkit_folder(version)}")
+    compiler = Compiler(version, "", probe)
+    for code in known.split():
+        assert compiler.can_compile(f"sm_{code}"), code
+    for code in unknown.split():
+        assert not compiler.can_compile(f"sm_{code}"), code
+    assert compiler.can_compile("compute_90")
 
 
 DRIVER = """\

@@ -89,10 +89,10 @@ def test_the_oldest(nvcc: MakeNvcc, version: str, fine: bool) -> None:
 
 def test_nvrtc_that_is_not_installed(the_matrix: Matrix, tmp_path: Path) -> None:
     with pytest.raises(ToolkitError) as caught:
-        device_compiler.nvrtc(the_matrix.default, tmp_path, "no nvcc on PATH")
-    assert "NVRTC 12.1 is not installed" in str(caught.value)
+        device_compiler.nvrtc(the_matrix.toolkits["11.8"], tmp_path, "no nvcc on PATH")
+    assert "NVRTC 11.8 is not installed" in str(caught.value)
     assert "no nvcc on PATH" in str(caught.value)
-    assert "pip install nvidia-cuda-cccl-cu12==12.1.109" in str(caught.value)
+    assert "pip install nvidia-cuda-cccl-cu11==11.8.89.post1" in str(caught.value)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")

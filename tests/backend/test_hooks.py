@@ -124,6 +124,7 @@ def test_max_jobs_reaches_cmake(tree: Path, tmp_path: Path) -> None:
 
 def test_nvrtc_is_a_build_requirement_only_without_nvcc(tree: Path, tmp_path: Path) -> None:
     hook = "get_requires_for_build_wheel()"
-    with_cuda = run(tree, hook, tmp_path, VLLM_CUDA_VERSION="12.1", PATH="/nowhere").stdout
+    asked = {"VLLM_CUDA_VERSION": "12.1", "TORCH_CUDA_ARCH_LIST": "9.0", "PATH": "/nowhere"}
+    with_cuda = run(tree, hook, tmp_path, **asked).stdout
     assert "nvidia-cuda-nvrtc-cu12==12.1.105" in with_cuda
     assert "nvidia" not in run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="cpu").stdout

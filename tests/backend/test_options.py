@@ -28,13 +28,6 @@ def test_without_a_toolkit(
     assert found.nvcc is None
 
 
-def test_nvrtc_is_required_just_where_there_is_no_nvcc(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
-    without = options.read({"PATH": ""}, "linux")
-    assert without.toolkit_requirements() == [pin.requirement for pin in the_matrix.default.toolkit]
-    assert options.read(nvcc("12.1"), "linux").toolkit_requirements() == []
-    assert options.read({"VLLM_TARGET_DEVICE": "cpu"}, "linux").toolkit_requirements() == []
-
-
 @pytest.mark.parametrize("home", [True, False])
 def test_an_nvcc_of_the_matrix(nvcc: MakeNvcc, home: bool, the_matrix: Matrix) -> None:
     found = options.read(nvcc("11.8", home=home), "linux")
@@ -63,7 +56,6 @@ def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> 
 def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
     found = options.read({**nvcc("13.0"), "VLLM_USE_PRECOMPILED": "1"}, "linux")
     assert (found.precompiled, found.cuda) == (True, the_matrix.default)
-    assert found.toolkit_requirements() == []
 
 
 @pytest.mark.parametrize(

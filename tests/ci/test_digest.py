@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ci import digest
 from ci.digest import DigestError, native_digest
-from ci.matrix import Cuda, Matrix, Pin
+from ci.matrix import Cuda, Matrix, Pin, Toolkit
 
 ROOT = Path(__file__).parents[2]
 INPUTS = [*digest.TREES, *digest.FILES, digest.REQUIREMENTS, "pyproject.toml"]
@@ -59,7 +60,7 @@ def substitute(name: str, old: str, new: str) -> Callable[[Path], None]:
     [
         append("csrc/kernels/norm/rms_norm.cu"),
         append("csrc/kernels/norm/new.cuh"),
-        append("csrc/cpu/isa_avx2.cpp"),
+        append("csrc/cpu/x86_64/isa_avx2.cpp"),
         append("csrc/runtime/tensor.h"),
         append("csrc/bindings.cpp"),
         append("cmake/add_host_library.cmake"),
@@ -85,16 +86,25 @@ def test_every_kind_of_file_counts(
     assert native_digest(tree, the_matrix, the_matrix.default) != before
 
 
+def of_code(cuda: Cuda, **changes: Any) -> Cuda:
+    """A variant whose first compiler or list is another."""
+    return replace(cuda, code=(replace(cuda.code[0], **changes), *cuda.code[1:]))
+
+
 @pytest.mark.parametrize(
     "other",
     [
         lambda cuda: replace(cuda, version="12.4"),
-        lambda cuda: replace(cuda, archs=cuda.archs[1:]),
-        lambda cuda: replace(cuda, ptx=("8.0",)),
-        lambda cuda: replace(cuda, toolkit=(*cuda.toolkit[1:], Pin("x", "1", "0"))),
-        lambda cuda: replace(cuda, toolkit=(replace(cuda.toolkit[0], sha256="0"),)),
+        lambda cuda: replace(cuda, code=cuda.code[1:]),
+        lambda cuda: of_code(cuda, archs=("7.0",)),
+        lambda cuda: of_code(cuda, ptx=("8.0",)),
+        lambda cuda: of_code(cuda, toolkit=Toolkit("12.1", (Pin("x", "1", "0"),))),
+        lambda cuda: of_code(
+            cuda,
+            toolkit=Toolkit("12.1", (replace(cuda.toolkits[0].pins[0], sha256="0"),)),
+        ),
     ],
-    ids=["version", "archs", "ptx", "another pin", "another hash"],
+    ids=["version", "a compiler", "archs", "ptx", "another pin", "another hash"],
 )
 def test_what_the_matrix_says_of_a_cuda_counts(
     tree: Path, the_matrix: Matrix, other: Callable[[Cuda], Cuda]
@@ -104,7 +114,9 @@ def test_what_the_matrix_says_of_a_cuda_counts(
 
 
 def test_the_target_counts(tree: Path, the_matrix: Matrix) -> None:
-    newer = replace(the_matrix, zig_target="x86_64-linux-gnu.2.17")
+    newer = replace(
+        the_matrix, platforms=(replace(the_matrix.main, zig_target="x86_64-linux-gnu.2.17"),)
+    )
     cuda = the_matrix.default
     assert native_digest(tree, the_matrix, cuda) != native_digest(tree, newer, cuda)
 
@@ -130,7 +142,7 @@ def test_what_makes_no_native_file_does_not_count(
 
 def test_budget_and_torch_range_do_not_count(tree: Path, the_matrix: Matrix) -> None:
     cuda = the_matrix.default
-    other = replace(cuda, wheel_budget=1, torch=">=9")
+    other = replace(cuda, budgets={"x86_64": 1}, torch=">=9")
     assert native_digest(tree, the_matrix, cuda) == native_digest(tree, the_matrix, other)
 
 

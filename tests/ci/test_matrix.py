@@ -37,13 +37,28 @@ def test_the_shipped_variants(the_matrix: Matrix) -> None:
 
 
 def test_every_variant_has_code_for_each_promised_gpu(the_matrix: Matrix) -> None:
-    """Design, "Contracts": 7.0, 7.5, 8.0, 8.6, 8.9, 9.0, also 9.0a from CUDA 12, PTX for later."""
+    """Design, "Contracts": 7.0 to 9.0, from CUDA 12 on 9.0a too, the default to 12.1; PTX."""
+    always = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0")
+    assert the_matrix.variant("cu118").archs("x86_64") == always
+    assert the_matrix.default.archs("x86_64") == (*always, "9.0a", "10.0", "12.0")
     for cuda in the_matrix.cudas:
-        suffixed = ("9.0a",) if int(cuda.version.split(".")[0]) >= 12 else ()
-        assert cuda.archs == ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", *suffixed)
-        assert cuda.ptx
+        assert cuda.ptx("x86_64") == ("9.0",)
         assert SpecifierSet(cuda.torch).contains("2.1.0")
     assert not SpecifierSet(the_matrix.variant("cu118").torch).contains("2.8.0")
+
+
+def test_each_arch_has_the_compiler_that_the_design_says(the_matrix: Matrix) -> None:
+    """D9: 12.1 as ever for what it knows, PTX by the oldest, 12.9 for Blackwell."""
+    compilers = {
+        arch: code.toolkit.version for code in the_matrix.default.code for arch in code.archs
+    }
+    assert {compilers[arch] for arch in ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "9.0a")} == {
+        "12.1"
+    }
+    assert (compilers["10.0"], compilers["12.0"]) == ("12.9", "12.9")
+    (ptx,) = (code for code in the_matrix.default.code if code.ptx)
+    assert ptx.toolkit.version == "12.1"
+    assert {code.toolkit.version for code in the_matrix.variant("cu118").code} == {"11.8"}
 
 
 def test_an_unknown_variant_lists_the_known(the_matrix: Matrix) -> None:
@@ -58,6 +73,11 @@ def test_an_unknown_variant_lists_the_known(the_matrix: Matrix) -> None:
         (changed("cuda", 0, "default", to=True), r"found: \['11.8', '12.1'\]"),
         (changed("cuda", 0, "version", to="12.1"), "two .* have the same version"),
         (changed("cuda", 0, "torch", to="2.1"), "Invalid specifier"),
+        (changed("cuda", 0, "code", 0, "compiler", to="9.9"), "no such table"),
+        (changed("cuda", 1, "code", 1, "archs", to=["9.0"]), r"two compilers for \['9.0'\]"),
+        (changed("cuda", 1, "code", 1, "ptx", to=["9.0"]), r"two compilers for \['9.0'\]"),
+        (changed("cuda", 1, "code", 1, "only", to="riscv64"), "is for riscv64, x86_64"),
+        (changed("cuda", 1, "budget_mib", to={"s390x": 1}), "is for s390x"),
         (changed("release", "version", to="0.5.x"), "Invalid version"),
         (changed("release", "version", to="0.5.04"), "'v0.5.4' is not the tag of"),
         (changed("release", "tag", to="v0.5.5"), "'v0.5.5' is not the tag of version '0.5.4'"),
@@ -70,7 +90,7 @@ def test_contradictions_are_refused(table: dict[str, Any], message: str) -> None
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("not toml", "restore the file"), ("", "missing or misplaced key: 'release'")],
+    [("not toml", "restore the file"), ("", "missing or misplaced key: 'platform'")],
 )
 def test_an_unreadable_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "matrix.toml"

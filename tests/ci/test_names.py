@@ -25,7 +25,7 @@ def test_the_documented_names(the_matrix: Matrix) -> None:
     )
     python = names.python_tag("3.10")
     assert (
-        names.wheel_name("0.4.0+cu118", python, python, the_matrix.platform_tag)
+        names.wheel_name("0.4.0+cu118", python, python, the_matrix.main.tag)
         == "vllm-0.4.0+cu118-cp310-cp310-manylinux1_x86_64.whl"
     )
 

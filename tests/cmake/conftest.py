@@ -54,9 +54,9 @@ def make_tree(tmp_path: Path) -> MakeTree:
     def make() -> Path:
         tree = tmp_path / f"tree{len(list(tmp_path.glob('tree*')))}"
         shutil.copytree(whole, tree)
-        toolkit = tree / "build" / "toolkit" / "cu121-environment"
+        toolkit = tree / "build" / "toolkit" / "12.1"
         toolkit.parent.mkdir(parents=True)
-        toolkit.symlink_to(toolkit_folder("cu121"))
+        toolkit.symlink_to(toolkit_folder("12.1"))
         return tree
 
     return make

@@ -23,12 +23,12 @@ def test_an_entry_of_the_matrix_compiles_by_nvidias_wheels(make_tree: MakeTree) 
     tree = make_tree()
     path = tree / "ci" / "matrix.toml"
     path.write_text(path.read_text() + ENTRY.read_text())
-    cuda = matrix.load(path).variant("cu130")
+    known = matrix.load(path).toolkits["13.0"]
     console = Console(quiet=True)
     with locked(ROOT / "build" / ".lock", console.print):
-        toolkits = toolkit.fetch([cuda], ROOT / "build" / "toolkit", console)
+        toolkits = toolkit.fetch([known], ROOT / "build" / "toolkit", console)
     # As a Python that has them installed, which is how a frontend leaves them for the backend.
-    environ = {"PYTHONPATH": str(toolkits["cu130"]), "VLLM_CUDA_VERSION": "13.0", "CUDA_HOME": ""}
+    environ = {"PYTHONPATH": str(toolkits["13.0"]), "VLLM_CUDA_VERSION": "13.0", "CUDA_HOME": ""}
     said = build(tree, {**environ, "CCACHE_DISABLE": "1"})
     assert "NVRTC 13.0 of NVIDIA's wheels" in said
     assert len(compiled(said)) == 7

@@ -1,4 +1,4 @@
-"""cmake/nvrtcc.py, with the real NVRTC of each variant."""
+"""cmake/nvrtcc.py, with the real NVRTC of several CUDA versions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def source(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("variant", ["cu118", "cu121"])
-def test_a_cubin_and_its_depfile(source: Path, variant: str) -> None:
+@pytest.mark.parametrize("version", ["11.8", "12.1"])
+def test_a_cubin_and_its_depfile(source: Path, version: str) -> None:
     options = ["-cubin", "-Iinclude", "-MD", "-MF", "k.d", "-o", "k.cubin", "k.cu"]
-    done = nvrtcc(variant, SM_80, *options, cwd=source)
+    done = nvrtcc(version, SM_80, *options, cwd=source)
     assert (done.returncode, done.stderr) == (0, "")
     assert cubin_arch((source / "k.cubin").read_bytes()) == "sm_80"
     target, _, inputs = (source / "k.d").read_text().replace("\\\n", "").partition(":")
@@ -50,7 +50,7 @@ def test_a_cubin_and_its_depfile(source: Path, variant: str) -> None:
 
 def test_ptx(source: Path) -> None:
     options = ["--gpu-architecture=compute_90", "-ptx", "-I", "include", "-o", "k.ptx", "k.cu"]
-    assert nvrtcc("cu121", *options, cwd=source).returncode == 0
+    assert nvrtcc("12.1", *options, cwd=source).returncode == 0
     text = (source / "k.ptx").read_text()
     assert "\n.target sm_90\n" in text
     assert "\0" not in text
@@ -63,14 +63,14 @@ def test_the_place_of_the_source_leaves_no_trace(source: Path, tmp_path: Path) -
         (moved / name).parent.mkdir(parents=True, exist_ok=True)
         (moved / name).write_text((source / name).read_text())
     for folder in (source, moved):
-        assert nvrtcc("cu121", SM_80, *options, cwd=folder).returncode == 0
+        assert nvrtcc("12.1", SM_80, *options, cwd=folder).returncode == 0
     assert (source / "k.cubin").read_bytes() == (moved / "k.cubin").read_bytes()
 
 
 def test_an_error_is_told_in_nvrtcs_words_and_leaves_no_output(source: Path) -> None:
     (source / "k.cubin").write_text("stale")
     (source / "k.cu").write_text("__global__ void k() { nonsense; }\n")
-    done = nvrtcc("cu121", SM_80, "-o", "k.cubin", "k.cu", cwd=source)
+    done = nvrtcc("12.1", SM_80, "-o", "k.cubin", "k.cu", cwd=source)
     assert done.returncode == 1
     assert 'k.cu(1): error: identifier "nonsense" is undefined' in done.stderr
     assert "nvrtcc: k.cu: errors for sm_80" in done.stderr
@@ -82,7 +82,7 @@ def test_a_warning_is_shown_and_with_werror_fails(
     source: Path, option: list[str], status: int
 ) -> None:
     (source / "k.cu").write_text("__global__ void k() { int unused; }\n")
-    done = nvrtcc("cu121", SM_80, *option, "-o", "k.cubin", "k.cu", cwd=source)
+    done = nvrtcc("12.1", SM_80, *option, "-o", "k.cubin", "k.cu", cwd=source)
     assert done.returncode == status
     assert 'variable "unused" was declared but never referenced' in done.stderr
     assert (source / "k.cubin").exists() == (status == 0)
@@ -109,25 +109,25 @@ def test_an_old_arch_is_no_fault_of_the_source(log: str, is_about_the_source: bo
 
 def test_an_arch_that_this_cuda_cannot_compile(source: Path) -> None:
     options = ["--gpu-architecture=sm_90a", "-Iinclude", "-o", "k.cubin", "k.cu"]
-    done = nvrtcc("cu118", *options, cwd=source)
+    done = nvrtcc("11.8", *options, cwd=source)
     assert done.returncode == 1
     assert "invalid value for --gpu-architecture" in done.stderr
 
 
 def test_a_header_that_is_not_there(source: Path) -> None:
     (source / "inner/more.cuh").unlink()
-    done = nvrtcc("cu121", SM_80, "-Iinclude", "-o", "k.cubin", "k.cu", cwd=source)
+    done = nvrtcc("12.1", SM_80, "-Iinclude", "-o", "k.cubin", "k.cu", cwd=source)
     assert done.returncode == 1
     assert "more.cuh" in done.stderr
 
 
 def test_the_version_is_the_toolkits(tmp_path: Path) -> None:
-    assert nvrtcc("cu118", "--version", cwd=tmp_path).stdout == "NVRTC 11.8\n"
-    assert nvrtcc("cu121", "--version", cwd=tmp_path).stdout == "NVRTC 12.1\n"
+    assert nvrtcc("11.8", "--version", cwd=tmp_path).stdout == "NVRTC 11.8\n"
+    assert nvrtcc("12.1", "--version", cwd=tmp_path).stdout == "NVRTC 12.1\n"
 
 
 def test_a_folder_without_nvrtc(source: Path) -> None:
-    done = nvrtcc("cu121", f"--toolkit={source}", SM_80, "-o", "k.cubin", "k.cu", cwd=source)
+    done = nvrtcc("12.1", f"--toolkit={source}", SM_80, "-o", "k.cubin", "k.cu", cwd=source)
     assert done.returncode == 1
     assert "expected one nvidia/*/lib/libnvrtc.so.*" in done.stderr
 
@@ -141,7 +141,7 @@ def test_a_folder_without_nvrtc(source: Path) -> None:
     ],
 )
 def test_a_command_that_is_not_complete(source: Path, arguments: list[str], words: str) -> None:
-    done = nvrtcc("cu121", *arguments, cwd=source)
+    done = nvrtcc("12.1", *arguments, cwd=source)
     assert done.returncode == 2
     assert words in done.stderr
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ci import versions
+from ci import matrix, versions
 from ci.audit.contents import device_members
 from ci.matrix import Cuda, Matrix
 from ci.wheel import sbom
@@ -107,7 +107,7 @@ class Sample:
         }
         members = [Member(name, data) for name, data in self.members.items()]
         members += [Member(f"vllm-0.dist-info/{name}", data) for name, data in about.items()]
-        members += [sbom.member(self.version, self.cuda, {"ziglang": "1"})]
+        members += [sbom.member(self.version, self.cuda, matrix.load().main, {"ziglang": "1"})]
         name, data = repack(
             members, version=self.version, tag=self.tag, timestamp=0, compress=Compressor()
         )
@@ -140,8 +140,10 @@ def make(
         python = {name for name in FILES if name.startswith("python/")}
         sample.members = {name[len("python/") :]: FILES[name].encode() for name in python}
         sample.members["vllm/_C.abi3.so"] = library
-        forms = [*((arch, "cubin") for arch in cuda.archs), *((arch, "ptx") for arch in cuda.ptx)]
-        for name, (arch, form) in zip(device_members(cuda, "tiny"), forms):
+        processor = the_matrix.main.processor
+        forms = [(arch, "cubin") for arch in cuda.archs(processor)]
+        forms += [(arch, "ptx") for arch in cuda.ptx(processor)]
+        for name, (arch, form) in zip(device_members(cuda, processor, "tiny"), forms):
             sample.members[name] = device_code(variant, arch, form)
         return sample
 

@@ -17,25 +17,25 @@ from tests.ci.support.toolchain import toolkit_folder
 QUIET = Console(quiet=True)
 
 
-@pytest.mark.parametrize("variant", ["cu118", "cu121"])
+@pytest.mark.parametrize("version", ["11.8", "12.1"])
 def test_a_folder_holds_the_compiler_the_headers_and_its_pins(
-    the_matrix: Matrix, variant: str
+    the_matrix: Matrix, version: str
 ) -> None:
-    folder = toolkit_folder(variant)
+    folder = toolkit_folder(version)
     assert list(folder.glob("nvidia/cuda_nvrtc/lib/libnvrtc.so.*"))
     assert (folder / "nvidia/cuda_runtime/include/cuda_fp16.h").is_file()
     assert (folder / "nvidia/cuda_cccl/include/cuda/std").is_dir()
     listed = (folder / "requirements.txt").read_text()
-    assert listed == toolkit_requirements(the_matrix.variant(variant))
+    assert listed == toolkit_requirements(the_matrix.toolkits[version])
     assert listed.count("--hash=sha256:") == 3
 
 
 def test_a_folder_of_these_pins_is_used_as_it_is(the_matrix: Matrix, tmp_path: Path) -> None:
-    cuda = the_matrix.default
-    made = tmp_path / cuda.variant
+    known = the_matrix.toolkits["12.1"]
+    made = tmp_path / "12.1"
     made.mkdir()
-    (made / "requirements.txt").write_text(toolkit_requirements(cuda))
-    assert toolkit.fetch([cuda], tmp_path, QUIET) == {"cu121": made}
+    (made / "requirements.txt").write_text(toolkit_requirements(known))
+    assert toolkit.fetch([known], tmp_path, QUIET) == {"12.1": made}
     assert [path.name for path in made.iterdir()] == ["requirements.txt"]
 
 
@@ -50,11 +50,11 @@ def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_pins_that_cannot_be_had_leave_the_old_folder(
     the_matrix: Matrix, tmp_path: Path
 ) -> None:
-    cuda = replace(the_matrix.default, toolkit=(Pin("no-such-toolkit", "1", "0" * 64),))
-    old = tmp_path / cuda.variant
+    known = replace(the_matrix.toolkits["12.1"], pins=(Pin("no-such-toolkit", "1", "0" * 64),))
+    old = tmp_path / "12.1"
     old.mkdir()
     (old / "requirements.txt").write_text("of other pins\n")
     with pytest.raises(ToolkitError, match=r"No matching distribution found for no-such-toolkit"):
-        toolkit.fetch([cuda], tmp_path, QUIET)
+        toolkit.fetch([known], tmp_path, QUIET)
     assert (old / "requirements.txt").read_text() == "of other pins\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["cu121"]
+    assert [path.name for path in tmp_path.iterdir()] == ["12.1"]

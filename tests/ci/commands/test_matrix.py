@@ -28,7 +28,8 @@ def test_json_names_every_wheel_of_a_release(
     printed = json.loads(capsys.readouterr().out)
     wheels = {name for cuda in printed["cudas"] for name in cuda["wheels"]}
     assert wheels == set(plan.release_wheels(the_matrix))
-    assert printed["cudas"][0]["toolkit"][0]["sha256"] == the_matrix.cudas[0].toolkit[0].sha256
+    pins = printed["toolkits"]["12.9"]["pins"]
+    assert pins[0]["sha256"] == the_matrix.toolkits["12.9"].pins[0].sha256
 
 
 def test_a_job_for_each_variant(capsys: pytest.CaptureFixture[str], the_matrix: Matrix) -> None:

@@ -25,14 +25,14 @@ SETTINGS = wheels.cibuildwheel_settings(ROOT)
 def test_it_compiles_with_the_releases_compiler(the_matrix: Matrix) -> None:
     """pyproject.toml cannot ask ci/native.py, so it says the same again."""
     zig = Path("/opt/python/cp39-cp39/lib/python3.9/site-packages/ziglang/zig")
-    defines = native.release_defines(the_matrix, Path("{project}"), zig)
+    defines = native.release_defines(the_matrix.main, Path("{project}"), zig)
     assert SETTINGS["config-settings"] == {f"cmake.define.{k}": v for k, v in defines.items()}
     assert "--constraints {project}/requirements/ci.txt " in SETTINGS["before-build"]
 
 
 def test_it_repairs_to_the_tag_of_the_matrix(the_matrix: Matrix) -> None:
-    assert f"--plat {the_matrix.policy} " in SETTINGS["repair-wheel-command"]
-    assert f"--platform-tag {the_matrix.platform_tag} " in SETTINGS["repair-wheel-command"]
+    assert f"--plat {the_matrix.main.policy} " in SETTINGS["repair-wheel-command"]
+    assert f"--platform-tag {the_matrix.main.tag} " in SETTINGS["repair-wheel-command"]
 
 
 def test_it_tests_pythons_of_the_matrix(the_matrix: Matrix) -> None:

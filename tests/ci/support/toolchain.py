@@ -21,29 +21,34 @@ NVRTCC = ROOT / "cmake" / "nvrtcc.py"
 
 
 @functools.cache
-def toolkit_folder(variant: str) -> Path:
-    """NVRTC and headers of a variant, where `python -m ci build` keeps them."""
+def toolkit_folder(version: str) -> Path:
+    """NVRTC of a CUDA version, where `python -m ci build` keeps it."""
     console = Console(quiet=True)
     with locked(ROOT / "build" / ".lock", console.print):
-        cuda = matrix.load().variant(variant)
-        return toolkit.fetch([cuda], ROOT / "build" / "toolkit", console)[variant]
+        found = matrix.load().toolkits[version]
+        return toolkit.fetch([found], ROOT / "build" / "toolkit", console)[version]
 
 
-def nvrtcc(variant: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs cmake/nvrtcc.py for a variant."""
-    command = [sys.executable, str(NVRTCC), f"--toolkit={toolkit_folder(variant)}", *arguments]
+def nvrtcc(version: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs cmake/nvrtcc.py with the compiler of a CUDA version."""
+    command = [sys.executable, str(NVRTCC), f"--toolkit={toolkit_folder(version)}", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @functools.cache
 def device_code(variant: str, capability: str, form: str) -> bytes:
-    """A cubin or PTX of a kernel that does next to nothing, for one compute capability."""
+    """A cubin or PTX of a kernel that does next to nothing, as a variant has it for a GPU."""
+    (version,) = {
+        code.toolkit.version
+        for code in matrix.load().variant(variant).code
+        if capability in (code.archs if form == "cubin" else code.ptx)
+    } or {matrix.load().variant(variant).toolkits[0].version}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "k.cu").write_text('extern "C" __global__ void k(float* x) { *x = 1; }\n')
         prefix = "sm" if form == "cubin" else "compute"
         arch = f"--gpu-architecture={prefix}_{arch_digits(capability)}"
-        done = nvrtcc(variant, arch, f"-{form}", "-o", "out", "k.cu", cwd=folder)
+        done = nvrtcc(version, arch, f"-{form}", "-o", "out", "k.cu", cwd=folder)
         assert done.returncode == 0, done.stderr
         return (folder / "out").read_bytes()
 
@@ -51,7 +56,7 @@ def device_code(variant: str, capability: str, form: str) -> bytes:
 def extension(folder: Path, source: str, target: str = "") -> bytes:
     """A shared library of C code, by zig for `target` (the matrix's unless named)."""
     (folder / "module.c").write_text(source)
-    target = target or matrix.load().zig_target
+    target = target or matrix.load().main.zig_target
     command = [str(find_zig()), "cc", "-target", target, "-shared", "-fPIC", "-O2", "-s"]
     command += ["-o", "module.so", "module.c"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -98,7 +98,7 @@ class Factory:
             Member(f"{info}/build.json", build.render()),
         ]
         abi3 = abi3_wheel_name(self.matrix, "0").split("-", 2)[2][: -len(".whl")]
-        tag = f"{python}-{python}-{self.matrix.platform_tag}" if python else abi3
+        tag = f"{python}-{python}-{self.matrix.main.tag}" if python else abi3
         name, data = repack(
             members, version=version, tag=tag, timestamp=commit.time, compress=self._compress
         )
