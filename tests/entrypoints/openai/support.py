@@ -14,7 +14,9 @@ import uvicorn
 
 from vllm import AsyncLLMEngine, EngineArgs
 from vllm.entrypoints.openai.app import build_app
+from vllm.entrypoints.openai.errors import from_exception
 from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.openai.served import Served
 from vllm.entrypoints.openai.server import uvicorn_config
 from vllm.outputs import CompletionOutput
 
@@ -90,26 +92,33 @@ def running(folder, *, engine=None, **options):
         thread.join()
 
 
-def let_model_write(monkeypatch, text, reason="stop", *, size=1000, holds=False):
+def let_model_write(monkeypatch, text, reason="stop", *, size=1000, holds=False, error=None):
     """Has text of the caller's come out of the engine, in pieces of `size`: a random model writes
     neither calls nor markup. All else is the server's.
 
     holds: the text has no end; the request waits behind it until it is cancelled.
+    error: is raised behind the text instead.
+    Returns a list, to which the sampling parameters of each request are appended.
     """
+    asked = []
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
-    original = AsyncLLMEngine.generate
+    original = Served.generate
 
-    async def generate(self, prompt, params, request_id=None):
-        async for real in original(self, prompt, params):
+    async def generate(self, prompt, params, fields=()):
+        asked.append(params)
+        async for real in original(self, prompt, params, fields):
             if real.finished:
                 break
         if params.output_kind.value != "delta":
             pieces[:] = ["".join(pieces)]
         for place, piece in enumerate(pieces):
-            last = place == len(pieces) - 1 and not holds
+            last = place == len(pieces) - 1 and not holds and error is None
             output = CompletionOutput(0, piece, [5], finish_reason=reason if last else None)
             yield replace(real, outputs=[output], finished=last)
+        if error is not None:
+            raise from_exception(error)
         if holds:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(AsyncLLMEngine, "generate", generate)
+    monkeypatch.setattr(Served, "generate", generate)
+    return asked

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm.entrypoints.openai.errors import ApiError
-from vllm.entrypoints.openai.streaming import ClientLeft, EventStream, event, merge, while_connected
+from vllm.entrypoints.openai.streaming import (
+    COMPLETIONS,
+    ClientLeft,
+    EventStream,
+    event,
+    merge,
+    while_connected,
+)
 
 
 class Source:
@@ -105,7 +112,7 @@ class Connection:
 def respond(source, connection):
     async def run():
         events = source()
-        response = EventStream(await events.__anext__(), events)
+        response = EventStream(await events.__anext__(), events, COMPLETIONS)
         await response({"type": "http"}, connection.receive, connection.send)
 
     return run()

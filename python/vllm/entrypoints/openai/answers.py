@@ -7,7 +7,16 @@ from typing import Any, Dict, Iterable, List, Optional
 
 from vllm.entrypoints.openai.protocol.chat import AnswerMessage
 from vllm.entrypoints.openai.protocol.tools import CalledFunction, ToolCall
-from vllm.text.parsing import Call, Delta, Parser, Reasoning, ReasoningFormat, ToolFormat, join
+from vllm.text.parsing import (
+    Call,
+    Content,
+    Delta,
+    Parser,
+    Reasoning,
+    ReasoningFormat,
+    ToolFormat,
+    join,
+)
 from vllm.text.parsing import begins_in_reasoning as begins
 
 
@@ -78,7 +87,7 @@ class AnswerReader:
         """The message that a whole text is; `beginning` is put before its content."""
         if self._parser is None:
             return AnswerMessage(role=role, content=beginning + text, refusal=None)
-        message = join(self._deltas(text, is_last=True))
+        message = join(self.deltas(text, is_last=True))
         content = message.content
         found: Dict[str, Any] = {}
         if message.reasoning is not None:
@@ -100,9 +109,7 @@ class AnswerReader:
 
     def piece(self, text: str, *, is_last: bool) -> Optional[AnswerMessage]:
         """What a piece of text adds; None if that is nothing yet."""
-        if self._parser is None:
-            return AnswerMessage(content=text) if text else None
-        deltas = self._deltas(text, is_last=is_last)
+        deltas = self.deltas(text, is_last=is_last)
         message = join([delta for delta in deltas if not isinstance(delta, Call)])
         calls = [_call_delta(delta) for delta in deltas if isinstance(delta, Call)]
         found: Dict[str, Any] = {}
@@ -114,8 +121,10 @@ class AnswerReader:
             found["tool_calls"] = calls
         return AnswerMessage(**found) if found else None
 
-    def _deltas(self, text: str, *, is_last: bool) -> List[Delta]:
-        assert self._parser is not None
+    def deltas(self, text: str, *, is_last: bool) -> List[Delta]:
+        """What a piece of text adds, of what the client wants to see."""
+        if self._parser is None:
+            return [Content(text)] if text else []
         deltas = self._parser.feed(text)
         if is_last:
             deltas += self._parser.finish()

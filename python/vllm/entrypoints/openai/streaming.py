@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Any, AsyncGenerator, AsyncIterator, Awaitable, List, Sequence, TypeVar
+from typing import (
+    Any,
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    List,
+    NamedTuple,
+    Sequence,
+    TypeVar,
+)
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vllm.entrypoints.openai.errors import from_exception
+from vllm.entrypoints.openai.errors import ApiError, from_exception
 
 T = TypeVar("T")
-
-DONE = "data: [DONE]\n\n"
 
 
 class ClientLeft(Exception):
@@ -32,11 +40,12 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: str, rest: AsyncGenerator[str, None]) -> None:
+    def __init__(self, first: str, rest: AsyncGenerator[str, None], form: StreamForm) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
+        self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -53,18 +62,35 @@ class EventStream(Response):
             async for text in self._rest:
                 await _send_part(send, text)
         except Exception as error:  # noqa: BLE001 (the status has been sent: an event says so)
-            await _send_part(send, event(json.dumps(from_exception(error).body())))
-        await send({"type": "http.response.body", "body": DONE.encode(), "more_body": False})
+            await _send_part(send, self._form.error(from_exception(error)))
+        end = self._form.end.encode()
+        await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
-def event(data: str) -> str:
+def event(data: str, name: str = "") -> str:
     """One event; `data` has no line break, as JSON by pydantic has none."""
-    return f"data: {data}\n\n"
+    return f"event: {name}\ndata: {data}\n\n" if name else f"data: {data}\n\n"
 
 
-async def stream(request: Request, events: AsyncGenerator[str, None]) -> Response:
+class StreamForm(NamedTuple):
+    """What an API's streams have beside its events.
+
+    error: an error, as an event.
+    end: what comes last.
+    """
+
+    error: Callable[[ApiError], str]
+    end: str
+
+
+COMPLETIONS = StreamForm(lambda error: event(json.dumps(error.body())), "data: [DONE]\n\n")
+
+
+async def stream(
+    request: Request, events: AsyncGenerator[str, None], form: StreamForm = COMPLETIONS
+) -> Response:
     """The response that sends `events`, once there is a first one. Raises what comes instead."""
-    return EventStream(await while_connected(request, events.__anext__()), events)
+    return EventStream(await while_connected(request, events.__anext__()), events, form)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
