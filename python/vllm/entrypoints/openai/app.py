@@ -7,12 +7,19 @@ from fastapi.responses import Response
 from starlette.middleware.cors import CORSMiddleware
 
 from vllm.engine.async_engine import AsyncLLMEngine
+from vllm.entrypoints.anthropic import messages
 from vllm.entrypoints.openai import errors
 from vllm.entrypoints.openai.auth import RequireApiKey
 from vllm.entrypoints.openai.limits import LimitBody
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.request_ids import EchoRequestId
-from vllm.entrypoints.openai.routes import about, chat, completions, page, tokens
+from vllm.entrypoints.openai.routes import (
+    about,
+    chat,
+    completions,
+    page,
+    tokens,
+)
 from vllm.entrypoints.openai.served import Served
 from vllm.entrypoints.openai.streaming import ClientLeft
 from vllm.version import __version__
@@ -22,13 +29,13 @@ def build_app(engine: AsyncLLMEngine, options: ServerOptions) -> FastAPI:
     """An ASGI application around an engine, which stays the caller's to shut down."""
     app = FastAPI(
         title="vllm",
-        description="An OpenAI-compatible server.",
+        description="OpenAI's API, and Anthropic's.",
         version=__version__,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
     )
     app.state.served = Served(engine, options)
-    for module in (page, about, completions, chat, tokens):
+    for module in (page, about, completions, chat, messages, tokens):
         app.include_router(module.router)
     errors.install(app)
     app.add_exception_handler(ClientLeft, _nobody_reads)

@@ -20,8 +20,9 @@ _OPEN = frozenset({"/health", *page.PATHS})
 class RequireApiKey:
     """Middleware that lets requests pass which have one of the keys, or ask for what is open.
 
-    A key comes as ``Authorization: Bearer KEY``. Digests are compared, in constant time and all
-    of them, so that an answer's time tells nothing of a key, not even its length.
+    A key comes as ``Authorization: Bearer KEY``, or as Anthropic's ``x-api-key: KEY``. Digests are
+    compared, in constant time and all of them, so that an answer's time tells nothing of a key, not
+    even its length.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
@@ -38,7 +39,7 @@ class RequireApiKey:
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
-        await error.response()(scope, receive, send)
+        await error.response(scope)(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         path: str = scope["path"]
@@ -46,10 +47,17 @@ class RequireApiKey:
         return path in _OPEN or (path.startswith(root) and path[len(root) :] in _OPEN)
 
     def _has_key(self, scope: Scope) -> bool:
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        given = _digest(key.strip().encode("latin-1"))  # which is how its bytes became text
+        given = _digest(key_of(Headers(scope=scope)).encode("latin-1"))  # how bytes became text
         equal = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return scheme.lower() == "bearer" and any(equal)
+        return any(equal) and given != _digest(b"")
+
+
+def key_of(headers: Headers) -> str:
+    """The key that a request brings; empty if none."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    return headers.get("x-api-key", "").strip()
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+"""Errors in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``; or Anthropic's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from vllm.engine.engine_thread import EngineClosedError
 
 logger = logging.getLogger(__name__)
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error", 404: "not_found_error"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 # As much of what a client sent as an error repeats.
 _MAX_SHOWN = 120
 
@@ -53,8 +61,18 @@ class ApiError(HTTPException):
             }
         }
 
-    def response(self) -> Response:
-        return JSONResponse(self.body(), self.status_code, self.headers)
+    def response(self, scope: Scope) -> Response:
+        """In the shape of the API that was asked, which the request's path says."""
+        path = scope["path"][len(scope.get("root_path", "")) :]
+        is_anthropic = path.startswith("/v1/messages")
+        body = self.anthropic_body() if is_anthropic else self.body()
+        return JSONResponse(body, self.status_code, self.headers)
+
+    def anthropic_body(self) -> Dict[str, Any]:
+        """The same in Anthropic's shape."""
+        default = "api_error" if self.status_code >= 500 else "invalid_request_error"
+        kind = _ANTHROPIC_TYPES.get(self.status_code, default)
+        return {"type": "error", "error": {"type": kind, "message": self.detail}}
 
 
 def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
@@ -79,21 +97,21 @@ def install(app: FastAPI) -> None:
 
     def from_http(request: Request, error: Exception) -> Response:
         if isinstance(error, ApiError):
-            return error.response()
+            return error.response(request.scope)
         assert isinstance(error, HTTPException)
         message = str(error.detail)
         if error.status_code == 404:
             message = f"there is no {request.url.path} here; /openapi.json lists what there is"
         if error.status_code == 405:
             message = f"{request.url.path} does not take {request.method}"
-        return ApiError(error.status_code, message, headers=error.headers).response()
+        return ApiError(error.status_code, message, headers=error.headers).response(request.scope)
 
     def from_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return validation_error(error.errors()).response()
+        return validation_error(error.errors()).response(request.scope)
 
     def from_defect(request: Request, error: Exception) -> Response:
-        return from_exception(error).response()
+        return from_exception(error).response(request.scope)
 
     app.add_exception_handler(HTTPException, from_http)
     app.add_exception_handler(RequestValidationError, from_validation)

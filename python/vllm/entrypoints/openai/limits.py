@@ -27,7 +27,7 @@ class LimitBody:
             return
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told) > self._max_bytes:
-            await self._error().response()(scope, receive, send)
+            await self._error().response(scope)(scope, receive, send)
             return
         num_bytes = 0
 

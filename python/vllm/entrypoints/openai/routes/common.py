@@ -23,17 +23,24 @@ def as_json(answer: Answer) -> Response:
 
 
 def responses(
-    answer: Type[BaseModel], event: Union[Type[BaseModel], None] = None
+    answer: Type[BaseModel],
+    event: Union[Type[BaseModel], None] = None,
+    *,
+    error: Type[BaseModel] = ErrorAnswer,
+    stream: str = "",
 ) -> Dict[Union[int, str], Dict[str, Any]]:
-    """For the OpenAPI description: the answer, and what every error looks like."""
+    """For the OpenAPI description: the answer, and what every error looks like.
+
+    event, stream: what the events of a stream are, where a request may ask for one.
+    """
     described: Dict[Union[int, str], Dict[str, Any]] = {
         200: {"model": answer},
-        "4XX": {"model": ErrorAnswer, "description": "what is wrong with the request"},
-        "5XX": {"model": ErrorAnswer, "description": "what is wrong with the server"},
+        "4XX": {"model": error, "description": "what is wrong with the request"},
+        "5XX": {"model": error, "description": "what is wrong with the server"},
     }
     if event is not None:
-        described[200]["description"] = (
-            f"with stream: server-sent events, each a {event.__name__}, then [DONE]"
-        )
+        stream = f"each a {event.__name__}, then [DONE]"
+    if stream:
+        described[200]["description"] = f"with stream: server-sent events, {stream}"
         described[200]["content"] = {"text/event-stream": {}}
     return described
