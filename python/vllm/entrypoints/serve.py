@@ -54,6 +54,12 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
             {"type": int},
             "sequences of all requests, before more get a 429 (2048)",
         ),
+        "max_stored_responses": ({"type": int}, "responses that /v1/responses keeps (1000)"),
+        "max_stored_response_bytes": ({"type": int}, "bytes that they may take (256 MiB)"),
+        "max_stored_response_age": (
+            {"type": int, "metavar": "SECONDS"},
+            "when a response is forgotten (after a day)",
+        ),
     },
     "answers": {
         "names": (_NAMES, "what clients call the model (as it is given above)"),

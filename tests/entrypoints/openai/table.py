@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vllm.entrypoints.anthropic.protocol import MessagesRequest
 from vllm.entrypoints.openai.protocol.chat import ChatRequest
 from vllm.entrypoints.openai.protocol.completions import CompletionRequest
+from vllm.entrypoints.openai.protocol.responses import ResponsesRequest
 from vllm.entrypoints.openai.protocol.tokens import DetokenizeRequest, TokenizeRequest
 
 PAGE = Path(__file__).parents[3] / "docs/serving.md"
@@ -16,6 +18,8 @@ BEGIN, END = "<!-- parameters -->\n", "<!-- end of parameters -->\n"
 ENDPOINTS = {
     "/v1/completions": CompletionRequest,
     "/v1/chat/completions": ChatRequest,
+    "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }

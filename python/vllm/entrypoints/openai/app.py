@@ -13,11 +13,13 @@ from vllm.entrypoints.openai.auth import RequireApiKey
 from vllm.entrypoints.openai.limits import LimitBody
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.request_ids import EchoRequestId
+from vllm.entrypoints.openai.responses import Responses
 from vllm.entrypoints.openai.routes import (
     about,
     chat,
     completions,
     page,
+    responses,
     tokens,
 )
 from vllm.entrypoints.openai.served import Served
@@ -35,7 +37,8 @@ def build_app(engine: AsyncLLMEngine, options: ServerOptions) -> FastAPI:
         redoc_url=None,
     )
     app.state.served = Served(engine, options)
-    for module in (page, about, completions, chat, messages, tokens):
+    app.state.responses = Responses(options)
+    for module in (page, about, completions, chat, responses, messages, tokens):
         app.include_router(module.router)
     errors.install(app)
     app.add_exception_handler(ClientLeft, _nobody_reads)

@@ -14,6 +14,9 @@ class ServerOptions:
     api_keys: without any, everybody may ask.
     max_logprobs, max_n, max_request_bytes: what one request may ask for.
     max_queued_sequences: running or waiting, over all requests, before others get a 429.
+    max_stored_responses, max_stored_response_bytes: what /v1/responses keeps for later requests;
+        the oldest make room.
+    max_stored_response_age: seconds after which a response is forgotten.
     chat_template: Jinja source instead of the model's own.
     tool_call_parser, reasoning_parser: how the model writes calls and reasoning, by the names in
         `vllm.text.parsing`; None is as text.
@@ -38,6 +41,9 @@ class ServerOptions:
     max_n: int = 128
     max_request_bytes: int = 32 * 2**20
     max_queued_sequences: int = 2048
+    max_stored_responses: int = 1000
+    max_stored_response_bytes: int = 256 * 2**20
+    max_stored_response_age: int = 24 * 3600
     chat_template: Optional[str] = None
     tool_call_parser: Optional[str] = None
     reasoning_parser: Optional[str] = None
