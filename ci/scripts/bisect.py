@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
     # Python looks for modules beside a script first, and `random` would import this one as bisect.
     del sys.path[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ci import names
 
-NAMES = ("bisect.py",)
+NAMES = ("bisect.py", "install.py")
 
 
 def published(commit: str) -> dict[str, bytes]:

@@ -1,0 +1,430 @@
+# /// script
+# requires-python = ">=3.8"
+# dependencies = []
+# ///
+"""Says which of a commit's vllm wheels fits this machine, why, and the command that installs it.
+
+    uv run BASE/COMMIT/install.py           prints the command
+    uv run BASE/COMMIT/install.py --run     runs it
+
+It reads the driver, the GPUs, glibc, and in the environment to install into Python and torch. It
+changes nothing without --run.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    # Python looks for modules beside a script first, where bisect.py may lie.
+    del sys.path[0]
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+# Where this file was published, and with which commit; written when it is.
+BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
+COMMIT = ""
+
+TORCH_INDEX = "https://download.pytorch.org/whl/"  # torch of the CUDA versions that PyPI lacks
+# Of cuda.h.
+COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
+
+
+class InstallError(Exception):
+    """Nothing can be installed; the message says why and what to do."""
+
+
+# What this machine is
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as its driver names it."""
+
+    name: str
+    capability: Tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides on a wheel; None for what is not there."""
+
+    processor: str  # "x86_64"
+    glibc: Optional[Tuple[int, ...]]
+    implementation: str  # "cpython"
+    python: Tuple[int, ...]  # of the environment to install into
+    free_threaded: bool
+    driver: Optional[Tuple[int, int]]  # the newest CUDA that the driver knows
+    gpus: Tuple[Gpu, ...]
+    torch: Optional[str]  # "2.13.0+cpu"
+    vllm: Optional[str]  # the version that is installed
+
+
+IDENTITY = """
+import json, platform, sys, sysconfig
+try:
+    from importlib.metadata import version, PackageNotFoundError
+except ImportError:
+    raise SystemExit("Python %d.%d is too old" % sys.version_info[:2])
+def find(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+libc, libc_version = platform.libc_ver()
+print(json.dumps({
+    "implementation": sys.implementation.name,
+    "python": sys.version_info[:2],
+    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "processor": platform.machine(),
+    "glibc": libc_version if libc == "glibc" else None,
+    "torch": find("torch"),
+    "vllm": find("vllm"),
+}))
+"""
+
+
+def look(python: str) -> Machine:
+    """This machine, and the environment of `python`. Raises InstallError if that does not run."""
+    done = subprocess.run([python, "-c", IDENTITY], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InstallError(f"{python} cannot be used: {done.stderr.strip() or done.stdout.strip()}")
+    found = json.loads(done.stdout)
+    driver, gpus = look_at_gpus()
+    return Machine(
+        processor=found["processor"],
+        glibc=numbers(found["glibc"]) if found["glibc"] else None,
+        implementation=found["implementation"],
+        python=tuple(found["python"]),
+        free_threaded=found["free_threaded"],
+        driver=driver,
+        gpus=gpus,
+        torch=found["torch"],
+        vllm=found["vllm"],
+    )
+
+
+def look_at_gpus() -> Tuple[Optional[Tuple[int, int]], Tuple[Gpu, ...]]:
+    """The CUDA version of the driver, and its GPUs; nothing where there is no driver."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None, ()
+    version, count = ctypes.c_int(), ctypes.c_int()
+    if cuda.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None, ()
+    driver = (version.value // 1000, version.value % 1000 // 10)
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return driver, ()
+    gpus = []
+    for index in range(count.value):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+        cuda.cuDeviceGet(ctypes.byref(device), index)
+        cuda.cuDeviceGetName(name, len(name), device)
+        capability = []
+        for attribute in (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR):
+            value = ctypes.c_int()
+            cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+            capability.append(value.value)
+        gpus.append(Gpu(name.value.decode(errors="replace"), (capability[0], capability[1])))
+    return driver, tuple(gpus)
+
+
+# Which wheel fits
+
+
+def misfits(machine: Machine, file: Dict[str, Any], variant: Dict[str, Any]) -> List[str]:
+    """Why a wheel does not fit this machine; nothing if it does.
+
+    file, variant: an entry of the manifest's files, and its variant's of the same manifest.
+    """
+    found = []
+    if not any(_installs(machine, tag) for tag in file["tags"]):
+        found.append(f"its tags are {', '.join(file['tags'])}; {describe_python(machine)}")
+    cuda = numbers(variant["cuda"])
+    if machine.driver is not None and machine.driver[0] < cuda[0]:
+        found.append(f"the driver is of CUDA {dotted(machine.driver)}, older than {cuda[0]}.0")
+    for gpu in machine.gpus:
+        if code_for(gpu.capability, variant, machine.driver) is None:
+            archs = " ".join(variant["archs"])
+            found.append(
+                f"no code for {gpu.name} ({dotted(gpu.capability)}): it has {archs}, and PTX that "
+                "needs a newer driver or GPU"
+            )
+    if machine.torch is not None and not meets(machine.torch, variant["torch"]):
+        found.append(f"torch {machine.torch} is installed, and it needs torch{variant['torch']}")
+    return found
+
+
+def code_for(
+    capability: Tuple[int, int], variant: Dict[str, Any], driver: Optional[Tuple[int, int]]
+) -> Optional[str]:
+    """The code that a GPU is given: the nearest of its major version, else PTX; None if none is.
+
+    A suffix binds: `a` to that very GPU, `f` to those of its major from its minor on.
+    """
+    fitting = []
+    for arch in variant["archs"]:
+        major, minor, suffix = split_arch(arch)
+        binds = suffix == "a" and minor != capability[1]
+        if major == capability[0] and minor <= capability[1] and not binds:
+            fitting.append((minor, suffix == "a", arch))
+    if fitting:
+        return str(max(fitting)[2])
+    ptx = [arch for arch in variant["ptx"] if split_arch(arch)[:2] <= capability]
+    # PTX is compiled by the driver, which has to know the language of the compiler that made it.
+    if ptx and driver is not None and driver >= numbers(variant["cuda"]):
+        return f"PTX {max(ptx, key=split_arch)}"
+    return None
+
+
+def _installs(machine: Machine, tag: str) -> bool:
+    python, abi, platforms = tag.split("-")
+    if machine.implementation != "cpython" or machine.free_threaded:
+        return False
+    wanted = (int(python[2]), int(python[3:]))
+    if wanted > machine.python or (abi != "abi3" and wanted != machine.python):
+        return False
+    return any(_runs(machine, platform_tag) for platform_tag in platforms.split("."))
+
+
+OLD_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+
+
+def _runs(machine: Machine, platform_tag: str) -> bool:
+    match = re.fullmatch(r"(manylinux1|manylinux20\d\d|manylinux_(\d+)_(\d+))_(\w+)", platform_tag)
+    if match is None or machine.glibc is None or match[4] != machine.processor:
+        return False
+    needed = OLD_NAMES.get(match[1]) or (int(match[2]), int(match[3]))
+    return machine.glibc >= needed
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The wheel to install, and what was found of each variant."""
+
+    file: Optional[Dict[str, Any]]
+    variant: str
+    reasons: Dict[str, List[str]]  # variant → why it does not fit
+
+
+def choose(machine: Machine, manifest: Dict[str, Any], only: Optional[str] = None) -> Choice:
+    """The first variant that fits, the default before others, newer CUDA before older."""
+    variants = manifest["variants"]
+    if only is not None and only not in variants:
+        raise InstallError(f"there is no variant {only}: {', '.join(sorted(variants))}")
+
+    def rank(name: str) -> Tuple[bool, List[int]]:
+        variant = variants[name]
+        return not variant["default"], [-part for part in numbers(variant["cuda"])]
+
+    reasons: Dict[str, List[str]] = {}
+    for name in sorted([only] if only else variants, key=rank):
+        files = [
+            file
+            for file in manifest["files"]
+            if file["variant"] == name and ".dev" not in file["version"]
+        ]
+        tried = [(misfits(machine, file, variants[name]), file) for file in files]
+        fitting = [file for why, file in tried if not why]
+        if fitting:
+            return Choice(fitting[0], name, reasons)
+        reasons[name] = min((why for why, _ in tried), key=len, default=["it has no wheel"])
+    return Choice(None, "", reasons)
+
+
+# What is said and done
+
+
+def command_for(
+    machine: Machine, base: str, manifest: Dict[str, Any], choice: Choice, python: str, pip: bool
+) -> List[str]:
+    """The exact command that installs what was chosen into the environment of `python`."""
+    assert choice.file is not None
+    url = f"{base}/{manifest['commit']}/{choice.file['name']}"
+    uv = os.environ.get("UV") or shutil.which("uv")
+    use_uv = uv is not None and not pip
+    command = [python, "-m", "pip", "install"]
+    update = ["--force-reinstall", "--no-deps"]
+    if use_uv:
+        command, update = (
+            ["uv", "pip", "install", "--python", python],
+            ["--reinstall-package", "vllm"],
+        )
+    if machine.vllm is not None:  # an installer takes the same version for the same wheel
+        command += update
+    command.append(url)
+    if machine.torch is None and not manifest["variants"][choice.variant]["default"]:
+        command += ["--extra-index-url", TORCH_INDEX + choice.variant]
+    return command
+
+
+def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice) -> str:
+    """What was found on this machine, and what follows for each variant."""
+    lines = [
+        f"python   {describe_python(machine)}",
+        f"driver   {f'CUDA {dotted(machine.driver)}' if machine.driver else 'none found'}",
+        *(
+            f"GPU      {gpu.name}, compute capability {dotted(gpu.capability)}"
+            for gpu in machine.gpus
+        ),
+        *(["GPU      none found"] if not machine.gpus else []),
+        f"torch    {machine.torch or 'not installed'}",
+        *([f"vllm     {machine.vllm} is installed, and will be replaced"] if machine.vllm else []),
+        "",
+    ]
+    for name, why in choice.reasons.items():
+        lines += [f"{name}    does not fit: {reason}" for reason in why]
+    if choice.file is not None:
+        variant = manifest["variants"][choice.variant]
+        codes = [
+            f"{code_for(gpu.capability, variant, machine.driver)} for {gpu.name}"
+            for gpu in dict.fromkeys(machine.gpus)
+        ]
+        lines.append(f"{choice.variant}    fits{': ' if codes else ''}{', '.join(codes)}")
+        lines.append(f"wheel    {choice.file['name']}, {choice.file['size'] / 1e6:.2f} MB")
+    lines += [f"note     {note}" for note in notes(machine)]
+    return "\n".join(lines)
+
+
+def notes(machine: Machine) -> List[str]:
+    """What a person should know though it stops no installation."""
+    found = []
+    if machine.driver is None:
+        found.append("there is no NVIDIA driver: the library will run on the CPU")
+    is_volta = any(gpu.capability < (7, 5) for gpu in machine.gpus)
+    if is_volta and (machine.torch is None or not meets(machine.torch, "<2.11")):
+        found.append('torch has no code for this GPU since 2.11: also install "torch<2.11"')
+    if machine.torch and "+cpu" in machine.torch and machine.gpus:
+        found.append(f"torch {machine.torch} does not use the GPU: install one with CUDA")
+    return found
+
+
+def describe_python(machine: Machine) -> str:
+    threads = (
+        ", free-threaded (which the limited API does not know)" if machine.free_threaded else ""
+    )
+    libc = f"glibc {dotted(machine.glibc)}" if machine.glibc else "no glibc (musl?)"
+    return (
+        f"{machine.implementation} {dotted(machine.python)}{threads}, {machine.processor}, {libc}"
+    )
+
+
+def split_arch(arch: str) -> Tuple[int, int, str]:
+    """(9, 0, "a") of "9.0a"."""
+    major, _, rest = arch.partition(".")
+    digits = rest.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(major), int(digits), rest[len(digits) :]
+
+
+def numbers(version: str) -> Tuple[int, ...]:
+    """(2, 13, 0) of "2.13.0+cpu" and of "2.13.0a1"."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def meets(version: str, specifier: str) -> bool:
+    """Whether a version is one of a comma-separated specifier of >= and <, as METADATA has it."""
+    found = numbers(version)
+    for part in filter(None, specifier.split(",")):
+        match = re.fullmatch(r"(>=|<)([\d.]+)", part)
+        if match is None:
+            raise InstallError(f"the manifest's specifier {specifier!r} is not understood")
+        bound = numbers(match[2])
+        length = max(len(found), len(bound))
+        ours, theirs = (t + (0,) * (length - len(t)) for t in (found, bound))
+        if (ours < theirs) == (match[1] == ">="):
+            return False
+    return True
+
+
+def dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def get_manifest(base: str, commit: str) -> Dict[str, Any]:
+    url = f"{base}/{commit}/manifest.json"
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return json.loads(answer.read())  # type: ignore[no-any-return]
+    except urllib.error.HTTPError as error:
+        why = error.read().decode(errors="replace").strip()
+        raise InstallError(f"commit {commit} has no wheels at {base}: {why or error}") from error
+    except (OSError, ValueError) as error:
+        raise InstallError(f"{url} cannot be read: {error}") from error
+
+
+def persons_python() -> str:
+    """The Python of the environment that the person works in, not the one `uv run` made."""
+    active = os.environ.get("VIRTUAL_ENV")
+    own = Path(sys.prefix).resolve()
+    if active and Path(active).resolve() != own:
+        return str(Path(active, "bin/python"))
+    if not os.environ.get("UV"):  # uv says so to what it runs
+        return sys.executable
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = shutil.which("python3", path=folder) if folder else None
+        if found and Path(folder).resolve().parent != own:
+            return found
+    return sys.executable
+
+
+def run(args: argparse.Namespace) -> int:
+    base, python = args.base.rstrip("/"), args.python or persons_python()
+    machine, manifest = look(python), get_manifest(base, args.commit)
+    choice = choose(machine, manifest, args.variant)
+    command = None
+    if choice.file is not None:
+        command = command_for(machine, base, manifest, choice, python, args.pip)
+    if args.json:
+        found = {"machine": asdict(machine), **asdict(choice), "command": command}
+        print(json.dumps(found, indent=1))
+    else:
+        print(explain(machine, manifest, choice), file=sys.stderr)
+        print(file=sys.stderr)
+        if command:
+            print(shlex.join(command), flush=True)
+    if command is None:
+        print(
+            "no wheel of this commit fits; docs/installation.md builds from source", file=sys.stderr
+        )
+        return 1
+    if not args.run:
+        return 0
+    if command[0] == "uv":
+        command[0] = os.environ.get("UV") or "uv"
+    return subprocess.run(command, check=False).returncode
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="install.py", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--commit", default=COMMIT or None, required=not COMMIT, metavar="COMMIT")
+    parser.add_argument("--base", default=BASE, metavar="URL", help="(default: %(default)s)")
+    parser.add_argument("--variant", help="cu118: this one or none")
+    parser.add_argument(
+        "--python", metavar="PATH", help="of the environment to install into (default: the active)"
+    )
+    parser.add_argument("--pip", action="store_true", help="by pip, also where uv is")
+    parser.add_argument("--run", action="store_true", help="run the command, too")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    try:
+        return run(parser.parse_args(argv))
+    except InstallError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
