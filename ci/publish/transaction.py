@@ -23,10 +23,10 @@ from ci.index.records import CommitStatus, Records, State, Yanked
 from ci.matrix import Matrix
 from ci.publish import access, plan
 from ci.publish.aliases import alias_nightly
+from ci.publish.beside import of_commit
 from ci.publish.errors import Conflict, IncompleteSet
 from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
 from ci.publish.view import View
-from ci.scripts.published import published
 from ci.store import Body, Store
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def publish(
     now = plan.instant(clock())
     beside = {path.name: Body.file(path) for path in attachments}
     if not release:
-        beside.update({name: Body.of(data) for name, data in published(commit.sha).items()})
+        beside.update(of_commit(wheels, commit, matrix))
     source = (sdist.name, Body.file(sdist)) if sdist else None
     try:
         unit = plan.unit(

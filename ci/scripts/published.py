@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 from ci import names
@@ -16,8 +17,13 @@ def published(commit: str) -> dict[str, bytes]:
 
 
 def at(base: str, script: bytes) -> bytes:
-    """A published script that is served from `base` instead of from `names.BASE`."""
-    return script.replace(_line("BASE", names.BASE), _line("BASE", base), 1)
+    """A published file that is served from `base` instead of from `names.BASE`."""
+    return script.replace(names.BASE.encode(), base.encode())
+
+
+def names_its_address(name: str) -> bool:
+    """Whether a published file of that name says where it lies: scripts and lock files do."""
+    return name in NAMES or re.fullmatch(r"pylock\.(?:[^.]+\.)?toml", name) is not None
 
 
 @functools.cache

@@ -62,7 +62,7 @@ class Application:
             key = check(canonical(path) if path else INDEX)
             if path.endswith("/") and is_simple_index(key):
                 return self._negotiate(request, key)
-            if key.rpartition("/")[2] in published.NAMES:
+            if published.names_its_address(key.rpartition("/")[2]):
                 return self._script(request, key)
             return answer(self._store, request, key)
         except BadKey:
@@ -81,7 +81,7 @@ class Application:
         return answer(self._store, request, key[: -len(INDEX)] + form.name, extra)
 
     def _script(self, request: Request, key: str) -> Response:
-        """A script, told that it lies at the very address that it was asked of."""
+        """A script or a lock, told that it lies at the very address that it was asked of."""
         host = request.headers.get("host", "")
         if not _PLAIN_HOST.fullmatch(host):
             return answer(self._store, request, key)

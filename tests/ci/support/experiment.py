@@ -71,5 +71,6 @@ def role(method: str, key: str) -> str:
     """What a call is for: the same for every commit, variant, version and address of a thing."""
     key = re.sub(r"[0-9a-f]{40}", "COMMIT", key)
     key = re.sub(r"vllm-[^/]*\.whl", "WHEEL", key)
+    key = re.sub(r"pylock\.[^/]*\.toml", "LOCK", key)
     key = re.sub(r"cu\d+", "VARIANT", key)
     return f"{method} {re.sub(r'/$', '/index.html', key)}"

@@ -1,0 +1,47 @@
+"""``python -m ci lock``: resolves what a commit's lock files name beside its wheel."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ci import matrix, pylock
+from ci.pylock import LockError
+from ci.scratch import write_atomically
+
+HELP = "resolve the dependencies of each variant on each Python, for lock files"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--variant", action="append", default=[], help="this one; may be repeated")
+    parser.add_argument("--python", action="append", default=[], metavar="3.X", help="the same")
+    parser.add_argument("--out", type=Path, default=pylock.FOLDER, help="(default: %(default)s)")
+    parser.add_argument(
+        "--torch-index",
+        metavar="URL",
+        help="where torch of a variant is that PyPI lacks (default: PyTorch's index of it)",
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], help="one more for uv: --option=--find-links=X"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    known = matrix.load()
+    for cuda in known.cudas:
+        if args.variant and cuda.variant not in args.variant:
+            continue
+        wanted = pylock.requirements(Path("pyproject.toml"), cuda)
+        options = [*args.option]
+        if not cuda.default:
+            index = args.torch_index or pylock.TORCH_INDEX + cuda.variant
+            options += ["--extra-index-url", index, "--index-strategy", "first-index"]
+        for python in args.python or known.trial_pythons:
+            try:
+                locked = pylock.resolve(wanted, python, options)
+            except LockError as error:
+                raise LockError(f"{cuda.variant}: {error.what}") from error
+            path = args.out / pylock.lock_name(cuda.variant, python)
+            write_atomically(path, pylock.dump(locked))
+            print(f"{path}: {len(locked['packages'])} packages")
+    return 0

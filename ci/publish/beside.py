@@ -1,0 +1,56 @@
+"""What lies beside a commit's wheels and follows from them: scripts and lock files."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Sequence
+
+from ci import names, pylock
+from ci.git import Commit
+from ci.matrix import Matrix
+from ci.scripts.published import published
+from ci.store import Body
+
+if TYPE_CHECKING:
+    from ci.wheel.reader import WheelFile
+
+Wheel = tuple[str, str, int]  # file name, sha256, bytes
+
+
+def of_commit(wheels: Sequence[WheelFile], commit: Commit, matrix: Matrix) -> dict[str, Body]:
+    """File name → content; the same for the same wheels."""
+    found = {name: Body.of(data) for name, data in published(commit.sha).items()}
+    for cuda in matrix.cudas:
+        documented = tuple(
+            (wheel.path.name, wheel.sha256, wheel.size)
+            for wheel in wheels
+            if wheel.build.variant == cuda.variant and ".dev" not in wheel.version
+        )
+        if documented:
+            found.update(_locks(cuda.variant, matrix.trial_pythons, commit.sha, documented))
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def _locks(
+    variant: str, pythons: tuple[str, ...], commit: str, wheels: tuple[Wheel, ...]
+) -> dict[str, Body]:
+    """The locks of a variant on every Python that it was resolved for, and its constraints."""
+    version = wheels[0][0].split("-")[1]
+    own = [
+        {
+            "url": names.url(names.BASE, names.commit_key(commit, name)),
+            "size": size,
+            "hashes": {"sha256": sha256},
+        }
+        for name, sha256, size in wheels
+    ]
+    resolved = {python: pylock.read(variant, python) for python in pythons}
+    locks = {python: locked for python, locked in resolved.items() if locked is not None}
+    found = {
+        pylock.lock_name(variant, python): pylock.with_wheels(locked, commit, version, own)
+        for python, locked in locks.items()
+    }
+    if locks:
+        found[pylock.constraints_name(variant)] = pylock.constraints(locks)
+    return {name: Body.of(data) for name, data in found.items()}
