@@ -54,6 +54,8 @@ PyMethodDef methods[] = {
     op<ops::rms_norm>("rms_norm", "out", "input", "weight", "epsilon"),
     op<ops::fused_add_rms_norm>("fused_add_rms_norm", "input", "residual", "weight", "epsilon"),
     op<ops::silu_and_mul>("silu_and_mul", "out", "input"),
+    op<ops::few_rows_linear>("few_rows_linear", "out", "x", "weight", "bias", "norm_weight",
+                             "epsilon", "gated", "residual"),
     op<ops::rotary_embedding>("rotary_embedding", "positions", "query", "key", "head_size",
                               "cos_sin_cache", "is_neox"),
     op<ops::rotary_and_cache>("rotary_and_cache", "positions", "query", "key", "value",

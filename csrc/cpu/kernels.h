@@ -6,6 +6,7 @@
 #include "params/attention.h"
 #include "params/cache.h"
 #include "params/embedding.h"
+#include "params/gemm.h"
 #include "params/norm.h"
 #include "params/rotary.h"
 #include "params/sampling.h"
@@ -14,8 +15,8 @@
 namespace vllm::cpu {
 
 // Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
-// embedding, the cache writes and the embedding, tokens * kv_heads for attention, lists
-// for counting tokens, changes for biases, rows for penalties and sampling.
+// embedding, the cache writes and the embedding, outputs for the product, tokens * kv_heads for
+// attention, lists for counting tokens, changes for biases, rows for penalties and sampling.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
@@ -24,6 +25,7 @@ struct Kernels {
   const char* isa;  // "baseline", "avx2" or "avx512"; on Arm "neon"
   Kernel<RmsNormParams> rms_norm[kFloatTypes];
   Kernel<SiluAndMulParams> silu_and_mul[kFloatTypes];
+  Kernel<FewRowsParams> few_rows_linear[kFloatTypes];
   Kernel<RotaryEmbeddingParams> rotary_embedding[kFloatTypes];
   Kernel<RotaryEmbeddingParams> rotary_and_cache[kFloatTypes];
   Kernel<ReshapeAndCacheParams> reshape_and_cache[kFloatTypes];

@@ -13,6 +13,7 @@
 #include "cpu/attention/attention.h"
 #include "cpu/cache/reshape_and_cache.h"
 #include "cpu/embedding/embedding.h"
+#include "cpu/gemm/few_rows.h"
 #include "cpu/kernels.h"
 #include "cpu/norm/rms_norm.h"
 #include "cpu/rotary/rotary.h"
@@ -28,6 +29,7 @@ constexpr Kernels kernels_named(const char* isa) {
   return {isa,
           {rms_norm<float>, rms_norm<Half>, rms_norm<BFloat16>},
           {silu_and_mul<float>, silu_and_mul<Half>, silu_and_mul<BFloat16>},
+          {few_rows_linear<float>, few_rows_linear<Half>, few_rows_linear<BFloat16>},
           {rotary_embedding<float>, rotary_embedding<Half>, rotary_embedding<BFloat16>},
           {rotary_and_cache<float>, rotary_and_cache<Half>, rotary_and_cache<BFloat16>},
           {reshape_and_cache<float>, reshape_and_cache<Half>, reshape_and_cache<BFloat16>},

@@ -15,6 +15,12 @@ void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tenso
 
 void silu_and_mul(const Tensor& out, const Tensor& input);
 
+// out = y or, if gated, silu(y[:, :outputs]) * y[:, outputs:], plus residual, where
+// y = x * weight^T + bias, with the norm of x in its place where there is a norm_weight. For at
+// most kFewRows rows. bias, norm_weight and residual may be null.
+void few_rows_linear(const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor* bias,
+                     const Tensor* norm_weight, double epsilon, bool gated, const Tensor* residual);
+
 // out[t] = table[ids[t]].
 void embedding(const Tensor& out, const Tensor& ids, const Tensor& table);
 

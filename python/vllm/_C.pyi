@@ -13,6 +13,17 @@ def fused_add_rms_norm(
     input: Tensor, residual: Tensor, weight: Tensor, epsilon: float, /
 ) -> None: ...
 def silu_and_mul(out: Tensor, input: Tensor, /) -> None: ...
+def few_rows_linear(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    norm_weight: Optional[Tensor],
+    epsilon: float,
+    gated: bool,
+    residual: Optional[Tensor],
+    /,
+) -> None: ...
 def rotary_embedding(
     positions: Tensor,
     query: Tensor,

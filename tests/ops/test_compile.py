@@ -71,7 +71,7 @@ def test_every_op_has_a_schema():
         "attention_plan_sizes",
         "sample_workspace_size",
     }
-    planning = {"AttentionPlan", "plan_attention", *sizes}  # on the host, before a step
+    planning = {"AttentionPlan", "FEW_ROWS", "plan_attention", *sizes}  # on the host, before a step
     assert set(ops.tracing._SCHEMAS) == set(ops.__all__) - planning
 
 
@@ -143,6 +143,10 @@ def test_the_schemas_hold():
         "fused_add_rms_norm": (values["x"], values["residual"], values["weight"], 1e-6),
         "silu_and_mul": (torch.empty(TOKENS, WIDTH // 2), values["x"]),
         "rotary_embedding": (values["positions"], values["x"], None, 32, values["cache"], True),
+        "few_rows_linear": (
+            *(torch.empty(TOKENS, 3), values["x"], values["x"][:3].clone(), None),
+            *(values["weight"], 1e-6, False, torch.randn(TOKENS, 3)),
+        ),
         "embedding": (torch.empty(3, WIDTH), torch.tensor([1, 0, 5]), values["x"]),
         **paged_arguments(),
         **sampling_arguments(),

@@ -1,18 +1,11 @@
 // silu(x) * y over rows that hold x and y side by side: a thread has one pack, blocks along x the
 // parts of a row and along y the rows.
+#include "kernels/activation/silu.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "params/activation.h"
 
 namespace vllm {
-
-// For 16-bit results the fast exponential and division do: they are right to more than 16 bits, and
-// the exact ones would take longer than memory does.
-template <typename T>
-__device__ float silu(float x) {
-  if constexpr (sizeof(T) == 2) return __fdividef(x, 1.0f + __expf(-x));
-  return x / (1.0f + expf(-x));
-}
 
 // N: elements of a pack; it divides the width, and every row starts at a multiple of its size.
 template <typename T, int N>

@@ -24,6 +24,7 @@ from vllm.ops.attention import (
     plan_attention,
 )
 from vllm.ops.cache import reshape_and_cache
+from vllm.ops.gemm import FEW_ROWS, few_rows_linear
 from vllm.ops.norm import fused_add_rms_norm, rms_norm
 from vllm.ops.rotary import rotary_and_cache, rotary_embedding
 from vllm.ops.sampling import bias_logits, count_tokens, penalize, sample, sample_workspace_size
@@ -31,6 +32,8 @@ from vllm.ops.token_embedding import embedding
 
 __all__ = [
     "embedding",
+    "FEW_ROWS",
+    "few_rows_linear",
     "fused_add_rms_norm",
     "AttentionPlan",
     "AttentionPlanSizes",

@@ -21,6 +21,10 @@ _SCHEMAS = {
         "(Tensor(a!) input, Tensor(b!) residual, Tensor weight, float epsilon) -> ()"
     ),
     "silu_and_mul": "(Tensor(a!) out, Tensor input) -> ()",
+    "few_rows_linear": (
+        "(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias, Tensor? norm_weight, "
+        "float epsilon, bool gated, Tensor? residual) -> ()"
+    ),
     "rotary_embedding": (
         "(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, "
         "Tensor cos_sin_cache, bool is_neox) -> ()"

@@ -1,0 +1,297 @@
+// Matrix products of at most 16 rows: a matter of reading the weights.
+//
+// A block computes neighbouring outputs, a tile of weight rows at a time; its warps share out the
+// inputs, and their sums are added up in shared memory. A warp multiplies by mma with the weights
+// as the wide operand, and asks for weights through a ring of its own: before it waits for the
+// kernels before this one, so that memory is never idle. What stands around a product in a model
+// (norm, bias, activation, residual) is done here, too: each kernel less is a wait less.
+//
+// A result depends on its row and its weights alone: the inputs are summed in one order, whatever
+// the number of rows and the tile.
+#include "kernels/activation/silu.cuh"
+#include "kernels/common/early_launch.cuh"
+#include "kernels/gemm/weight_rings.cuh"
+
+namespace vllm {
+
+#if __CUDA_ARCH__ >= 800
+
+// kGroups: of 8 rows of x.
+template <typename T, int kTile, int kGroups>
+class FewRows {
+  static constexpr int kPieces = few_rows_pieces(kTile), kPitch = few_rows_pitch(kTile);
+  static constexpr int kFragments = (kTile + 15) / 16;  // of 16 weight rows
+  static constexpr unsigned kThreads = 32 * kFewRowsWarps;
+
+  // What a lane multiplies by: two segments of 8 inputs of a piece. The four lanes of a row hold
+  // segments (0, 1), (2, 3), ... and mma takes the inputs in that order, of x as of the weights.
+  struct Inputs {
+    Pack<T, 8> x[kPieces][kGroups][2];
+  };
+  // Sums of the first and of the second segments, which do not wait for each other.
+  struct Sums {
+    float of[2][kFragments][kGroups][4];
+  };
+
+  const FewRowsParams& p;
+  const BlockOutputs outputs;
+  WeightRing<T, kTile> ring;
+  float* const warp_sums;  // [warp][row of x in a group][weight row of the tile]
+  const unsigned warp = threadIdx.x / 32, row = threadIdx.x % 32 / 4, quad = threadIdx.x % 4;
+  float scale[kGroups];
+  float early_residual = 0.0f;
+
+ public:
+  __device__ FewRows(const FewRowsParams& params, BlockOutputs block, unsigned char* shared)
+      : p(params),
+        outputs(block),
+        ring(params, block, shared),
+        warp_sums(reinterpret_cast<float*>(shared + few_rows_ring_bytes(kTile))) {}
+
+  __device__ void run() {
+    ring.fill();
+    prefetch_vectors();
+    wait_for_kernels_before();
+
+    const unsigned pieces = ring.pieces(), step = kPieces * kFewRowsWarps;
+    Inputs ahead = load_inputs(warp);
+    load_early_residual();
+    if (p.norm_weight != nullptr) make_scales();
+#pragma unroll 1
+    for (unsigned output = 0; output < outputs.count; output += ring.tile_outputs()) {
+      Sums sums{};
+#pragma unroll 1
+      for (unsigned piece = warp; piece < pieces; piece += step) {
+        Inputs inputs = ahead;
+        ahead = load_inputs(piece + step < pieces ? piece + step : warp);
+        if (p.norm_weight != nullptr) normalize(inputs, piece);
+        multiply(sums, ring.wait(), inputs, piece);
+        ring.release();
+      }
+      finish(sums, output);
+    }
+  }
+
+ private:
+  // The first input of a lane's segment.
+  __device__ unsigned input_of(unsigned piece, int i, int half) const {
+    return (piece + i * kFewRowsWarps) * kPieceInputs + (2 * quad + half) * 8;
+  }
+
+  __device__ const T* row_of(int group) const {
+    const unsigned wanted = group * 8 + row, last = static_cast<unsigned>(p.rows) - 1;
+    return static_cast<const T*>(p.x) + (wanted < last ? wanted : last) * p.x_stride;
+  }
+
+  __device__ Inputs load_inputs(unsigned piece) const {
+    Inputs result;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const unsigned input = input_of(piece, i, half);
+          result.x[i][group][half] =
+              input < p.inputs ? load<T, 8>(row_of(group) + input) : Pack<T, 8>{};
+        }
+      }
+    }
+    return result;
+  }
+
+  // Lines that come from memory and would be late: a block asks for some of the norm's weight, and
+  // for its own bias.
+  __device__ void prefetch_vectors() const {
+    constexpr unsigned kLine = 64;  // elements
+    const T* norm = static_cast<const T*>(p.norm_weight);
+    const unsigned line = threadIdx.x * gridDim.x + blockIdx.x;
+    if (norm != nullptr && line * kLine < p.inputs) prefetch(norm + line * kLine);
+    const T* bias = static_cast<const T*>(p.bias);
+    if (bias != nullptr && threadIdx.x * kLine < outputs.count) {
+      prefetch(bias + outputs.first + threadIdx.x * kLine);
+      if (p.gated) prefetch(bias + p.outputs + outputs.first + threadIdx.x * kLine);
+    }
+  }
+
+  // What a thread will add to its first result.
+  __device__ void load_early_residual() {
+    const unsigned row_here = threadIdx.x / ring.tile_outputs();
+    const unsigned output = threadIdx.x % ring.tile_outputs();
+    if (p.residual != nullptr && row_here < p.rows && row_here < 8 && output < outputs.count) {
+      early_residual = residual(row_here, outputs.first + output);
+    }
+  }
+  __device__ float residual(unsigned of_row, unsigned output) const {
+    return to_float(static_cast<const T*>(p.residual)[of_row * p.residual_stride + output]);
+  }
+
+  // Each warp adds up the squares of its inputs.
+  __device__ void make_scales() {
+    __shared__ float squares[kFewRowsWarps][8 * kGroups];
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      const T* x = row_of(group);
+      float sum = 0.0f;
+#pragma unroll 2
+      for (unsigned piece = warp; piece < ring.pieces(); piece += kFewRowsWarps) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const unsigned input = input_of(piece, 0, half);
+          const Pack<T, 8> pack = input < p.inputs ? load<T, 8>(x + input) : Pack<T, 8>{};
+#pragma unroll
+          for (int k = 0; k < 8; ++k) sum += pack.get(k) * pack.get(k);
+        }
+      }
+      sum += __shfl_xor_sync(kFullWarp, sum, 1);
+      sum += __shfl_xor_sync(kFullWarp, sum, 2);
+      if (quad == 0) squares[warp][group * 8 + row] = sum;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      float sum = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kFewRowsWarps; ++i) sum += squares[i][group * 8 + row];
+      scale[group] = norm_scale(sum, static_cast<float>(p.inputs), p.epsilon);
+    }
+  }
+
+  __device__ void normalize(Inputs& inputs, unsigned piece) const {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const unsigned input = input_of(piece, i, half);
+        if (input >= p.inputs) continue;
+        const Pack<T, 8> weight = load<T, 8>(static_cast<const T*>(p.norm_weight) + input);
+#pragma unroll
+        for (int group = 0; group < kGroups; ++group) {
+          Pack<T, 8>& x = inputs.x[i][group][half];
+          float values[8];
+#pragma unroll
+          for (int k = 0; k < 8; ++k) values[k] = x.get(k) * scale[group] * weight.get(k);
+          x.set(values);
+        }
+      }
+    }
+  }
+
+  __device__ void multiply(Sums& sums, const unsigned char* weights, const Inputs& inputs,
+                           unsigned piece) const {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      if (piece + i * kFewRowsWarps >= ring.pieces()) break;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const unsigned at =
+            (i * kTile + row) * kPieceBytes + ((2 * quad + half) ^ row) * 16;  // row < 8
+#pragma unroll
+        for (int f = 0; f < kFragments; ++f) {
+          const uint4* from = reinterpret_cast<const uint4*>(weights + at + f * 16 * kPieceBytes);
+          const uint4 upper = from[0];
+          const uint4 lower = kTile > 8 ? from[8 * kPieceBytes / 16] : make_uint4(0, 0, 0, 0);
+          const unsigned first[4] = {upper.x, lower.x, upper.y, lower.y};
+          const unsigned second[4] = {upper.z, lower.z, upper.w, lower.w};
+#pragma unroll
+          for (int group = 0; group < kGroups; ++group) {
+            const unsigned (&x)[4] = inputs.x[i][group][half].words;
+            float (&sum)[4] = sums.of[half][f][group];
+            multiply_add<T>(sum, first, x[0], x[1]);
+            multiply_add<T>(sum, second, x[2], x[3]);
+          }
+        }
+      }
+    }
+  }
+
+  // Adds up the sums of all warps and writes the tile that begins at `output` of the block.
+  __device__ void finish(const Sums& sums, unsigned output) {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      if (group * 8 >= p.rows) break;
+      if (output > 0 || group > 0) __syncthreads();  // others may still read what was here
+      float* mine = warp_sums + (warp * 8 + 2 * quad) * kPitch + row;
+#pragma unroll
+      for (int f = 0; f < kFragments; ++f) {
+        const float (&a)[4] = sums.of[0][f][group];
+        const float (&b)[4] = sums.of[1][f][group];
+        mine[f * 16] = a[0] + b[0];
+        mine[f * 16 + kPitch] = a[1] + b[1];
+        if (kTile > 8) {
+          mine[f * 16 + 8] = a[2] + b[2];
+          mine[f * 16 + 8 + kPitch] = a[3] + b[3];
+        }
+      }
+      __syncthreads();
+      if (p.gated) {
+        write<true>(group, output);
+      } else {
+        write<false>(group, output);
+      }
+    }
+  }
+
+  template <bool kGated>
+  __device__ void write(int group, unsigned output) const {
+    constexpr unsigned kOutputs = kGated ? kTile / 2 : kTile;
+    const unsigned left = static_cast<unsigned>(p.rows) - group * 8, rows = left < 8 ? left : 8;
+#pragma unroll 1  // most blocks have no second turn: less code to fetch
+    for (unsigned i = threadIdx.x; i < rows * kOutputs; i += kThreads) {
+      const unsigned row_here = i / kOutputs, in_tile = i % kOutputs;
+      if (output + in_tile >= outputs.count) continue;
+      const unsigned column = outputs.first + output + in_tile, of_row = group * 8 + row_here;
+      float value = total(row_here, in_tile, column);
+      if (kGated) {
+        const unsigned other = column + static_cast<unsigned>(p.outputs);
+        value = silu<T>(value) * total(row_here, in_tile + kOutputs, other);
+      }
+      if (p.residual != nullptr) {
+        const bool is_early = output == 0 && group == 0 && i == threadIdx.x;
+        value += is_early ? early_residual : residual(of_row, column);
+      }
+      static_cast<T*>(p.out)[of_row * p.out_stride + column] = from_float<T>(value);
+    }
+  }
+
+  // A product, and its bias.
+  __device__ float total(unsigned row_here, unsigned in_tile, unsigned weight_row) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kFewRowsWarps; ++i) {
+      sum += warp_sums[(i * 8 + row_here) * kPitch + in_tile];
+    }
+    return p.bias != nullptr ? sum + to_float(static_cast<const T*>(p.bias)[weight_row]) : sum;
+  }
+};
+
+#endif  // __CUDA_ARCH__ >= 800
+
+template <typename T, int kTile, int kGroups>
+__device__ void few_rows(const FewRowsParams& p) {
+#if __CUDA_ARCH__ >= 800
+  extern __shared__ __align__(128) unsigned char shared[];
+  allow_kernels_after();  // at once: they begin with weights of their own
+  const auto wanted = static_cast<unsigned>(p.block_outputs);
+  const unsigned first = blockIdx.x * wanted, left = static_cast<unsigned>(p.outputs) - first;
+  FewRows<T, kTile, kGroups>(p, {first, left < wanted ? left : wanted}, shared).run();
+#endif
+}
+
+}  // namespace vllm
+
+#define VLLM_FEW_ROWS(name, T, tile, rows)                                               \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                   \
+      few_rows_##name##_##tile##_##rows(__grid_constant__ const vllm::FewRowsParams p) { \
+    vllm::few_rows<T, tile, rows / 8>(p);                                                \
+  }
+#define VLLM_FEW_ROWS_TILE(tile)               \
+  VLLM_FEW_ROWS(f16, vllm::Half, tile, 8)      \
+  VLLM_FEW_ROWS(f16, vllm::Half, tile, 16)     \
+  VLLM_FEW_ROWS(bf16, vllm::BFloat16, tile, 8) \
+  VLLM_FEW_ROWS(bf16, vllm::BFloat16, tile, 16)
+
+VLLM_FEW_ROWS_TILE(8)
+VLLM_FEW_ROWS_TILE(16)
+VLLM_FEW_ROWS_TILE(32)
+VLLM_FEW_ROWS_TILE(48)

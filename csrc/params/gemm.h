@@ -1,0 +1,51 @@
+// The arguments of matrix products of few rows, and the shape of the kernels that compute them.
+#pragma once
+
+#include "params/types.h"
+
+namespace vllm {
+
+// y = z * weight^T + bias, where z is x or, with `norm_weight`, rms_norm(x), rounded to its dtype.
+// out = y or, if gated, silu(y[:, :outputs]) * y[:, outputs:]; then plus residual.
+// Weight rows are twice `outputs` if gated, else `outputs`.
+struct FewRowsParams {
+  void* out;                // [rows, outputs]
+  const void* x;            // [rows, inputs]
+  const void* weight;       // [weight rows, inputs]
+  const void* bias;         // [weight rows] or null
+  const void* norm_weight;  // [inputs] or null
+  const void* residual;     // [rows, outputs] or null; may be `out`
+  i64 rows;
+  i64 inputs;
+  i64 outputs;
+  i64 out_stride;
+  i64 x_stride;
+  i64 weight_stride;
+  i64 residual_stride;
+  float epsilon;
+  bool gated;
+  int block_outputs;  // CUDA: neighbouring outputs that a block computes
+};
+
+constexpr int kFewRows = 16;  // at most
+
+// A block's warps share out the inputs, in pieces of 64: 128 bytes of a weight row. Each has a ring
+// of its own in shared memory for the weights it asks for: a stage holds some pieces of each of the
+// `tile` weight rows that are multiplied at once.
+constexpr int kFewRowsWarps = 8;
+constexpr int kFewRowsTiles[] = {8, 16, 32, 48};
+constexpr int few_rows_pieces(int tile) { return tile <= 16 ? 2 : 1; }
+constexpr int few_rows_stages(int tile) { return tile == 8 ? 4 : tile == 32 ? 3 : 2; }
+
+// float32 between the sums of one row of x and of the next, in other banks.
+constexpr int few_rows_pitch(int tile) { return tile + 4; }
+
+// Dynamic shared memory: the rings, then the sums of each warp for 8 rows of x.
+constexpr int few_rows_ring_bytes(int tile) {
+  return kFewRowsWarps * few_rows_stages(tile) * few_rows_pieces(tile) * tile * 128;
+}
+constexpr int few_rows_shared_bytes(int tile) {
+  return few_rows_ring_bytes(tile) + kFewRowsWarps * 8 * few_rows_pitch(tile) * 4;
+}
+
+}  // namespace vllm
