@@ -7,6 +7,8 @@ from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
 import torch
 from torch import nn
 
+from vllm.layers.activation import silu_and_mul
+from vllm.layers.norm import Normed
 from vllm.layers.weights import Dense, Target, WeightFormat
 from vllm.parallel.group import Group
 from vllm.parallel.shard import Shard
@@ -48,6 +50,22 @@ class Linear(nn.Module):
         """[tokens, inputs] -> [tokens, outputs]."""
         return self.weights.apply(self, x, self.bias)
 
+    def of(self, x: Normed) -> torch.Tensor:
+        """[tokens, inputs], yet to be normalised -> [tokens, outputs]."""
+        if x.delta is None:
+            out = self.weights.apply_fused(self, x.residual, self.bias, norm=x.norm)
+            if out is not None:
+                return out
+        return self.forward(x.tensor())
+
+    def gated_of(self, x: Normed) -> torch.Tensor:
+        """The same for a gate and what it is multiplied by, side by side, after `silu_and_mul`."""
+        if x.delta is None:
+            out = self.weights.apply_fused(self, x.residual, self.bias, norm=x.norm, gated=True)
+            if out is not None:
+                return out
+        return silu_and_mul(self.forward(x.tensor()))
+
     def split(self, merged: torch.Tensor) -> Iterator[Tuple[str, torch.Tensor]]:
         """The rows of a tensor that belong to each of the outputs, as views of it."""
         sizes = [part.size for part in self.parts.values()]
@@ -88,3 +106,11 @@ class RowParallelLinear(Linear):
         """[tokens, the rank's inputs] -> [tokens, outputs], whose sum over the ranks is meant."""
         bias = self.bias if self.group.rank == 0 else None  # once in the sum
         return self.weights.apply(self, x, bias)
+
+    def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> Optional[torch.Tensor]:
+        """Adds the product to residual, in place; or returns the rank's addend, yet to be added."""
+        if self.group.size == 1:
+            added = self.weights.apply_fused(self, x, self.bias, residual=residual)
+            if added is not None:
+                return None
+        return self.forward(x)

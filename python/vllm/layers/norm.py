@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Optional
 
 import torch
@@ -38,3 +39,20 @@ class RMSNorm(nn.Module):
             normed: torch.Tensor = self(residual)
             return normed
         return self.group.add_norm(delta, residual, self.weight, self.epsilon)
+
+
+@dataclass(frozen=True)
+class Normed:
+    """The norm of a residual stream, for the one layer that takes it: some products compute it
+    themselves (`Linear.of`).
+
+    residual: [rows, size]. delta: what is yet to be added to it, in place, or None.
+    """
+
+    norm: RMSNorm
+    residual: torch.Tensor
+    delta: Optional[torch.Tensor]
+
+    def tensor(self) -> torch.Tensor:
+        """To be called once: it does the addition."""
+        return self.norm.add(self.residual, self.delta)

@@ -18,11 +18,10 @@ import torch
 from torch import nn
 
 from vllm.config import ModelConfig
-from vllm.layers.activation import silu_and_mul
 from vllm.layers.attention import Attention, AttentionMetadata, KVCache
 from vllm.layers.embedding import Embedding
 from vllm.layers.linear import Linear, RowParallelLinear
-from vllm.layers.norm import RMSNorm
+from vllm.layers.norm import Normed, RMSNorm
 from vllm.layers.rotary import RotaryEmbedding
 from vllm.layers.weights import WeightFormat
 from vllm.parallel.group import Group
@@ -67,7 +66,7 @@ class SelfAttention(nn.Module):
         kv_heads = split_or_copy(config.num_key_value_heads, group)
         query, kv = heads.times(head_size), kv_heads.times(head_size)
         hidden = Shard.all(config.hidden_size)
-        self.heads = (heads.size, kv_heads.size, kv_heads.size)
+        self.heads = [heads.size, kv_heads.size, kv_heads.size]
         self.qkv_proj = Linear(
             hidden, {"q_proj": query, "k_proj": kv, "v_proj": kv}, bias=qkv_bias, weights=weights
         )
@@ -79,17 +78,19 @@ class SelfAttention(nn.Module):
 
     def forward(
         self,
-        hidden: torch.Tensor,
+        hidden: Normed,
         positions: torch.Tensor,
         cache: KVCache,
         metadata: AttentionMetadata,
-    ) -> torch.Tensor:
-        heads = self.qkv_proj(hidden).view(len(hidden), -1, self.attention.head_size)
-        query, key, value = heads.split(self.heads, dim=1)
+    ) -> Optional[torch.Tensor]:
+        """Of the norm of a residual stream, to which it adds the result, or returns what is yet to
+        be added."""
+        residual = hidden.residual
+        heads = self.qkv_proj.of(hidden).view(len(residual), -1, self.attention.head_size)
+        query, key, value = torch.split(heads, self.heads, dim=1)
         norms = (self.q_norm, self.k_norm) if self.q_norm and self.k_norm else None
         self.rotary(positions, query, key, value, cache, metadata.slot_mapping, norms)
-        out: torch.Tensor = self.o_proj(self.attention(query, cache, metadata))
-        return out
+        return self.o_proj.add_to(residual, self.attention(query, cache, metadata))
 
 
 class MLP(nn.Module):
@@ -105,15 +106,15 @@ class MLP(nn.Module):
         )
         self.down_proj = RowParallelLinear(width, hidden, context.group, bias=bias, weights=weights)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.down_proj(silu_and_mul(self.gate_up_proj(hidden)))
-        return out
+    def forward(self, hidden: Normed) -> Optional[torch.Tensor]:
+        """See `SelfAttention.forward`."""
+        return self.down_proj.add_to(hidden.residual, self.gate_up_proj.gated_of(hidden))
 
 
 class DecoderLayer(nn.Module):
     """Attention and MLP, each of a norm of the residual stream.
 
-    mlp: a module that maps [tokens, hidden_size] to this rank's addend of the same shape.
+    mlp: a module that adds to the residual stream as `MLP` does.
     """
 
     def __init__(self, context: ModelContext, attention: SelfAttention, mlp: nn.Module) -> None:
@@ -131,16 +132,18 @@ class DecoderLayer(nn.Module):
         positions: torch.Tensor,
         cache: KVCache,
         metadata: AttentionMetadata,
-    ) -> torch.Tensor:
+    ) -> Optional[torch.Tensor]:
         """Adds delta, which the layer before left, to residual; returns what this one leaves.
 
         A delta is this rank's addend: the sum of all ranks' is added. The addition waits for the
-        norm that follows it, so that both are one pass over the stream.
+        norm that follows it, so that both are one pass over the stream, unless the product does
+        it: then nothing is left.
         """
-        hidden = self.input_layernorm.add(residual, delta)
-        hidden = self.self_attn(hidden, positions, cache, metadata)
-        hidden = self.post_attention_layernorm.add(residual, hidden)
-        out: torch.Tensor = self.mlp(hidden)
+        hidden = Normed(self.input_layernorm, residual, delta)
+        delta = self.self_attn(hidden, positions, cache, metadata)
+        out: Optional[torch.Tensor] = self.mlp(
+            Normed(self.post_attention_layernorm, residual, delta)
+        )
         return out
 
 

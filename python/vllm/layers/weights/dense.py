@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from vllm import ops
 from vllm.layers.weights.format import Target, WeightFormat
 
 if TYPE_CHECKING:
     from vllm.layers.linear import Linear
+    from vllm.layers.norm import RMSNorm
 
 
 class Dense(WeightFormat):
@@ -31,4 +34,52 @@ class Dense(WeightFormat):
     def apply(
         self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
+        if _few_rows_win(x, layer.weight):
+            return _few_rows_linear(x, layer.weight, bias)
         return functional.linear(x, layer.weight, bias)
+
+    def apply_fused(
+        self,
+        layer: Linear,
+        x: torch.Tensor,
+        bias: Optional[torch.Tensor] = None,
+        *,
+        norm: Optional[RMSNorm] = None,
+        gated: bool = False,
+        residual: Optional[torch.Tensor] = None,
+    ) -> Optional[torch.Tensor]:
+        if not _few_rows_win(x, layer.weight):
+            return None
+        return _few_rows_linear(x, layer.weight, bias, norm, gated, residual)
+
+
+def _few_rows_linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: Optional[torch.Tensor] = None,
+    norm: Optional[RMSNorm] = None,
+    gated: bool = False,
+    residual: Optional[torch.Tensor] = None,
+) -> torch.Tensor:
+    out = residual
+    if out is None:
+        out = x.new_empty(len(x), len(weight) // 2 if gated else len(weight))
+    scale, epsilon = (norm.weight, norm.epsilon) if norm is not None else (None, 0.0)
+    ops.few_rows_linear(out, x, weight, bias, scale, epsilon, gated, residual)
+    return out
+
+
+def _few_rows_win(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether our product of few rows takes these, and is faster than cuBLAS (docs/kernels.md)."""
+    return (
+        len(x) <= ops.FEW_ROWS
+        and x.is_cuda
+        and x.dtype is not torch.float32
+        and weight.shape[1] % 8 == 0
+        and _has_few_rows(x.device)
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def _has_few_rows(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -12,6 +12,7 @@ from vllm.parallel.shard import Shard
 
 if TYPE_CHECKING:
     from vllm.layers.linear import Linear
+    from vllm.layers.norm import RMSNorm
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,19 @@ class WeightFormat(ABC):
         self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
         """``x @ weight.T + bias``, [rows, inputs] -> [rows, outputs]."""
+
+    def apply_fused(
+        self,
+        layer: Linear,
+        x: torch.Tensor,
+        bias: Optional[torch.Tensor] = None,
+        *,
+        norm: Optional[RMSNorm] = None,
+        gated: bool = False,
+        residual: Optional[torch.Tensor] = None,
+    ) -> Optional[torch.Tensor]:
+        """What `apply` makes, together with what stands around it: of the norm of x; with the gated
+        activation of the result (`silu_and_mul`); added to residual, in place.
+
+        None, with nothing done, where the format has no such product for these rows."""
+        return None
