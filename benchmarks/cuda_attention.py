@@ -72,7 +72,7 @@ class Case(NamedTuple):
 
 
 @triton.jit
-def _read(source, sink, count, size: tl.constexpr):
+def read_words(source, sink, count, size: tl.constexpr):
     """Reads `count` int32 from source; the sum keeps the compiler from leaving them out."""
     total = tl.zeros((size,), tl.int32)
     step = tl.num_programs(0) * size
@@ -202,7 +202,7 @@ def read(case: Case, inputs: Inputs) -> Graph:
     def call(index: int) -> Callable[[], object]:
         words = inputs.stored[index].view(torch.int32).flatten()
         grid = (min(8 * processors, triton.cdiv(words.numel(), 4096)),)
-        return lambda: _read[grid](words, sink, words.numel(), size=4096)
+        return lambda: read_words[grid](words, sink, words.numel(), size=4096)
 
     return Graph([call(index) for index in range(case.calls)])
 
@@ -258,9 +258,11 @@ def ceilings() -> Dict[str, float]:
     sink = torch.empty(1 << 20, dtype=torch.int32, device=DEVICE)
     best = float("inf")
     for programs in (1024, 2048, 4096):
-        graph = Graph([lambda grid=(programs,): _read[grid](words, sink, 1 << 30, size=4096)] * 2)
+        graph = Graph(
+            [lambda grid=(programs,): read_words[grid](words, sink, 1 << 30, size=4096)] * 2
+        )
         best = min(best, *(graph.microseconds() for _ in range(5)))
-    empty = Graph([lambda: _read[(1,)](words, sink, 0, size=4096)] * 200)
+    empty = Graph([lambda: read_words[(1,)](words, sink, 0, size=4096)] * 200)
     return {
         "read_tb_s": round((4 << 30) / best / 1e6, 3),
         "empty_kernel_us": round(min(empty.microseconds() for _ in range(5)), 2),
