@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import logging
-import random
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
-from vllm.engine.constraints import Constraints, encode_bad_words
 from vllm.engine.describe import StepWriter
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.request import Continuation, Request
+from vllm.engine.request_maker import RequestMaker
 from vllm.engine.scheduler import Chunk, Scheduler
-from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
+from vllm.engine.sequence import FinishReason, SequenceStatus
 from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
-from vllm.text.grammars import GrammarCompiler
-from vllm.text.prompts import Prompt, encode_prompt
+from vllm.text.prompts import Prompt
 from vllm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -54,6 +50,17 @@ class EngineParts(NamedTuple):
     generation_defaults: GenerationDefaults
     tokenizer: Optional[Tokenizer]
     max_model_len: int
+
+
+class EngineLoad(NamedTuple):
+    """What an engine has to do now.
+
+    running, waiting: sequences. cache_usage: the part of the cache that is in use, 1 is all of it.
+    """
+
+    running: int
+    waiting: int
+    cache_usage: float
 
 
 class _Step(NamedTuple):
@@ -89,22 +96,20 @@ class LLMEngine:
             max_num_batched_tokens=args.token_budget(parts.max_model_len),
             enable_chunked_prefill=args.enable_chunked_prefill,
         )
-        vocab_size = parts.model_config.vocab_size
-        self._eos_token_ids = frozenset(
-            token for token in parts.generation_defaults.eos_token_ids if 0 <= token < vocab_size
+        self.request_maker = RequestMaker(
+            parts.model_config,
+            parts.generation_defaults,
+            parts.tokenizer,
+            parts.max_model_len,
+            seed=args.seed,
         )
-        self._grammars: Optional[GrammarCompiler] = None
-        if parts.tokenizer is not None:
-            self._grammars = GrammarCompiler(parts.tokenizer, vocab_size, self._eos_token_ids)
-        self._writer = StepWriter(executor, vocab_size)
+        self._writer = StepWriter(executor, parts.model_config.vocab_size)
         self._overlaps = (
             executor.overlaps if args.async_scheduling is None else args.async_scheduling
         )
         self._in_flight: Deque[_Step] = deque()  # submitted, not collected
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
-        self._seq_ids = itertools.count()
-        self._seeds = random.Random(args.seed)
         # Set while requests, scheduler and cache may contradict each other; see `_change`.
         self._changing = False
 
@@ -116,6 +121,13 @@ class LLMEngine:
     def get_num_unfinished_requests(self) -> int:
         return len(self._requests)
 
+    @property
+    def load(self) -> EngineLoad:
+        """What there is to do. May be read by other threads."""
+        scheduler, manager = self.scheduler, self.scheduler.block_manager
+        usage = 1 - manager.num_free_blocks / manager.num_blocks
+        return EngineLoad(len(scheduler.running), len(scheduler.waiting), usage)
+
     def make_request(
         self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
     ) -> Request:
@@ -123,63 +135,7 @@ class LLMEngine:
 
         params: None is what the model's makers advise.
         """
-        params = self.generation_defaults.params() if params is None else params
-        check_params(params)
-        params = dataclasses.replace(params)  # the caller's may change; and checked as a whole
-        vocab_size = self.model_config.vocab_size
-        text, token_ids = encode_prompt(
-            prompt, self.tokenizer, vocab_size=vocab_size, max_model_len=self.max_model_len
-        )
-        outside = [token for token in params.stop_ids if token >= vocab_size]
-        if outside:
-            raise ValueError(f"stop_token_ids must be in [0, {vocab_size}), got {outside}")
-        if params.stop_strings and self.tokenizer is None:
-            raise ValueError("stop must be empty without a tokenizer: there is no text to search")
-        room = self.max_model_len - len(token_ids)
-        constraints = self._constraints(params)
-        seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
-        seqs = [
-            Sequence(
-                next(self._seq_ids),
-                token_ids,
-                params,
-                max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
-                # Each continuation draws by itself, the first as if it were the only one.
-                seed=random.Random(f"{seed}/{index}").getrandbits(63) if index else seed,
-                eos_token_ids=self._eos_token_ids,
-                constraints=next(constraints),
-            )
-            for index in range(params.n)
-        ]
-        return Request(request_id, text, params, seqs, self.tokenizer)
-
-    def _constraints(self, params: SamplingParams) -> Iterator[Optional[Constraints]]:
-        """For one sequence after another. Raises ValueError at once."""
-        vocab_size = self.model_config.vocab_size
-        for name, tokens in (
-            ("logit_bias", params.logit_bias),
-            ("allowed_token_ids", params.allowed_token_ids),
-        ):
-            outside = [token for token in tokens if token >= vocab_size]
-            if outside:
-                raise ValueError(f"{name} must be in [0, {vocab_size}), got {outside}")
-        structured, words = params.structured_outputs, params.bad_words
-        if not (structured or words or params.logit_bias or params.allowed_token_ids):
-            return itertools.repeat(None)
-        if (structured or words) and self.tokenizer is None:
-            name = "structured_outputs" if structured else "bad_words"
-            raise ValueError(f"{name} must be empty without a tokenizer: tokens have no text")
-        bad_words: List[Tuple[int, ...]] = []
-        grammar = None
-        if self.tokenizer is not None:
-            bad_words = encode_bad_words(words, self.tokenizer)
-        if structured is not None:
-            assert self._grammars is not None
-            grammar = self._grammars.compile(structured)
-        return (
-            Constraints(params, bad_words, grammar.copy() if grammar else None, vocab_size)
-            for _ in itertools.count()
-        )
+        return self.request_maker.make(request_id, prompt, params)
 
     def add(self, request: Request) -> None:
         """Queues a request made by `make_request`.
@@ -311,8 +267,3 @@ class LLMEngine:
             for seq in request.seqs:
                 del self._owners[seq.seq_id]
         return output
-
-
-def check_params(params: object) -> None:
-    if not isinstance(params, SamplingParams):
-        raise ValueError(f"sampling parameters must be a SamplingParams, got {params!r}")

@@ -1,0 +1,134 @@
+"""From what a caller asks to a request that the engine can take: all checks are made here."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Sequence as SequenceOf
+
+from vllm.config import GenerationDefaults, ModelConfig
+from vllm.engine.constraints import Constraints, encode_bad_words
+from vllm.engine.request import Request
+from vllm.engine.sequence import Sequence
+from vllm.sampling_params import SamplingParams
+from vllm.text.grammars import GrammarCompiler
+from vllm.text.prompts import Prompt, encode_prompt
+from vllm.text.tokenizer import Tokenizer
+
+
+class RequestMaker:
+    """Knows the model's words and limits, and nothing of who computes it.
+
+    tokenizer: None where prompts and outputs are token ids alone.
+    max_model_len: tokens of the longest sequence, prompt and output together.
+    seed: where requests without a seed of their own get theirs from.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        generation_defaults: GenerationDefaults,
+        tokenizer: Optional[Tokenizer],
+        max_model_len: int,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.model_config = model_config
+        self.generation_defaults = generation_defaults
+        self.tokenizer = tokenizer
+        self.max_model_len = max_model_len
+        vocab_size = model_config.vocab_size
+        self._eos_token_ids = frozenset(
+            token for token in generation_defaults.eos_token_ids if 0 <= token < vocab_size
+        )
+        self._grammars: Optional[GrammarCompiler] = None
+        if tokenizer is not None:
+            self._grammars = GrammarCompiler(tokenizer, vocab_size, self._eos_token_ids)
+        self._seq_ids = itertools.count()
+        self._seeds = random.Random(seed)
+
+    def make(
+        self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
+    ) -> Request:
+        """A request that is not in the engine yet. Raises ValueError if it could not be served.
+
+        params: None is what the model's makers advise.
+        """
+        params = self.generation_defaults.params() if params is None else params
+        check_params(params)
+        params = dataclasses.replace(params)  # the caller's may change; and checked as a whole
+        vocab_size = self.model_config.vocab_size
+        text, token_ids = encode_prompt(
+            prompt, self.tokenizer, vocab_size=vocab_size, max_model_len=self.max_model_len
+        )
+        outside = [token for token in params.stop_ids if token >= vocab_size]
+        if outside:
+            raise ValueError(f"stop_token_ids must be in [0, {vocab_size}), got {outside}")
+        if params.stop_strings and self.tokenizer is None:
+            raise ValueError("stop must be empty without a tokenizer: there is no text to search")
+        seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
+        # Each continuation draws by itself, the first as if it were the only one.
+        seeds = [
+            random.Random(f"{seed}/{index}").getrandbits(63) if index else seed
+            for index in range(params.n)
+        ]
+        seqs = self.sequences(itertools.islice(self._seq_ids, params.n), token_ids, params, seeds)
+        return Request(request_id, text, params, seqs, self.tokenizer)
+
+    def sequences(
+        self,
+        seq_ids: Iterable[int],
+        token_ids: SequenceOf[int],
+        params: SamplingParams,
+        seeds: SequenceOf[int],
+    ) -> List[Sequence]:
+        """A sequence for each seed. Raises ValueError for constraints that cannot be met."""
+        room = self.max_model_len - len(token_ids)
+        constraints = self._constraints(params)
+        return [
+            Sequence(
+                seq_id,
+                token_ids,
+                params,
+                max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+                seed=seed,
+                eos_token_ids=self._eos_token_ids,
+                constraints=next(constraints),
+            )
+            for seq_id, seed in zip(seq_ids, seeds)
+        ]
+
+    def _constraints(self, params: SamplingParams) -> Iterator[Optional[Constraints]]:
+        """For one sequence after another. Raises ValueError at once."""
+        vocab_size = self.model_config.vocab_size
+        for name, tokens in (
+            ("logit_bias", params.logit_bias),
+            ("allowed_token_ids", params.allowed_token_ids),
+        ):
+            outside = [token for token in tokens if token >= vocab_size]
+            if outside:
+                raise ValueError(f"{name} must be in [0, {vocab_size}), got {outside}")
+        structured, words = params.structured_outputs, params.bad_words
+        if not (structured or words or params.logit_bias or params.allowed_token_ids):
+            return itertools.repeat(None)
+        if (structured or words) and self.tokenizer is None:
+            name = "structured_outputs" if structured else "bad_words"
+            raise ValueError(f"{name} must be empty without a tokenizer: tokens have no text")
+        bad_words: List[Tuple[int, ...]] = []
+        grammar = None
+        if self.tokenizer is not None:
+            bad_words = encode_bad_words(words, self.tokenizer)
+        if structured is not None:
+            assert self._grammars is not None
+            grammar = self._grammars.compile(structured)
+        return (
+            Constraints(params, bad_words, grammar.copy() if grammar else None, vocab_size)
+            for _ in itertools.count()
+        )
+
+
+def check_params(params: object) -> None:
+    if not isinstance(params, SamplingParams):
+        raise ValueError(f"sampling parameters must be a SamplingParams, got {params!r}")
