@@ -17,8 +17,8 @@ from vllm.text.tokenizer import Tokenizer
 class Continuation:
     """One of a request's sequences, with its text and log-probabilities.
 
-    Text is made when somebody will see it: at each token if it is streamed or searched for stop
-    strings, otherwise once, at the end.
+    Text is made when somebody will see it: at each token if it is searched for stop strings,
+    otherwise for each output, of which there may be one, at the end.
     """
 
     def __init__(self, index: int, seq: Sequence, tokenizer: Optional[Tokenizer]) -> None:
@@ -36,9 +36,12 @@ class Continuation:
                 seq.token_ids, skip_special_tokens=params.skip_special_tokens
             )
         self._stops = StopStrings(params.stop_strings, include=params.include_stop_str_in_output)
-        self._lazy = self._kind is RequestOutputKind.FINAL_ONLY and not params.stop_strings
         # Whether nobody looks at a token before the last one has come.
-        self.is_quiet = self._lazy and params.logprobs is None
+        self.is_quiet = (
+            self._kind is RequestOutputKind.FINAL_ONLY
+            and not params.stop_strings
+            and params.logprobs is None
+        )
         self._num_decoded = 0
         self._text_complete = False
         self._num_sent_tokens = 0
@@ -51,7 +54,7 @@ class Continuation:
         if logprobs is not None:
             self.logprobs.append(with_text(logprobs, self._tokenizer))
             self.cumulative_logprob += logprobs[seq.token_ids[-1]].logprob
-        if self._detokenizer is None or self._lazy:
+        if self._detokenizer is None or not seq.params.stop_strings:
             return False
         num_old = len(self.text)
         self._decode_new(self._detokenizer)
@@ -70,10 +73,11 @@ class Continuation:
         finished = seq.finish_reason is not None
         if self._finish_sent and self._kind is RequestOutputKind.DELTA:
             return None
-        if finished and not self._text_complete and self._detokenizer is not None:
+        if self._detokenizer is not None and not self._text_complete:
             self._decode_new(self._detokenizer)
-            self.text += self._detokenizer.flush()
-            self._text_complete = True
+            if finished:
+                self.text += self._detokenizer.flush()
+                self._text_complete = True
         num_tokens = seq.num_output_tokens
         num_chars = len(self.text) if finished else self._stops.num_safe(self.text)
         first_token = first_char = 0
