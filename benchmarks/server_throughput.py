@@ -1,16 +1,20 @@
 """Tokens per second through the server, beside the library's own, and what a client waits for.
 
-    python -m benchmarks.server_throughput
-    python -m benchmarks.server_throughput --model FOLDER --streams 1 16 64 256 1000
+    python -m benchmarks.server_throughput                       a small model, on the CPU
+    python -m benchmarks.server_throughput --shape 0.6B --streams 1 16 64 256 1000 --name 0.6B.h200
 
-The workload is `--requests` requests, or as many as there are streams if that is more, of prompts
-of 32 to 128 tokens and outputs of 32 to 128, greedy, all known beforehand. `LLM.generate` runs it,
-as many sequences at a time as there are streams; then the server, in a process of its own, gets it
-by that many streams. A client that only counts reads the events, since it shares the processors:
+The workload is `--requests` requests, at least one for each stream and at most four, of prompts and
+outputs of random tokens and lengths, greedy, all known beforehand. `LLM.generate` runs it, as
+many sequences at a time as there are streams; then the server gets it by that many streams, each of
+which sends a request when the one before has ended. Both have a process of their own, of which only
+one is there at a time. A client that only counts reads the events, since it shares the processors:
 HTTP by hand, and no JSON but for the last event, which has the number of tokens.
 
-Both run `--rounds` times in turns; compared are the medians. Without a model, one of 4 layers of
-512 is made, with random weights. Writes server_throughput_NAME.json beside this file.
+The library's time to a first token is that from the step that first computed the prompt, for all
+its requests are there at the start; the server's is what a client waits.
+
+Both run `--rounds` times in turns; compared are the medians. Writes server_throughput_NAME.json
+beside this file. The model is made, with random weights (`benchmarks/random_model.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -25,78 +30,86 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
-from benchmarks import cpu_machine
-from vllm import LLM, SamplingParams
+from benchmarks import random_model
 
 Request = Tuple[List[int], int]  # prompt, tokens to generate
+Figures = Dict[str, float]
+
+MAX_SEQS = 256
 
 
-def make_model(folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    from tests.models.support import VOCAB_SIZE, write_tokenizer
-
-    config = LlamaConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=512,
-        intermediate_size=1376,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=2048,
-        eos_token_id=None,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    write_tokenizer(folder)
-
-
-def make_workload(vocab_size: int, count: int) -> List[Request]:
-    generator = random.Random(0)
+def make_workload(args: argparse.Namespace, num_streams: int) -> List[Request]:
+    generator = random.Random(num_streams)
+    vocab_size = random_model.SHAPES[args.shape]["vocab_size"]
+    # Few streams take long.
+    count = max(num_streams, min(args.requests, 4 * num_streams))
 
     def request() -> Request:
-        length = generator.randint(32, 128)
-        prompt = [generator.randrange(vocab_size) for _ in range(length)]
-        return prompt, generator.randint(32, 128)
+        prompt = [generator.randrange(vocab_size) for _ in range(_length(generator, args.input))]
+        return prompt, _length(generator, args.output)
 
     return [request() for _ in range(count)]
 
 
-def run_offline(folder: str, count: int, num_seqs: int) -> Tuple[List[Request], float]:
-    """The workload, and its output tokens per second."""
-    llm = LLM(folder, enable_prefix_caching=False, max_num_seqs=num_seqs)
-    workload = make_workload(llm.engine.model_config.vocab_size, count)
-    params = [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for _, n in workload]
-    llm.generate(workload[0][0], params[0])
-    started = time.perf_counter()
-    outputs = llm.generate([prompt for prompt, _ in workload], params)
-    seconds = time.perf_counter() - started
-    return workload, sum(len(output.outputs[0].token_ids) for output in outputs) / seconds
+def _length(generator: random.Random, limits: str) -> int:
+    low, _, high = limits.partition("-")
+    return generator.randint(int(low), int(high))
 
 
-def run_served(folder: str, workload: List[Request], num_streams: int) -> Dict[str, float]:
-    """Output tokens per second of the whole, and times of the streams."""
-    words = ["-m", "vllm", "serve", folder, "--port", "0", "--no-enable-prefix-caching"]
-    words += ["--disable-uvicorn-access-log"]
+def run_offline(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
+    """Each workload through `LLM.generate`, in this process."""
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(str(folder), enable_prefix_caching=False, max_num_seqs=MAX_SEQS)
+    found = {}
+    warm_up = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
+    for num_streams in args.streams:
+        workload = make_workload(args, num_streams)
+        llm.engine.scheduler.max_num_seqs = min(num_streams, MAX_SEQS)
+        params = [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for _, n in workload]
+        llm.generate([prompt for prompt, _ in workload[:num_streams]], warm_up)
+        started = time.perf_counter()
+        outputs = llm.generate([prompt for prompt, _ in workload], params)
+        seconds = time.perf_counter() - started
+        first = [
+            output.metrics.first_token_time - output.metrics.first_scheduled_time
+            for output in outputs
+            if output.metrics.first_token_time and output.metrics.first_scheduled_time
+        ]
+        found[num_streams] = {
+            "requests": len(workload),
+            "output_tokens_per_second": sum(n for _, n in workload) / seconds,
+            **_percentiles("first_token_ms", first),
+        }
+    return found
+
+
+def run_served(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
+    """Each workload through a server, which has a process of its own."""
+    words = ["-m", "vllm", "serve", str(folder), "--port", "0", "--no-enable-prefix-caching"]
+    words += ["--disable-uvicorn-access-log", "--max-num-seqs", str(MAX_SEQS)]
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
             ready = next(line for line in server.stderr if "ready in" in line)
-            address = ready.partition("http://")[2].partition("/")[0]
-            host, _, port = address.rpartition(":")
-            asyncio.run(ask(host, int(port), workload[0], []))
-            return asyncio.run(ask_all(host, int(port), workload, num_streams))
+            host, _, port = ready.partition("http://")[2].partition("/")[0].rpartition(":")
+            found = {}
+            for num_streams in args.streams:
+                workload = make_workload(args, num_streams)
+                warm_up = [(prompt, 16) for prompt, _ in workload[:num_streams]]
+                asyncio.run(ask_all(host, int(port), warm_up, num_streams))
+                before = _processor_seconds(server.pid)
+                found[num_streams] = asyncio.run(ask_all(host, int(port), workload, num_streams))
+                spent = _processor_seconds(server.pid) - before
+                found[num_streams]["front_end_processor_seconds"] = spent
+            return found
         finally:
             server.terminate()
 
 
-async def ask_all(
-    host: str, port: int, workload: List[Request], num_streams: int
-) -> Dict[str, float]:
+async def ask_all(host: str, port: int, workload: List[Request], num_streams: int) -> Figures:
     waiting = list(reversed(workload))
     times: List[List[float]] = []
 
@@ -111,19 +124,14 @@ async def ask_all(
     started = time.perf_counter()
     counts = await asyncio.gather(*(stream() for _ in range(num_streams)))
     seconds = time.perf_counter() - started
-    first = sorted(each[1] - each[0] for each in times)
-    between = sorted(b - a for each in times for a, b in zip(each[1:], each[2:]))
     return {
         "output_tokens_per_second": sum(counts) / seconds,
-        **{f"first_token_ms_p{p}": 1000 * first[len(first) * p // 100] for p in (50, 90, 99)},
-        **{
-            f"between_events_ms_p{p}": 1000 * between[len(between) * p // 100] for p in (50, 90, 99)
-        },
+        "tokens_per_event": sum(counts) / sum(len(each) - 1 for each in times),
+        **_percentiles("first_token_ms", [each[1] - each[0] for each in times]),
+        **_percentiles(
+            "between_events_ms", [b - a for each in times for a, b in zip(each[1:], each[2:])]
+        ),
     }
-
-
-def _percentiles(name: str, seconds: List[float]) -> Dict[str, float]:
-    return {f"{name}_p{p}": 1000 * seconds[len(seconds) * p // 100] for p in (50, 90, 99)}
 
 
 async def ask(host: str, port: int, request: Request, times: List[float]) -> int:
@@ -157,40 +165,89 @@ async def ask(host: str, port: int, request: Request, times: List[float]) -> int
     writer.close()
     times.pop()  # the event that has the usage
     tokens: int = json.loads(last[len(b"data: ") :])["usage"]["completion_tokens"]
+    if tokens != count:
+        raise RuntimeError(f"{tokens} tokens came, {count} were asked for")
     return tokens
+
+
+def _percentiles(name: str, seconds: Sequence[float]) -> Figures:
+    """The 50th, 90th and 99th, in milliseconds."""
+    ordered = sorted(seconds) or [float("nan")]
+    return {f"{name}_p{p}": 1000 * ordered[len(ordered) * p // 100] for p in (50, 90, 99)}
+
+
+def _processor_seconds(pid: int) -> float:
+    """What one process, without its children, has used of the processors."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _in_own_process(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
+    """`run_offline`, whose memory is free afterwards."""
+    words = [sys.executable, "-m", "benchmarks.server_throughput", "--offline", str(folder)]
+    for name in ("shape", "requests", "input", "output"):
+        words += [f"--{name}", str(getattr(args, name))]
+    words += ["--streams", *map(str, args.streams)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {int(num_streams): figures for num_streams, figures in found.items()}
+
+
+def _medians(rounds: List[Figures]) -> Figures:
+    return {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+
+
+def _machine() -> Dict[str, Any]:
+    import torch
+
+    if torch.cuda.is_available():
+        sys.path.insert(0, str(Path(__file__).parent))
+        from host_overhead import commit, machine
+
+        return {"commit": commit(), "machine": machine()}
+    from benchmarks import cpu_machine
+
+    return cpu_machine.describe()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", help="a model folder")
+    parser.add_argument("--shape", choices=sorted(random_model.SHAPES), default="small")
+    parser.add_argument("--name", help="of the record; the shape's if not given")
+    parser.add_argument("--record", type=Path, help="folder to write it to")
     parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
+    parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        folder = args.model or made
-        if args.model is None:
-            make_model(Path(made))
-        name = Path(args.model).name if args.model else "small"
-        figures: Dict[str, Any] = {**cpu_machine.describe(), "model": name, "streams": {}}
-        for num_streams in args.streams:
-            count = max(args.requests, num_streams)
-            if num_streams == 1:
-                count = max(4, count // 8)
-            offline, served = [], []
-            for _ in range(args.rounds):
-                workload, rate = run_offline(folder, count, num_streams)
-                offline.append(rate)
-                served.append(run_served(folder, workload, num_streams))
-            medians = {key: statistics.median(each[key] for each in served) for key in served[0]}
-            figures["streams"][num_streams] = {
-                "requests": count,
-                "offline_tokens_per_second": statistics.median(offline),
-                **medians,
+    if args.offline:
+        print(json.dumps(run_offline(args, args.offline)))
+        return
+    record: Dict[str, Any] = {**_machine(), "shape": args.shape}
+    record.update(requests=args.requests, input=args.input, output=args.output, rounds=args.rounds)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        folder = Path(made, args.shape)
+        random_model.write_model(args.shape, folder)
+        offline: List[Dict[int, Figures]] = []
+        served: List[Dict[int, Figures]] = []
+        for _ in range(args.rounds):
+            offline.append(_in_own_process(args, folder))
+            served.append(run_served(args, folder))
+            record["streams"] = {
+                num_streams: {
+                    "offline": _medians([each[num_streams] for each in offline]),
+                    "served": _medians([each[num_streams] for each in served]),
+                }
+                for num_streams in args.streams
             }
-            print(num_streams, figures["streams"][num_streams], flush=True)
-            path = Path(__file__).with_name(f"server_throughput_{name}.json")
-            path.write_text(json.dumps(figures, indent=1) + "\n")
+            name = f"server_throughput_{args.name or args.shape}.json"
+            path = (args.record or Path(__file__).parent) / name
+            path.write_text(json.dumps(record, indent=1) + "\n")
+    for num_streams, both in record["streams"].items():
+        rates = [both[way]["output_tokens_per_second"] for way in ("offline", "served")]
+        print(num_streams, "streams:", *[round(rate) for rate in rates], both["served"], flush=True)
 
 
 if __name__ == "__main__":
