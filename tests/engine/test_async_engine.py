@@ -130,7 +130,7 @@ def test_a_request_that_waits_outside_can_be_aborted(args):
             first = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
             await first.__anext__()
             waiting = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY, "waiting")))
-            while "waiting" not in engine._mailboxes:
+            while "waiting" not in engine._readers:
                 await asyncio.sleep(0)
             await engine.abort("waiting")
             await last(first)

@@ -13,6 +13,10 @@ import stat
 import subprocess
 import sys
 import textwrap
+<<<<<<< HEAD
+=======
+import time
+>>>>>>> 66c2d58 (Put the server's engine into a process of its own)
 from pathlib import Path
 
 import httpx
@@ -36,6 +40,7 @@ def serving(*words, code="from vllm.entrypoints.cli import main; import sys; sys
         [sys.executable, "-c", code, "serve", *map(str, words)],
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         # At this size, handing work to threads costs many times the work.
         env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_THREADS": "1"},
     )
@@ -166,6 +171,7 @@ def test_a_second_signal_ends_them(chat_model):
         assert process.wait(60) == 0
 
 
+<<<<<<< HEAD
 def children_of(pid):
     """The processes that it has started, and those that they have."""
     children = {}
@@ -196,18 +202,14 @@ def test_ranks_serve_as_one_does_and_end_with_the_server(chat_model):
 
 
 # The engine's thread dies at the third step, by a defect of its own.
+=======
+# The engine dies at its fourth step, by a defect of its own.
+>>>>>>> 66c2d58 (Put the server's engine into a process of its own)
 DYING = """
-import sys
-from vllm.engine import llm_engine
+import os, sys
+from vllm.engine_process.process import EngineProcess
 from vllm.entrypoints.cli import main
-steps = []
-def step(self):
-    steps.append(self)
-    if len(steps) > 2:
-        self.abort_request = None
-        raise ArithmeticError("the device is gone")
-    return original(self)
-original, llm_engine.LLMEngine.step = llm_engine.LLMEngine.step, step
+EngineProcess.module, os.environ["FAULT"] = "tests.engine_process.faulty", "dies"
 sys.exit(main())
 """
 
@@ -219,7 +221,40 @@ def test_a_dead_engine_ends_the_server_with_its_error(chat_model):
         assert process.wait(60) == 1
         told = process.stderr.read()
     assert "vllm serve: error: the engine has died: TypeError" in told
-    assert "the device is gone" in told
+    assert "an injected error" in told
+
+
+def children(pid):
+    """Processes that a process has started and that are still there."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
+            if fields["PPid"].strip() == str(pid):
+                found.append(int(fields["Pid"]))
+    return found
+
+
+@needs_torch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left(chat_model, number):
+    """A terminal and a service manager send signals to all processes, the engine's included."""
+    body = {"prompt": "a", "max_tokens": 100, "ignore_eos": True, "stream": True, "n": 4}
+    with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
+        started = children(process.pid)
+        assert started
+        url = f"{ready['where']}/completions"
+        with httpx.stream("POST", url, json=body, timeout=60) as response:
+            parts = response.iter_lines()
+            next(parts)
+            os.killpg(process.pid, number)
+            if number != signal.SIGKILL:
+                assert [line for line in parts if line][-1] == "data: [DONE]"
+        assert process.wait(60) == (-number if number == signal.SIGKILL else 0)
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 @needs_torch
@@ -292,12 +327,12 @@ def test_the_options_of_the_server_have_its_names(capsys):
 
 
 def test_a_python_without_the_servers_packages_is_told(capsys, monkeypatch):
-    for name in ("fastapi", "uvicorn"):
+    for name in ("fastapi", "zmq"):
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["serve", "model"]) == 1
     assert capsys.readouterr().err == (
-        "vllm serve: error: the server needs fastapi and uvicorn, which this Python does not have: "
-        "pip install fastapi uvicorn\n"
+        "vllm serve: error: the server needs fastapi and pyzmq, which this Python does not have: "
+        "pip install fastapi pyzmq\n"
     )
 
 
@@ -305,6 +340,7 @@ def test_the_library_imports_none_of_them():
     code = (
         "import sys, vllm, vllm.entrypoints.cli, vllm.entrypoints.serve\n"
         "found = {'fastapi', 'starlette', 'pydantic', 'uvicorn', 'prometheus_client', 'yaml'}\n"
+        "found |= {'zmq', 'msgspec'}\n"
         "sys.exit(str(found & set(sys.modules)) if found & set(sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ transformers_logging.set_verbosity_error()
 
 # At this size, handing work to threads costs many times the work, the more so on a busy machine.
 torch.set_num_threads(1)
+for _name in ("OMP_NUM_THREADS", "VLLM_CPU_THREADS"):  # of processes that tests start
+    os.environ.setdefault(_name, "1")
 
 VOCAB_SIZE = 320
 MAX_LEN = 160

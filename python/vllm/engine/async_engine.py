@@ -1,4 +1,4 @@
-"""The engine for many tasks at once: a thread computes, coroutines wait.
+"""The engine for many tasks at once: something computes, coroutines wait.
 
 Two things keep a flood of requests from using up memory. No more than `max_requests` are in the
 engine; the others wait in `generate`. And a request whose reader is slow does not pile up outputs:
@@ -7,40 +7,66 @@ those that nobody has read yet are merged into one.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import itertools
-from typing import Any, AsyncGenerator, Callable, Dict, Mapping, Optional
+from typing import Any, AsyncGenerator, Callable, Dict, Mapping, Optional, Protocol, Set, TypeVar
 from typing import Sequence as SequenceOf
 
+from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.engine_thread import EngineThread
-from vllm.engine.llm_engine import LLMEngine
+from vllm.engine.llm_engine import EngineLoad, LLMEngine
 from vllm.engine.mailbox import Mailbox
+from vllm.engine.request import Request
+from vllm.engine.request_maker import RequestMaker
+from vllm.engine_args import EngineArgs
 from vllm.numbers import as_integer
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.text.messages import Message
 from vllm.text.prompts import Prompt, chat_prompt
+from vllm.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+# A prompt of as many characters or tokens is read at once: handing it to a thread takes longer.
+_SHORT = 1024
 
 
-class AsyncLLMEngine:
-    """Serves the requests of one event loop. Use as ``async with``, or call `shutdown` in the end.
+class OutputReader(Protocol):
+    """Where the outputs of a request come. finished: whether the last one has been read."""
 
-    engine: this alone uses it from now on.
+    finished: bool
+
+    async def get(self) -> RequestOutput:
+        """The next output, once there is one; raises the error that came instead."""
+
+
+class AsyncEngine(abc.ABC):
+    """Serves the requests of one event loop; who computes them is the subclass's to say.
+
+    Use as ``async with``, or call `shutdown` in the end.
+
+    args: what the engine was made from.
+    request_maker: has the tokenizer, and what the model can do.
     max_requests: requests inside the engine, running or queued, before others wait outside; None
         is four times `max_num_seqs`.
     """
 
-    def __init__(self, engine: LLMEngine, *, max_requests: Optional[int] = None) -> None:
-        default = 4 * engine.args.max_num_seqs
+    def __init__(
+        self, args: EngineArgs, request_maker: RequestMaker, max_requests: Optional[int]
+    ) -> None:
+        default = 4 * args.max_num_seqs
         limit = default if max_requests is None else as_integer(max_requests)
         if limit is None or limit < 1:
             raise ValueError(f"max_requests must be at least 1, or None, got {max_requests!r}")
-        self.engine = engine
+        self.args = args
+        self.request_maker = request_maker
         self.max_requests = limit
         self._ids = itertools.count()
-        self._mailboxes: Dict[str, Mailbox] = {}
+        self._readers: Dict[str, Optional[OutputReader]] = {}  # None: it waits outside
+        self._cancelled: Set[str] = set()  # of those that wait outside
         self._room: Optional[asyncio.Semaphore] = None  # made in the loop that it belongs to
-        self._thread = EngineThread(self.engine)
 
     def generate(
         self,
@@ -54,7 +80,12 @@ class AsyncLLMEngine:
         a request that could not be served, whatever error a step that this request was part of has
         raised, and EngineClosedError after `shutdown` or when the engine ends by another error.
         """
-        return self._serve(self._name(request_id), sampling_params, lambda: prompt)
+        return self._serve(
+            self._name(request_id),
+            sampling_params,
+            lambda: prompt,
+            at_once=_is_short(prompt, sampling_params),
+        )
 
     def chat(
         self,
@@ -82,7 +113,7 @@ class AsyncLLMEngine:
 
         def make_prompt() -> Prompt:
             return chat_prompt(
-                self.engine.tokenizer,
+                self.tokenizer,
                 messages,
                 chat_template=chat_template,
                 add_generation_prompt=add_generation_prompt,
@@ -99,63 +130,143 @@ class AsyncLLMEngine:
         request_id: str,
         params: Optional[SamplingParams],
         make_prompt: Callable[[], Prompt],
+        *,
+        at_once: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
-        loop = asyncio.get_running_loop()
-        # Rendering and tokenizing a long prompt takes milliseconds, which are not the event loop's.
-        request = await loop.run_in_executor(
-            None, lambda: self.engine.make_request(request_id, make_prompt(), params)
-        )
-        if request_id in self._mailboxes:
+        def make() -> Request:
+            return self.request_maker.make(request_id, make_prompt(), params)
+
+        if at_once:
+            request = make()
+        else:  # it takes milliseconds, which are not the event loop's
+            request = await asyncio.get_running_loop().run_in_executor(None, make)
+        if request_id in self._readers:
             raise ValueError(f"request id {request_id!r} is in use")
         if self._room is None:
             self._room = asyncio.Semaphore(self.max_requests)
-        mailbox = self._mailboxes[request_id] = Mailbox(loop, request.params.output_kind)
+        self._readers[request_id] = None
         try:
             async with self._room:
-                self._thread.add(request, mailbox.deliver)
+                reader = self._readers[request_id] = self._add(request)
                 try:
-                    if mailbox.cancelled:
-                        self._thread.abort(request_id)
-                    while not mailbox.finished:
-                        yield await mailbox.get()
+                    if request_id in self._cancelled:
+                        self._abort(request_id)
+                    while not reader.finished:
+                        yield await reader.get()
                 finally:
-                    if not mailbox.finished:
-                        self._thread.abort(request_id)
+                    if not reader.finished:
+                        self._abort(request_id)
         finally:
-            del self._mailboxes[request_id]
+            del self._readers[request_id]
+            self._cancelled.discard(request_id)
 
     def _name(self, request_id: Optional[str]) -> str:
         return f"request-{next(self._ids)}" if request_id is None else request_id
 
     async def abort(self, request_id: str) -> None:
         """Cancels a request; its iteration ends with an output whose finish reason is "abort"."""
-        mailbox = self._mailboxes.get(request_id)
-        if mailbox is not None:
-            mailbox.cancelled = True  # for a request that still waits outside
-            self._thread.abort(request_id)
+        if request_id not in self._readers:
+            return
+        if self._readers[request_id] is None:
+            self._cancelled.add(request_id)
+        else:
+            self._abort(request_id)
+
+    @property
+    def tokenizer(self) -> Optional[Tokenizer]:
+        """None where prompts and outputs are token ids alone."""
+        return self.request_maker.tokenizer
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return self.request_maker.model_config
+
+    @property
+    def generation_defaults(self) -> GenerationDefaults:
+        return self.request_maker.generation_defaults
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest sequence, prompt and output together."""
+        return self.request_maker.max_model_len
+
+    @property
+    @abc.abstractmethod
+    def load(self) -> EngineLoad:
+        """What the engine has to do, as far as it is known here."""
+
+    @property
+    @abc.abstractmethod
+    def dead_error(self) -> Optional[BaseException]:
+        """The error of the engine's own that ended it; None unless there was one."""
+
+    @abc.abstractmethod
+    async def wait_until_dead(self) -> None:
+        """Returns once the engine has ended, by `shutdown` or by an error of its own."""
+
+    @abc.abstractmethod
+    async def shutdown(self) -> None:
+        """Ends the engine. Requests that have not finished raise EngineClosedError."""
+
+    @abc.abstractmethod
+    def _add(self, request: Request) -> OutputReader:
+        """Gives a request to the engine. Raises EngineClosedError."""
+
+    @abc.abstractmethod
+    def _abort(self, request_id: str) -> None:
+        """Cancels a request, if it has not finished."""
+
+    async def __aenter__(self: T) -> T:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.shutdown()
+
+
+def _is_short(prompt: Prompt, params: Optional[SamplingParams]) -> bool:
+    """Whether a request is made of it in no time."""
+    if isinstance(params, SamplingParams) and (params.structured_outputs or params.bad_words):
+        return False
+    given: Any = prompt
+    if isinstance(prompt, Mapping):
+        given = prompt.get("prompt_token_ids") or prompt.get("prompt")
+    return isinstance(given, (str, list)) and len(given) <= _SHORT
+
+
+class AsyncLLMEngine(AsyncEngine):
+    """An engine that computes in a thread of this process.
+
+    engine: this alone uses it from now on.
+    """
+
+    def __init__(self, engine: LLMEngine, *, max_requests: Optional[int] = None) -> None:
+        super().__init__(engine.args, engine.request_maker, max_requests)
+        self.engine = engine
+        self._thread = EngineThread(self.engine)
+
+    @property
+    def load(self) -> EngineLoad:
+        return self.engine.load
 
     @property
     def dead_error(self) -> Optional[BaseException]:
-        """The error of the engine's own that ended its thread; None unless there was one."""
         return self._thread.cause
 
     async def wait_until_dead(self) -> None:
-        """Returns once the thread has ended, by `shutdown` or by an error of the engine's own."""
         await asyncio.wrap_future(self._thread.ended)
 
     async def shutdown(self) -> None:
-        """Ends the thread and what the executor has started.
-
-        Requests that have not finished raise EngineClosedError.
-        """
+        """Ends the thread, and what the executor has started."""
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
         self._thread.close()
         self.engine.executor.close()
 
-    async def __aenter__(self) -> AsyncLLMEngine:
-        return self
+    def _add(self, request: Request) -> OutputReader:
+        mailbox = Mailbox(asyncio.get_running_loop(), request.params.output_kind)
+        self._thread.add(request, mailbox.deliver)
+        return mailbox
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.shutdown()
+    def _abort(self, request_id: str) -> None:
+        self._thread.abort(request_id)

@@ -12,7 +12,7 @@ from typing import Callable, Dict, Optional, Tuple
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.mailbox import Reader
 from vllm.engine.request import Request
-from vllm.errors import RankError
+from vllm.errors import RankError, kind_of
 from vllm.outputs import RequestOutput
 
 logger = logging.getLogger(__name__)
@@ -24,16 +24,30 @@ class EngineClosedError(RuntimeError):
     """The engine has ended before the request had finished: by `shutdown`, or by its cause."""
 
 
+def closed_error(cause: Optional[BaseException]) -> EngineClosedError:
+    """What who waits is told. cause: what ended the engine, if it was not shut down."""
+    if cause is None:
+        return EngineClosedError("the engine has been shut down")
+    error = EngineClosedError(
+        f"the engine has ended by an error of its own, {kind_of(cause)}: {cause}"
+    )
+    error.__cause__ = cause
+    return error
+
+
 class EngineThread:
     """The thread that runs the engine's steps, and what it is asked to do between them.
+
+    after_batch: called in the thread when readers have been told what there was to tell.
 
     A step that fails is told to the requests that were in it, and the engine goes on. Any other
     failure leaves the engine in an unknown state and ends it: everybody who waits, or comes later,
     gets an EngineClosedError whose cause it is.
     """
 
-    def __init__(self, engine: LLMEngine) -> None:
+    def __init__(self, engine: LLMEngine, after_batch: _Action = lambda: None) -> None:
         self._engine = engine
+        self._after_batch = after_batch
         self._readers: Dict[str, Reader] = {}
         # What to do, and who is to be told if it is never done.
         self._messages: queue.SimpleQueue[Tuple[_Action, Optional[Reader]]] = queue.SimpleQueue()
@@ -78,18 +92,8 @@ class EngineThread:
     def _post(self, action: _Action, reader: Optional[Reader] = None) -> None:
         with self._lock:
             if self._closing:
-                raise self._closed_error()
+                raise closed_error(self.cause)
             self._messages.put((action, reader))
-
-    def _closed_error(self) -> EngineClosedError:
-        if self.cause is None:
-            return EngineClosedError("the engine has been shut down")
-        error = EngineClosedError(
-            f"the engine has ended by an error of its own, {type(self.cause).__name__}: "
-            f"{self.cause}"
-        )
-        error.__cause__ = self.cause
-        return error
 
     def _run(self) -> None:
         self.ended.set_running_or_notify_cancel()  # from now on, who waits cannot cancel it
@@ -108,6 +112,7 @@ class EngineThread:
             while not self._messages.empty() or not self._engine.has_unfinished_requests():
                 action, _ = self._messages.get()
                 action()
+                self._after_batch()
                 if self._closing:
                     return
             try:
@@ -119,6 +124,7 @@ class EngineThread:
                 continue
             for output in outputs:
                 self._deliver(output)
+            self._after_batch()
 
     def _deliver(self, output: RequestOutput) -> None:
         readable = self._readers[output.request_id](output)
@@ -135,6 +141,7 @@ class EngineThread:
         for request_id in self._readers:
             self._engine.abort_request(request_id)
         self._readers.clear()
+        self._after_batch()
         if self._engine.has_unfinished_requests():
             raise error  # the next step would fail again, for ever
 
@@ -149,6 +156,7 @@ class EngineThread:
                 waiting.append(reader)
         for reader in waiting:
             try:
-                reader(self._closed_error())
+                reader(closed_error(self.cause))
             except Exception:
                 logger.exception("a request cannot be told that the engine has ended")
+        self._after_batch()

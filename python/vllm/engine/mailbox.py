@@ -18,7 +18,6 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, kind: RequestOutputKind) -> None:
         self.finished = False
-        self.cancelled = False
         self._loop = loop
         self._kind = kind
         self._unread: Optional[RequestOutput] = None

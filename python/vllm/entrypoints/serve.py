@@ -156,11 +156,13 @@ def _read_template(path: str) -> str:
 
 def _import_server() -> Any:
     missing: List[str] = []
-    for name in ("fastapi", "uvicorn", "prometheus_client"):
+    packages = {name: name for name in ("fastapi", "uvicorn", "msgspec")}
+    packages.update(prometheus_client="prometheus-client", zmq="pyzmq")
+    for name, package in packages.items():
         try:
             __import__(name)
         except ImportError:
-            missing.append(name.replace("_", "-"))
+            missing.append(package)
     if missing:
         raise ImportError(
             f"the server needs {' and '.join(missing)}, which this Python does not have: "

@@ -1,4 +1,4 @@
-"""A server for each module, on a tiny model."""
+"""A server on a tiny model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(chat_model):
     from tests.entrypoints.openai.support import running
 
-    with running(chat_model.folder) as server:
+    with running(chat_model.folder, apart=True) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def llm(chat_model):
     """The same model, offline."""
     from vllm import LLM

@@ -1,4 +1,4 @@
-"""A server in a thread of the test: real sockets, and an engine that the test can look into."""
+"""A server in a thread of the test: real sockets, and a real engine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 
 from vllm import AsyncLLMEngine, EngineArgs
+from vllm.engine_process.client import AsyncEngineClient
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.errors import from_exception
 from vllm.entrypoints.openai.options import ServerOptions
@@ -24,7 +25,7 @@ NAME = "tiny"
 
 
 class RunningServer:
-    """url: where it is. served: what its routes share."""
+    """url: where it is. served: what its routes share. engine: of `vllm.engine.async_engine`."""
 
     def __init__(self, url, app, loop):
         self.url = url
@@ -34,21 +35,24 @@ class RunningServer:
 
     @property
     def engine(self):
-        return self.served.engine.engine
+        return self.served.engine
+
+    @property
+    def num_sequences(self):
+        """In the engine, as far as it has said so."""
+        return self.engine.load.running + self.engine.load.waiting
 
     def post(self, path, **body):
         return self.http.post(path, json=body)
 
     def settled(self, seconds=60.0):
         """Waits until nothing is left: no sequence, no place in the queue, no block in use."""
-        manager = self.engine.scheduler.block_manager
         deadline = time.monotonic() + seconds
         while True:
             left = {
                 "places": self.served.admission.num_sequences,
-                "requests": self.engine.get_num_unfinished_requests(),
-                "mailboxes": len(self.served.engine._mailboxes),
-                "blocks": manager.num_blocks - manager.num_free_blocks,
+                "requests": len(self.engine._readers),
+                **self.engine.load._asdict(),
             }
             if not any(left.values()) or time.monotonic() > deadline:
                 return left
@@ -56,8 +60,12 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running(folder, *, engine=None, **options):
-    """running(folder, engine={fields of EngineArgs}, **fields of ServerOptions)."""
+def running(folder, *, engine=None, apart=False, **options):
+    """running(folder, engine={fields of EngineArgs}, **fields of ServerOptions).
+
+    apart: the engine has a process of its own, as with `vllm serve`; else it computes in this one,
+        where a test can change it, and which has loaded torch already.
+    """
     fields = {"num_kv_blocks": 64, "max_num_seqs": 16, **(engine or {})}
     args = EngineArgs(str(folder), **fields)
     options.setdefault("names", [NAME])
@@ -67,7 +75,8 @@ def running(folder, *, engine=None, **options):
     ready, stop, made = threading.Event(), [], []
 
     async def serve():
-        async with AsyncLLMEngine(args) as engine:
+        made_engine = await AsyncEngineClient.start(args) if apart else AsyncLLMEngine(args)
+        async with made_engine as engine:
             given = ServerOptions(**options)
             app = build_app(engine, given)
             server = uvicorn.Server(uvicorn_config(app, given))

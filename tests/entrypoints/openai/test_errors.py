@@ -7,6 +7,7 @@ import logging
 import openai
 import pytest
 
+from tests.entrypoints.openai.support import running
 from vllm.entrypoints.openai.protocol import base
 from vllm.entrypoints.openai.protocol.chat import ChatRequest
 from vllm.entrypoints.openai.protocol.completions import CompletionRequest
@@ -254,13 +255,20 @@ def test_paths_and_methods_that_are_not_there(server):
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_an_error_of_the_engine_is_told_without_its_details(server, monkeypatch, caplog):
+@pytest.fixture(scope="module")
+def open_engine(chat_model):
+    """An engine that a test can break."""
+    with running(chat_model.folder) as server:
+        yield server
+
+
+def test_an_error_of_the_engine_is_told_without_its_details(open_engine, monkeypatch, caplog):
     def broken(*args):
         raise ZeroDivisionError("a secret of the server")
 
     with monkeypatch.context() as patch:
-        patch.setattr(server.engine.executor.runner.model, "forward", broken)
-        response = server.post(COMPLETIONS, prompt="hi")
+        patch.setattr(open_engine.engine.engine.executor.runner.model, "forward", broken)
+        response = open_engine.post(COMPLETIONS, prompt="hi")
     assert response.status_code == 500
     assert response.json()["error"] == {
         "message": "internal error (ZeroDivisionError); the server's log has more",
@@ -269,11 +277,11 @@ def test_an_error_of_the_engine_is_told_without_its_details(server, monkeypatch,
         "code": None,
     }
     assert "a secret of the server" in caplog.text
-    assert server.post(COMPLETIONS, prompt="hi").status_code == 200
+    assert open_engine.post(COMPLETIONS, prompt="hi").status_code == 200
 
 
-def test_an_error_within_a_stream_is_an_event(server, monkeypatch):
-    forward = server.engine.executor.runner.model.forward
+def test_an_error_within_a_stream_is_an_event(open_engine, monkeypatch):
+    forward = open_engine.engine.engine.executor.runner.model.forward
     steps = []
 
     def fails_later(*args):
@@ -281,9 +289,9 @@ def test_an_error_within_a_stream_is_an_event(server, monkeypatch):
         return forward(*args) if len(steps) < 4 else 1 / 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(server.engine.executor.runner.model, "forward", fails_later)
+        patch.setattr(open_engine.engine.engine.executor.runner.model, "forward", fails_later)
         body = {"prompt": "hi", "stream": True, "ignore_eos": True, "logprobs": 0}
-        text = server.post(COMPLETIONS, **body).text
+        text = open_engine.post(COMPLETIONS, **body).text
     assert text.endswith("data: [DONE]\n\n")
     assert '"internal error (ZeroDivisionError)' in text.split("\n\n")[-3]
-    assert not any(server.settled().values())
+    assert not any(open_engine.settled().values())

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.middleware.cors import CORSMiddleware
 
-from vllm.engine.async_engine import AsyncLLMEngine
+from vllm.engine.async_engine import AsyncEngine
 from vllm.entrypoints.anthropic import messages
 from vllm.entrypoints.openai import errors
 from vllm.entrypoints.openai.auth import RequireApiKey
@@ -27,7 +27,7 @@ from vllm.entrypoints.openai.streaming import ClientLeft
 from vllm.version import __version__
 
 
-def build_app(engine: AsyncLLMEngine, options: ServerOptions) -> FastAPI:
+def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
     """An ASGI application around an engine, which stays the caller's to shut down."""
     app = FastAPI(
         title="vllm",

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from vllm.engine.engine_thread import EngineClosedError
+from vllm.errors import kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
         named = first.group() if first else ""
         return ApiError(400, str(error), param=named if named in fields else None)
     logger.error("a request failed", exc_info=error)
-    return ApiError(500, f"internal error ({type(error).__name__}); the server's log has more")
+    return ApiError(500, f"internal error ({kind_of(error)}); the server's log has more")
 
 
 def install(app: FastAPI) -> None:

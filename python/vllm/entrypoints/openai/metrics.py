@@ -10,7 +10,7 @@ from typing import Dict, Iterator, Optional
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from vllm.engine.llm_engine import LLMEngine
+from vllm.engine.async_engine import AsyncEngine
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 
@@ -38,7 +38,7 @@ _COUNTERS = {
 class Metrics:
     """The metrics of one engine, in a registry of their own."""
 
-    def __init__(self, engine: LLMEngine, model_name: str) -> None:
+    def __init__(self, engine: AsyncEngine, model_name: str) -> None:
         self._registry = CollectorRegistry()
         labels: Dict[str, str] = {"model_name": model_name, "engine": "0"}
         names = list(labels)
@@ -59,14 +59,12 @@ class Metrics:
             [*names, "finished_reason"],
             registry=self._registry,
         )
-        scheduler = engine.scheduler
-        manager = scheduler.block_manager
         gauges = {
-            "num_requests_running": ("sequences that run", lambda: len(scheduler.running)),
-            "num_requests_waiting": ("sequences that wait", lambda: len(scheduler.waiting)),
+            "num_requests_running": ("sequences that run", lambda: engine.load.running),
+            "num_requests_waiting": ("sequences that wait", lambda: engine.load.waiting),
             "kv_cache_usage_perc": (
                 "the part of the cache that is in use, 1 is all of it",
-                lambda: 1 - manager.num_free_blocks / manager.num_blocks,
+                lambda: engine.load.cache_usage,
             ),
         }
         for name, (text, value) in gauges.items():

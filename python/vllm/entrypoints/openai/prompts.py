@@ -107,7 +107,7 @@ def _checked(
         kept = longest if truncate == -1 else truncate
         if len(ids) > kept:
             ids, text = ids[-kept:], None
-    vocab_size = served.engine.engine.model_config.vocab_size
+    vocab_size = served.engine.model_config.vocab_size
     _, checked = encode_prompt(ids, None, vocab_size=vocab_size, max_model_len=served.max_model_len)
     return EncodedPrompt(text, checked)
 

@@ -11,7 +11,7 @@ from typing import Any, AsyncGenerator, Callable, Optional, TypeVar
 from starlette.requests import Request
 
 from vllm.config import GenerationDefaults
-from vllm.engine.async_engine import AsyncLLMEngine
+from vllm.engine.async_engine import AsyncEngine
 from vllm.entrypoints.openai.errors import ApiError, from_exception
 from vllm.entrypoints.openai.limits import Admission
 from vllm.entrypoints.openai.metrics import Metrics
@@ -30,27 +30,27 @@ T = TypeVar("T")
 class Served:
     """One engine, as a server's routes see it."""
 
-    def __init__(self, engine: AsyncLLMEngine, options: ServerOptions) -> None:
+    def __init__(self, engine: AsyncEngine, options: ServerOptions) -> None:
         self.engine = engine
         self.options = options
         self.created = int(time.time())
         self.admission = Admission(options.max_queued_sequences)
-        self.metrics = Metrics(engine.engine, options.names[0])
+        self.metrics = Metrics(engine, options.names[0])
         advised = options.generation_config == "auto"
-        self.defaults = engine.engine.generation_defaults if advised else GenerationDefaults()
+        self.defaults = engine.generation_defaults if advised else GenerationDefaults()
 
     @property
     def max_model_len(self) -> int:
-        return self.engine.engine.max_model_len
+        return self.engine.max_model_len
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Raises ApiError where there is none."""
-        if self.engine.engine.tokenizer is None:
+        if self.engine.tokenizer is None:
             raise ApiError(
                 400, "this server has no tokenizer (--skip-tokenizer-init): send and take token ids"
             )
-        return self.engine.engine.tokenizer
+        return self.engine.tokenizer
 
     def name(self, asked: Optional[str]) -> str:
         """The model's name in the answer. Raises ApiError for a model that is not served."""

@@ -16,10 +16,12 @@ from typing import Any, Iterator, Optional
 import uvicorn
 from fastapi import FastAPI
 
+from vllm.engine.async_engine import AsyncEngine
 from vllm.engine_args import EngineArgs
-from vllm.engines import AsyncLLMEngine
+from vllm.engine_process.client import AsyncEngineClient
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
+from vllm.errors import kind_of
 
 # Seconds for which a connection stays open without a request: longer than clients and proxies keep
 # theirs, lest one sends a request at the very moment at which it is closed.
@@ -39,8 +41,7 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
     """
     listening = _listen(options)  # first: a port in use is known before a model is loaded
     try:
-        engine = AsyncLLMEngine(args)
-        asyncio.run(_serve(engine, options, listening, started))
+        asyncio.run(_serve(args, options, listening, started))
     finally:
         listening.close()
         if options.uds is not None:
@@ -48,8 +49,9 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
 
 
 async def _serve(
-    engine: AsyncLLMEngine, options: ServerOptions, listening: socket.socket, started: float
+    args: EngineArgs, options: ServerOptions, listening: socket.socket, started: float
 ) -> None:
+    engine = await AsyncEngineClient.start(args)
     config = uvicorn_config(build_app(engine, options), options)
     server = _Server(config, _ready_line(engine, options, listening), started)
     watching = asyncio.ensure_future(_end_with(engine, server))
@@ -61,7 +63,7 @@ async def _serve(
         error = engine.dead_error
         await engine.shutdown()
     if error is not None:
-        raise EngineDiedError(f"the engine has died: {type(error).__name__}: {error}") from error
+        raise EngineDiedError(f"the engine has died: {kind_of(error)}: {error}") from error
 
 
 def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
@@ -79,7 +81,7 @@ def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
     )
 
 
-async def _end_with(engine: AsyncLLMEngine, server: uvicorn.Server) -> None:
+async def _end_with(engine: AsyncEngine, server: uvicorn.Server) -> None:
     await engine.wait_until_dead()
     server.should_exit = True
 
@@ -157,8 +159,7 @@ def _bind(listening: socket.socket, address: Any, shown: str) -> None:
         raise ValueError(f"cannot listen at {shown}: {error}") from error
 
 
-def _ready_line(engine: AsyncLLMEngine, options: ServerOptions, listening: socket.socket) -> str:
-    inner = engine.engine
+def _ready_line(engine: AsyncEngine, options: ServerOptions, listening: socket.socket) -> str:
     if options.uds is not None:
         where = f"unix:{options.uds}"
     else:
@@ -166,6 +167,6 @@ def _ready_line(engine: AsyncLLMEngine, options: ServerOptions, listening: socke
         host = f"[{host}]" if ":" in host else host
         where = f"{'https' if options.ssl_certfile else 'http'}://{host}:{port}{options.root_path}"
     return (
-        f"{', '.join(options.names)} ({inner.model_config.architecture}, {inner.max_model_len} "
+        f"{', '.join(options.names)} ({engine.model_config.architecture}, {engine.max_model_len} "
         f"tokens) at {where}/v1"
     )

@@ -10,6 +10,7 @@ from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.protocol.models import ModelCard, ModelList, VersionAnswer
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served
+from vllm.errors import kind_of
 from vllm.version import __version__
 
 router = APIRouter()
@@ -35,7 +36,7 @@ async def health(request: Request) -> Response:
     """200 while the engine can take requests."""
     error = served_by(request).engine.dead_error
     if error is not None:
-        raise ApiError(503, f"the engine has died ({type(error).__name__})")
+        raise ApiError(503, f"the engine has died ({kind_of(error)})")
     return Response()
 
 
@@ -57,6 +58,6 @@ def _card(served: Served, name: str) -> ModelCard:
         object="model",
         created=served.created,
         owned_by="vllm",
-        root=served.engine.engine.args.model,
+        root=served.engine.args.model,
         max_model_len=served.max_model_len,
     )

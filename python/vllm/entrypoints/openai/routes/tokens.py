@@ -49,7 +49,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """The text of tokens."""
     served = served_by(request)
     served.name(body.model)
-    vocab_size = served.engine.engine.model_config.vocab_size
+    vocab_size = served.engine.model_config.vocab_size
     for place, token in enumerate(body.tokens):
         if not 0 <= token < vocab_size:
             raise ApiError(

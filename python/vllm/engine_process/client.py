@@ -1,0 +1,191 @@
+"""The engine as its client has it: text here, and the model in one process or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+from typing import List, Optional
+
+from vllm.config import GenerationDefaults, ModelConfig
+from vllm.engine.async_engine import AsyncEngine, OutputReader
+from vllm.engine.engine_thread import closed_error
+from vllm.engine.llm_engine import EngineLoad
+from vllm.engine.request import Request
+from vllm.engine.request_maker import RequestMaker
+from vllm.engine_args import EngineArgs
+from vllm.engine_process.connection import EngineConnection, as_error
+from vllm.engine_process.messages import (
+    Abort,
+    Add,
+    Close,
+    Died,
+    FromEngine,
+    Ready,
+    StepNews,
+    pack_params,
+)
+from vllm.engine_process.reader import RequestReader
+from vllm.errors import EngineError
+from vllm.models.hub import find_folder
+from vllm.text.tokenizer import Tokenizer
+
+
+class AsyncEngineClient(AsyncEngine):
+    """Serves the requests of one event loop by engines in processes of their own.
+
+    A request goes to the engine that has the fewest sequences. An engine that ends takes the
+    others with it.
+    """
+
+    def __init__(
+        self,
+        args: EngineArgs,
+        request_maker: RequestMaker,
+        engines: List[EngineConnection],
+        max_requests: Optional[int] = None,
+    ) -> None:
+        super().__init__(args, request_maker, max_requests)
+        self._engines = engines
+        self._cause: Optional[BaseException] = None
+        self._dead = asyncio.Event()
+        self._watching = [asyncio.ensure_future(self._watch(engine)) for engine in engines]
+
+    @classmethod
+    async def start(
+        cls, args: EngineArgs, *, num_engines: int = 1, max_requests: Optional[int] = None
+    ) -> AsyncEngineClient:
+        """Starts the processes and waits until they have loaded the model.
+
+        Raises what `vllm.engines.LLMEngine` raises, EngineError if a process ends instead.
+        """
+        folder = find_folder(args.model, args.revision)
+        # The hub has been asked already.
+        found = dataclasses.replace(args, model=str(folder), revision=None)
+        engines: List[EngineConnection] = []
+        starting: List[asyncio.Future[Ready]] = []
+        try:
+            for _ in range(num_engines):
+                engines.append(EngineConnection(found))
+                starting.append(asyncio.ensure_future(engines[-1].ready()))
+            loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
+            ready = await asyncio.gather(*starting)  # what it does not like is said first
+            maker = RequestMaker(
+                ModelConfig.read(folder),
+                GenerationDefaults.read(folder),
+                await loading,
+                min(each.max_model_len for each in ready),
+                seed=args.seed,
+            )
+        except BaseException:
+            await asyncio.gather(*[engine.end(0) for engine in engines])
+            await asyncio.gather(*starting, return_exceptions=True)
+            for engine in engines:
+                engine.close()
+            raise
+        return cls(args, maker, engines, max_requests)
+
+    @property
+    def pids(self) -> List[int]:
+        """The engines' processes."""
+        return [engine.process.pid for engine in self._engines]
+
+    @property
+    def load(self) -> EngineLoad:
+        loads = [engine.load for engine in self._engines]
+        usage = sum(load.cache_usage for load in loads) / max(1, len(loads))
+        running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
+        return EngineLoad(running, waiting, usage)
+
+    @property
+    def dead_error(self) -> Optional[BaseException]:
+        return self._cause
+
+    async def wait_until_dead(self) -> None:
+        await self._dead.wait()
+
+    async def shutdown(self) -> None:
+        """Ends the processes; one that does not end by itself is killed."""
+        self._end(None)
+        engines, self._engines = self._engines, []
+        await asyncio.gather(*[engine.end() for engine in engines])
+        await asyncio.gather(*self._watching)
+        for engine in engines:
+            engine.close()
+
+    def _add(self, request: Request) -> OutputReader:
+        if self._dead.is_set():
+            raise closed_error(self._cause)
+        engine = min(self._engines, key=lambda each: len(each.readers))
+        reader = RequestReader(request, functools.partial(self._leave, engine))
+        ids = reader.unfinished_ids
+        engine.readers.update(dict.fromkeys(ids, reader))
+        params = request.params
+        engine.send(
+            Add(
+                ids,
+                request.prompt_token_ids,
+                pack_params(params),
+                [seq.seed for seq in request.seqs],
+                quiet=all(each.is_quiet for each in request.continuations),
+            )
+        )
+        return reader
+
+    def _abort(self, request_id: str) -> None:
+        reader = self._readers[request_id]
+        assert isinstance(reader, RequestReader)
+        reader.abort()
+
+    def _leave(self, engine: EngineConnection, ids: List[int]) -> None:
+        """Tells an engine that nobody wants to hear more of these sequences."""
+        left = [seq_id for seq_id in ids if engine.readers.pop(seq_id, None) is not None]
+        if left and not self._dead.is_set():
+            engine.send(Abort(left))
+
+    async def _watch(self, engine: EngineConnection) -> None:
+        await engine.listen(functools.partial(self._take, engine))
+        if not self._dead.is_set():
+            self._end(EngineError("EngineEnded", await engine.ended))
+
+    def _take(self, engine: EngineConnection, message: FromEngine) -> bool:
+        if isinstance(message, Died):
+            self._end(as_error(message.kind, message.text))
+            return False
+        assert isinstance(message, StepNews)
+        engine.load = EngineLoad(*message.load)
+        readers = engine.readers
+        for seq_id, token in zip(message.ids, message.tokens):
+            reader = readers.get(seq_id)
+            if reader is not None:
+                reader.take(seq_id, token)
+        for news in message.others:
+            reader = readers.get(news.id)
+            if reader is not None:
+                reader.take_news(news)
+            if news.finish_reason is not None:
+                readers.pop(news.id, None)
+        for failure in message.failures:
+            for seq_id in failure.ids:
+                reader = readers.pop(seq_id, None)
+                if reader is not None:
+                    reader.fail(as_error(failure.kind, failure.text))
+        return True
+
+    def _end(self, cause: Optional[BaseException]) -> None:
+        """Nobody is served any more, by any of the engines."""
+        if self._dead.is_set():
+            return
+        self._cause = cause
+        self._dead.set()
+        for engine in self._engines:
+            engine.send(Close())
+            for reader in engine.readers.values():
+                reader.fail(closed_error(cause))
+            engine.readers.clear()
+
+
+def _tokenizer(args: EngineArgs) -> Optional[Tokenizer]:
+    if args.skip_tokenizer_init:
+        return None
+    return Tokenizer(find_folder(args.tokenizer or args.model))
