@@ -13,10 +13,7 @@ import stat
 import subprocess
 import sys
 import textwrap
-<<<<<<< HEAD
-=======
 import time
->>>>>>> 66c2d58 (Put the server's engine into a process of its own)
 from pathlib import Path
 
 import httpx
@@ -171,7 +168,6 @@ def test_a_second_signal_ends_them(chat_model):
         assert process.wait(60) == 0
 
 
-<<<<<<< HEAD
 def children_of(pid):
     """The processes that it has started, and those that they have."""
     children = {}
@@ -201,10 +197,7 @@ def test_ranks_serve_as_one_does_and_end_with_the_server(chat_model):
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
-# The engine's thread dies at the third step, by a defect of its own.
-=======
 # The engine dies at its fourth step, by a defect of its own.
->>>>>>> 66c2d58 (Put the server's engine into a process of its own)
 DYING = """
 import os, sys
 from vllm.engine_process.process import EngineProcess
@@ -224,24 +217,13 @@ def test_a_dead_engine_ends_the_server_with_its_error(chat_model):
     assert "an injected error" in told
 
 
-def children(pid):
-    """Processes that a process has started and that are still there."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(OSError):
-            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
-            if fields["PPid"].strip() == str(pid):
-                found.append(int(fields["Pid"]))
-    return found
-
-
 @needs_torch
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(chat_model, number):
     """A terminal and a service manager send signals to all processes, the engine's included."""
     body = {"prompt": "a", "max_tokens": 100, "ignore_eos": True, "stream": True, "n": 4}
     with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
-        started = children(process.pid)
+        started = children_of(process.pid)
         assert started
         url = f"{ready['where']}/completions"
         with httpx.stream("POST", url, json=body, timeout=60) as response:
