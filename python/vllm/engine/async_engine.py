@@ -30,7 +30,7 @@ from vllm.text.tokenizer import Tokenizer
 T = TypeVar("T")
 
 # A prompt of as many characters or tokens is read at once: handing it to a thread takes longer.
-_SHORT = 1024
+SHORT_TEXT, SHORT_TOKENS = 1024, 16384
 
 
 class OutputReader(Protocol):
@@ -230,7 +230,8 @@ def _is_short(prompt: Prompt, params: Optional[SamplingParams]) -> bool:
     given: Any = prompt
     if isinstance(prompt, Mapping):
         given = prompt.get("prompt_token_ids") or prompt.get("prompt")
-    return isinstance(given, (str, list)) and len(given) <= _SHORT
+    limit = SHORT_TEXT if isinstance(given, str) else SHORT_TOKENS
+    return isinstance(given, (str, list)) and len(given) <= limit
 
 
 class AsyncLLMEngine(AsyncEngine):

@@ -31,20 +31,24 @@ def encode_prompt(
         ids = tokenizer.encode(text)
     if not ids:
         raise ValueError("the prompt is empty: give at least one character or token")
-    token_ids = []
-    for position, given in enumerate(ids):
-        token = as_integer(given)
-        if token is None or not 0 <= token < vocab_size:
-            raise ValueError(
-                f"prompt token {position} must be an integer in [0, {vocab_size}), got {given!r}"
-            )
-        token_ids.append(token)
+    token_ids = ids
+    if set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) >= vocab_size:
+        token_ids = [_token_id(place, given, vocab_size) for place, given in enumerate(ids)]
     if len(ids) >= max_model_len:
         raise ValueError(
             f"the prompt has {len(ids)} tokens; this engine takes at most {max_model_len - 1}, to "
             f"leave room for one more in its max_model_len of {max_model_len}"
         )
     return text, token_ids
+
+
+def _token_id(position: int, given: Any, vocab_size: int) -> int:
+    token = as_integer(given)
+    if token is None or not 0 <= token < vocab_size:
+        raise ValueError(
+            f"prompt token {position} must be an integer in [0, {vocab_size}), got {given!r}"
+        )
+    return token
 
 
 def chat_prompt(

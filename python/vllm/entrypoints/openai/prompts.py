@@ -1,10 +1,11 @@
-"""From what a request holds to token ids. Runs in a thread: long texts take milliseconds."""
+"""From what a request holds to token ids. Long texts take milliseconds: they run in a thread."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
 from typing import Sequence as SequenceOf
 
+from vllm.engine.async_engine import SHORT_TEXT, SHORT_TOKENS
 from vllm.entrypoints.openai.errors import ApiError, from_exception
 from vllm.entrypoints.openai.protocol.chat import ChatMessage, TemplateFields
 from vllm.entrypoints.openai.protocol.completions import CompletionRequest
@@ -25,6 +26,13 @@ class EncodedPrompt(NamedTuple):
         if self.text is None:
             return {"prompt_token_ids": self.token_ids}
         return {"prompt": self.text, "prompt_token_ids": self.token_ids}
+
+
+def is_short(prompt: Union[str, List[Any]]) -> bool:
+    """Whether a request's prompt is read at once: handing it to a thread takes longer."""
+    if isinstance(prompt, str):
+        return len(prompt) <= SHORT_TEXT
+    return len(prompt) <= SHORT_TOKENS and isinstance((prompt or [""])[0], int)
 
 
 def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt]:

@@ -78,6 +78,7 @@ def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
         timeout_graceful_shutdown=options.shutdown_timeout,
         timeout_keep_alive=_KEEP_ALIVE,
         lifespan="off",
+        ws="none",
     )
 
 

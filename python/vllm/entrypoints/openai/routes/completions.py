@@ -40,7 +40,10 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
             "max_tokens must be at least 1, or echo true: nothing is asked for",
             param="max_tokens",
         )
-    encoded = await in_thread(lambda: prompts.of_completion(served, body))
+    if prompts.is_short(body.prompt):
+        encoded = prompts.of_completion(served, body)
+    else:
+        encoded = await in_thread(lambda: prompts.of_completion(served, body))
     completion = _Completion(served, body, encoded, served.request_id("cmpl", body, request), name)
     if body.stream:
         return await stream(request, completion.events())
