@@ -12,7 +12,8 @@ from ci.audit import audit_all
 from ci.builder.reused import StoreWheels, read_reused, write_reused
 from ci.publish import plan, publish
 from ci.publish.collect import collect
-from ci.release import ReleaseError, provenance
+from ci.release import provenance
+from ci.release.errors import ReleaseError
 from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import open_store

@@ -11,20 +11,16 @@ from packaging.version import InvalidVersion, Version
 from rich.console import Console
 
 from ci import builder, git, matrix
-from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.release import provenance, sdist, sums
+from ci.release.errors import ReleaseError
 from ci.release.provenance import SigningKey
 from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.wheel import reader
 
 SUMS = "SHA256SUMS"
-
-
-class ReleaseError(CiError):
-    """This commit cannot be released under that version."""
 
 
 def release(

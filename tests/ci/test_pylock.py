@@ -171,7 +171,7 @@ def test_the_default_lock_installs_a_real_torch(
     locked = pylock.resolve([*wanted, "torch==2.13.0"], version, options)
     install_lock(locked, "cu121", factory, commit, tmp_path, client)
     asked = "import torch, vllm; print(torch.__version__.split('+')[0], vllm.__commit__)"
-    ran = run([str(tmp_path / "env/bin/python"), "-c", asked], tmp_path)
+    ran = run([str(tmp_path / "env/bin/python"), "-Wignore", "-c", asked], tmp_path)
     assert ran.text.split() == ["2.13.0", commit.sha]
 
 

@@ -91,17 +91,36 @@ def test_each_step_is_a_command_that_a_person_types(path: Path) -> None:
 
 
 def test_no_more_is_allowed_than_is_needed(path: Path) -> None:
-    """No long-lived credentials of AWS; nothing may write but the release's last job."""
+    """No long-lived credentials of AWS or PyPI; nothing may write but what releases."""
     workflow = load(path)
     assert workflow["permissions"] == {"contents": "read"}
     assert "AWS_SECRET_ACCESS_KEY" not in path.read_text()
     for name, job in workflow["jobs"].items():
-        uses_aws = any("configure-aws" in step.get("uses", "") for step in job["steps"])
+        trusted = ("configure-aws", "gh-action-pypi-publish")  # they exchange GitHub's own token
+        uses_token = any(use in step.get("uses", "") for step in job["steps"] for use in trusted)
         allowed = job.get("permissions", {})
-        assert (allowed.get("id-token") == "write") is uses_aws, name
+        assert (allowed.get("id-token") == "write") is uses_token, name
         may_write = (path.stem, name) == ("release", "publish")
         assert (allowed.get("contents") == "write") is may_write, name
         assert job["timeout-minutes"] <= 90
+
+
+def test_only_a_release_that_somebody_lets_pass_goes_to_pypi(path: Path) -> None:
+    workflow = load(path)
+    uploads = {
+        name: [step for step in job["steps"] if "gh-action-pypi-publish" in step.get("uses", "")]
+        for name, job in workflow["jobs"].items()
+    }
+    if path.stem != "release":
+        assert not any(uploads.values())
+        return
+    assert workflow[True] == {"push": {"tags": ["v*"]}}  # YAML reads `on` as true
+    assert [name for name, found in uploads.items() if found] == ["pypi"]
+    folders = [step["with"]["packages-dir"] for step in uploads["pypi"]]
+    assert folders == ["pypi/wheels", "pypi/sdist"]
+    assert not any("password" in step["with"] for step in uploads["pypi"])
+    assert workflow["jobs"]["pypi"]["environment"]["name"] == "pypi"
+    assert workflow["jobs"]["pypi"]["needs"] == "publish"
 
 
 def test_runs_are_in_groups_and_only_checks_are_cancelled(path: Path) -> None:

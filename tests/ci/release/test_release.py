@@ -16,7 +16,8 @@ from ci import builder, matrix, release
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import plan
-from ci.release import ReleaseError, sdist, sums
+from ci.release import sdist, sums
+from ci.release.errors import ReleaseError
 from tests.ci.support.repository import commit, run
 
 
