@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.models.support import write_model
 from vllm.config import ModelConfig, ModelError
 from vllm.models.checkpoint import INDEX, SINGLE
-from vllm.models.loader import checkpoint_targets, load_model
+from vllm.models.loader import checkpoint_targets, default_dtype, load_model
 from vllm.models.registry import ARCHITECTURES, find_architecture
 
 
@@ -160,3 +161,22 @@ def test_unsupported_architecture(folder):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_registered_classes_bear_their_architectures_name(name):
     assert find_architecture(name).__name__ == name
+
+
+def test_the_default_dtype_is_one_threads_at_a_time():
+    seen, inside = [], threading.Event()
+
+    def other():
+        inside.wait(30)
+        with default_dtype(torch.bfloat16):
+            seen.append(torch.empty(0).dtype)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with default_dtype(torch.float16):
+        inside.set()
+        thread.join(0.5)  # it waits
+        seen.append(torch.empty(0).dtype)
+    thread.join(30)
+    assert seen == [torch.float16, torch.bfloat16]
+    assert torch.get_default_dtype() == torch.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional
 
@@ -18,6 +19,8 @@ from vllm.models.registry import find_architecture
 from vllm.parallel.group import Group, SingleGroup
 
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+_default_dtype = threading.RLock()
 
 # Two weights are compared so many elements at a time.
 _COMPARED = 1 << 24
@@ -122,10 +125,14 @@ def _is_copy(embedding: Target, places: Dict[str, Path]) -> bool:
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Makes parameters that do not say otherwise of this dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    """Makes parameters that do not say otherwise of this dtype.
+
+    The default is the process's: one thread at a time has it.
+    """
+    with _default_dtype:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)

@@ -95,3 +95,31 @@ def test_tokens_equal_those_of_one_rank(tiny, alone, family, setting, size):
         assert tokens_of(again) == tokens_of(expected)
         assert sum(output.num_cached_tokens for output in again) > 0
     llm.engine.executor.close()
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("family", ["llama-linear-biased", "mistral", "qwen3"])
+def test_bfloat16_logits_are_as_close_as_those_of_one_rank(tiny, family, size):
+    """Against float32, the error is at most that of one rank in bfloat16, and half again."""
+    prompts = prompts_of([60, 33])
+    params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=8)
+
+    def error(num_ranks):
+        llm = LLM(
+            tiny(family).folder,
+            dtype="bfloat16",
+            skip_tokenizer_init=True,
+            tensor_parallel_size=num_ranks,
+            device="cpu",
+            num_kv_blocks=256,
+        )
+        errors = []
+        for prompt, output in zip(prompts, llm.generate(prompts, params)):
+            exact = tiny(family).logprobs(prompt)
+            for position, entry in enumerate(output.prompt_logprobs[1:]):
+                for token, logprob in entry.items():
+                    errors.append(logprob.logprob - exact[position, token].item())
+        llm.engine.executor.close()
+        return sum(each**2 for each in errors) ** 0.5
+
+    assert 0 < error(size) <= 1.5 * error(1)
