@@ -13,17 +13,17 @@ from typing import Any, Mapping, Optional
 from markupsafe import Markup
 
 from ci import names
+from ci.index.listing import TORCH_INDEX
 from ci.index.manifest import File, Unit
 from ci.index.records import CommitStatus, Records, State
 from ci.index.templates import render
 
-# Where the torch of a CUDA version is that PyPI does not have.
-TORCH_INDEX = "https://download.pytorch.org/whl/"
-
 
 def home(state: Records) -> bytes:
     """The page, of every record there is."""
-    units = {unit.name: unit for unit in state.nightlies.units}
+    listed = state.nightlies.units
+    units = {unit.name: unit for unit in listed}
+    before = {newer.name: older for newer, older in zip(listed, listed[1:])}
     serial = (
         state.releases.serial
         + state.nightlies.serial
@@ -34,7 +34,10 @@ def home(state: Records) -> bytes:
     return render(
         "home.html",
         choices=_inline_json(_choices(state)),
-        commits=[_row(entry, units.get(entry.unit), state) for entry in _shown(state)],
+        commits=[
+            _row(entry, units.get(entry.unit), before.get(entry.unit), state)
+            for entry in _shown(state)
+        ],
         releases=state.releases.units,
         yanked=state.yanked,
         has_nightly=state.nightly.unit is not None,
@@ -52,9 +55,12 @@ class _Row:
     words: tuple[str, ...]  # badges
     why: str
     unit: Optional[Unit]
+    subject: str
+    size: Optional[int]  # bytes of its default wheel
+    grown: Optional[int]  # by how many it is larger than that of the listed commit before
 
 
-def _row(entry: CommitStatus, unit: Optional[Unit], state: Records) -> _Row:
+def _row(entry: CommitStatus, unit: Optional[Unit], before: Optional[Unit], state: Records) -> _Row:
     nightly = state.nightly.unit
     yanked = state.yanked.reason(entry.unit)
     words = [entry.state.value]
@@ -63,7 +69,28 @@ def _row(entry: CommitStatus, unit: Optional[Unit], state: Records) -> _Row:
     if yanked is not None:
         words.append("yanked")
     why = " ".join(filter(None, (entry.reason, yanked)))
-    return _Row(entry.unit, entry.number, entry.time, tuple(words), why, unit)
+    size, size_before = _size(unit, state), _size(before, state)
+    grown = size - size_before if size is not None and size_before is not None else None
+    return _Row(
+        entry.unit,
+        entry.number,
+        entry.time,
+        tuple(words),
+        why,
+        unit,
+        unit.change.subject if unit and unit.change else entry.subject,
+        size,
+        grown,
+    )
+
+
+def _size(unit: Optional[Unit], state: Records) -> Optional[int]:
+    """The bytes of the wheel that most people take."""
+    default = next(
+        (name for name, is_default in state.nightlies.defaults.items() if is_default), ""
+    )
+    files = unit.of_variant(default, default) if unit else ()
+    return next((file.size for file in files if ".dev" not in file.version), None)
 
 
 def _shown(state: Records) -> list[CommitStatus]:

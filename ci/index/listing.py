@@ -1,26 +1,76 @@
-"""Pages for people about one unit: its files in a table that needs no script."""
+"""Pages for people about one unit: what it changed, its files, and the commands that use them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ci import names
-from ci.index.manifest import Unit
+from ci.index.manifest import File, Unit
 from ci.index.records import Nightly, Yanked
 from ci.index.templates import render
 
+# Where the torch of a CUDA version is that PyPI does not have.
+TORCH_INDEX = "https://download.pytorch.org/whl/"
+
 
 def of_unit(unit: Unit, yanked: Yanked) -> bytes:
-    """The listing of a commit's or a release's own folder."""
-    title = f"vllm {unit.name}" if unit.release else f"vllm commit {unit.name}"
+    """The page of a commit's or a release's own folder."""
+    title = f"vllm {unit.name}" if unit.release else f"vllm commit {unit.name[:12]}"
     return _page(title, unit.prefix, unit, yanked, yanked.serial(unit.name))
 
 
 def of_nightly(nightly: Nightly, unit: Unit, yanked: Yanked) -> bytes:
-    """The listing of ``nightly/``: `unit` is what it is now."""
+    """The page of ``nightly/``: `unit` is what it is now."""
     serial = nightly.ledger.serial + yanked.serial(unit.name)
     return _page("vllm nightly", f"{names.NIGHTLY}/", unit, yanked, serial)
 
 
+def commands(unit: Unit) -> Iterator[tuple[str, str]]:
+    """What it is for, and the command: for each client and variant, then the scripts and locks."""
+    base = names.documented_url(names.BASE, unit.prefix)
+    documented = _documented(unit)
+    for file in documented:
+        local = file.version.partition("+")[2]
+        about = cuda_name(str(file.variant)) + _machine(file)
+        torch = f" --extra-index-url {TORCH_INDEX}{local}" if local else ""
+        yield f"pip, {about}", f"pip install {base}{file.name}{torch}"
+        yield f"uv, {about}", f"uv pip install {base}{file.name}{torch}"
+    for file in documented[:1]:
+        url = f"{base}{file.name}"
+        yield "pip, over another build", f"pip install --force-reinstall --no-deps {url}"
+        yield "uv, over another build", f"uv pip install --reinstall {url}"
+    beside = {attachment.name for attachment in unit.attachments}
+    if "install.py" in beside:
+        yield "which wheel fits", f"uv run {base}install.py"
+    for name in sorted(beside, key=lambda name: (len(name), name))[::-1]:
+        if name.startswith("pylock."):
+            yield "with all it needs, locked", f"curl -O {base}{name} && uv pip install -r {name}"
+            break
+    if "bisect.py" in beside:
+        yield "which commit broke it", f"uv run {base}bisect.py --good COMMIT -- python test.py"
+
+
+def cuda_name(variant: str) -> str:
+    """``CUDA 12.1`` of ``cu121``."""
+    return f"CUDA {variant[2:-1]}.{variant[-1]}"
+
+
+def _documented(unit: Unit) -> list[File]:
+    """The wheels for every Python of the version that main calls itself, the default one first."""
+    found = [
+        file
+        for file in unit.files
+        if ".dev" not in file.version and any("-abi3-" in tag for tag in file.tags)
+    ]
+    return sorted(found, key=lambda file: "+" in file.version)
+
+
+def _machine(file: File) -> str:
+    return "" if file.tags[0].endswith("_x86_64") else f", {file.tags[0].rpartition('_')[2]}"
+
+
 def _page(title: str, folder: str, unit: Unit, yanked: Yanked, serial: int) -> bytes:
+    wheel = next((file.name for file in _documented(unit)), "")
     return render(
         "unit.html",
         title=title,
@@ -28,4 +78,8 @@ def _page(title: str, folder: str, unit: Unit, yanked: Yanked, serial: int) -> b
         unit=unit,
         yanked=yanked.reason(unit.name),
         serial=serial,
+        commands=list(commands(unit)),
+        base=names.BASE,
+        source=names.SOURCE,
+        verify=f"python -m ci verify {names.documented_url(names.BASE, unit.prefix)}{wheel}",
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Mapping
 
 from ci import names
+from ci.index import feed, listing, simple_html, simple_json
 from ci.index import home as home_page
-from ci.index import listing, simple_html, simple_json
 from ci.index.manifest import Manifest
 from ci.index.records import Ledger, Records, Yanked
 from ci.index.simple import project_page
@@ -45,6 +45,10 @@ def of_nightlies(state: Records) -> dict[str, bytes]:
     if state.nightly.unit:
         key = f"{names.NIGHTLY}/index.html"
         pages[key] = listing.of_nightly(state.nightly, state.nightly.unit, state.yanked)
+        for name, badge in feed.badges(state.nightly, state.nightly.unit).items():
+            pages[f"{names.NIGHTLY}/{name}"] = badge
+        if state.nightlies.units:
+            pages[f"{names.NIGHTLY}/feed.xml"] = feed.of_nightlies(state)
     return pages
 
 

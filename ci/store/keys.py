@@ -24,6 +24,7 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".xml": "application/atom+xml; charset=utf-8",
     ".metadata": "text/plain; charset=utf-8",
     ".jsonl": "application/jsonl",
     ".txt": "text/plain; charset=utf-8",

@@ -56,3 +56,19 @@ if (channels.length) {
   update();
   field("choose").hidden = false;
 }
+
+// A row stays if it has every word that was typed, or if its hash begins like one of four digits.
+function search() {
+  const words = field("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows = [...document.querySelectorAll("tr[data-search]")];
+  for (const row of rows) {
+    const [hash, ...rest] = row.dataset.search.toLowerCase().split(" ");
+    const found = (word) => word.length >= 4 && hash.startsWith(word);
+    row.hidden = !words.every((word) => found(word) || rest.join(" ").includes(word));
+  }
+  const left = rows.filter((row) => !row.hidden).length;
+  field("found").textContent = words.length ? `${left} of ${rows.length} commits` : "";
+}
+
+field("search").addEventListener("input", search);
+field("search-field").hidden = false;

@@ -150,7 +150,8 @@ def test_a_dry_run_changes_nothing_and_a_real_one_leaves_no_dead_link(
     assert [key for key in left if key.startswith(old.sha)] == [f"{old.sha}/status.json"]
     assert status.of_unit(store, old.sha, factory.matrix).state == State.PRUNED.value
     pages = [body for key, body in left.items() if key.startswith(("whl", "nightly"))]
-    assert not any(old.sha.encode() in body for body in pages)
+    # A page may say what the commit before was, and links to no file of it.
+    assert not any(f"{old.sha}/".encode() in body for body in pages)
     assert status.of_bucket(store, factory.matrix).problems == ()
     assert nightly_of(store) == newer.sha
     assert put(1).sha == old.sha  # what was pruned can be published again

@@ -1,0 +1,46 @@
+"""What is new, for programs that watch: an Atom feed of nightlies (RFC 4287), and badges."""
+
+from __future__ import annotations
+
+from ci import names
+from ci.index.listing import cuda_name
+from ci.index.manifest import Unit
+from ci.index.records import Nightly, Records
+from ci.index.templates import render
+
+ENTRIES = 50
+# Bytes of a badge are made without a font: this is about the width of a digit at 11 pixels.
+LETTER, MARGIN = 7, 10
+
+
+def of_nightlies(state: Records) -> bytes:
+    """The newest commits with wheels; an entry's id never changes, a yank does its title."""
+    units = state.nightlies.units[:ENTRIES]
+    return render(
+        "feed.xml",
+        units=units,
+        yanked=state.yanked,
+        updated=max(unit.published for unit in units),
+        source=names.SOURCE,
+        serial=state.nightlies.serial + sum(yank.serial for yank in state.yanked.units.values()),
+    )
+
+
+def badges(nightly: Nightly, unit: Unit) -> dict[str, bytes]:
+    """File name → SVG: the version of each variant's nightly."""
+    defaults = nightly.ledger.defaults
+    found = {}
+    for variant in sorted(defaults):
+        default = next(name for name, is_default in defaults.items() if is_default)
+        files = unit.of_variant(variant, default)
+        version = next((file.version for file in files if ".dev" in file.version), None)
+        if version is not None:
+            label, value = f"vllm, {cuda_name(variant)}", version.partition("+")[0]
+            found[f"{variant}.svg"] = _badge(label, value, nightly.ledger.serial)
+    return found
+
+
+def _badge(label: str, value: str, serial: int) -> bytes:
+    left, right = (LETTER * len(text) + MARGIN for text in (label, value))
+    shown = {"label": label, "value": value, "left": left, "right": right}
+    return render("badge.svg", **shown, serial=serial)
