@@ -73,6 +73,7 @@ PyMethodDef methods[] = {
                                   "kv_heads", "head_size", "blocks"),
     op<ops::plan_attention>("plan_attention", "items", "context_lens", "query_starts", "heads",
                             "kv_heads", "sliding_window", "blocks"),
+    op<ops::copy_pinned>("copy_pinned", "out", "input"),
     op<ops::count_tokens>("count_tokens", "seen", "uses", "counters", "starts", "tokens", "counts"),
     op<ops::penalize>("penalize", "logits", "inputs", "counters", "counts", "repetition",
                       "presence", "frequency", "seen", "uses"),

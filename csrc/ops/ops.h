@@ -83,6 +83,9 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks);
 
+// Between a GPU and pinned memory of the host, by a kernel.
+void copy_pinned(const Tensor& out, const Tensor& input);
+
 // Begins counters of tokens anew, each with a list of tokens.
 void count_tokens(const Tensor& seen, const Tensor& uses, const Tensor& counters,
                   const Tensor& starts, const Tensor& tokens, const Tensor& counts);

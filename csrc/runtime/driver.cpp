@@ -48,6 +48,7 @@ Driver open_driver() {
   VLLM_FIND(cuModuleGetFunction);
   VLLM_FIND(cuFuncSetAttribute);
   VLLM_FIND(cuLaunchKernel);
+  VLLM_FIND(cuPointerGetAttribute);
   VLLM_FIND(cuThreadExchangeStreamCaptureMode);
   VLLM_FIND(cuCtxSynchronize);
   VLLM_FIND(cuMemAlloc_v2);

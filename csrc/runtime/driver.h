@@ -63,6 +63,7 @@ struct Driver {
                                    const unsigned long long* strides, const unsigned* box,
                                    const unsigned* steps, int interleave, int swizzle,
                                    int promotion, int fill);  // null before CUDA 12.0
+  Result (*cuPointerGetAttribute)(void* value, int attribute, unsigned long long pointer);
   Result (*cuThreadExchangeStreamCaptureMode)(int* mode);
   Result (*cuCtxSynchronize)();
   Result (*cuMemAlloc_v2)(DevicePointer* address, size_t bytes);

@@ -85,6 +85,7 @@ def plan_attention(
     blocks: int,
     /,
 ) -> Tuple[int, int, int, int]: ...
+def copy_pinned(out: Tensor, input: Tensor, /) -> None: ...
 def count_tokens(
     seen: Tensor,
     uses: Tensor,

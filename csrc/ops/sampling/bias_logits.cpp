@@ -8,7 +8,7 @@ namespace {
 constexpr const char* kOp = "bias_logits";
 constexpr i64 kThreads = 256;
 
-cuda::Kernel cuda_kernel("penalties", "bias_logits");
+cuda::Kernel cuda_kernel = {"penalties", "bias_logits"};
 
 }  // namespace
 

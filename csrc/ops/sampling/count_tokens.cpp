@@ -9,7 +9,7 @@ namespace {
 constexpr const char* kOp = "count_tokens";
 constexpr i64 kThreads = 512;
 
-cuda::Kernel cuda_kernel("penalties", "count_tokens");
+cuda::Kernel cuda_kernel = {"penalties", "count_tokens"};
 
 void require_lists(const Tensor& starts, const Tensor& tokens) {
   const auto* values = static_cast<const i64*>(starts.data);

@@ -9,7 +9,7 @@ namespace {
 constexpr const char* kOp = "penalize";
 constexpr i64 kThreads = 512;
 
-cuda::Kernel cuda_kernel("penalties", "penalize");
+cuda::Kernel cuda_kernel = {"penalties", "penalize"};
 
 }  // namespace
 

@@ -24,6 +24,7 @@ from vllm.ops.attention import (
     plan_attention,
 )
 from vllm.ops.cache import reshape_and_cache
+from vllm.ops.copy import copy_pinned
 from vllm.ops.gemm import FEW_ROWS, few_rows_linear
 from vllm.ops.norm import fused_add_rms_norm, rms_norm
 from vllm.ops.rotary import rotary_and_cache, rotary_embedding
@@ -40,6 +41,7 @@ __all__ = [
     "attention_blocks",
     "attention_plan_sizes",
     "bias_logits",
+    "copy_pinned",
     "count_tokens",
     "paged_attention",
     "plan_attention",

@@ -14,11 +14,15 @@ from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, m
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.graphs import Graphs, padded
-from vllm.worker.results import PendingLogprobs, PendingResult, to_host
+from vllm.worker.results import PendingLogprobs, PendingResult
 from vllm.worker.step_tensors import StepTensors
 
 # Prompt log-probabilities take a row of logits per token; this many rows at a time bounds that.
 _LOGPROB_ROWS = 256
+
+# Up to so many bytes a kernel copies sooner than the copy engine does, which starts when the
+# kernels before it are done, as do those behind it.
+_FEW_BYTES = 1 << 18
 
 Plans = Mapping[int, ops.AttentionPlan]
 
@@ -57,6 +61,10 @@ class ModelRunner:
         if model.group.rank == 0:  # it samples
             self._counters = TokenCounters.make(max_num_seqs, model.config.vocab_size, device)
         self._memory = torch.zeros(self.max_rows, dtype=torch.int64, device=device)
+        # Where tokens come back to, in turns: the step before may not have been collected yet.
+        pinned = device.type == "cuda"
+        self._results = torch.empty(2, self.max_rows, dtype=torch.int64, pin_memory=pinned)
+        self._turn = 0
         self._views: Dict[Tuple[int, SizeClass], StepTensors] = {}  # by address and class
 
     def room(self, size: SizeClass) -> int:
@@ -85,7 +93,9 @@ class ModelRunner:
         else:
             self._run_eagerly(step, self._send(step.layout, memory), plans, result)
         if num_rows:
-            result.tokens = to_host(self._last_tokens(num_rows))
+            self._turn = 1 - self._turn
+            result.tokens = self._results[self._turn, :num_rows]
+            self._copy(result.tokens, self._last_tokens(num_rows))
         if self.device.type == "cuda":
             result.mark_end()
         return result
@@ -208,7 +218,7 @@ class ModelRunner:
         return tensors.room.view(self._planner.items_shape(size.tokens, size.sequences))
 
     def _send(self, layout: StepLayout, memory: torch.Tensor) -> StepTensors:
-        """The step on the device, in one copy; from pinned memory, so that nobody waits for it."""
+        """The step on the device, in one copy."""
         start = self.max_rows * self._memory.element_size()
         if self._memory.nbytes < start + len(memory):
             larger = torch.zeros(
@@ -222,8 +232,15 @@ class ModelRunner:
             if self._graphs is not None:
                 self._graphs.clear()
         described = self._memory.view(torch.uint8)[start : start + layout.nbytes]
-        described.copy_(memory[: layout.nbytes], non_blocking=True)
+        self._copy(described.view(torch.int64), memory[: layout.nbytes].view(torch.int64))
         return self._views_of(described, layout)
+
+    def _copy(self, out: torch.Tensor, values: torch.Tensor) -> None:
+        """int64, between the device and memory of the host. That is pinned: nobody waits."""
+        if self.device.type == "cuda" and values.nbytes <= _FEW_BYTES:
+            ops.copy_pinned(out, values)
+        else:
+            out.copy_(values, non_blocking=True)
 
     def _views_of(self, memory: torch.Tensor, layout: StepLayout) -> StepTensors:
         key = (memory.data_ptr(), layout.size)
