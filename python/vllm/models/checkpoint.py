@@ -36,9 +36,16 @@ class Stored:
     def read(self, name: str, shape: Tuple[int, ...], index: Tuple[slice, ...]) -> torch.Tensor:
         """A part of a tensor, as a view of the file where that is possible.
 
-        shape: what the whole tensor must have. Raises ModelError for another, or for another dtype
-        than those of weights that are not quantized.
+        shape: what the whole tensor must have. Raises ModelError for another, for another dtype
+        than those of weights that are not quantized, and for a broken file. Several threads may
+        read at the same time.
         """
+        try:
+            return self._read(name, shape, index)
+        except (SafetensorError, OSError) as error:
+            raise _broken(self.path, error) from error
+
+    def _read(self, name: str, shape: Tuple[int, ...], index: Tuple[slice, ...]) -> torch.Tensor:
         stored = self._file.get_slice(name)
         found = tuple(stored.get_shape())
         if found != shape:
@@ -53,12 +60,16 @@ class Stored:
 
 @contextlib.contextmanager
 def open_shard(path: Path) -> Iterator[Stored]:
-    """Opens a safetensors file. Raises ModelError, here or where it is read, for a broken one."""
+    """Opens a safetensors file. Raises ModelError for a broken one."""
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             yield Stored(path, file)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read, it may be truncated: {error}") from error
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} cannot be read, it may be truncated: {error}")
 
 
 def find_tensors(folder: Path) -> Dict[str, Path]:

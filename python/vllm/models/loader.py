@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional
 
 import torch
 
@@ -16,6 +16,7 @@ from vllm.layers.weights import Target, WeightFormat, choose_format
 from vllm.models.checkpoint import find_tensors, open_shard, some
 from vllm.models.decoder import DecoderLM
 from vllm.models.registry import find_architecture
+from vllm.models.upload import upload
 from vllm.parallel.group import Group, SingleGroup
 
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -35,22 +36,27 @@ def load_model(
     max_model_len: int,
     group: Optional[Group] = None,
     weights: Optional[WeightFormat] = None,
+    note: Callable[[str], None] = lambda phase: None,
 ) -> DecoderLM:
     """The model of a folder, ready to run, with its weights converted to dtype.
 
     group: the ranks that hold the model together, by default this process alone.
     weights: how to store the weights of matrix products, by default as is fastest on the device.
+    note: is told which part of the work is done, for a report of how long each takes.
 
     Files are memory-mapped, and parts of tensors are read in turn: beside the model itself little
-    is in memory. Raises ModelError naming the architecture, file or tensor at fault.
+    is in memory, on a GPU's host 128 MiB. Raises ModelError naming the architecture, file or tensor
+    at fault.
     """
     architecture = find_architecture(config.architecture)
     with default_dtype(dtype), device:
         model = architecture(
             config, max_model_len, weights or choose_format(device), group or SingleGroup()
         )
+    note("empty model")
     load_weights(model, folder)
     model.finish()
+    note("weights")
     return model.eval()
 
 
@@ -78,10 +84,16 @@ def load_weights(model: DecoderLM, folder: Path) -> None:
             f"{places[strange[0]]}: {some(strange)} has no place in this model: neither its "
             f"architecture nor its config.json knows of it"
         )
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        with contextlib.ExitStack() as stack:
+            shards = {path: stack.enter_context(open_shard(path)) for path in set(places.values())}
+            upload([(shards[path], name, targets[name]) for name, path in places.items()], device)
+        return
     by_file: Dict[Path, List[str]] = {}
     for name, path in places.items():
         by_file.setdefault(path, []).append(name)
-    for path, names in by_file.items():
+    for path, names in by_file.items():  # one after another: what is mapped counts as memory
         with open_shard(path) as stored:
             for name in names:
                 target = targets[name]

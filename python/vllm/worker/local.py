@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 
@@ -17,6 +17,7 @@ class LocalExecutor(Executor):
     """Runs steps with a `ModelRunner`.
 
     num_blocks, block_size: of the runner's caches.
+    load_seconds: how long each part of loading took, by its name.
 
     A GPU computes beside the host. A CPU has computed a step when `submit` returns.
     """
@@ -27,6 +28,7 @@ class LocalExecutor(Executor):
         self.block_size = block_size
         self.max_rows = runner.max_rows
         self.overlaps = runner.device.type == "cuda"
+        self.load_seconds: Dict[str, float] = {}
         self._memory: List[Tuple[memoryview, torch.Tensor]] = []  # the same bytes
 
     def allocate(self, nbytes: int) -> memoryview:
