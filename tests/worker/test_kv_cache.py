@@ -33,7 +33,9 @@ BLOCK = 2 * 3 * 2 * 16 * 16 * 4  # keys and values, layers, heads, head size, to
 
 def blocks(group=ALONE, **kwargs):
     args = EngineArgs("m", **kwargs)
-    return kv_cache.choose_num_blocks(args, CONFIG, torch.float32, CPU, 4096, group)
+    return kv_cache.choose_num_blocks(
+        args, CONFIG, torch.float32, CPU, 4096, group, lambda: pytest.fail("no GPU is meant")
+    )
 
 
 def test_size_of_a_block():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import List
+from typing import Callable, List
 
 import torch
 
@@ -12,7 +12,6 @@ from vllm.engine_args import EngineArgs
 from vllm.layers.attention import KVCache
 from vllm.parallel.group import Group
 from vllm.parallel.shard import split_or_copy
-from vllm.worker.graphs import MOST_GRAPHS
 from vllm.worker.memory import free_memory
 
 logger = logging.getLogger(__name__)
@@ -35,8 +34,12 @@ def choose_num_blocks(
     device: torch.device,
     max_model_len: int,
     group: Group,
+    step_bytes: Callable[[], int],
 ) -> int:
     """Blocks of the cache, after the model is loaded: as told, or from the memory that is free.
+
+    step_bytes: measures what steps take beside weights and cache; called on CUDA, if nothing is
+        told.
 
     Other ranks may have room for fewer.
     Raises ValueError if not even one block fits.
@@ -47,7 +50,7 @@ def choose_num_blocks(
     if args.kv_cache_memory_bytes is not None:
         available = args.kv_cache_memory_bytes
     elif device.type == "cuda":
-        available = _free_on_cuda(args, config, dtype, device, max_model_len)
+        available = _free_on_cuda(args, device, step_bytes())
     else:  # ranks of one machine share its memory
         free = int(_free_on_cpu() * args.gpu_memory_utilization) // group.size
         available = min(free, _CPU_DEFAULT_BYTES)
@@ -118,27 +121,10 @@ def allocate(
         ) from error
 
 
-def _free_on_cuda(
-    args: EngineArgs,
-    config: ModelConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    max_model_len: int,
-) -> int:
-    torch.cuda.empty_cache()  # what loading has left with torch's allocator is free too
+def _free_on_cuda(args: EngineArgs, device: torch.device, step_bytes: int) -> int:
+    torch.cuda.empty_cache()  # what loading and measuring have left with torch is free too
     free, total = torch.cuda.mem_get_info(device)
-    # What a step needs beside weights and cache: a few activations per token, the widest of them
-    # in the MLP, and the logits, in float32, with as much again for the sampler.
-    tokens = args.token_budget(max_model_len)
-    per_token = 4 * config.hidden_size + 3 * config.intermediate_size
-    logits = 4 * args.max_num_seqs * config.vocab_size * torch.float32.itemsize
-    step = tokens * per_token * dtype.itemsize + logits
-    if not args.enforce_eager:
-        # Graphs have a memory pool of their own, and what CUDA keeps of each (2 MiB, H200).
-        logits_bytes = config.vocab_size * (dtype.itemsize + torch.float32.itemsize)
-        step += args.max_num_seqs * (per_token * dtype.itemsize + logits_bytes)
-        step += MOST_GRAPHS * (2 << 20)
-    return int(total * args.gpu_memory_utilization) - (total - free) - step
+    return int(total * args.gpu_memory_utilization) - (total - free) - step_bytes
 
 
 def _free_on_cpu() -> int:
