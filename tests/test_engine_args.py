@@ -37,13 +37,15 @@ def test_engine_args_name_the_field_and_its_range(changes, message):
 
 
 def test_the_token_budget():
-    assert EngineArgs("m").token_budget(100) == 2048
-    assert EngineArgs("m", max_num_seqs=4000).token_budget(100) == 4000
+    assert EngineArgs("m").token_budget(100, 2048) == 2048
+    assert EngineArgs("m", max_num_seqs=4000).token_budget(100, 2048) == 4000
+    assert EngineArgs("m").token_budget(100, 8192) == 8192
+    assert EngineArgs("m", max_num_batched_tokens=512).token_budget(100, 8192) == 512
     whole = EngineArgs("m", enable_chunked_prefill=False)
-    assert whole.token_budget(9000) == 9000
+    assert whole.token_budget(9000, 2048) == 9000
     small = EngineArgs("m", enable_chunked_prefill=False, max_num_batched_tokens=512)
     with pytest.raises(ValueError, match=r"at least max_model_len \(9000\) without chunked"):
-        small.token_budget(9000)
+        small.token_budget(9000, 2048)
 
 
 def test_a_path_is_taken_as_text():

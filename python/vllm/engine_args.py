@@ -31,8 +31,10 @@ class EngineArgs:
     max_model_len: tokens of prompt and output together; None is what the model was made for, or
         what the cache can hold if that is less.
     max_num_seqs: sequences that run at the same time; the others wait.
-    max_num_batched_tokens: tokens that a step computes; None is 2048, or as many as
-        `max_num_seqs` or, without chunked prefill, `max_model_len` make necessary.
+    max_num_batched_tokens: tokens that a step computes: with more of them prompts are computed
+        faster, with fewer those that generate wait less for the prompts of others. None is 2048 to
+        8192, by model and device, or as many as `max_num_seqs` or, without chunked prefill,
+        `max_model_len` make necessary.
     block_size: tokens of a block of the cache.
     kv_cache_memory_bytes: size of the cache in each rank; None is what `gpu_memory_utilization`
         leaves.
@@ -114,11 +116,14 @@ class EngineArgs:
                 f"got {budget}: every running sequence computes a token in each step"
             )
 
-    def token_budget(self, max_model_len: int) -> int:
-        """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run."""
+    def token_budget(self, max_model_len: int, advised: int) -> int:
+        """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run.
+
+        advised: for the model and the device.
+        """
         if self.max_num_batched_tokens is None:
             needed = 0 if self.enable_chunked_prefill else max_model_len
-            return max(2048, self.max_num_seqs, needed)
+            return max(advised, self.max_num_seqs, needed)
         if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
             raise ValueError(
                 f"max_num_batched_tokens must be at least max_model_len ({max_model_len}) without "

@@ -43,6 +43,7 @@ class EngineParts(NamedTuple):
     executor: has the model and its cache.
     tokenizer: None where prompts and outputs are token ids alone.
     max_model_len: tokens of the longest sequence, prompt and output together.
+    advised_tokens: of a step, for this model on its device.
     """
 
     executor: Executor
@@ -50,6 +51,7 @@ class EngineParts(NamedTuple):
     generation_defaults: GenerationDefaults
     tokenizer: Optional[Tokenizer]
     max_model_len: int
+    advised_tokens: int = 2048
 
 
 class EngineLoad(NamedTuple):
@@ -93,7 +95,7 @@ class LLMEngine:
                 enable_prefix_caching=args.enable_prefix_caching,
             ),
             max_num_seqs=args.max_num_seqs,
-            max_num_batched_tokens=args.token_budget(parts.max_model_len),
+            max_num_batched_tokens=args.token_budget(parts.max_model_len, parts.advised_tokens),
             enable_chunked_prefill=args.enable_chunked_prefill,
         )
         self.request_maker = RequestMaker(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional
 
 import torch
 
@@ -17,6 +18,8 @@ from vllm.models.registry import find_architecture
 from vllm.parallel.group import Group, SingleGroup
 from vllm.parallel.shard import require_size
 from vllm.worker import kv_cache
+from vllm.worker.budget import advised_tokens
+from vllm.worker.dry_run import step_bytes
 from vllm.worker.local import LocalExecutor
 from vllm.worker.model_runner import ModelRunner
 
@@ -25,13 +28,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be loaded, and where to. max_model_len: before the cache may limit it."""
+    """What is to be loaded, and where to.
+
+    max_model_len: before the cache may limit it.
+    advised_tokens: of a step; see `advised_tokens`.
+    """
 
     folder: Path
     config: ModelConfig
     device: torch.device
     dtype: torch.dtype
     max_model_len: int
+    advised_tokens: int
 
 
 def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
@@ -55,8 +63,9 @@ def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
             f"max_model_len ({max_model_len}) is more than the "
             f"{config.max_model_len} tokens that this model was made for"
         )
-    args.token_budget(max_model_len)
-    return Plan(folder, config, device, dtype, max_model_len)
+    advised = advised_tokens(config, dtype, device, args.tensor_parallel_size)
+    args.token_budget(max_model_len, advised)
+    return Plan(folder, config, device, dtype, max_model_len, advised)
 
 
 def load(
@@ -69,13 +78,27 @@ def load(
 
     agree: the least of the numbers that the ranks have; for blocks of the cache.
     """
+    phases = Phases()
     group = group or SingleGroup()
     config, device, dtype = plan.config, plan.device, plan.dtype
     length = plan.max_model_len
     model = load_model(
-        plan.folder, config, dtype=dtype, device=device, max_model_len=length, group=group
+        plan.folder,
+        config,
+        dtype=dtype,
+        device=device,
+        max_model_len=length,
+        group=group,
+        note=phases.end,
     )
-    num_blocks = agree(kv_cache.choose_num_blocks(args, config, dtype, device, length, group))
+
+    def measure() -> int:
+        budget = args.token_budget(length, plan.advised_tokens)
+        return step_bytes(model, args, device, dtype, length, budget)
+
+    chosen = kv_cache.choose_num_blocks(args, config, dtype, device, length, group, measure)
+    num_blocks = agree(chosen)
+    phases.end("largest step")
     caches = kv_cache.allocate(config, num_blocks, args.block_size, dtype, device, group)
     overlaps = args.async_scheduling
     runner = ModelRunner(
@@ -86,8 +109,9 @@ def load(
         use_graphs=not args.enforce_eager,
         share_tokens=(device.type == "cuda" if overlaps is None else overlaps) and group.size > 1,
     )
+    phases.end("cache")
     logger.info(
-        "%s in %s on %s, cache of %d blocks of %d tokens, rank %d of %d",
+        "%s in %s on %s, cache of %d blocks of %d tokens, rank %d of %d; loaded in %s",
         config.architecture,
         dtype,
         device,
@@ -95,8 +119,28 @@ def load(
         args.block_size,
         group.rank,
         group.size,
+        phases,
     )
-    return LocalExecutor(runner, num_blocks=num_blocks, block_size=args.block_size)
+    executor = LocalExecutor(runner, num_blocks=num_blocks, block_size=args.block_size)
+    executor.load_seconds = phases.seconds
+    return executor
+
+
+class Phases:
+    """How long each part of loading takes. seconds: by name, of those that have ended."""
+
+    def __init__(self) -> None:
+        self.seconds: Dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """Of the part that began when the one before ended."""
+        now = time.monotonic()
+        self.seconds[name], self._started = now - self._started, now
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.seconds.items())
+        return f"{sum(self.seconds.values()):.2f} s ({parts})"
 
 
 def _device(name: str, num_ranks: int, local_rank: int) -> torch.device:
