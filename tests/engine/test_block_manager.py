@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vllm.engine.block_manager import BlockManager, hash_block
+from vllm.engine.block_manager import BlockManager, hash_blocks
 
 BLOCK = 4
 
@@ -70,8 +70,8 @@ def test_a_block_is_named_by_all_tokens_before_it(make_sequence):
     other = make_sequence([9, 9, 9, 9, 2, 2, 2, 2, 0])
     manager.allocate(other)
     assert other.num_computed_tokens == 0
-    assert hash_block(b"", [1, 2]) != hash_block(b"", [2, 1])
-    assert hash_block(b"a", [1, 2]) != hash_block(b"b", [1, 2])
+    assert hash_blocks(b"", [1, 2], 2) != hash_blocks(b"", [2, 1], 2)
+    assert hash_blocks(b"a", [1, 2], 2) != hash_blocks(b"b", [1, 2], 2)
 
 
 def test_unnamed_blocks_are_taken_before_cached_ones(make_sequence):

@@ -21,13 +21,19 @@ from vllm.engine.sequence import Sequence
 _ROOT = b""  # what the first block of every sequence is chained to
 
 
-def hash_block(parent: bytes, token_ids: List[int]) -> bytes:
-    """The name of a full block, from the name of the one before it and its own tokens.
+def hash_blocks(parent: bytes, token_ids: List[int], block_size: int) -> List[bytes]:
+    """The names of full blocks one behind the other, each from the name of the one before it and
+    its own tokens. There may be hundreds: all tokens become bytes at once.
 
     SHA-256, so that two different prefixes never meet: a collision would answer one user's
     prompt from another's cache.
     """
-    return hashlib.sha256(parent + array("q", token_ids).tobytes()).digest()
+    tokens, size = array("q", token_ids).tobytes(), 8 * block_size
+    sha256, names = hashlib.sha256, []
+    for start in range(0, len(tokens), size):
+        parent = sha256(parent + tokens[start : start + size]).digest()
+        names.append(parent)
+    return names
 
 
 class BlockManager:
@@ -146,21 +152,21 @@ class BlockManager:
         if not self.enable_prefix_caching or seq.prompt_logprobs_wanted:
             return []
         num_shareable = (seq.num_tokens - 1) // self.block_size
-        shared = []
-        for index in range(num_shareable):
-            self._hash_up_to(seq, index + 1)
-            block = self._named.get(seq.block_hashes[index])
+        self._hash_up_to(seq, num_shareable)
+        shared, named = [], self._named
+        for name in seq.block_hashes[:num_shareable]:
+            block = named.get(name)
             if block is None:
                 break
             shared.append(block)
         return shared
 
     def _hash_up_to(self, seq: Sequence, num_blocks: int) -> None:
-        for index in range(len(seq.block_hashes), num_blocks):
-            parent = seq.block_hashes[-1] if seq.block_hashes else _ROOT
-            start = index * self.block_size
-            tokens = seq.token_ids[start : start + self.block_size]
-            seq.block_hashes.append(hash_block(parent, tokens))
+        hashes = seq.block_hashes
+        if len(hashes) < num_blocks:
+            first, end = len(hashes) * self.block_size, num_blocks * self.block_size
+            parent = hashes[-1] if hashes else _ROOT
+            hashes += hash_blocks(parent, seq.token_ids[first:end], self.block_size)
 
     def _take(self) -> int:
         block, _ = self._free.popitem(last=False)
