@@ -35,8 +35,14 @@ class SizeClass(NamedTuple):
 
     @classmethod
     def for_counts(cls, *counts: int) -> SizeClass:
-        """The class for as many of each: powers of two, so that there are few classes."""
-        return cls(*[capacity(count) for count in counts])
+        """The class for as many of each: powers of two, so that there are few classes. Block tables
+        grow with every sequence, and are as wide as a power of eight times the smallest: otherwise
+        each doubling of a context would need all its graphs anew."""
+        size = cls(*[capacity(count) for count in counts])
+        blocks = _SMALLEST
+        while blocks < size.blocks:
+            blocks *= 8
+        return size._replace(blocks=blocks)
 
 
 def capacity(count: int) -> int:
