@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
+from cuda_models import write_model
 from host_overhead import commit, machine
-from safetensors.torch import save_file
 
 from vllm import LLM, RequestOutputKind, SamplingParams
 from vllm.worker.graphs import Graphs
@@ -33,23 +33,6 @@ WAYS: Mapping[str, Mapping[str, bool]] = {
     "graphs": {"async_scheduling": False},
     "graphs and overlap": {},
 }
-CONFIG = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "hidden_act": "silu",
-    "vocab_size": 151936,
-    "hidden_size": 1024,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "max_position_embeddings": 40960,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 1e6,
-    "tie_word_embeddings": True,
-    "torch_dtype": "bfloat16",
-}
 PROMPT, OUTPUT = 256, 80
 PARAMS = SamplingParams(
     temperature=0,
@@ -57,40 +40,6 @@ PARAMS = SamplingParams(
     ignore_eos=True,
     output_kind=RequestOutputKind.FINAL_ONLY,
 )
-
-
-def write_model(folder: Path) -> None:
-    generator = torch.Generator("cuda").manual_seed(0)
-
-    def random_weight(*shape: int) -> torch.Tensor:
-        values = torch.randn(*shape, generator=generator, device="cuda") * 0.02
-        return values.bfloat16().cpu()
-
-    hidden, width, head = 1024, 3072, 128
-    ones = torch.ones(hidden).bfloat16()
-    tensors = {
-        "model.embed_tokens.weight": random_weight(151936, hidden),
-        "model.norm.weight": ones,
-    }
-    for layer in range(28):
-        at = f"model.layers.{layer}"
-        shapes = {
-            "self_attn.q_proj": (16 * head, hidden),
-            "self_attn.k_proj": (8 * head, hidden),
-            "self_attn.v_proj": (8 * head, hidden),
-            "self_attn.o_proj": (hidden, 16 * head),
-            "mlp.gate_proj": (width, hidden),
-            "mlp.up_proj": (width, hidden),
-            "mlp.down_proj": (hidden, width),
-        }
-        for name, shape in shapes.items():
-            tensors[f"{at}.{name}.weight"] = random_weight(*shape)
-        for name in ("q_norm", "k_norm"):
-            tensors[f"{at}.self_attn.{name}.weight"] = torch.ones(head).bfloat16()
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{at}.{name}.weight"] = ones.clone()
-    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG))
 
 
 def decode(llm: LLM, batch: int, name: str) -> Tuple[Dict[str, float], List[List[int]]]:
@@ -149,7 +98,7 @@ def main() -> None:
     milliseconds: Dict[str, Dict[str, Dict[str, float]]] = {}
     expected: Dict[int, List[List[int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder))
+        write_model(Path(folder), "0.6B")
         for way, kwargs in WAYS.items():
             captures.clear()
             llm = LLM(folder, skip_tokenizer_init=True, num_kv_blocks=12_000, **kwargs)
