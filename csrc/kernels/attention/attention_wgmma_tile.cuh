@@ -74,7 +74,7 @@ struct WgmmaShared {
 
   __device__ void make_barriers() const {
     make_barrier(item_full(), 1);
-    make_barrier(item_empty(), kUsers + kQueryLoaders + 1);
+    make_barrier(item_empty(), 32 * (kUsers + kQueryLoaders + 1));
     make_barrier(values_landed(), 1);
     for (int group = 0; group < 2; ++group) {
       make_barrier(query_full(group), kQueryLoaders);
@@ -98,8 +98,7 @@ class ItemReader {
   __device__ AttentionItem next(const WgmmaShared<kHead>& shared) {
     wait(shared.item_full(), parity_);
     const AttentionItem item = *shared.item;
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) arrive(shared.item_empty());
+    arrive(shared.item_empty());  // each lane by itself: it has read what is written next
     parity_ ^= 1;
     return item;
   }
