@@ -42,7 +42,7 @@ def test_block_sizes(kind, block_size, head_size):
     Batch(kind, Heads(8, 2, head_size), CHUNKS + DECODES, block_size).check()
 
 
-@pytest.mark.parametrize("soft_cap", [0.0, 5.0])
+@pytest.mark.parametrize("soft_cap", [0.0, 1.0, 5.0])  # some scores beyond it, or none
 @pytest.mark.parametrize("window", [1, 16, 100, 128, 1000])
 @pytest.mark.parametrize("heads", [Heads(8, 2, 128), Heads(3, 3, 64), Heads(8, 1, 256)])
 def test_windows_and_caps(kind, heads, window, soft_cap):

@@ -13,7 +13,7 @@ namespace vllm {
 #if __CUDA_ARCH_FEAT_SM90_ALL
 
 // A warpgroup that multiplies.
-template <typename T, int kHead>
+template <typename T, int kHead, bool kCap>
 class RowWarpgroup {
   using Shared = WgmmaShared<kHead>;
   using Rows = WgmmaRows<kHead>;
@@ -70,6 +70,8 @@ class RowWarpgroup {
   __device__ int token_of(const AttentionItem& item, int row) const {
     return (item.row + min(row, item.rows - 1)) / p_.group;
   }
+  // From products, under a cap from its shares, to scores.
+  __device__ float scale() const { return kCap ? scoring_.cap : scoring_.scale; }
   __device__ int first_key(int last) const {
     const int window = static_cast<int>(p_.launch.attention.sliding_window);
     return window > 0 ? max(last - window + 1, 0) : 0;
@@ -88,7 +90,7 @@ class RowWarpgroup {
     const int first = Shared::first_tile(item), last = Shared::last_tile(item);
     // Whole tiles: all rows see all of it, and each saw a key behind it, a base to go by.
     const int whole_begin = max(first, (seen_begin_ + kKeys - 1) / kKeys);
-    const int whole_end = scoring_.cap > 0.0f ? 0 : (seen_end_ - 1) / kKeys;
+    const int whole_end = (seen_end_ - 1) / kKeys;
     const auto whole = [&](int tile) { return tile >= whole_begin && tile < whole_end; };
 
     rows.clear();
@@ -148,17 +150,19 @@ class RowWarpgroup {
       rows.template scale_out<1>(factors.y);
       rows.round();
     } else {
-      rows.template weigh_by_base<0>(scoring_.scale);
+      if (kCap) rows.cap(scoring_);
+      rows.template weigh_by_base<0>(scale());
       keep_behind(p_.zero, rows.base[1], rows.scores[0], rows.scores[1]);
       wait_for_values(values_used, rows);
-      rows.template weigh_by_base<1>(scoring_.scale);
+      rows.template weigh_by_base<1>(scale());
       float sums[2];
       sums[0] = rows.template row_sum<0>();
       rows.template round_row<0>();
       sums[1] = rows.template row_sum<1>();
       rows.template round_row<1>();
-      rows.settle(sums, scoring_.scale,
-                  shared_.query + (group_ * kWgmmaRows + 16 * warp_) / 8 * Rows::kGroupBytes, keys);
+      const unsigned query =
+          shared_.query + (group_ * kWgmmaRows + 16 * warp_) / 8 * Rows::kGroupBytes;
+      rows.template settle<kCap>(sums, scoring_, query, keys);
       release(keys_used);
       rows.sum[0] += sums[0];
       rows.sum[1] += sums[1];
@@ -168,15 +172,11 @@ class RowWarpgroup {
   // Products of a tile of which some are not seen, or under a cap, become weights.
   __device__ __forceinline__ float2 weigh(int tile, Softmax& rows) {
     const int begin = tile * kKeys;
-    float scale = scoring_.scale;
-    if (scoring_.cap > 0.0f) {
-      rows.cap(scoring_);
-      scale = 1.0f;
-    }
+    if (kCap) rows.cap(scoring_);
     if (begin + kKeys > seen_end_) rows.mask_after(last_[0] - begin, last_[1] - begin);
     if (begin < seen_begin_) rows.mask_before(first_[0] - begin, first_[1] - begin);
-    const float first = rows.template weigh_row<0>(scale);
-    return make_float2(first, rows.template weigh_row<1>(scale));
+    const float first = rows.template weigh_row<0>(scale());
+    return make_float2(first, rows.template weigh_row<1>(scale()));
   }
 
   __device__ __forceinline__ void wait_for_values(unsigned used, Softmax& rows) {
@@ -279,7 +279,7 @@ class RowWarpgroup {
   int add_ = 0;                // 0 before the first product with values
 };
 
-template <typename T, int kHead>
+template <typename T, int kHead, bool kCap>
 __device__ void wgmma_prefill(const WgmmaPrefillParams& p) {
   extern __shared__ __align__(1024) unsigned char memory[];
   const WgmmaShared<kHead> shared(memory);
@@ -305,7 +305,7 @@ __device__ void wgmma_prefill(const WgmmaPrefillParams& p) {
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
-    RowWarpgroup<T, kHead>(p, shared).run();
+    RowWarpgroup<T, kHead, kCap>(p, shared).run();
   }
 }
 
@@ -313,26 +313,24 @@ __device__ void wgmma_prefill(const WgmmaPrefillParams& p) {
 
 }  // namespace vllm
 
-#define VLLM_WGMMA_PREFILL(name, T, head)                                                 \
+#define VLLM_WGMMA_PREFILL(name, T, head, cap)                                            \
   extern "C" __global__ void __launch_bounds__(vllm::kWgmmaThreads, 1)                    \
       wgmma_prefill_##name##_##head(__grid_constant__ const vllm::WgmmaPrefillParams p) { \
-    vllm::wgmma_prefill<T, head>(p);                                                      \
+    vllm::wgmma_prefill<T, head, cap>(p);                                                 \
   }
-#define VLLM_WGMMA_PREFILL_TYPES(head)      \
-  VLLM_WGMMA_PREFILL(f16, vllm::Half, head) \
-  VLLM_WGMMA_PREFILL(bf16, vllm::BFloat16, head)
+#define VLLM_WGMMA_PREFILL_TYPES(head)                   \
+  VLLM_WGMMA_PREFILL(f16, vllm::Half, head, false)       \
+  VLLM_WGMMA_PREFILL(capped_f16, vllm::Half, head, true) \
+  VLLM_WGMMA_PREFILL(bf16, vllm::BFloat16, head, false)  \
+  VLLM_WGMMA_PREFILL(capped_bf16, vllm::BFloat16, head, true)
 
 #if __CUDA_ARCH_FEAT_SM90_ALL
-#ifdef ONE
-VLLM_WGMMA_PREFILL(bf16, vllm::BFloat16, 128)
-#else
 VLLM_WGMMA_PREFILL_TYPES(64)
 VLLM_WGMMA_PREFILL_TYPES(80)
 VLLM_WGMMA_PREFILL_TYPES(96)
 VLLM_WGMMA_PREFILL_TYPES(128)
 VLLM_WGMMA_PREFILL_TYPES(192)
 VLLM_WGMMA_PREFILL_TYPES(256)
-#endif
 #else
 // In a module without kernels NVRTC leaves names that hold the number of its process: no two builds
 // would be alike.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention/attention_wgmma_tile.cuh"
+#include "kernels/attention/attention_write.cuh"
 
 namespace vllm {
 
@@ -26,11 +27,6 @@ __device__ __forceinline__ void keep_behind(int zero, float& a, float& b, float&
       : "+f"(a), "+f"(b), "+f"(c)
       : "r"(zero)
       : "memory");
-}
-
-__device__ inline float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
-  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
 }
 
 // A sum of weights from which on they are made smaller: far below the largest number of T.
@@ -105,14 +101,17 @@ struct WgmmaSoftmax {
     }
   }
 
-  // Puts products under the cap; they are scores then.
+  // Puts products under the cap: they are scores in units of it then.
   __device__ __forceinline__ void cap(const Scoring& scoring) {
-    // tanh(x) = 1 - 2 / (exp(2x) + 1), which is right at both infinities.
-    const float exponent = __fdividef(scoring.scale * 2.0f * kLog2E, scoring.cap);
-    const float most = scoring.cap * kLog2E;
+    float most = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kKeys / 2; ++i) {
-      scores[i] = most - __fdividef(2.0f * most, exp2_fast(scores[i] * exponent) + 1.0f);
+    for (int i = 0; i < kKeys / 2; ++i) most = fmaxf(most, fabsf(scores[i]));
+    if (__all_sync(kFullWarp, scoring.is_small(most))) {
+#pragma unroll
+      for (int i = 0; i < kKeys / 2; ++i) scores[i] = scoring.tanh_of_small(scores[i]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kKeys / 2; ++i) scores[i] = scoring.tanh_of(scores[i]);
     }
   }
 
@@ -214,8 +213,9 @@ struct WgmmaSoftmax {
   }
 
   // After weigh_by_base: rounds, and sees to it that no weight is too large.
-  __device__ __forceinline__ void settle(float (&tile_sum)[2], float scale, unsigned query,
-                                         unsigned keys) {
+  template <bool kCap>
+  __device__ __forceinline__ void settle(float (&tile_sum)[2], const Scoring& scoring,
+                                         unsigned query, unsigned keys) {
     if (!__any_sync(kFullWarp, fmaxf(tile_sum[0], tile_sum[1]) > kMuch)) return;
     const float most = fmaxf(quad_max(tile_sum[0]), quad_max(tile_sum[1]));
     if (!__any_sync(kFullWarp, most == -lowest_score())) {
@@ -225,6 +225,8 @@ struct WgmmaSoftmax {
     }
     // Too large even for float32: as in a tile with a mask.
     multiply_again(query, keys);
+    if (kCap) cap(scoring);
+    const float scale = kCap ? scoring.cap : scoring.scale;
     scale_out<0>(weigh_row<0>(scale));
     scale_out<1>(weigh_row<1>(scale));
     round();
@@ -234,8 +236,7 @@ struct WgmmaSoftmax {
   // A partial result of a row, not yet divided by the sum of its weights.
   template <int kRow>
   __device__ __forceinline__ void write_partial(float* values, float2* weight) {
-    float total = sum[kRow] + __shfl_xor_sync(kFullWarp, sum[kRow], 1);
-    total += __shfl_xor_sync(kFullWarp, total, 2);
+    const float total = quad_sum(sum[kRow]);
     const int lane = threadIdx.x % 32;
     if (values == nullptr) return;
     auto* to = reinterpret_cast<float2*>(values) + lane % 4;
@@ -248,44 +249,16 @@ struct WgmmaSoftmax {
 
   // The results, and where the rows go; null for a row that does not exist.
   __device__ __forceinline__ void write(T* const (&rows)[2]) {
-    const int lane = threadIdx.x % 32;
-    constexpr int kBlocks = kHead / 8, kWhole = kBlocks / 4 * 4;
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      float total = sum[row] + __shfl_xor_sync(kFullWarp, sum[row], 1);
-      total += __shfl_xor_sync(kFullWarp, total, 2);
-      const float scale = __fdividef(1.0f, total);
-      unsigned words[kBlocks];
+      const float scale = __fdividef(1.0f, quad_sum(sum[row]));
+      unsigned words[kHead / 8];
 #pragma unroll
-      for (int i = 0; i < kBlocks; ++i) {
+      for (int i = 0; i < kHead / 8; ++i) {
         words[i] = from_floats<T>(out[4 * i + 2 * row] * scale, out[4 * i + 2 * row + 1] * scale);
       }
-#pragma unroll
-      for (int i = 0; i < kWhole; i += 4) {
-        // Of four blocks of 8 columns each lane of a quad gets one, to write 16 bytes at once.
-        exchange(words[i], words[i + 1], 1);
-        exchange(words[i + 2], words[i + 3], 1);
-        exchange(words[i], words[i + 2], 2);
-        exchange(words[i + 1], words[i + 3], 2);
-        if (rows[row] != nullptr) {
-          *reinterpret_cast<uint4*>(rows[row] + 8 * (i + lane % 4)) =
-              make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
-        }
-      }
-#pragma unroll
-      for (int i = kWhole; i < kBlocks; ++i) {
-        if (rows[row] != nullptr) {
-          *reinterpret_cast<unsigned*>(rows[row] + 8 * i + 2 * (lane % 4)) = words[i];
-        }
-      }
+      write_row(rows[row], words);
     }
-  }
-  // A lane without `bit` gives its second word for the first of the lane with it.
-  __device__ __forceinline__ static void exchange(unsigned& first, unsigned& second, int bit) {
-    const bool upper = (threadIdx.x & bit) != 0;
-    const unsigned got = __shfl_xor_sync(kFullWarp, upper ? first : second, bit);
-    first = upper ? got : first;
-    second = upper ? second : got;
   }
 };
 

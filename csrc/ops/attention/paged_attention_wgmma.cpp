@@ -10,15 +10,16 @@ namespace {
 
 struct Kernels {
   int head_size;
-  cuda::Kernel half;
-  cuda::Kernel bfloat16;
+  cuda::Kernel half[2];  // without a soft cap, and with
+  cuda::Kernel bfloat16[2];
 };
 
-#define VLLM_WGMMA_KERNELS(head)                                     \
-  {                                                                  \
-    head, {"attention_prefill_wgmma", "wgmma_prefill_f16_" #head}, { \
-      "attention_prefill_wgmma", "wgmma_prefill_bf16_" #head         \
-    }                                                                \
+#define VLLM_WGMMA_KERNEL(name, head) {"attention_prefill_wgmma", "wgmma_prefill_" name #head}
+#define VLLM_WGMMA_KERNELS(head)                                                       \
+  {                                                                                    \
+    head, {VLLM_WGMMA_KERNEL("f16_", head), VLLM_WGMMA_KERNEL("capped_f16_", head)}, { \
+      VLLM_WGMMA_KERNEL("bf16_", head), VLLM_WGMMA_KERNEL("capped_bf16_", head)        \
+    }                                                                                  \
   }
 
 Kernels kernels[] = {VLLM_WGMMA_KERNELS(64),  VLLM_WGMMA_KERNELS(80),  VLLM_WGMMA_KERNELS(96),
@@ -110,7 +111,9 @@ void run_wgmma_prefill(const AttentionLaunchParams& launch, i64 tiles, int* tick
   params.copy_bits = bits_of(copied);
 
   Kernels& found = *kernels_of(p.head_size);
-  cuda::Kernel& kernel = query.dtype == DType::float16 ? found.half : found.bfloat16;
+  const bool capped = p.soft_cap > 0.0f;
+  cuda::Kernel& kernel =
+      query.dtype == DType::float16 ? found.half[capped] : found.bfloat16[capped];
   const i64 processors = cuda::device(query.device_index).processors;
   const auto shared = static_cast<unsigned>(wgmma_shared_bytes(head_size, wgmma_stages(head_size)));
   run_on_cuda(
