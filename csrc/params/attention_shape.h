@@ -59,12 +59,25 @@ constexpr int merge_groups(int splits) {
   return splits > kMergedAtOnce ? (splits + kMergeGroup - 1) / kMergeGroup : 0;
 }
 
-// Keys that the prefill kernel holds at once.
-constexpr int prefill_keys(int head_size) { return head_size <= 128 ? 64 : 32; }
+// How the prefill kernel for mma.sync divides its work.
+struct PrefillShape {
+  int warps;
+  int strips;  // of 16 rows, of a warp
+  int keys;    // of a tile
+  int blocks;  // that a multiprocessor has registers for
 
-// Dynamic shared memory: two tiles of keys and two of values.
-constexpr int prefill_shared_bytes(int head_size, int arch) {
-  return (arch < 80 ? 1 : 2) * 2 * prefill_keys(head_size) * shared_row_bytes(head_size);
+  constexpr int rows() const { return 16 * warps * strips; }
+};
+constexpr PrefillShape prefill_shape(int head_size) {
+  if (head_size <= 128) return {4, 2, 64, 2};
+  if (head_size <= 192) return {4, 2, 32, 2};
+  return {4, 1, 64, 2};
+}
+
+// Dynamic shared memory: the query rows, a tile of keys and one of values.
+constexpr int prefill_shared_bytes(int head_size) {
+  const PrefillShape shape = prefill_shape(head_size);
+  return (shape.rows() + 2 * shape.keys) * shared_row_bytes(head_size);
 }
 
 // The prefill kernel for wgmma (compute capability 9.0a): two warpgroups multiply 64 rows each, and

@@ -1,222 +1,226 @@
 // Prefill attention over a paged cache: many query rows of a sequence against its keys, causal, as
-// in FlashAttention-2 (Dao 2023, arXiv:2307.08691).
+// in FlashAttention-2 (Dao 2023, arXiv:2307.08691), with mma.sync.
 //
-// A block takes 64 rows, 16 a warp, of one KV head: the query heads that share it are rows beside
+// A block takes up to 128 rows of one KV head (PrefillShape), the query heads that share it beside
 // each other, so that grouped heads read keys and values once. Tiles of keys and values go through
-// shared memory, the next ones copied while these are multiplied.
-#include "kernels/attention/attention_item.cuh"
+// shared memory, from the last to the first, and are copied while others are multiplied.
+#include "kernels/attention/attention_prefill_load.cuh"
+#include "kernels/attention/attention_prefill_rows.cuh"
 #include "kernels/common/early_launch.cuh"
-#include "kernels/common/tensor_core.cuh"
 
 namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-// Copies keys or values of tokens [token, token + kTokens) of a sequence into shared memory, and
-// zeros for those outside of [begin, end).
-template <typename T, int kHead, int kTokens>
-__device__ void copy_tile(const PagedAttentionParams& p, const int* table, const T* from,
-                          i64 block_stride, i64 slot_stride, int token, int begin, int end,
-                          unsigned to) {
-  using Rows = SharedRows<kHead>;
-  const int block_size = static_cast<int>(p.block_size);
-  for (int index = threadIdx.x; index < kTokens * Rows::kSegments; index += kAttentionThreads) {
-    const int row = index / Rows::kSegments, segment = index % Rows::kSegments;
-    const int at = token + row;
-    const bool valid = at >= begin && at < end;
-    const T* source = from;
-    if (valid) {
-      const i64 block = __ldg(table + at / block_size);
-      source += block * block_stride + at % block_size * slot_stride + segment * 8;
-    }
-    copy_16_bytes(to + Rows::offset(row, segment), source, valid);
-  }
-}
-
-// The half of an item's rows that this block does, and the keys that these see.
-__device__ inline AttentionItem half_of(AttentionItem item, const PagedAttentionParams& p) {
-  constexpr int kRows = kPrefillRows / 2;
-  const int before = blockIdx.x % 2 * kRows;
+// The part of an item's rows that a block does, of one KV head, and the keys that these see.
+__device__ inline AttentionItem read_part(const AttentionLaunchParams& p, int rows) {
+  const int kv_heads = static_cast<int>(p.attention.kv_heads), parts = kPrefillRows / rows;
+  const int index = blockIdx.x / kv_heads;
+  AttentionItem item{};
+  if (index / parts >= num_prefill_items(p.items)) return item;
+  item = read_item(p.items, 1 + index / parts);
+  const int before = index % parts * rows;
+  item.kv_head = blockIdx.x % kv_heads;
   item.row += before;
-  item.rows = min(item.rows - before, kRows);
-  item.begin = max(item.begin, place_row(p, item, 0, item.row).first);
-  item.end = min(item.end, place_row(p, item, 0, item.row + item.rows - 1).last);
+  item.rows = min(item.rows - before, rows);
   item.first_slot += before / kDecodeRows * item.splits;
+  if (parts == 1 || item.rows <= 0) return item;
+  item.begin = max(item.begin, place_row(p.attention, item, 0, item.row).first);
+  item.end = min(item.end, place_row(p.attention, item, 0, item.row + item.rows - 1).last);
   return item;
 }
 
+// An item's rows in one block. Tiles of keys are done from the last to the first: those that some
+// row does not see come first, or last. Values are copied while keys are multiplied, and the next
+// keys while values are.
+template <typename T, int kHead>
+class PrefillBlock {
+  static constexpr PrefillShape kShape = prefill_shape(kHead);
+  static constexpr int kKeys = kShape.keys, kThreads = 32 * kShape.warps;
+  static constexpr int kWarpRows = 16 * kShape.strips;
+  static constexpr int kNoWindow = 1 << 30;
+  using Shared = SharedRows<kHead>;
+
+ public:
+  static constexpr int kRows = kShape.rows();
+  using Rows = PrefillRows<T, kHead, kKeys, kShape.strips>;
+
+  // shared: the address of prefill_shared_bytes.
+  __device__ PrefillBlock(const PagedAttentionParams& params, const AttentionItem& item,
+                          unsigned shared)
+      : p_(params),
+        item_(item),
+        scoring_(params),
+        warp_row_(__shfl_sync(kFullWarp, static_cast<int>(threadIdx.x) / 32, 0) * kWarpRows),
+        window_(params.sliding_window > 0 ? static_cast<int>(params.sliding_window) : kNoWindow),
+        lowest_(position_of(warp_row_)),
+        highest_(position_of(warp_row_ + kWarpRows - 1)),
+        query_(shared),
+        keys_(shared + kRows * Shared::kPitch),
+        values_(keys_ + kKeys * Shared::kPitch) {}
+
+  __device__ __forceinline__ void attend(Rows& rows) const {
+    PagedTiles<T, kHead, kKeys, kThreads> tiles(p_, item_);
+    const int first = item_.begin / kKeys, last = (item_.end - 1) / kKeys;
+    const unsigned query = Rows::query_part(query_ + warp_row_ * Shared::kPitch);
+    const bool idle = warp_row_ >= item_.rows;
+    tiles.look_up(last);
+    copy_query<T, kHead, kRows, kThreads>(p_, item_, query_);
+    tiles.copy_keys(last, keys_);
+    copies_commit();
+    tiles.look_up(last - 1);
+    for (int tile = last; tile >= first; --tile) {
+      copies_wait<0>();
+      __syncthreads();  // the keys have come, and all are done with the values
+      if (tile == last) rows.hold_query(query);
+      tiles.copy_values(tile, values_);
+      copies_commit();
+      const int begin = tile * kKeys;
+      const bool seen = !idle && begin <= highest_ && begin + kKeys > lowest_ - window_ + 1;
+      float scale = scoring_.scale;
+      if (seen) {
+        rows.multiply_keys(query, Rows::key_part(keys_));
+        if (scoring_.cap > 0.0f) {
+          rows.cap(scoring_);
+          scale = scoring_.cap;
+        } else if (scale <= 0.0f) {  // the greatest product is not the greatest score
+          rows.for_each_score([&](float& score, int, int, int) { score *= scale; });
+          scale = 1.0f;
+        }
+        if (begin + kKeys > lowest_ + 1 || begin <= highest_ - window_) mask(begin, rows);
+        rows.raise_base(scale);
+      }
+      copies_wait<0>();
+      __syncthreads();  // the values have come, and all are done with the keys
+      tiles.copy_keys(tile - 1, keys_);
+      copies_commit();
+      tiles.look_up(tile - 2);
+      if (seen) rows.multiply_values(scale, Rows::value_part(values_));
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void mask(int begin, Rows& rows) const {
+    const int lane = threadIdx.x % 32;
+    int last[kShape.strips][2];  // of the keys that a row sees, counted from the lane's first
+#pragma unroll
+    for (int s = 0; s < kShape.strips; ++s) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        last[s][row] =
+            position_of(warp_row_ + 16 * s + lane / 4 + 8 * row) - begin - 2 * (lane % 4);
+      }
+    }
+    rows.mask_after(last);
+    if (window_ < kNoWindow) rows.mask_before(last, window_);
+  }
+
+  // The position of a row's token in the sequence; rows that do not exist are as the last.
+  __device__ int position_of(int row) const {
+    return item_.position + (item_.row + min(row, item_.rows - 1)) / group_of(p_);
+  }
+
+  const PagedAttentionParams& p_;
+  const AttentionItem& item_;
+  const Scoring scoring_;
+  const int warp_row_;                    // of the item, the warp's first
+  const int window_;                      // kNoWindow where there is none
+  const int lowest_;                      // position of the warp's first row
+  const int highest_;                     // and of its last
+  const unsigned query_, keys_, values_;  // in shared memory
+};
+
+// What is left when all keys are done.
+template <typename T, int kHead>
+class PrefillResults {
+  static constexpr PrefillShape kShape = prefill_shape(kHead);
+  using Rows = typename PrefillBlock<T, kHead>::Rows;
+
+ public:
+  __device__ PrefillResults(const AttentionLaunchParams& params, const AttentionItem& item)
+      : p_(params),
+        a_(params.attention),
+        item_(item),
+        warp_row_(static_cast<int>(threadIdx.x) / 32 * 16 * kShape.strips) {}
+
+  __device__ __forceinline__ void write(Rows& rows) const {
+    const int lane = threadIdx.x % 32;
+    const int group = group_of(a_);
+#pragma unroll
+    for (int s = 0; s < kShape.strips; ++s) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int row = warp_row_ + 16 * s + 8 * i + lane / 4;
+        const int token = (item_.row + row) / group;
+        const RowPlace place{item_.token + token,
+                             item_.kv_head * group + item_.row + row - token * group, 0, 0};
+        T* to = row < item_.rows ? out_row<T>(a_, place) : nullptr;
+        const float scale = __fdividef(1.0f, quad_sum(rows.sum[s][i]));
+        unsigned words[kHead / 8];
+#pragma unroll
+        for (int n = 0; n < kHead / 8; ++n) {
+          words[n] =
+              from_floats<T>(rows.out[s][n][2 * i] * scale, rows.out[s][n][2 * i + 1] * scale);
+        }
+        write_row(to, words);
+      }
+    }
+  }
+
+  // Of an item that is split over keys. The last block that has done so for these rows adds up.
+  __device__ __forceinline__ void write_partials(Rows& rows) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int s = 0; s < kShape.strips; ++s) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float sum = quad_sum(rows.sum[s][i]);
+        const AttentionItem part =
+            row_group(item_, item_.kv_head, (warp_row_ + 16 * s) / kDecodeRows + i);
+        const i64 at = static_cast<i64>(slot_of(part)) * kDecodeRows + lane / 4;
+        if (lane / 4 >= part.rows) continue;
+        float2* to = reinterpret_cast<float2*>(p_.partials + at * kHead) + lane % 4;
+#pragma unroll
+        for (int n = 0; n < kHead / 8; ++n) {
+          to[4 * n] = make_float2(rows.out[s][n][2 * i], rows.out[s][n][2 * i + 1]);
+        }
+        if (lane % 4 == 0) {
+          reinterpret_cast<float2*>(p_.weights)[at] = make_float2(rows.base[s][i], sum);
+        }
+      }
+    }
+    if (!is_last(p_, row_group(item_, item_.kv_head, 0).first_slot, item_.splits)) return;
+#pragma unroll 1
+    for (int group = 0; kDecodeRows * group < item_.rows; ++group) {
+      const AttentionItem part = row_group(item_, item_.kv_head, group);
+      add_up<T, 4>(p_, part, part.first_slot, item_.splits, kFinal, kHead);
+    }
+  }
+
+  const AttentionLaunchParams& p_;
+  const PagedAttentionParams& a_;
+  const AttentionItem& item_;
+  const int warp_row_;
+};
+
 template <typename T, int kHead>
 __device__ void paged_prefill(const AttentionLaunchParams& p) {
+  extern __shared__ __align__(512) unsigned char shared[];
+  using Block = PrefillBlock<T, kHead>;
   wait_for_kernels_before();
-  using Rows = SharedRows<kHead>;
-  constexpr int kKeys = prefill_keys(kHead);
-  constexpr int kTileBytes = kKeys * Rows::kPitch;
-  constexpr int kStages = __CUDA_ARCH__ >= 800 ? 2 : 1;
-  extern __shared__ __align__(128) unsigned char shared[];
-  const unsigned tiles = shared_address(shared);  // keys of each stage, then values of each
-  const PagedAttentionParams& a = p.attention;
-  const int index = blockIdx.x / 2;
-  if (index >= num_prefill_items(p.items)) return;
-  const AttentionItem item = half_of(read_item(p.items, 1 + index), p.attention);
-  if (item.rows <= 0) return;
-  const int kv_head = blockIdx.y;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int* table = a.block_tables + item.sequence * a.block_tables_stride;
-  const T* keys = static_cast<const T*>(a.key_cache) + kv_head * a.key_head_stride;
-  const T* values = static_cast<const T*>(a.value_cache) + kv_head * a.value_head_stride;
-  const Scoring scoring(a);
-
-  const auto copy_keys = [&](int token, int stage) {
-    copy_tile<T, kHead, kKeys>(a, table, keys, a.key_block_stride, a.key_slot_stride, token,
-                               item.begin, item.end, tiles + stage * kTileBytes);
-    copies_commit();
-  };
-  const auto copy_values = [&](int token, int stage) {
-    copy_tile<T, kHead, kKeys>(a, table, values, a.value_block_stride, a.value_slot_stride, token,
-                               item.begin, item.end, tiles + (kStages + stage) * kTileBytes);
-    copies_commit();
-  };
-
-  // A lane holds parts of rows lane / 4 and lane / 4 + 8 of its warp's 16.
-  RowPlace places[2];
-  unsigned query[kHead / 16][4];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int row = 16 * warp + lane / 4 + 8 * i;
-    places[i] = place_row(a, item, kv_head, item.row + row);
-    const bool exists = row < item.rows;
-    if (!exists) places[i].first = places[i].last = 0;  // it sees nothing
-    const T* from = static_cast<const T*>(a.query) + places[i].token * a.query_token_stride +
-                    places[i].head * a.query_head_stride + 2 * (lane % 4);
-#pragma unroll
-    for (int k = 0; k < kHead / 16; ++k) {
-      query[k][i] = exists ? *reinterpret_cast<const unsigned*>(from + 16 * k) : 0u;
-      query[k][i + 2] = exists ? *reinterpret_cast<const unsigned*>(from + 16 * k + 8) : 0u;
-    }
+  typename Block::Rows rows;
+  {
+    const AttentionItem item = read_part(p, Block::kRows);
+    if (item.rows <= 0) return;
+    Block(p.attention, item, shared_address(shared)).attend(rows);
   }
-  float greatest[2] = {lowest_score(), lowest_score()}, sum[2] = {0.0f, 0.0f};
-  float out[kHead / 8][4];
-#pragma unroll
-  for (auto& tile : out) tile[0] = tile[1] = tile[2] = tile[3] = 0.0f;
-
-  const int first_tile = item.begin / kKeys, last_tile = (item.end + kKeys - 1) / kKeys;
-  if (kStages > 1) {
-    copy_keys(first_tile * kKeys, 0);
-    copy_values(first_tile * kKeys, 0);
-  }
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    const int token = tile * kKeys;
-    const int stage = kStages > 1 ? (tile - first_tile) % 2 : 0;
-    if (kStages > 1) {
-      // Empty beyond the last tile: the number of groups in flight is always the same.
-      const int next = tile + 1 < last_tile ? token + kKeys : item.end;
-      copy_keys(next, stage ^ 1);
-      copy_values(next, stage ^ 1);
-      copies_wait<2>();
-    } else {
-      copy_keys(token, 0);
-      copy_values(token, 0);
-    }
-    __syncthreads();
-
-    const unsigned key_tile = tiles + stage * kTileBytes;
-    const unsigned value_tile = tiles + (kStages + stage) * kTileBytes;
-    float scores[kKeys / 8][4];
-#pragma unroll
-    for (auto& score : scores) score[0] = score[1] = score[2] = score[3] = 0.0f;
-#pragma unroll
-    for (int k = 0; k < kHead / 16; ++k) {
-#pragma unroll
-      for (int n = 0; n < kKeys / 16; ++n) {
-        // Keys 16 n and on as the second operand: matrices (keys, elements) (0, 0), (0, 1), (1, 0),
-        // (1, 1) of 8 each.
-        unsigned matrices[4];
-        const int row = 16 * n + lane % 8 + lane / 16 * 8;
-        load_matrices(matrices, key_tile + Rows::offset(row, 2 * k + lane / 8 % 2));
-        multiply_add<T>(scores[2 * n], query[k], matrices[0], matrices[1]);
-        multiply_add<T>(scores[2 * n + 1], query[k], matrices[2], matrices[3]);
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int key = token + 8 * n + 2 * (lane % 4) + i % 2;
-        const RowPlace& place = places[i / 2];
-        const bool seen = key >= place.first && key < place.last;
-        scores[n][i] = seen ? scoring(scores[n][i]) : lowest_score();
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float now = greatest[i];
-#pragma unroll
-      for (auto& score : scores) now = fmaxf(now, fmaxf(score[2 * i], score[2 * i + 1]));
-      now = fmaxf(now, __shfl_xor_sync(kFullWarp, now, 1));
-      now = fmaxf(now, __shfl_xor_sync(kFullWarp, now, 2));
-      const float base = now == lowest_score() ? 0.0f : now;
-      const float before = exp2_fast(greatest[i] - base);
-      greatest[i] = now;
-      float added = 0.0f;
-#pragma unroll
-      for (auto& score : scores) {
-        score[2 * i] = exp2_fast(score[2 * i] - base);
-        score[2 * i + 1] = exp2_fast(score[2 * i + 1] - base);
-        added += score[2 * i] + score[2 * i + 1];
-      }
-      sum[i] = sum[i] * before + added;
-#pragma unroll
-      for (auto& element : out) {
-        element[2 * i] *= before;
-        element[2 * i + 1] *= before;
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kKeys / 16; ++n) {
-      const unsigned weights[4] = {from_floats<T>(scores[2 * n][0], scores[2 * n][1]),
-                                   from_floats<T>(scores[2 * n][2], scores[2 * n][3]),
-                                   from_floats<T>(scores[2 * n + 1][0], scores[2 * n + 1][1]),
-                                   from_floats<T>(scores[2 * n + 1][2], scores[2 * n + 1][3])};
-#pragma unroll
-      for (int d = 0; d < kHead / 16; ++d) {
-        // Values as the second operand: matrices (keys, elements) (0, 0), (1, 0), (0, 1), (1, 1).
-        unsigned matrices[4];
-        const int row = 16 * n + lane % 16;
-        load_matrices_transposed(matrices, value_tile + Rows::offset(row, 2 * d + lane / 16));
-        multiply_add<T>(out[2 * d], weights, matrices[0], matrices[1]);
-        multiply_add<T>(out[2 * d + 1], weights, matrices[2], matrices[3]);
-      }
-    }
-    __syncthreads();  // the tiles are written next
-  }
-
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    sum[i] += __shfl_xor_sync(kFullWarp, sum[i], 1);
-    sum[i] += __shfl_xor_sync(kFullWarp, sum[i], 2);
-    if (16 * warp + lane / 4 + 8 * i >= item.rows) continue;
-    if (item.splits > 1) {
-      const AttentionItem part = row_group(item, kv_head, 2 * warp + i);
-      const i64 at = static_cast<i64>(slot_of(part)) * kDecodeRows + lane / 4;
-      float2* values = reinterpret_cast<float2*>(p.partials + at * kHead) + lane % 4;
-#pragma unroll
-      for (int n = 0; n < kHead / 8; ++n)
-        values[4 * n] = make_float2(out[n][2 * i], out[n][2 * i + 1]);
-      if (lane % 4 == 0) {
-        reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest[i], sum[i]);
-      }
-      continue;
-    }
-    const float scale = 1.0f / sum[i];
-    T* to = out_row<T>(a, places[i]) + 2 * (lane % 4);
-#pragma unroll
-    for (int n = 0; n < kHead / 8; ++n) {
-      to[8 * n] = from_float<T>(out[n][2 * i] * scale);
-      to[8 * n + 1] = from_float<T>(out[n][2 * i + 1] * scale);
-    }
-  }
-  for (int g = 0; item.splits > 1 && kDecodeRows * g < item.rows; ++g) {
-    merge_splits<T>(p, row_group(item, kv_head, g), kHead);
+  allow_kernels_after();
+  const AttentionItem item = read_part(p, Block::kRows);  // again: there was no room to keep it
+  const PrefillResults<T, kHead> results(p, item);
+  if (item.splits > 1) {
+    results.write_partials(rows);
+  } else {
+    results.write(rows);
   }
 }
 
@@ -225,7 +229,8 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
 }  // namespace vllm
 
 #define VLLM_PAGED_PREFILL(name, T, head)                                                    \
-  extern "C" __global__ void __launch_bounds__(vllm::kAttentionThreads)                      \
+  extern "C" __global__ void __launch_bounds__(32 * vllm::prefill_shape(head).warps,         \
+                                               vllm::prefill_shape(head).blocks)             \
       paged_prefill_##name##_##head(__grid_constant__ const vllm::AttentionLaunchParams p) { \
     vllm::paged_prefill<T, head>(p);                                                         \
   }
@@ -234,6 +239,7 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
   VLLM_PAGED_PREFILL(name, T, 80)         \
   VLLM_PAGED_PREFILL(name, T, 96)         \
   VLLM_PAGED_PREFILL(name, T, 128)        \
+  VLLM_PAGED_PREFILL(name, T, 192)        \
   VLLM_PAGED_PREFILL(name, T, 256)
 
 #if __CUDA_ARCH__ >= 750

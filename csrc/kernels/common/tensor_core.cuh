@@ -134,6 +134,11 @@ struct SharedRows {
   __device__ static unsigned offset(unsigned row, unsigned segment) {
     return row * kPitch + (kSwizzled ? segment ^ (row & 7) : segment) * 16;
   }
+  // From the address of a segment that is even or whose successor is not asked for to the one 2 k
+  // further on, where the rows begin at a multiple of their pitch.
+  __device__ static unsigned further(unsigned address, int k) {
+    return kSwizzled ? address ^ 32 * k : address + 32 * k;
+  }
 };
 
 }  // namespace vllm

@@ -1,5 +1,6 @@
 // Checks a plan, chooses the kernels and launches them: one for decode items, one for prefill
 // items.
+#include <algorithm>
 #include <initializer_list>
 
 #include "ops/attention/paged_attention.h"
@@ -12,54 +13,85 @@ namespace {
 
 constexpr const char* kOp = "paged_attention";
 
-// Decode and prefill for one type and head size.
-struct Kernels {
+// The kernels on tensor cores for one head size.
+struct HeadKernels {
   int head_size;
-  cuda::Kernel decode;
-  cuda::Kernel prefill;
+  cuda::Kernel half;
+  cuda::Kernel bfloat16;
 };
 
-#define VLLM_TENSOR_CORE_KERNELS(name, head)                       \
-  {                                                                \
-    head, {"attention_decode", "paged_decode_" #name "_" #head}, { \
-      "attention_prefill", "paged_prefill_" #name "_" #head        \
-    }                                                              \
+#define VLLM_DECODE_KERNELS(head)                            \
+  {                                                          \
+    head, {"attention_decode", "paged_decode_f16_" #head}, { \
+      "attention_decode", "paged_decode_bf16_" #head         \
+    }                                                        \
   }
-#define VLLM_TENSOR_CORE_HEADS(name)                                        \
-  {VLLM_TENSOR_CORE_KERNELS(name, 64), VLLM_TENSOR_CORE_KERNELS(name, 80),  \
-   VLLM_TENSOR_CORE_KERNELS(name, 96), VLLM_TENSOR_CORE_KERNELS(name, 128), \
-   VLLM_TENSOR_CORE_KERNELS(name, 256)}
+#define VLLM_PREFILL_KERNELS(head)                             \
+  {                                                            \
+    head, {"attention_prefill", "paged_prefill_f16_" #head}, { \
+      "attention_prefill", "paged_prefill_bf16_" #head         \
+    }                                                          \
+  }
 
-constexpr int kHeadSizes = 5;
-Kernels half_kernels[kHeadSizes] = VLLM_TENSOR_CORE_HEADS(f16);
-Kernels bfloat16_kernels[kHeadSizes] = VLLM_TENSOR_CORE_HEADS(bf16);
+HeadKernels decode_kernels[] = {VLLM_DECODE_KERNELS(64), VLLM_DECODE_KERNELS(80),
+                                VLLM_DECODE_KERNELS(96), VLLM_DECODE_KERNELS(128),
+                                VLLM_DECODE_KERNELS(256)};
+HeadKernels prefill_kernels[] = {VLLM_PREFILL_KERNELS(64),  VLLM_PREFILL_KERNELS(80),
+                                 VLLM_PREFILL_KERNELS(96),  VLLM_PREFILL_KERNELS(128),
+                                 VLLM_PREFILL_KERNELS(192), VLLM_PREFILL_KERNELS(256)};
 
-// Any head size and layout.
-Kernels plain_kernels[kFloatTypes] = {
-    {0, {"attention_plain", "paged_decode_f32"}, {"attention_plain", "paged_prefill_f32"}},
-    {0, {"attention_plain", "paged_decode_f16"}, {"attention_plain", "paged_prefill_f16"}},
-    {0, {"attention_plain", "paged_decode_bf16"}, {"attention_plain", "paged_prefill_bf16"}},
-};
+// Any head size and layout, by type.
+cuda::Kernel plain_decode[kFloatTypes] = {{"attention_plain", "paged_decode_f32"},
+                                          {"attention_plain", "paged_decode_f16"},
+                                          {"attention_plain", "paged_decode_bf16"}};
+cuda::Kernel plain_prefill[kFloatTypes] = {{"attention_plain", "paged_prefill_f32"},
+                                           {"attention_plain", "paged_prefill_f16"},
+                                           {"attention_plain", "paged_prefill_bf16"}};
 
-// Whether copies of 16 bytes, and chunks of 16 tokens of one block, fit the layout.
-bool fits_tensor_cores(const PagedAttentionParams& p) {
-  const auto aligned = [](const void* data, i64 a, i64 b, i64 c) {
-    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (a | b | c) % 8 == 0;
-  };
+// Null where there is none.
+template <size_t kCount>
+cuda::Kernel* find_kernel(HeadKernels (&kernels)[kCount], i64 head_size, DType dtype) {
+  for (HeadKernels& each : kernels) {
+    if (each.head_size != head_size) continue;
+    return dtype == DType::float16 ? &each.half : &each.bfloat16;
+  }
+  return nullptr;
+}
+
+bool aligned(const void* data, i64 strides) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && strides % 8 == 0;
+}
+
+// Whether copies of 16 bytes, and chunks of 16 tokens of one block, fit the layout of the caches.
+bool caches_fit(const PagedAttentionParams& p) {
+  return p.block_size % kChunk == 0 &&
+         aligned(p.key_cache, p.key_block_stride | p.key_slot_stride | p.key_head_stride) &&
+         aligned(p.value_cache, p.value_block_stride | p.value_slot_stride | p.value_head_stride);
+}
+
+bool fits_decode(const PagedAttentionParams& p) {
   // The query is read in pairs.
-  const bool pairs = reinterpret_cast<uintptr_t>(p.query) % 4 == 0 &&
-                     (p.query_token_stride | p.query_head_stride) % 2 == 0;
-  return pairs && p.block_size % kChunk == 0 &&
-         aligned(p.key_cache, p.key_block_stride, p.key_slot_stride, p.key_head_stride) &&
-         aligned(p.value_cache, p.value_block_stride, p.value_slot_stride, p.value_head_stride);
+  return caches_fit(p) && reinterpret_cast<uintptr_t>(p.query) % 4 == 0 &&
+         (p.query_token_stride | p.query_head_stride) % 2 == 0;
+}
+
+bool fits_prefill(const PagedAttentionParams& p) {
+  // A place in a cache is counted in 32 bits, by 16 bytes, and is the same for keys and values; the
+  // block of a token is exact up to a position of 2^29.
+  constexpr i64 kMostSlots = 1024;
+  const i64 elements = p.blocks * p.key_block_stride + p.block_size * p.key_slot_stride;
+  return caches_fit(p) && aligned(p.query, p.query_token_stride | p.query_head_stride) &&
+         aligned(p.out, p.out_token_stride | p.out_head_stride) && p.block_size <= kMostSlots &&
+         p.key_block_stride == p.value_block_stride && p.key_slot_stride == p.value_slot_stride &&
+         elements / 8 < i64{1} << 32;
 }
 
 // Every head size has its kernel where there are asynchronous copies.
 constexpr bool fits_everywhere() {
   for (const int arch : {80, 86, 87, 89, 90, 100, 103, 110, 120, 121}) {
-    for (const int head_size : {64, 80, 96, 128, 256}) {
+    for (const int head_size : {64, 80, 96, 128, 192, 256}) {
       const int decode = decode_shared_bytes(head_size, decode_stages(head_size, arch));
-      const int prefill = prefill_shared_bytes(head_size, arch);
+      const int prefill = prefill_shared_bytes(head_size);
       if (std::max(decode, prefill) > block_shared_bytes(arch)) return false;
     }
   }
@@ -73,30 +105,48 @@ int code_number(int device) {
   return arch.major * 10 + arch.minor;
 }
 
-struct Choice {
-  Kernels* kernels;
-  unsigned decode_shared;
-  unsigned prefill_shared;
-  unsigned prefill_blocks;  // of an item
-};
+bool has_tensor_cores(DType dtype, int device) {
+  return dtype == DType::bfloat16  ? code_number(device) >= 80
+         : dtype == DType::float16 ? code_number(device) >= 75
+                                   : false;
+}
 
-Choice choose(const PagedAttentionParams& p, DType dtype, int device) {
-  const int number = code_number(device);
-  const bool tensor_cores = dtype == DType::bfloat16  ? number >= 80
-                            : dtype == DType::float16 ? number >= 75
-                                                      : false;
-  if (tensor_cores && fits_tensor_cores(p)) {
-    for (Kernels& kernels : dtype == DType::float16 ? half_kernels : bfloat16_kernels) {
-      const int stages = decode_stages(kernels.head_size, number);
-      const int decode = decode_shared_bytes(kernels.head_size, stages);
-      const int prefill = prefill_shared_bytes(kernels.head_size, number);
-      const int most = cuda::device(device).block_shared_bytes;
-      if (kernels.head_size == p.head_size && std::max(decode, prefill) <= most) {
-        return {&kernels, static_cast<unsigned>(decode), static_cast<unsigned>(prefill), 2};
-      }
+void run_decode(const AttentionLaunchParams& launch, i64 blocks, const Tensor& query) {
+  const PagedAttentionParams& p = launch.attention;
+  const int device = query.device_index, head_size = static_cast<int>(p.head_size);
+  cuda::Kernel* kernel = &plain_decode[float_index(query.dtype)];
+  unsigned shared = 0;
+  if (has_tensor_cores(query.dtype, device) && fits_decode(p)) {
+    const int stages = decode_stages(head_size, code_number(device));
+    const int bytes = decode_shared_bytes(head_size, stages);
+    cuda::Kernel* found = find_kernel(decode_kernels, p.head_size, query.dtype);
+    if (found != nullptr && bytes <= cuda::device(device).block_shared_bytes) {
+      kernel = found;
+      shared = static_cast<unsigned>(bytes);
     }
   }
-  return {&plain_kernels[float_index(dtype)], 0, 0, 1};
+  run_on_cuda(*kernel, early_grid(grid_x(blocks), 1, kAttentionThreads, shared), launch, query);
+}
+
+void run_prefill(const AttentionLaunchParams& launch, i64 tiles, const Tensor& query) {
+  const PagedAttentionParams& p = launch.attention;
+  const int device = query.device_index, head_size = static_cast<int>(p.head_size);
+  if (has_tensor_cores(query.dtype, device) && fits_prefill(p)) {
+    const int bytes = prefill_shared_bytes(head_size);
+    cuda::Kernel* kernel = find_kernel(prefill_kernels, p.head_size, query.dtype);
+    if (kernel != nullptr && bytes <= cuda::device(device).block_shared_bytes) {
+      const PrefillShape shape = prefill_shape(head_size);
+      const i64 blocks = tiles * (kPrefillRows / shape.rows()) * p.kv_heads;
+      run_on_cuda(*kernel,
+                  early_grid(grid_x(blocks), 1, static_cast<unsigned>(32 * shape.warps),
+                             static_cast<unsigned>(bytes)),
+                  launch, query);
+      return;
+    }
+  }
+  run_on_cuda(plain_prefill[float_index(query.dtype)],
+              early_grid(grid_x(tiles), static_cast<unsigned>(p.kv_heads), kAttentionThreads),
+              launch, query);
 }
 
 void require_plan(const AttentionPlan& plan, const PagedAttentionParams& p, const Tensor& query) {
@@ -163,23 +213,13 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   launch.arrivals = static_cast<int*>(plan->arrivals.data);
   launch.settled = plan->settled ? 1 : 0;
 
-  const Choice choice = choose(params, query.dtype, query.device_index);
-  if (plan->decode_blocks > 0) {
-    run_on_cuda(choice.kernels->decode,
-                early_grid(grid_x(plan->decode_blocks), 1, kAttentionThreads, choice.decode_shared),
-                launch, query);
-  }
-  if (plan->prefill_tiles > 0) {
-    launch.items += plan->prefill_first;
-    if (fits_wgmma(params, query.dtype, query.device_index)) {
-      run_wgmma_prefill(launch, plan->prefill_tiles, launch.arrivals + slots, query);
-    } else {
-      run_on_cuda(choice.kernels->prefill,
-                  early_grid(grid_x(plan->prefill_tiles * choice.prefill_blocks),
-                             static_cast<unsigned>(params.kv_heads), kAttentionThreads,
-                             choice.prefill_shared),
-                  launch, query);
-    }
+  if (plan->decode_blocks > 0) run_decode(launch, plan->decode_blocks, query);
+  if (plan->prefill_tiles == 0) return;
+  launch.items += plan->prefill_first;
+  if (fits_wgmma(params, query.dtype, query.device_index)) {
+    run_wgmma_prefill(launch, plan->prefill_tiles, launch.arrivals + slots, query);
+  } else {
+    run_prefill(launch, plan->prefill_tiles, query);
   }
 }
 

@@ -1,0 +1,232 @@
+// What a warp of the mma.sync prefill kernel has in registers: the scores of its query rows for a
+// tile of keys, and their results so far.
+#pragma once
+
+#include "kernels/attention/attention_item.cuh"
+#include "kernels/attention/attention_write.cuh"
+#include "kernels/common/tensor_core.cuh"
+
+namespace vllm {
+
+#if __CUDA_ARCH__ >= 750
+
+// Makes an address that is the same in every turn of a loop look new: else the compiler keeps all
+// that follow from it in registers.
+__device__ __forceinline__ void hide(unsigned& address) { asm volatile("" : "+r"(address)); }
+
+// No score is less; finite, so that it can be subtracted from itself.
+constexpr float kLowest = -3.4028235e38f;
+
+// A warp has kStrips strips of 16 query rows. Rows 0 and 1 of a lane are rows lane / 4 and
+// lane / 4 + 8 of a strip; of a row it has columns 8 n + 2 (lane % 4) and the next, in elements
+// 2 row and 2 row + 1 of the n-th four.
+template <typename T, int kHead, int kKeys, int kStrips>
+struct PrefillRows {
+  using Shared = SharedRows<kHead>;
+  static constexpr int kSteps = kHead / 16;
+  // Query rows stay in registers where there is room beside scores and results.
+  static constexpr int kHeld = kStrips * kSteps <= 8 ? kSteps : 0;
+  // Matrices that are loaded before the products that take them.
+  static constexpr int kAhead = 2;
+  // How much a score may grow before the results are scaled to it: weights are at most 2^8.
+  static constexpr float kSlack = 8.0f;
+
+  unsigned query[kHeld + 1][kStrips][4];
+  float scores[kStrips][kKeys / 8][4];  // products of a tile; then scores, and weights
+  float out[kStrips][kHead / 8][4];
+  float base[kStrips][2];  // subtracted from scores, in units of log(2)
+  float sum[kStrips][2];   // of weights: of the columns of this lane
+
+  __device__ PrefillRows() {
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+#pragma unroll
+      for (auto& each : out[s]) each[0] = each[1] = each[2] = each[3] = 0.0f;
+      base[s][0] = base[s][1] = kLowest;
+      sum[s][0] = sum[s][1] = 0.0f;
+    }
+  }
+
+  // From the address of rows to that of what this lane loads of them: 16 columns of 16 query rows
+  // or values, or of 16 keys.
+  __device__ static unsigned query_part(unsigned rows) {
+    const int lane = threadIdx.x % 32;
+    return rows + Shared::offset(lane % 16, lane / 16);
+  }
+  __device__ static unsigned value_part(unsigned rows) { return query_part(rows); }
+  __device__ static unsigned key_part(unsigned rows) {
+    const int lane = threadIdx.x % 32;
+    return rows + Shared::offset(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  }
+
+  __device__ __forceinline__ void load_query(unsigned from, int step,
+                                             unsigned (&to)[kStrips][4]) const {
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+      load_matrices(to[s], Shared::further(from, step) + s * 16 * Shared::kPitch);
+    }
+  }
+  __device__ __forceinline__ void hold_query(unsigned from) {
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) load_query(from, k, query[k]);
+  }
+
+  // scores = query . keys
+  __device__ __forceinline__ void multiply_keys(unsigned query_rows, unsigned keys) {
+    constexpr int kTiles = kKeys / 16, kLoads = kSteps * kTiles;
+    hide(query_rows);
+    hide(keys);
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+#pragma unroll
+      for (auto& each : scores[s]) each[0] = each[1] = each[2] = each[3] = 0.0f;
+    }
+    unsigned a[2][kStrips][4], b[kAhead + 1][4];
+    // Keys 16 n and on as the second operand: matrices (keys, elements) (0, 0), (0, 1), (1, 0),
+    // (1, 1) of 8 each.
+    const auto load = [&](int i) {
+      const int k = i / kTiles, n = i % kTiles;
+      if (kHeld == 0 && n == 0) load_query(query_rows, k, a[k % 2]);
+      load_matrices(b[i % (kAhead + 1)], Shared::further(keys, k) + n * 16 * Shared::kPitch);
+    };
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) load(i);
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if (i + kAhead < kLoads) load(i + kAhead);
+      const int k = i / kTiles, n = i % kTiles;
+      const auto& columns = b[i % (kAhead + 1)];
+#pragma unroll
+      for (int s = 0; s < kStrips; ++s) {
+        const auto& rows = kHeld == 0 ? a[k % 2][s] : query[k % (kHeld + 1)][s];
+        multiply_add<T>(scores[s][2 * n], rows, columns[0], columns[1]);
+        multiply_add<T>(scores[s][2 * n + 1], rows, columns[2], columns[3]);
+      }
+    }
+  }
+
+  // function(score, strip, row, column), the latter counted from the lane's first.
+  template <typename Function>
+  __device__ __forceinline__ void for_each_score(Function function) {
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) function(scores[s][n][i], s, i / 2, 8 * n + i % 2);
+      }
+    }
+  }
+
+  // Puts products under the cap: they are scores in units of it then.
+  __device__ __forceinline__ void cap(const Scoring& scoring) {
+    float most = 0.0f;
+    for_each_score([&](float& score, int, int, int) { most = fmaxf(most, fabsf(score)); });
+    if (__all_sync(kFullWarp, scoring.is_small(most))) {
+      for_each_score([&](float& score, int, int, int) { score = scoring.tanh_of_small(score); });
+    } else {
+      for_each_score([&](float& score, int, int, int) { score = scoring.tanh_of(score); });
+    }
+  }
+
+  // Hides keys that a row does not see, which are those after last[strip][row], counted from the
+  // lane's first column, and those before the last `window`.
+  __device__ __forceinline__ void mask_after(const int (&last)[kStrips][2]) {
+    for_each_score([&](float& score, int s, int row, int column) {
+      score = column > last[s][row] ? lowest_score() : score;
+    });
+  }
+  __device__ __forceinline__ void mask_before(const int (&last)[kStrips][2], int window) {
+    for_each_score([&](float& score, int s, int row, int column) {
+      score = column <= last[s][row] - window ? lowest_score() : score;
+    });
+  }
+
+  // Sees to a base that is no more than kSlack below any score times `scale`. So most tiles spare
+  // the scaling of the results.
+  __device__ __forceinline__ void raise_base(float scale) {
+    float now[kStrips][2];
+    bool grows = false;
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        float most = scores[s][0][2 * row];
+#pragma unroll
+        for (auto& each : scores[s]) {
+          most = fmaxf(most, fmaxf(each[2 * row], each[2 * row + 1]));
+        }
+        now[s][row] = fmaxf(base[s][row], quad_max(most) * scale);
+        grows = grows || now[s][row] > base[s][row] + kSlack;
+      }
+    }
+    if (!__any_sync(kFullWarp, grows)) return;
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        const float factor = exp2_fast(base[s][row] - now[s][row]);
+        base[s][row] = now[s][row];
+        sum[s][row] *= factor;
+#pragma unroll
+        for (auto& each : out[s]) {
+          each[2 * row] *= factor;
+          each[2 * row + 1] *= factor;
+        }
+      }
+    }
+  }
+
+  // Scores of keys 16 n and on become weights.
+  __device__ __forceinline__ void weigh(float scale, int n) {
+#pragma unroll
+    for (int s = 0; s < kStrips; ++s) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        float& each = scores[s][2 * n + i / 4][i % 4];
+        each = exp2_fast(each * scale - base[s][i / 2 % 2]);
+        sum[s][i / 2 % 2] += each;
+      }
+    }
+  }
+
+  // Scores become weights, and out += weights . values: with some keys while the weights of the
+  // next are made, for exponentials take about half as long as the products.
+  __device__ __forceinline__ void multiply_values(float scale, unsigned values) {
+    constexpr int kLoads = kKeys / 16 * kSteps;
+    hide(values);
+    unsigned rows[kStrips][4], b[kAhead + 1][4];
+    // Values as the second operand: matrices (keys, elements) (0, 0), (1, 0), (0, 1), (1, 1).
+    const auto load = [&](int i) {
+      const int n = i / kSteps, d = i % kSteps;
+      load_matrices_transposed(b[i % (kAhead + 1)],
+                               Shared::further(values, d) + n * 16 * Shared::kPitch);
+    };
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) load(i);
+    weigh(scale, 0);
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if (i + kAhead < kLoads) load(i + kAhead);
+      const int n = i / kSteps, d = i % kSteps;
+      if (d == 0 && i + kSteps < kLoads) weigh(scale, n + 1);
+      const auto& columns = b[i % (kAhead + 1)];
+#pragma unroll
+      for (int s = 0; s < kStrips; ++s) {
+        if (d == 0) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float* pair = scores[s][2 * n + j / 2] + j % 2 * 2;
+            rows[s][j] = from_floats<T>(pair[0], pair[1]);
+          }
+        }
+        multiply_add<T>(out[s][2 * d], rows[s], columns[0], columns[1]);
+        multiply_add<T>(out[s][2 * d + 1], rows[s], columns[2], columns[3]);
+      }
+    }
+  }
+};
+
+#endif  // __CUDA_ARCH__ >= 750
+
+}  // namespace vllm
