@@ -56,7 +56,8 @@ struct AttentionPlan {
 void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
                      const Tensor& value_cache, const Tensor& block_tables,
                      const Tensor& context_lens, const Tensor& query_starts, double scale,
-                     int64_t sliding_window, double soft_cap, const AttentionPlan* plan);
+                     int64_t sliding_window, double soft_cap, const Tensor* sinks, double key_scale,
+                     double value_scale, const AttentionPlan* plan);
 
 // The blocks that a GPU runs at once for heads of that size: among these, plan_attention divides.
 int64_t attention_blocks(int64_t head_size, int64_t device);

@@ -108,8 +108,8 @@ def paged_arguments() -> dict:
             1e-6,
         ),
         "paged_attention": (
-            *(torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0),
-            *(None, None, None, 0, 0, 0, False),  # no plan
+            *(torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0, None),
+            *(1.0, 1.0, None, None, None, 0, 0, 0, False),  # no plan
         ),
     }
 

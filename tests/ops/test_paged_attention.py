@@ -351,6 +351,22 @@ def test_the_arguments_of_the_error_tests_are_right():
             "argument 'value_cache' has shape (5, 3, 2, 16); "
             "it takes (5, 4, 2, 16), the shape of 'key_cache'",
         ),
+        (
+            {"value_cache": array(5, 4, 2, 8)},
+            ValueError,
+            "argument 'value_cache' has shape (5, 4, 2, 8); it takes heads of 16 elements, as "
+            "'key_cache' has: values of another size than keys have no kernel yet",
+        ),
+        (
+            {"sinks": array(4)},
+            ValueError,
+            "argument 'sinks' has shape (4,); it takes None: attention sinks have no kernel yet",
+        ),
+        (
+            {"value_scale": 0.5},
+            ValueError,
+            "argument 'value_scale' is 0.5; it takes 1: caches in FP8 have no kernel yet",
+        ),
         ({"scale": np.nan}, ValueError, "argument 'scale' is nan; it takes a finite number"),
         ({"soft_cap": -1.0}, ValueError, "argument 'soft_cap' is -1"),
         (

@@ -34,6 +34,28 @@ float require_number(const char* name, double value, bool may_be_negative) {
   return static_cast<float>(value);
 }
 
+// What callers may ask for, and no kernel does.
+void refuse_what_has_no_kernel(const Tensor& key_cache, const Tensor& value_cache,
+                               const Tensor* sinks, double key_scale, double value_scale) {
+  if (sinks != nullptr) {
+    refuse(ErrorKind::value, kOp, *sinks, concat("has shape ", shape_text(*sinks)),
+           "None: attention sinks have no kernel yet");
+  }
+  for (const auto& [name, scale] :
+       {std::pair{"key_scale", key_scale}, {"value_scale", value_scale}}) {
+    if (scale != 1.0) {
+      throw Error(ErrorKind::value, concat(kOp, ": argument '", name, "' is ", scale,
+                                           "; it takes 1: caches in FP8 have no kernel yet"));
+    }
+  }
+  if (key_cache.ndim == 4 && value_cache.ndim == 4 && key_cache.shape[3] != value_cache.shape[3]) {
+    refuse(ErrorKind::value, kOp, value_cache, concat("has shape ", shape_text(value_cache)),
+           concat("heads of ", key_cache.shape[3],
+                  " elements, as 'key_cache' has: values of another size than keys have no kernel "
+                  "yet"));
+  }
+}
+
 // The first key that the sequence's first query sees.
 i64 first_key(const PagedAttentionParams& p, i64 sequence) {
   if (p.sliding_window == 0) return 0;
@@ -91,7 +113,9 @@ i64 bytes_read(const PagedAttentionParams& p, i64 element) {
 void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
                      const Tensor& value_cache, const Tensor& block_tables,
                      const Tensor& context_lens, const Tensor& query_starts, double scale,
-                     int64_t sliding_window, double soft_cap, const AttentionPlan* plan) {
+                     int64_t sliding_window, double soft_cap, const Tensor* sinks, double key_scale,
+                     double value_scale, const AttentionPlan* plan) {
+  refuse_what_has_no_kernel(key_cache, value_cache, sinks, key_scale, value_scale);
   require_float(kOp, query);
   const Cache keys = require_cache(kOp, key_cache, query);
   require_same_shape(kOp, value_cache, key_cache);

@@ -109,6 +109,10 @@ def paged_attention(
     sliding_window: int = 0,
     soft_cap: float = 0.0,
     plan: Optional[AttentionPlan] = None,
+    *,
+    sinks: Optional[Tensor] = None,
+    key_scale: float = 1.0,
+    value_scale: float = 1.0,
 ) -> None:
     """Causal attention of new tokens over a paged cache (Kwon et al. 2023, arXiv:2309.06180).
 
@@ -116,13 +120,12 @@ def paged_attention(
     all of them for a prefill, something between for a chunk or behind a shared prefix. A token
     sees itself and what is before it.
 
-    On CUDA, float16 and bfloat16 use tensor cores where head_size is 64, 80, 96, 128 or 256, blocks
-    are of a multiple of 16 tokens, every head of the cache begins at a multiple of 16 bytes, and
-    the GPU has them (compute capability 7.5 for float16, 8.0 for bfloat16); all else is slower. The
-    weights are rounded to the dtype before they multiply values. Prefills of head_size 64, 80, 96,
-    128, 192 or 256 with a positive scale run at Hopper's full speed (9.0, from CUDA 12 on) where
-    blocks are of 2 ** n tokens, 16 or more, and heads of `query` and `out` begin at multiples of 16
-    bytes.
+    On CUDA, float16 and bfloat16 use tensor cores where head_size is 64, 80, 96, 128 or 256, in
+    prefills 192 too, blocks are of a multiple of 16 tokens, every head of the cache, in prefills of
+    `query` and `out` too, begins at a multiple of 16 bytes, and the GPU has them (compute
+    capability 7.5 for float16, 8.0 for bfloat16); all else is slower. The weights are rounded to
+    the dtype before they multiply values. Prefills with a positive scale run at Hopper's full speed
+    (9.0, from CUDA 12 on) where blocks are of 2 ** n tokens.
 
     out: [tokens, heads, head_size], written; may be `query` itself.
     query: [tokens, heads, head_size], any strides but the last; head_size is a multiple of 8, up
@@ -137,6 +140,9 @@ def paged_attention(
     sliding_window: a token sees the last `sliding_window` tokens, itself included; 0 for all.
     soft_cap: where positive, a score s becomes soft_cap * tanh(s / soft_cap), as in Gemma 2.
     plan: of these lengths, heads and window; CUDA needs it, the CPU ignores it.
+    sinks, key_scale, value_scale: for a score of each head that no key has, as in gpt-oss, and for
+        caches in FP8. No kernel does either yet, nor keys and values of different sizes:
+        ValueError.
 
     Raises IndexError for a block that the cache does not have and ValueError for lengths that do
     not fit together, before anything is written. On CUDA neither is looked at, since that would
@@ -155,6 +161,9 @@ def paged_attention(
         scale,
         sliding_window,
         soft_cap,
+        sinks,
+        key_scale,
+        value_scale,
         items,
         arrivals,
         partials,

@@ -42,9 +42,9 @@ _SCHEMAS = {
     "paged_attention": (
         "(Tensor(a!) out, Tensor query, Tensor key_cache, Tensor value_cache, "
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
-        "int sliding_window, float soft_cap, Tensor? items, Tensor(b!)? arrivals, "
-        "Tensor(c!)? partials, int decode_blocks, int prefill_first, int prefill_tiles, "
-        "bool settled) -> ()"
+        "int sliding_window, float soft_cap, Tensor? sinks, float key_scale, float value_scale, "
+        "Tensor? items, Tensor(b!)? arrivals, Tensor(c!)? partials, int decode_blocks, "
+        "int prefill_first, int prefill_tiles, bool settled) -> ()"
     ),
     "count_tokens": (
         "(Tensor(a!) seen, Tensor(b!) uses, Tensor counters, Tensor starts, Tensor tokens, "
