@@ -9,6 +9,9 @@ that are seen. torch's peers read contiguous keys, as does "fa3 contiguous"; the
 FlashAttention 3 is taken from vLLM's library if $FA3_LIB names it (_vllm_fa3_C.abi3.so), FlashInfer
 if it is installed.
 
+--code chooses among the code of the build, where the newest is not what is to be measured: sm_90
+for the kernels without wgmma, compute_80 for those of 8.0, which the driver compiles.
+
 Outputs are compared with float64 on the buffers that were timed, some query tokens of each case.
 """
 
@@ -20,6 +23,7 @@ import math
 import os
 import platform
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -39,6 +43,7 @@ CASES = [
     *["1x512", "1x2048", "1x8192", "1x16384", "1x65536", "8x1024", "32x512", "16x8192"],
     *["1x256+2048", "1x2048+2048", "1x8192+2048", "1x256+14336", "1x2048+14336", "1x8192+14336"],
     *["1x256+100000", "1x2048+100000", "1x8192+100000", "mix", "1x16384/w4096", "1x8192/c50"],
+    *["1x1+32767", "1x4+32764", "1x16+32752", "1x64+32704"],  # the first is decoding, to compare
 ]
 MIX = [(n, 0) for n in (1024, 2048, 4096, 8192)] + [(1, 256 * i) for i in range(4, 64)]
 GRAPH_US = 3000  # what a graph should take at least
@@ -305,13 +310,27 @@ def write(path: Path, rows: List[Dict[str, object]]) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def use_code(arch: str) -> None:
+    """Leaves the build only the code of `arch`, a folder such as sm_90 or compute_80."""
+    folder = Path(_C.code_folder()) / arch
+    if not folder.is_dir():
+        names = sorted(each.name for each in folder.parent.iterdir())
+        raise SystemExit(f"this build has no code for {arch}; it has {', '.join(names)}")
+    chosen = Path(tempfile.mkdtemp())
+    (chosen / arch).symlink_to(folder)
+    os.environ["VLLM_KERNEL_DIR"] = str(chosen)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--heads", nargs="+", default=HEADS, metavar="HEADS/KV/size")
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="CASE")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--code", metavar="ARCH")
     args = parser.parse_args()
+    if args.code:
+        use_code(args.code)
     rows: List[Dict[str, object]] = []
     for heads in args.heads:
         for text in args.cases:
