@@ -61,6 +61,7 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
 
 // The blocks that a GPU runs at once for heads of that size: among these, plan_attention divides.
 int64_t attention_blocks(int64_t head_size, int64_t device);
+int64_t prefill_blocks(int64_t head_size, int64_t device);
 
 // The memory of a plan.
 struct AttentionPlanSizes {
@@ -79,10 +80,11 @@ struct AttentionPlanCounts {
   int64_t items;  // of all kinds
 };
 
-// Divides the attention of a step among `blocks` blocks; everything is on the CPU.
+// Divides the attention of a step among `blocks` blocks, and few tiles of a prefill among
+// `prefill_blocks`, of which there are no more; everything is on the CPU.
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
-                                   int64_t sliding_window, int64_t blocks);
+                                   int64_t sliding_window, int64_t blocks, int64_t prefill_blocks);
 
 // Between a GPU and pinned memory of the host, by a kernel.
 void copy_pinned(const Tensor& out, const Tensor& input);

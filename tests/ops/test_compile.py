@@ -68,6 +68,7 @@ def test_every_op_has_a_schema():
     sizes = {
         "AttentionPlanSizes",
         "attention_blocks",
+        "prefill_blocks",
         "attention_plan_sizes",
         "sample_workspace_size",
     }

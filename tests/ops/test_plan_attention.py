@@ -20,7 +20,7 @@ FIELDS = [
 CHUNK, WARPS, HEAD_SIZE = 16, 4, 128
 
 
-def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None):
+def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None, prefill_blocks=0):
     """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
     contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
     starts = np.concatenate([[0], np.cumsum(queries)]).astype(np.int32)
@@ -29,7 +29,9 @@ def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None):
     )
     items = np.full((sizes.items if room is None else room, sizes.item_ints), 99, np.int32)
     contexts = np.ascontiguousarray(contexts)
-    counts = ops.plan_attention(items, contexts, starts, heads, kv_heads, window, blocks)
+    counts = ops.plan_attention(
+        items, contexts, starts, heads, kv_heads, window, blocks, prefill_blocks
+    )
     return [dict(zip(FIELDS, map(int, item))) for item in items], counts
 
 
@@ -215,6 +217,18 @@ def test_few_prefill_tiles_are_cut_over_keys():
     assert {item["splits"] for item in pieces} == {4}
     assert all(item["end"] % 128 == 0 for item in pieces if item["split"] < 3)
     assert max(item["end"] - item["begin"] for item in pieces) < 26_000
+
+
+def test_prefill_tiles_are_cut_for_blocks_of_their_own():
+    """A tile of each of 8 KV heads, for 132 and for 66 blocks; slots stay behind those of decoding,
+    and more blocks than there are slots for do not count."""
+    for prefill_blocks, splits in ((0, 16), (66, 8), (1000, 16)):
+        items, (_, first, tiles, _) = plan(
+            [(40960, 16), (3000, 1)], 32, 8, 0, 132, prefill_blocks=prefill_blocks
+        )
+        pieces = items[first + 1 : first + 1 + tiles]
+        assert [item["splits"] for item in pieces] == [splits] * splits
+        assert {item["first_slot"] for item in pieces} == {2 * 132}
 
 
 @pytest.mark.parametrize("sequence", [(2048, 2048), (1500, 256), (512, 512)])

@@ -193,7 +193,7 @@ class PrefillResults {
 #pragma unroll 1
     for (int group = 0; kDecodeRows * group < item_.rows; ++group) {
       const AttentionItem part = row_group(item_, item_.kv_head, group);
-      add_up<T, 4>(p_, part, part.first_slot, item_.splits, kFinal, kHead);
+      add_up<T>(p_, part, part.first_slot, item_.splits, kFinal, kHead);
     }
   }
 

@@ -242,7 +242,7 @@ class RowWarpgroup {
     for (int g = first; g < first + kWgmmaRows / kDecodeRows; ++g) {
       const AttentionItem part = row_group(item, item.kv_head, g);
       if (part.rows <= 0) break;
-      add_up<T, 4>(p_.launch, part, part.first_slot, item.splits, kFinal, kHead, team);
+      add_up<T>(p_.launch, part, part.first_slot, item.splits, kFinal, kHead, team);
     }
   }
   template <int kRow>

@@ -10,7 +10,10 @@ namespace vllm::ops {
 void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tensor& out,
                                  const Tensor& query, const AttentionPlan* plan);
 
-// Whether the prefill kernel for wgmma takes this; then it is the fastest.
+// Whether a GPU has a prefill kernel for wgmma, for heads of that size.
+bool has_wgmma(i64 head_size, int device);
+
+// Whether it takes this; then it is the fastest.
 bool fits_wgmma(const PagedAttentionParams& params, DType dtype, int device);
 
 // tiles: prefill items from launch.items on; tickets: kTickets counters.

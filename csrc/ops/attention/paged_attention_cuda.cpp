@@ -192,6 +192,13 @@ int64_t attention_blocks(int64_t head_size, int64_t device) {
                                                                gpu.processor_shared_bytes);
 }
 
+int64_t prefill_blocks(int64_t head_size, int64_t device) {
+  const int index = static_cast<int>(device);
+  const int blocks =
+      has_wgmma(head_size, index) ? 1 : prefill_shape(static_cast<int>(head_size)).blocks;
+  return int64_t{cuda::device(index).processors} * blocks;
+}
+
 void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tensor& out,
                                  const Tensor& query, const AttentionPlan* plan) {
   if (plan == nullptr) {

@@ -82,13 +82,17 @@ Layout values_of(const PagedAttentionParams& p) {
 
 }  // namespace
 
+bool has_wgmma(i64 head_size, int device) {
+  return cuda::code_arch(device).name == "sm_90a" && cuda::has_tensor_maps() &&
+         kernels_of(head_size) != nullptr;
+}
+
 bool fits_wgmma(const PagedAttentionParams& p, DType dtype, int device) {
   // Query rows are read, and results written, 16 bytes at once.
   const auto aligned = [](const void* data, i64 a, i64 b) {
     return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (a | b) % 8 == 0;
   };
-  return cuda::code_arch(device).name == "sm_90a" && cuda::has_tensor_maps() &&
-         dtype != DType::float32 && p.scale > 0.0f && kernels_of(p.head_size) != nullptr &&
+  return has_wgmma(p.head_size, device) && dtype != DType::float32 && p.scale > 0.0f &&
          p.block_size >= 16 && bits_of(p.block_size) > 0 && p.blocks > 0 && keys_of(p).fits(p) &&
          values_of(p).fits(p) && aligned(p.query, p.query_token_stride, p.query_head_stride) &&
          aligned(p.out, p.out_token_stride, p.out_head_stride);

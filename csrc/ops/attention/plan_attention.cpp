@@ -171,8 +171,9 @@ class BlockLists {
 
 // Cuts prefill items into pieces of about equal length where there are fewer than half as many as
 // blocks. A piece costs the writing and adding up of its results: it has kLeastPiece keys at least.
+// slots: where those of its partial results begin, behind those of decode items.
 std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
-                                       i64 blocks) {
+                                       i64 blocks, i64 slots) {
   constexpr i64 kAlign = 128;  // keys of a tile, of whichever kernel
   constexpr i64 kLeastPiece = 1024;
   if (static_cast<i64>(whole.size()) * kv_heads * 2 >= blocks) return whole;
@@ -180,7 +181,6 @@ std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, 
   for (const AttentionItem& item : whole) keys += item.end - item.begin;
   const i64 most = std::max(divide_up(keys * kv_heads, blocks), kLeastPiece);
   std::vector<AttentionItem> pieces;
-  i64 slots = 2 * blocks;  // behind those of decode items
   for (AttentionItem item : whole) {
     // Rounded down: with all KV heads there are no more pieces than blocks.
     const i64 count = std::clamp<i64>((item.end - item.begin) / most, 1, kMergedAtOnce);
@@ -258,7 +258,7 @@ AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64
 
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
-                                   int64_t sliding_window, int64_t blocks) {
+                                   int64_t sliding_window, int64_t blocks, int64_t prefill_blocks) {
   for (const Tensor* tensor : {&items, &context_lens, &query_starts}) {
     require_dtype(kOp, *tensor, DType::int32, "");
     if (tensor->device_type != DeviceType::cpu) {
@@ -280,6 +280,7 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   require_number("heads", heads, 1, "query heads");
   require_number("sliding_window", sliding_window, 0, "a number of tokens, or 0 for no window");
   require_number("blocks", blocks, 1, "blocks to divide the work among");
+  require_number("prefill_blocks", prefill_blocks, 1, "blocks to divide prefills among");
   if (heads % kv_heads != 0) {
     throw Error(ErrorKind::value, concat(kOp, ": argument 'heads' is ", heads,
                                          "; it takes a multiple of 'kv_heads', ", kv_heads));
@@ -315,7 +316,7 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
     }
   }
 
-  prefill = cut_prefill(prefill, kv_heads, blocks);
+  prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), 2 * blocks);
   const auto tiles = static_cast<i64>(prefill.size());
   BlockLists lists(to, capacity, blocks, blocks + tiles + 1, lanes, total);
   for (AttentionItem& item : decode) {

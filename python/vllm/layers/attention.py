@@ -38,7 +38,7 @@ class AttentionPlanner:
     """Divides the attention of one step after another among the blocks of a GPU.
 
     windows: the sliding windows of the model's layers, 0 for none; each has a plan of its own.
-    blocks: as many as the GPU runs at once, if not told.
+    blocks: as many as the GPU runs at once, if not told, and then prefill_blocks of prefills.
 
     The plans of all steps share the memory of partial results: steps run one after another.
     """
@@ -51,6 +51,7 @@ class AttentionPlanner:
         device: torch.device,
         windows: Iterable[int] = (0,),
         blocks: int = 0,
+        prefill_blocks: int = 0,
     ) -> None:
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
@@ -59,7 +60,9 @@ class AttentionPlanner:
         if not blocks:
             index = torch.cuda.current_device() if device.index is None else device.index
             blocks = ops.attention_blocks(head_size, index)
+            prefill_blocks = ops.prefill_blocks(head_size, index)
         self.blocks = blocks
+        self.prefill_blocks = prefill_blocks
         sizes = self._sizes(0, 0)
         self._arrivals = torch.zeros(sizes.arrivals, dtype=torch.int32, device=device)
         self._partials = torch.empty(sizes.partials, dtype=torch.float32, device=device)
@@ -100,6 +103,7 @@ class AttentionPlanner:
                 self.num_kv_heads,
                 window,
                 self.blocks,
+                self.prefill_blocks,
             )
             plans[window] = ops.AttentionPlan(
                 items[:used],

@@ -22,6 +22,7 @@ from vllm.ops.attention import (
     attention_plan_sizes,
     paged_attention,
     plan_attention,
+    prefill_blocks,
 )
 from vllm.ops.cache import reshape_and_cache
 from vllm.ops.copy import copy_pinned
@@ -44,8 +45,9 @@ __all__ = [
     "copy_pinned",
     "count_tokens",
     "paged_attention",
-    "plan_attention",
     "penalize",
+    "plan_attention",
+    "prefill_blocks",
     "reshape_and_cache",
     "rms_norm",
     "rotary_and_cache",

@@ -65,6 +65,13 @@ def attention_blocks(head_size: int, device: int) -> int:
     return int(_C.attention_blocks(head_size, device))
 
 
+def prefill_blocks(head_size: int, device: int) -> int:
+    """The blocks of prefill attention that CUDA device `device` runs at once with heads of that
+    size, of float16 or bfloat16: one on a multiprocessor that has wgmma (9.0a), else two.
+    RuntimeError as for `attention_blocks`."""
+    return int(_C.prefill_blocks(head_size, device))
+
+
 def plan_attention(
     items: Tensor,
     context_lens: Tensor,
@@ -73,26 +80,28 @@ def plan_attention(
     kv_heads: int,
     sliding_window: int,
     blocks: int,
+    prefill_blocks: int = 0,
 ) -> Tuple[int, int, int, int]:
     """Divides the attention of a step among the blocks of a GPU: once for all layers that have
     these heads and this window. Everything is on the CPU, and no GPU is asked.
 
     Keys and values that decoding tokens read are cut into `blocks` pieces of about equal length
     (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), those of a
-    sequence's KV heads alike; prefills are cut into tiles of rows, and
-    these over keys as well where there are too few for the blocks.
+    sequence's KV heads alike; prefills are cut into tiles of rows, and these over keys as well
+    where there are too few for the blocks.
 
     items: int32 [items, item_ints], written; `attention_plan_sizes` says how many are enough.
         ValueError says how many are, where it is too small.
     context_lens, query_starts: int32, as `paged_attention` takes them.
     blocks: as many as run on the GPU at once; see `attention_blocks`.
+    prefill_blocks: the same for prefills, see `prefill_blocks`; `blocks` where it is more, or 0.
 
     Returns the number of lists of decode items, of which list i begins at item i; where the prefill
     items begin, behind their number, which is item `blocks`; that number; and how many items there
     are in all.
     """
     decode_blocks, prefill_first, prefill_tiles, used = _C.plan_attention(
-        items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks
+        items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks, prefill_blocks or blocks
     )
     return decode_blocks, prefill_first, prefill_tiles, used
 
