@@ -149,7 +149,7 @@ int cuGetErrorString(int result, const char** text) {
   return OK;
 }
 
-// Memory for other processes: there is none here.
+// Memory: there is none here.
 enum { UNKNOWN = 999 };
 int cuMemAlloc_v2() { return UNKNOWN; }
 int cuMemFree_v2() { return UNKNOWN; }
@@ -157,3 +157,5 @@ int cuMemsetD8_v2() { return UNKNOWN; }
 int cuIpcGetMemHandle() { return UNKNOWN; }
 int cuIpcOpenMemHandle_v2() { return UNKNOWN; }
 int cuIpcCloseMemHandle() { return UNKNOWN; }
+int cuCtxSynchronize() { return UNKNOWN; }
+int cuPointerGetAttribute() { return UNKNOWN; }
