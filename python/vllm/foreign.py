@@ -52,6 +52,7 @@ class Renamed:
 Foreign = Union[Neutral, Ignored, Renamed]
 
 _TENSOR_PARALLEL = "a model is divided by `tensor_parallel_size` alone"
+_REPLICAS = "replicas are for servers: `vllm serve --data-parallel-size`"
 _KV_STAYS = "keys and values stay in the engine that has computed them"
 _RANKS = "processes are started by the engine or by torchrun"
 _NO_LORA = "there are no LoRA adapters"
@@ -68,7 +69,9 @@ _LOGITS = "logits cannot be changed by the caller"
 
 ENGINE: Mapping[str, Foreign] = {
     "pipeline_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
-    "data_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
+    "data_parallel_size": Neutral(
+        (1,), "replicas are for servers: `vllm serve --data-parallel-size`"
+    ),
     "decode_context_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
     "enable_expert_parallel": Neutral((False,), _TENSOR_PARALLEL),
     "distributed_executor_backend": Neutral(("uni", "mp"), _RANKS),

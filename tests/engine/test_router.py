@@ -39,6 +39,12 @@ def test_short_prompts_go_where_there_is_least_to_do():
     assert router.choose([1, 2, 3], 1, [2, 3, 1]) == 2
 
 
+def test_replicas_with_as_little_to_do_take_turns():
+    router = Router(3)
+    assert [router.choose([1], 1, [0, 0, 0]) for _ in range(4)] == [0, 1, 2, 0]
+    assert router.choose([1], 1, [1, 0, 0]) == 1
+
+
 def test_a_replica_with_nothing_to_do_takes_any_request():
     router = Router(2)
     assert router.choose(prompt(7), 1, [1, 0]) == 1
@@ -66,7 +72,7 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "_REMEMBERED", 3)
     router = Router(2)
     for kind in (1, 2, 3, 4):
-        assert router.choose(prompt(kind), 1, [0, 0]) == 0
+        assert router.choose(prompt(kind), 1, [0, 1]) == 0
     assert len(router._replicas) == 3
     assert router.choose(prompt(4), 1, [5, 4]) == 0
     assert router.choose(prompt(1), 1, [5, 4]) == 1  # forgotten: goes where there is less to do

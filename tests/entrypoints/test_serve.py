@@ -197,6 +197,23 @@ def test_ranks_serve_as_one_does_and_end_with_the_server(chat_model):
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
+@needs_torch
+def test_a_prompt_goes_to_the_replica_that_has_its_beginning(chat_model):
+    more = ["--device", "cpu", "--data-parallel-size", 2]
+    with serving(chat_model.folder, "--port", 0, *SMALL, *more) as (process, ready):
+        cached = []
+        for kind in (1, 2, 2, 1, 1):
+            prompt = [kind] * 64 + [len(cached)]
+            answer = completion(ready["where"], prompt=prompt, max_tokens=2, temperature=0).json()
+            cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+        assert cached == [0, 0, 64, 64, 64]
+        children = children_of(process.pid)
+        assert len(children) >= 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
 # The engine dies at its fourth step, by a defect of its own.
 DYING = """
 import os, sys

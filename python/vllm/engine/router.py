@@ -35,6 +35,7 @@ class Router:
         if num_replicas < 1:
             raise ValueError(f"num_replicas must be at least 1, got {num_replicas}")
         self._num_replicas = num_replicas
+        self._turn = 0  # who is the next, of those with as little to do
         self._replicas: OrderedDict[bytes, int] = OrderedDict()  # by digest; the latest last
 
     def choose(self, token_ids: SequenceOf[int], num_seqs: int, loads: SequenceOf[int]) -> int:
@@ -47,7 +48,9 @@ class Router:
         digests = list(_digests(token_ids))
         replica = self._known(digests, num_seqs, loads)
         if replica is None:
-            replica = loads.index(min(loads))
+            turns = [(index - self._turn) % len(loads) for index in range(len(loads))]
+            replica = min(range(len(loads)), key=lambda index: (loads[index], turns[index]))
+            self._turn = replica + 1
         for digest in digests:
             self._replicas[digest] = replica
             self._replicas.move_to_end(digest)

@@ -13,6 +13,7 @@ from vllm.engine.engine_thread import closed_error
 from vllm.engine.llm_engine import EngineLoad
 from vllm.engine.request import Request
 from vllm.engine.request_maker import RequestMaker
+from vllm.engine.router import Router
 from vllm.engine_args import EngineArgs
 from vllm.engine_process.connection import EngineConnection, as_error
 from vllm.engine_process.messages import (
@@ -26,6 +27,7 @@ from vllm.engine_process.messages import (
     pack_params,
 )
 from vllm.engine_process.reader import RequestReader
+from vllm.engine_process.replicas import environments
 from vllm.errors import EngineError
 from vllm.models.hub import find_folder
 from vllm.text.tokenizer import Tokenizer
@@ -34,8 +36,8 @@ from vllm.text.tokenizer import Tokenizer
 class AsyncEngineClient(AsyncEngine):
     """Serves the requests of one event loop by engines in processes of their own.
 
-    A request goes to the engine that has the fewest sequences. An engine that ends takes the
-    others with it.
+    All have the same model. A request goes to the one that has its prompt's beginning, or the
+    fewest sequences (`Router`). An engine that ends takes the others with it.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class AsyncEngineClient(AsyncEngine):
     ) -> None:
         super().__init__(args, request_maker, max_requests)
         self._engines = engines
+        self._router = Router(len(engines))
         self._cause: Optional[BaseException] = None
         self._dead = asyncio.Event()
         self._watching = [asyncio.ensure_future(self._watch(engine)) for engine in engines]
@@ -57,16 +60,20 @@ class AsyncEngineClient(AsyncEngine):
     ) -> AsyncEngineClient:
         """Starts the processes and waits until they have loaded the model.
 
-        Raises what `vllm.engines.LLMEngine` raises, EngineError if a process ends instead.
+        Raises what `vllm.engines.LLMEngine` raises, ValueError where the machine has not enough
+        GPUs for all, EngineError if a process ends instead.
         """
+        variables = environments(args, num_engines)
+        if max_requests is None:
+            max_requests = 4 * args.max_num_seqs * num_engines
         folder = find_folder(args.model, args.revision)
         # The hub has been asked already.
         found = dataclasses.replace(args, model=str(folder), revision=None)
         engines: List[EngineConnection] = []
         starting: List[asyncio.Future[Ready]] = []
         try:
-            for _ in range(num_engines):
-                engines.append(EngineConnection(found))
+            for each in variables:
+                engines.append(EngineConnection(found, each))
                 starting.append(asyncio.ensure_future(engines[-1].ready()))
             loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
             ready = await asyncio.gather(*starting)  # what it does not like is said first
@@ -74,7 +81,7 @@ class AsyncEngineClient(AsyncEngine):
                 ModelConfig.read(folder),
                 GenerationDefaults.read(folder),
                 await loading,
-                min(each.max_model_len for each in ready),
+                min(engine.max_model_len for engine in ready),
                 seed=args.seed,
             )
         except BaseException:
@@ -116,7 +123,9 @@ class AsyncEngineClient(AsyncEngine):
     def _add(self, request: Request) -> OutputReader:
         if self._dead.is_set():
             raise closed_error(self._cause)
-        engine = min(self._engines, key=lambda each: len(each.readers))
+        loads = [len(each.readers) for each in self._engines]
+        tokens = request.prompt_token_ids
+        engine = self._engines[self._router.choose(tokens, len(request.seqs), loads)]
         reader = RequestReader(request, functools.partial(self._leave, engine))
         ids = reader.unfinished_ids
         engine.readers.update(dict.fromkeys(ids, reader))
@@ -124,7 +133,7 @@ class AsyncEngineClient(AsyncEngine):
         engine.send(
             Add(
                 ids,
-                request.prompt_token_ids,
+                tokens,
                 pack_params(params),
                 [seq.seed for seq in request.seqs],
                 quiet=all(each.is_quiet for each in request.continuations),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import Any, Callable, Dict, List, Type
+from typing import Any, Callable, Dict, List, Mapping, Type
 
 import zmq
 import zmq.asyncio
@@ -44,17 +44,19 @@ def as_error(kind: str, text: str) -> Exception:
 class EngineConnection:
     """Starts an engine. Made in the event loop that it belongs to.
 
+    variables: of its environment; see `EngineProcess`.
+
     ended: how the process has ended, once it has.
     readers: whose sequences the engine has, by sequence id.
     load: what it had to do when it was last heard.
     """
 
-    def __init__(self, args: EngineArgs) -> None:
+    def __init__(self, args: EngineArgs, variables: Mapping[str, str]) -> None:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = loop.create_future()
         self.readers: Dict[int, RequestReader] = {}
         self.load = EngineLoad(0, 0, 0.0)
-        self.process = EngineProcess(args)
+        self.process = EngineProcess(args, variables)
         self._context = zmq.Context()
         self._outbox = self._context.socket(zmq.PUSH)
         self._outbox.sndhwm = 0  # the event loop waits for nobody; `max_requests` is the bound

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Mapping
 
 from vllm.engine_args import EngineArgs
 
@@ -21,11 +22,14 @@ _STDERR = 2
 
 
 class EngineProcess:
-    """One process, and the folder of its sockets. Starts it."""
+    """One process, and the folder of its sockets. Starts it.
+
+    variables: of its environment, beside those of this process.
+    """
 
     module = "vllm.engine_process.main"
 
-    def __init__(self, args: EngineArgs) -> None:
+    def __init__(self, args: EngineArgs, variables: Mapping[str, str]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vllm-"))  # of mode 0700
         what = {
             "args": dataclasses.asdict(args),
@@ -34,6 +38,7 @@ class EngineProcess:
         }
         environment = {
             **os.environ,
+            **variables,
             # Modules are where this process has found its own, and not in the current folder.
             "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
             "PYTHONSAFEPATH": "1",

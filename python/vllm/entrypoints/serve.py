@@ -28,6 +28,10 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "host": ({}, "address to listen at (127.0.0.1: this machine only)"),
         "port": ({"type": int}, "port to listen at (8000); 0 is any that is free"),
         "uds": ({"metavar": "PATH"}, "a Unix socket to listen at instead"),
+        "data_parallel_size": (
+            {"type": int},
+            "replicas of the model, each on --tensor-parallel-size GPUs of its own (1)",
+        ),
         "root_path": ({}, "where a proxy shows the server, as /llm"),
         "ssl_keyfile": ({"metavar": "FILE"}, "private key, to serve HTTPS"),
         "ssl_certfile": ({"metavar": "FILE"}, "certificate, to serve HTTPS"),

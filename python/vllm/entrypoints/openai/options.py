@@ -12,6 +12,7 @@ class ServerOptions:
 
     names: of the model, as clients may ask for it; the first is the one in answers.
     api_keys: without any, everybody may ask.
+    data_parallel_size: replicas of the model, each in a process of its own.
     max_logprobs, max_n, max_request_bytes: what one request may ask for.
     max_queued_sequences: running or waiting, over all requests, before others get a 429.
     max_stored_responses, max_stored_response_bytes: what /v1/responses keeps for later requests;
@@ -30,6 +31,7 @@ class ServerOptions:
     port: int = 8000
     uds: Optional[str] = None
     root_path: str = ""
+    data_parallel_size: int = 1
     ssl_keyfile: Optional[str] = None
     ssl_certfile: Optional[str] = None
     api_keys: List[str] = field(default_factory=list)

@@ -51,7 +51,7 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
 async def _serve(
     args: EngineArgs, options: ServerOptions, listening: socket.socket, started: float
 ) -> None:
-    engine = await AsyncEngineClient.start(args)
+    engine = await AsyncEngineClient.start(args, num_engines=options.data_parallel_size)
     config = uvicorn_config(build_app(engine, options), options)
     server = _Server(config, _ready_line(engine, options, listening), started)
     watching = asyncio.ensure_future(_end_with(engine, server))

@@ -1,0 +1,64 @@
+"""What each engine of several has of a machine: its GPUs, or its share of the processors."""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, List
+
+from vllm import platform
+from vllm.engine_args import EngineArgs
+
+
+def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
+    """Variables for the process of each engine; none for one that is alone.
+
+    Raises ValueError where the machine has not enough GPUs, and for arguments that name one.
+    """
+    if num_engines < 1:
+        raise ValueError(f"data_parallel_size must be an integer, at least 1, got {num_engines}")
+    if num_engines == 1:
+        return [{}]
+    if "WORLD_SIZE" in os.environ:
+        raise ValueError(
+            f"data_parallel_size is {num_engines}, and torchrun has started this process: start a "
+            f"server for each replica instead, and balance their load"
+        )
+    if not _uses_gpus(args):
+        return _shares_of_processors(num_engines)
+    if args.device not in ("auto", "cuda"):
+        raise ValueError(
+            f"device must be auto, cuda or cpu with data_parallel_size {num_engines}, got "
+            f"{args.device!r}: CUDA_VISIBLE_DEVICES says which GPUs there are for the replicas"
+        )
+    each, gpus = args.tensor_parallel_size, _gpus()
+    if num_engines * each > len(gpus):
+        raise ValueError(
+            f"data_parallel_size {num_engines} × tensor_parallel_size {each} takes "
+            f"{num_engines * each} GPUs, and there are {len(gpus)}"
+        )
+    return [
+        {"CUDA_VISIBLE_DEVICES": ",".join(gpus[start : start + each])}
+        for start in range(0, num_engines * each, each)
+    ]
+
+
+def _uses_gpus(args: EngineArgs) -> bool:
+    if args.device != "auto":
+        return args.device.startswith("cuda")
+    torch = platform.torch_build()
+    return torch is not None and torch.cuda is not None and bool(_gpus())
+
+
+def _gpus() -> List[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [name for name in told.split(",") if name]
+    return [str(index) for index in range(len(platform.installed_gpus()))]
+
+
+def _shares_of_processors(num_engines: int) -> List[Dict[str, str]]:
+    threads = str(max(1, len(os.sched_getaffinity(0)) // num_engines))
+    names = ("OMP_NUM_THREADS", "VLLM_CPU_THREADS")
+    share = {name: os.environ.get(name, threads) for name in names}
+    return [share] * num_engines
