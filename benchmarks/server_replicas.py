@@ -1,0 +1,115 @@
+"""Tokens per second of one replica behind an address, and of several.
+
+    python -m benchmarks.server_replicas --shape 8B --replicas 1 2 --streams 256 --name 8B.h200
+
+`vllm serve --data-parallel-size N` of a model with random weights gets `--streams` streams for each
+replica and `--requests` requests for each stream, as in `benchmarks.server_throughput`, from as
+many client processes as there are replicas. The figure is all output tokens over the time from the
+first request to the last answer. Writes server_replicas_NAME.json beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict
+
+from benchmarks import random_model
+from benchmarks.server_throughput import MAX_SEQS, _machine, _processor_seconds, ask_all
+from benchmarks.server_throughput import make_workload as workload_of
+
+
+def run_client(given: Dict[str, Any]) -> None:
+    """One process of streams; prints how many tokens came, and when it began and ended."""
+    args = argparse.Namespace(**given["workload"])
+    workload = workload_of(args, given["seed"])[: given["requests"]]
+    started = time.monotonic()
+    asyncio.run(ask_all(given["host"], given["port"], workload, given["streams"]))
+    print(json.dumps([sum(count for _, count in workload), started, time.monotonic()]))
+
+
+def measure(args: argparse.Namespace, folder: Path, num_replicas: int) -> Dict[str, float]:
+    words = ["-m", "vllm", "serve", str(folder), "--port", "0", "--no-enable-prefix-caching"]
+    words += ["--disable-uvicorn-access-log", "--max-num-seqs", str(MAX_SEQS)]
+    words += ["--data-parallel-size", str(num_replicas)]
+    words += ["--max-queued-sequences", str(4 * args.streams * num_replicas)]
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            ready = next(line for line in server.stderr if "ready in" in line)
+            host, _, port = ready.partition("http://")[2].partition("/")[0].rpartition(":")
+            ask_clients(args, host, int(port), num_replicas, 1)  # the graphs
+            before = _processor_seconds(server.pid)
+            rate = ask_clients(args, host, int(port), num_replicas, args.requests)
+            spent = _processor_seconds(server.pid) - before
+            return {"output_tokens_per_second": rate, "front_end_processor_seconds": spent}
+        finally:
+            server.terminate()
+
+
+def ask_clients(
+    args: argparse.Namespace, host: str, port: int, num_clients: int, per_stream: int
+) -> float:
+    """Output tokens per second, over all clients."""
+    count = args.streams * per_stream
+    workload = {
+        "shape": args.shape,
+        "requests": count,
+        "input": args.input,
+        "output": args.output,
+    }
+    clients = []
+    for index in range(num_clients):
+        given = {
+            "workload": workload,
+            "seed": count + index,  # and as many requests, or more
+            "requests": count,
+            "host": host,
+            "port": port,
+            "streams": args.streams,
+        }
+        words = ["-m", "benchmarks.server_replicas", "--client", json.dumps(given)]
+        clients.append(
+            subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+        )
+    results = [json.loads(client.communicate()[0]) for client in clients]
+    tokens, begun, ended = zip(*results)
+    return sum(tokens) / (max(ended) - min(begun))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shape", choices=sorted(random_model.SHAPES), default="small")
+    parser.add_argument("--name", help="of the record; the shape's if not given")
+    parser.add_argument("--record", type=Path, help="folder to write it to")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--streams", type=int, default=16, help="for each replica")
+    parser.add_argument("--requests", type=int, default=2, help="of each stream")
+    parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
+    parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
+    parser.add_argument("--client", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.client:
+        run_client(json.loads(args.client))
+        return
+    record: Dict[str, Any] = {**_machine(), "shape": args.shape, "streams": args.streams}
+    record.update(requests=args.requests, input=args.input, output=args.output, replicas={})
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        folder = Path(made, args.shape)
+        random_model.write_model(args.shape, folder)
+        for num_replicas in args.replicas:
+            found = record["replicas"][str(num_replicas)] = measure(args, folder, num_replicas)
+            print(num_replicas, "replicas:", found, flush=True)
+            name = f"server_replicas_{args.name or args.shape}.json"
+            path = (args.record or Path(__file__).parent) / name
+            path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
