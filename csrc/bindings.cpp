@@ -80,6 +80,7 @@ PyMethodDef methods[] = {
     op<ops::penalize>("penalize", "logits", "inputs", "counters", "counts", "repetition",
                       "presence", "frequency", "seen", "uses"),
     op<ops::bias_logits>("bias_logits", "logits", "rows", "tokens", "amounts", "after", "inputs"),
+    op<ops::mask_logits>("mask_logits", "logits", "rows", "bits"),
     op<ops::sample>("sample", "out", "logits", "temperatures", "top_k", "top_p", "min_p", "seeds",
                     "draws", "workspace"),
     op<ops::sample_workspace_size>("sample_workspace_size", "rows", "vocab"),

@@ -16,7 +16,7 @@ namespace vllm::cpu {
 
 // Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
 // embedding, the cache writes and the embedding, outputs for the product, tokens * kv_heads for
-// attention, lists for counting tokens, changes for biases, rows for penalties and sampling.
+// attention, lists for counting tokens, changes for biases, masks, rows for penalties and sampling.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
@@ -34,6 +34,7 @@ struct Kernels {
   Kernel<CountTokensParams> count_tokens;  // of float32 logits, as all that changes them
   Kernel<PenalizeParams> penalize;
   Kernel<BiasLogitsParams> bias_logits;
+  Kernel<MaskLogitsParams> mask_logits[kFloatTypes];
   Kernel<SampleParams> sample[kFloatTypes];
 };
 

@@ -18,6 +18,7 @@
 #include "cpu/norm/rms_norm.h"
 #include "cpu/rotary/rotary.h"
 #include "cpu/rotary/rotary_and_cache.h"
+#include "cpu/sampling/masks.h"
 #include "cpu/sampling/penalties.h"
 #include "cpu/sampling/sampling.h"
 
@@ -38,6 +39,7 @@ constexpr Kernels kernels_named(const char* isa) {
           count_tokens,
           penalize,
           bias_logits,
+          {mask_logits<float>, mask_logits<Half>, mask_logits<BFloat16>},
           {sample<float>, sample<Half>, sample<BFloat16>}};
 }
 

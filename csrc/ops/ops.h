@@ -102,6 +102,9 @@ void penalize(const Tensor& logits, const Tensor& inputs, const Tensor& counters
 void bias_logits(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
                  const Tensor& amounts, const Tensor& after, const Tensor& inputs);
 
+// Forbids tokens in rows of logits, in place, by a bit for each.
+void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits);
+
 // A token from every row of logits. How to draw is null where no row asks for it; `workspace` is
 // for CUDA only.
 void sample(const Tensor& out, const Tensor& logits, const Tensor* temperatures,

@@ -56,6 +56,19 @@ struct BiasLogitsParams {
   i64 stride;
 };
 
+// Forbids tokens: logits[rows[i], token] becomes minus infinity where mask i has no bit for it.
+struct MaskLogitsParams {
+  void* logits;     // [num_rows, vocab]
+  const i64* rows;  // [masks]; below 0: the mask is left out
+  const int* bits;  // [masks, words]: a bit for each token, 32 to a word, the lowest first
+  i64 masks;
+  i64 num_rows;
+  i64 vocab;
+  i64 stride;
+  i64 words;  // from one mask to the next
+  int packs;  // on CUDA: every row can be written in 16-byte packs
+};
+
 // Draws a token from every row. With m the largest logit x, z = (m - x) * (1 / temperature) and
 // w = exp(-z), in float32:
 //   top-k keeps the tokens whose z is at most the k-th least;

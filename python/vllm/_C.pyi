@@ -115,6 +115,7 @@ def penalize(
 def bias_logits(
     logits: Tensor, rows: Tensor, tokens: Tensor, amounts: Tensor, after: Tensor, inputs: Tensor, /
 ) -> None: ...
+def mask_logits(logits: Tensor, rows: Tensor, bits: Tensor, /) -> None: ...
 def sample(
     out: Tensor,
     logits: Tensor,

@@ -126,6 +126,7 @@ def sampling_arguments() -> dict:
             *(torch.full((2,), 2.0), reals, reals, *(each.clone() for each in state)),
         ),
         "bias_logits": (torch.randn(2, 8), integers, integers, reals, integers, integers),
+        "mask_logits": (torch.randn(2, 8), integers, torch.ones(2, 1, dtype=torch.int32)),
         "sample": (
             *(torch.zeros(2, dtype=torch.int64), torch.randn(2, 8)),
             *(reals, None, torch.tensor([0.9, 0.8]), None, integers, integers, None),

@@ -11,5 +11,5 @@ CSRC = Path(__file__).parents[2] / "csrc"
 def test_launchers_name_files_that_exist():
     launchers = "".join(path.read_text() for path in (CSRC / "ops").rglob("*.cpp"))
     files = {path.stem for path in (CSRC / "kernels").rglob("*.cu")}
-    named = set(re.findall(r'{[\s\\]*"(\w+)",\s*"', launchers))
+    named = set(re.findall(r'(?:{|Kernel \w+\()[\s\\]*"(\w+)",\s*"', launchers))
     assert named == files

@@ -24,3 +24,12 @@ def bias_logits(logits, rows, tokens, amounts, after, inputs) -> np.ndarray:
         if row >= 0 and behind in (-1, inputs[row]):
             changed[row, token] += amount
     return changed
+
+
+def mask_logits(logits, rows, allowed) -> np.ndarray:
+    """allowed: bool [masks, vocab]."""
+    changed = logits.astype(np.float64)
+    for row, may_be_drawn in zip(rows, allowed):
+        if row >= 0:
+            changed[row][~may_be_drawn] = -np.inf
+    return changed

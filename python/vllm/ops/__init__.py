@@ -29,7 +29,14 @@ from vllm.ops.copy import copy_pinned
 from vllm.ops.gemm import FEW_ROWS, few_rows_linear
 from vllm.ops.norm import fused_add_rms_norm, rms_norm
 from vllm.ops.rotary import rotary_and_cache, rotary_embedding
-from vllm.ops.sampling import bias_logits, count_tokens, penalize, sample, sample_workspace_size
+from vllm.ops.sampling import (
+    bias_logits,
+    count_tokens,
+    mask_logits,
+    penalize,
+    sample,
+    sample_workspace_size,
+)
 from vllm.ops.token_embedding import embedding
 
 __all__ = [
@@ -45,6 +52,7 @@ __all__ = [
     "copy_pinned",
     "count_tokens",
     "paged_attention",
+    "mask_logits",
     "penalize",
     "plan_attention",
     "prefill_blocks",

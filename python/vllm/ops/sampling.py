@@ -83,6 +83,22 @@ def bias_logits(
         _C.bias_logits(logits, rows, tokens, amounts, after, inputs)
 
 
+def mask_logits(logits: Tensor, rows: Tensor, bits: Tensor) -> None:
+    """Makes logits of tokens that may not be drawn minus infinity, in place.
+
+    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+
+    logits: [rows, vocab], written.
+    rows: int64 [masks], which row each mask is for; below 0: for none.
+    bits: int32 [masks, vocab / 32 rounded up], a bit for each token that may be drawn, the lowest
+        first.
+    """
+    if tracing.is_tracing():
+        tracing.call("mask_logits", logits, rows, bits)
+    else:
+        _C.mask_logits(logits, rows, bits)
+
+
 def sample(
     out: Tensor,
     logits: Tensor,

@@ -58,6 +58,7 @@ _SCHEMAS = {
         "(Tensor(a!) logits, Tensor rows, Tensor tokens, Tensor amounts, Tensor after, "
         "Tensor inputs) -> ()"
     ),
+    "mask_logits": "(Tensor(a!) logits, Tensor rows, Tensor bits) -> ()",
     "sample": (
         "(Tensor(a!) out, Tensor logits, Tensor? temperatures, Tensor? top_k, Tensor? top_p, "
         "Tensor? min_p, Tensor? seeds, Tensor? draws, Tensor(b!)? workspace) -> ()"
