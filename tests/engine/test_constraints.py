@@ -6,11 +6,9 @@ import json
 import re
 
 import pytest
-import torch
 
 from vllm import LLM, SamplingParams
 from vllm.engine.constraints import FORBIDDEN, Bias, Constraints, encode_bad_words
-from vllm.layers.sampler import mask_logits
 from vllm.sampling_params import StructuredOutputsParams
 
 PROMPT = "the cat and the dog"
@@ -26,21 +24,6 @@ def tokens(llm, prompt=PROMPT, **params):
     params = {"max_tokens": 30, "ignore_eos": True, "seed": 1, **params}
     outputs = llm.generate(prompt, SamplingParams(**params))[0].outputs
     return [output.token_ids for output in outputs]
-
-
-def test_masked_tokens_are_impossible_and_the_others_untouched():
-    logits = torch.randn(3, 75)
-    before = logits.clone()
-    allowed = {0: [0, 7, 8, 74], 2: [31, 32]}
-    masks = []
-    for row, ids in allowed.items():
-        masks.append((row, sum(1 << i for i in ids).to_bytes(12, "little")))
-    mask_logits(logits, masks)
-    assert torch.equal(logits[1], before[1])
-    for row, ids in allowed.items():
-        assert torch.equal(logits[row, ids], before[row, ids])
-        others = [i for i in range(75) if i not in ids]
-        assert torch.isneginf(logits[row, others]).all()
 
 
 @pytest.mark.parametrize("penalties", [{}, {"repetition_penalty": 1.5, "presence_penalty": 0.7}])

@@ -28,6 +28,7 @@ class Constraints:
 
     bad_words: token ids of each.
     grammar: None where the output may be anything.
+    allowed: a bit for each token that `allowed_token_ids` has, the lowest first; None for all.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Constraints:
         self.grammar = grammar
         self._biases = [Bias(token, bias) for token, bias in params.logit_bias.items()]
         self._bad_words = bad_words
-        self._allowed = _bits(params.allowed_token_ids, vocab_size)
+        self.allowed = _bits(params.allowed_token_ids, vocab_size)
 
     def biases(self, token_ids: List[int], start: int, end: int) -> List[Bias]:
         """Of the token at `end`, of an output that begins at `start`. The token before it need not
@@ -56,15 +57,10 @@ class Constraints:
                 found.append(Bias(last, FORBIDDEN, after=beginning[-1]))
         return found
 
-    def mask(self) -> Optional[bytes]:
-        """A bit for each token that may come, the lowest first; None if all may."""
-        if self.grammar is None:
-            return self._allowed
-        mask = self.grammar.mask()
-        if self._allowed is None:
-            return mask
-        both = int.from_bytes(mask, "little") & int.from_bytes(self._allowed, "little")
-        return both.to_bytes(len(mask), "little")
+    @property
+    def has_mask(self) -> bool:
+        """Whether not all tokens may come."""
+        return self.grammar is not None or self.allowed is not None
 
     def is_end(self, token_id: int) -> bool:
         """Whether a token is the one that ends outputs of the grammar."""

@@ -8,6 +8,7 @@ from typing import Sequence as SequenceOf
 
 from vllm.engine.constraints import FORBIDDEN, Bias
 from vllm.engine.executor import Executor
+from vllm.engine.masks import MaskMaker
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepInput
@@ -28,6 +29,7 @@ class StepWriter:
         self._max_rows = executor.max_rows
         self._vocab_size = vocab_size
         self._buffers = StepBuffers(executor.allocate, executor.room)
+        self._masks = MaskMaker(vocab_size, executor.allocate)
 
     def write(self, chunks: SequenceOf[Chunk]) -> StepInput:
         """One step of these chunks; the buffer serves again at the second call from now."""
@@ -63,11 +65,10 @@ class StepWriter:
         if fresh:
             _write_fresh(step, fresh)
         _write_changes(step, changes)
-        for index, _ in changes:
-            constraints = rows[index].seq.constraints
-            mask = constraints.mask() if constraints is not None else None
-            if mask is not None:
-                step.masks.append((index, mask))
+        constrained = [(index, rows[index].seq.constraints) for index, _ in changes]
+        step.masks = self._masks.start(
+            [(index, each) for index, each in constrained if each is not None and each.has_mask]
+        )
         return step
 
     def _write_generating(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:

@@ -9,7 +9,9 @@ are used over and over.
 from __future__ import annotations
 
 from array import array
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from vllm.engine.masks import StepMasks
 
 _ALIGNMENT = 16  # bytes: enough for every type, and for kernels that load 16 at a time
 _SMALLEST = 16  # smaller capacities than this save nothing
@@ -153,8 +155,7 @@ class StepInput:
     logprobs: (row, how many of the most likely tokens), of the rows whose log-probabilities are
         wanted; a row is an index of `rows`.
     prompt_logprobs: where those of prompts are.
-    masks: (row, which tokens may be drawn: a bit for each, the lowest first), of the rows where
-        not all may.
+    masks: of the rows where not all tokens may be drawn; made while the step is computed.
     """
 
     token_ids: memoryview
@@ -202,7 +203,7 @@ class StepInput:
         self.uses_top_k = self.uses_top_p = self.uses_min_p = False
         self.logprobs: List[Tuple[int, int]] = []
         self.prompt_logprobs: List[PromptLogprobs] = []
-        self.masks: List[Tuple[int, bytes]] = []
+        self.masks: Optional[StepMasks] = None
 
     def pad(self, count: int, max_rows: int) -> None:
         """Adds sequences, up to `count`, that change nothing: a graph computes a fixed number.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Optional, Tuple
-from typing import Sequence as SequenceOf
 
 import torch
 
@@ -145,21 +144,6 @@ def sample(
         workspace,
     )
     return out
-
-
-def mask_logits(logits: torch.Tensor, masks: SequenceOf[Tuple[int, bytes]]) -> None:
-    """Makes tokens that may not be drawn impossible, in place.
-
-    logits: float32 [rows, vocab].
-    masks: rows, and a bit for each token that may be drawn, the lowest first.
-    """
-    vocab_size, device = logits.shape[-1], logits.device
-    rows = torch.tensor([row for row, _ in masks], device=device)
-    packed = torch.frombuffer(bytearray().join(mask for _, mask in masks), dtype=torch.uint8)
-    packed = packed.view(len(masks), -1, 1).to(device)
-    bits = torch.arange(8, dtype=torch.uint8, device=device)
-    allowed = ((packed >> bits) & 1).view(len(masks), -1)[:, :vocab_size].bool()
-    logits[rows] = logits[rows].masked_fill_(~allowed, -float("inf"))
 
 
 def token_logprobs(

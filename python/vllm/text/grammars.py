@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, FrozenSet
+import ctypes
+import functools
+from typing import Any, FrozenSet, Tuple
+from typing import Sequence as SequenceOf
 
 from vllm.structured_outputs import StructuredOutputsParams
 from vllm.text.tokenizer import Tokenizer
@@ -15,27 +18,45 @@ class Grammar:
     """
 
     def __init__(self, matcher: Any, eos_token_id: int) -> None:
-        self._matcher = matcher
+        self.matcher = matcher
         self.eos_token_id = eos_token_id
 
     def copy(self) -> Grammar:
-        return Grammar(self._matcher.deep_copy(), self.eos_token_id)
-
-    def mask(self) -> bytes:
-        """A bit for each token, the lowest first: whether it may come next."""
-        bits: bytes = self._matcher.compute_bitmask()
-        self._check()
-        return bits
+        return Grammar(self.matcher.deep_copy(), self.eos_token_id)
 
     def accept(self, token_id: int) -> bool:
         """Goes on with a token; True if the output is complete, and nothing may follow."""
-        self._matcher.consume_token(token_id)
-        self._check()
-        return bool(self._matcher.is_stopped())
+        self.matcher.consume_token(token_id)
+        self.check()
+        return bool(self.matcher.is_stopped())
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise RuntimeError(f"llguidance: {self._matcher.get_error()}")
+    def check(self) -> None:
+        """Raises RuntimeError if llguidance has given up."""
+        if self.matcher.is_error():
+            raise RuntimeError(f"llguidance: {self.matcher.get_error()}")
+
+
+def fill_masks(grammars: SequenceOf[Tuple[Grammar, int]], nbytes: int, memory: memoryview) -> None:
+    """Which tokens may come next: a bit for each, the lowest first. In several threads.
+
+    grammars: each with the place of its mask in memory.
+    nbytes: of a mask: 4 for 32 tokens of the vocabulary, rounded up.
+    memory: room for masks at all places, written.
+    """
+    if not grammars:
+        return
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    matchers = [(grammar.matcher, place) for grammar, place in grammars]
+    _executor().unsafe_compute_mask_ptr(matchers, address, nbytes, len(memory) // nbytes)
+    for grammar, _ in grammars:
+        grammar.check()
+
+
+@functools.lru_cache(maxsize=None)
+def _executor() -> Any:
+    import llguidance
+
+    return llguidance.LLExecutor()
 
 
 class GrammarCompiler:

@@ -43,11 +43,16 @@ class LocalExecutor(Executor):
         return self.runner.room(size)
 
     def submit(self, step: StepInput) -> PendingResult:
-        memory = next(tensor for view, tensor in self._memory if view is step.memory)
+        memory = self._tensor(step.memory)
+        masks = None if step.masks is None else self._tensor(step.masks.memory)
         if self.runner.device.type == "cpu":
-            return self.runner.run(step, memory)
+            return self.runner.run(step, memory, masks)
         with torch.cuda.device(self.runner.device):
-            return self.runner.run(step, memory)
+            return self.runner.run(step, memory, masks)
+
+    def _tensor(self, memory: memoryview) -> torch.Tensor:
+        """uint8, what `allocate` gave."""
+        return next(tensor for view, tensor in self._memory if view is memory)
 
     def collect(self, handle: PendingResult) -> StepResult:
         return handle.wait()

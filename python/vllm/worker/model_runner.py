@@ -8,9 +8,10 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import torch
 
 from vllm import ops
+from vllm.engine.masks import StepMasks
 from vllm.engine.step_input import SizeClass, StepInput, StepLayout, capacity
 from vllm.layers.attention import AttentionPlanner, KVCache
-from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, mask_logits, sample
+from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, sample
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.graphs import Graphs, padded
@@ -60,6 +61,7 @@ class ModelRunner:
         self._counters: Optional[TokenCounters] = None
         if model.group.rank == 0:  # it samples
             self._counters = TokenCounters.make(max_num_seqs, model.config.vocab_size, device)
+        self._logits: Optional[torch.Tensor] = None  # [max_rows, vocab], once it is needed
         self._memory = torch.zeros(self.max_rows, dtype=torch.int64, device=device)
         # Where tokens come back to, in turns: the step before may not have been collected yet.
         pinned = device.type == "cuda"
@@ -80,18 +82,22 @@ class ModelRunner:
             self._graphs.clear()
 
     @torch.inference_mode()
-    def run(self, step: StepInput, memory: torch.Tensor) -> PendingResult:
+    def run(
+        self, step: StepInput, memory: torch.Tensor, masks: Optional[torch.Tensor] = None
+    ) -> PendingResult:
         """Starts computing the tokens of a step together, and sampling its rows: rank 0 does.
 
         memory: uint8, that of the step.
+        masks: uint8, that of its masks, where it has any; they are waited for once the model's
+            part has been launched.
         """
         result, num_rows = PendingResult(), step.num_rows
         plans = self._plan(step, memory)
         if self._graphs is not None and _generates(step):
             step.pad(padded(step.num_sequences), self.max_rows)
-            self._replay(self._graphs, step, self._send(step.layout, memory), plans)
+            self._replay(self._graphs, step, self._send(step.layout, memory), plans, masks)
         else:
-            self._run_eagerly(step, self._send(step.layout, memory), plans, result)
+            self._run_eagerly(step, self._send(step.layout, memory), plans, result, masks)
         if num_rows:
             self._turn = 1 - self._turn
             result.tokens = self._results[self._turn, :num_rows]
@@ -101,7 +107,12 @@ class ModelRunner:
         return result
 
     def _run_eagerly(
-        self, step: StepInput, tensors: StepTensors, plans: Plans, result: PendingResult
+        self,
+        step: StepInput,
+        tensors: StepTensors,
+        plans: Plans,
+        result: PendingResult,
+        masks: Optional[torch.Tensor],
     ) -> None:
         on_device = {
             window: plan._replace(items=items[: len(plan.items)])
@@ -120,7 +131,7 @@ class ModelRunner:
             hidden, token_ids = hidden[rows], token_ids[rows]
         logits = self.model.logits(hidden)
         if logits is not None:  # rank 0 samples
-            self._sample_eagerly(step, tensors, logits, token_ids, result)
+            self._sample_eagerly(step, tensors, logits, token_ids, result, masks)
         self._share_tokens(step.num_rows)
 
     def _sample_eagerly(
@@ -130,11 +141,12 @@ class ModelRunner:
         logits: torch.Tensor,
         token_ids: torch.Tensor,
         result: PendingResult,
+        masks: Optional[torch.Tensor],
     ) -> None:
         told = [row for row, _ in step.logprobs]
         raw = logits[told] if told else None  # a copy: the logits may be changed in place
-        if step.masks:
-            mask_logits(logits, step.masks)
+        if step.masks is not None and masks is not None:
+            _mask_logits(logits, step.masks, masks)
         how = tensors.sampling(step, step.num_rows, step.num_changes)
         tokens = self._sample(logits, how, token_ids)
         if raw is not None:
@@ -142,13 +154,24 @@ class ModelRunner:
             wanted = [num_best for _, num_best in step.logprobs]
             result.logprobs = PendingLogprobs.of(raw, tokens[told], wanted)
 
-    def _replay(self, graphs: Graphs, step: StepInput, tensors: StepTensors, plans: Plans) -> None:
-        """A padded step in which every sequence has one token, which is sampled."""
+    def _replay(
+        self,
+        graphs: Graphs,
+        step: StepInput,
+        tensors: StepTensors,
+        plans: Plans,
+        masks: Optional[torch.Tensor],
+    ) -> None:
+        """A padded step in which every sequence has one token, which is sampled.
+
+        With masks, the graph ends with the logits: it runs while the masks are made.
+        """
         count, size = padded(step.num_sequences), step.layout.size
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
             step.uses_penalties,
         )
+        masked = masks is not None
 
         def compute() -> None:
             # All the lists that a plan may have, whatever their number is in this step.
@@ -161,11 +184,26 @@ class ModelRunner:
             }
             token_ids = self._token_ids(tensors, count)
             logits = self.model.logits(self._hidden(token_ids, tensors, count, lasting))
+            if masked and logits is not None:
+                self._kept_logits(logits).copy_(logits)
+                return
             if logits is not None:
                 self._sample(logits, tensors.sampling(step, count, size.changes), token_ids)
             self._share_tokens(count)
 
-        graphs.run((size, count, uses), compute)
+        graphs.run((size, count, uses, masked), compute)
+        if step.masks is not None and masks is not None:
+            assert self._logits is not None
+            logits, token_ids = self._logits[:count], self._token_ids(tensors, count)
+            _mask_logits(logits, step.masks, masks)
+            self._sample(logits, tensors.sampling(step, count, size.changes), token_ids)
+            self._share_tokens(count)
+
+    def _kept_logits(self, like: torch.Tensor) -> torch.Tensor:
+        """Where a graph leaves its logits, for masks that come after it."""
+        if self._logits is None:
+            self._logits = like.new_empty(self.max_rows, like.shape[-1])
+        return self._logits[: len(like)]
 
     def _token_ids(self, tensors: StepTensors, num_tokens: int) -> torch.Tensor:
         """int64 [tokens]"""
@@ -263,13 +301,25 @@ class ModelRunner:
         return parts
 
 
+def _mask_logits(logits: torch.Tensor, masks: StepMasks, memory: torch.Tensor) -> None:
+    """Waits for masks, and makes tokens that may not be drawn impossible, in place.
+
+    logits: [rows, vocab], which may still be computed.
+    memory: uint8, the same as that of the masks.
+    """
+    masks.wait()
+    memory = memory[: masks.nbytes].to(logits.device, non_blocking=True)
+    rows = memory[: 8 * len(masks.rows)].view(torch.int64)
+    bits = memory[masks.bits_offset :].view(torch.int32)
+    ops.mask_logits(logits, rows, bits.view(-1, masks.num_words))
+
+
 def _generates(step: StepInput) -> bool:
     """Whether each sequence has one token, which is sampled, nothing else is wanted, and no
     sequence is counted for the first time."""
     return (
         step.num_tokens == step.num_sequences == step.num_rows
         and not step.logprobs
-        and not step.masks
         and not step.prompt_logprobs
         and not step.num_fresh
     )

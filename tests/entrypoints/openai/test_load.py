@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
+import signal
 import socket
 import time
 
@@ -26,11 +28,34 @@ def small(chat_model):
         yield server
 
 
-def test_a_full_queue_says_when_to_come_back(small):
+def raw_request(server, body):
+    content = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
+    return f"{head}Content-Type: application/json\r\n\r\n".encode() + content
+
+
+def connected(server):
+    address = httpx.URL(server.url)
+    return socket.create_connection((address.host, address.port))
+
+
+@contextlib.contextmanager
+def full(server):
+    """Its queue is full, and its engine is stopped."""
+    (pid,) = server.engine.pids
     with contextlib.ExitStack() as stack:
+        os.kill(pid, signal.SIGSTOP)
+        stack.callback(os.kill, pid, signal.SIGCONT)
         for _ in range(2):
-            body = {**LONG, "n": 5, "stream": True}
-            stack.enter_context(small.http.stream("POST", "/v1/completions", json=body))
+            leaving = stack.enter_context(connected(server))
+            leaving.sendall(raw_request(server, {**LONG, "n": 5, "stream": True}))
+        while server.served.admission.num_sequences < 10:
+            time.sleep(0.001)
+        yield
+
+
+def test_a_full_queue_says_when_to_come_back(small):
+    with full(small):
         response = small.post("/v1/completions", prompt="hi")
         assert response.status_code == 429
         assert response.headers["Retry-After"] == "1"
@@ -45,24 +70,9 @@ def test_a_full_queue_says_when_to_come_back(small):
 def test_openais_client_comes_back(small):
     """It waits as long as Retry-After says, and is then served."""
     with openai.OpenAI(base_url=f"{small.url}/v1", api_key="x", max_retries=30) as client:
-        body = {**LONG, "n": 5, "stream": True}
-        with contextlib.ExitStack() as stack:
-            for _ in range(2):
-                stack.enter_context(small.http.stream("POST", "/v1/completions", json=body))
-            with pytest.raises(openai.RateLimitError):
-                client.with_options(max_retries=0).completions.create(model="tiny", prompt="hi")
+        with full(small), pytest.raises(openai.RateLimitError):
+            client.with_options(max_retries=0).completions.create(model="tiny", prompt="hi")
         assert client.completions.create(model="tiny", prompt="hi").choices
-
-
-def raw_request(server, body):
-    content = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
-    return f"{head}Content-Type: application/json\r\n\r\n".encode() + content
-
-
-def connected(server):
-    address = httpx.URL(server.url)
-    return socket.create_connection((address.host, address.port))
 
 
 @pytest.mark.parametrize("stream", [True, False])
