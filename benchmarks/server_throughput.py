@@ -197,7 +197,7 @@ def _medians(rounds: List[Figures]) -> Figures:
     return {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
 
 
-def _machine() -> Dict[str, Any]:
+def describe_machine() -> Dict[str, Any]:
     import torch
 
     if torch.cuda.is_available():
@@ -225,7 +225,7 @@ def main() -> None:
     if args.offline:
         print(json.dumps(run_offline(args, args.offline)))
         return
-    record: Dict[str, Any] = {**_machine(), "shape": args.shape}
+    record: Dict[str, Any] = {**describe_machine(), "shape": args.shape}
     record.update(requests=args.requests, input=args.input, output=args.output, rounds=args.rounds)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         folder = Path(made, args.shape)

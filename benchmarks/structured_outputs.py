@@ -1,0 +1,98 @@
+"""What it costs to hold outputs to a schema: tokens per second with a grammar and without one.
+
+    python -m benchmarks.structured_outputs
+    python -m benchmarks.structured_outputs --shape 0.6B --name 0.6B.h200
+
+`--sequences` requests of `--tokens` tokens each run at once: free, or as JSON of a schema whose
+output never ends, so that the number of tokens is the same; in turns, `--rounds` times. The grammar
+is compiled before. The model has random weights (`benchmarks/random_model.py`). Writes
+structured_outputs_NAME.json beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from benchmarks import random_model
+from benchmarks.server_throughput import describe_machine
+from vllm import LLM, SamplingParams
+
+ITEM = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer"},
+        "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 3},
+        "score": {"type": "number"},
+    },
+    "required": ["name", "age", "tags", "score"],
+}
+SCHEMA = {"type": "array", "items": ITEM, "minItems": 1000}
+
+
+def run(llm: LLM, args: argparse.Namespace, structured: Optional[Dict[str, Any]]) -> float:
+    """Output tokens per second."""
+    prompts = [[place + 1, 5, 7, 9] for place in range(args.sequences)]
+    params = SamplingParams(
+        temperature=1.0,
+        seed=0,
+        ignore_eos=True,
+        max_tokens=args.tokens,
+        structured_outputs=structured,
+    )
+    started = time.perf_counter()
+    outputs = llm.generate(prompts, params)
+    seconds = time.perf_counter() - started
+    count = sum(len(output.outputs[0].token_ids) for output in outputs)
+    assert count == args.sequences * args.tokens, "an output has ended early"
+    return count / seconds
+
+
+def measure(llm: LLM, args: argparse.Namespace) -> Dict[str, List[float]]:
+    """Rates of each round, by kind."""
+    found: Dict[str, List[float]] = {"free": [], "schema": []}
+    for round_ in range(-1, args.rounds):  # the first is not counted
+        for kind, rates in found.items():
+            structured = {"json": SCHEMA} if kind == "schema" else None
+            rate = run(llm, args, structured)
+            if round_ >= 0:
+                rates.append(rate)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shape", choices=sorted(random_model.SHAPES), default="small")
+    parser.add_argument("--name", help="of the record; the shape's if not given")
+    parser.add_argument("--record", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--sequences", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        folder = Path(made, args.shape)
+        random_model.write_model(args.shape, folder)
+        found = measure(LLM(str(folder), max_num_seqs=args.sequences, max_model_len=1024), args)
+    medians = {kind: statistics.median(rates) for kind, rates in found.items()}
+    record = {
+        **describe_machine(),
+        "shape": args.shape,
+        "sequences": args.sequences,
+        "tokens": args.tokens,
+        "tokens_per_second": medians,
+        "cost": 1 - medians["schema"] / medians["free"],
+        "rounds": found,
+    }
+    path = args.record / f"structured_outputs_{args.name or args.shape}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(medians, f"cost {record['cost']:.1%}")
+
+
+if __name__ == "__main__":
+    main()
