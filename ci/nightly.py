@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ci import git, interpreters, serve, trial
+from ci import git, interpreters, keys, serve, trial
 from ci.audit import AuditReport, audit_all
 from ci.builder import build
 from ci.builder.reused import StoreWheels
@@ -18,6 +18,7 @@ from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import begin, fail, publish
+from ci.publish.signed import Signer
 from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import Store, open_store
@@ -40,6 +41,8 @@ def run(
     on from there.
     """
     stages = Stages(console)
+    key = keys.load_key(None, variable=keys.OF_INDEX)
+    signer = Signer(key.private) if key else None
     commit = git.read(repo, allow_dirty=allow_dirty)
     store = open_store(bucket)
     with announced(store, commit):
@@ -55,7 +58,15 @@ def run(
         console.print("not published: these wheels hold changes that no commit has")
         return ()
     with stages.stage("publish"):
-        publish(store, wheels, commit, matrix, reused_from=reuse.used, report=console.print)
+        publish(
+            store,
+            wheels,
+            commit,
+            matrix,
+            reused_from=reuse.used,
+            signer=signer,
+            report=console.print,
+        )
     with stages.stage("install"), serve.running(store) as base:
         outcomes = try_installs(matrix, base, commit.sha, wheels, console)
         check_tried(outcomes)

@@ -13,11 +13,14 @@ HELP = "make a published commit the nightly, until a newer one is published"
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
+    cli.add_index_key(parser)
     parser.add_argument("commit", metavar="COMMIT", help="40 hex digits")
 
 
 def run(args: argparse.Namespace) -> int:
-    result = promote(cli.bucket(args), args.commit)
+    store = cli.bucket(args)
+    with cli.signing(args, store):
+        result = promote(store, args.commit)
     text = f"the nightly is {result.nightly}; {len(result.pages)} pages and wheels changed"
     cli.show(args, result, text)
     return 0

@@ -15,6 +15,7 @@ HELP = "remove old nightlies; a dry run unless --yes is given"
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
+    cli.add_index_key(parser)
     parser.add_argument(
         "--keep",
         type=int,
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     decisions = prune.plan(store, keep=args.keep, older_than=timedelta(days=args.days), now=now)
     going = [decision for decision in decisions if decision.removed]
     if args.yes:
-        prune.prune(store, decisions, now=now, report=partial(cli.progress, args))
+        with cli.signing(args, store):
+            prune.prune(store, decisions, now=now, report=partial(cli.progress, args))
     size = sum(decision.size for decision in going) / 1e6
     done = "removed" if args.yes else "would be removed; --yes does it"
     lines = [f"{'-' if c.removed else ' '} {c.unit}  {c.why}" for c in decisions]

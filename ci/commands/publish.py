@@ -19,6 +19,7 @@ HELP = "publish the wheels of the current commit, completely or not at all"
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
+    cli.add_index_key(parser)
     parser.add_argument(
         "--wheels",
         type=Path,
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         reused_from=read_reused(args.cells or args.wheels, commit),
         sdist=args.sdist,
         attachments=args.attach,
+        signer=cli.index_signer(args),
         report=partial(cli.progress, args),
     )
     state = "and it is the nightly" if result.is_nightly else "nightly/ stays where it was"

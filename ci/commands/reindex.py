@@ -15,10 +15,13 @@ HELP = "list what is complete and left out, and write the pages that are not as 
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
+    cli.add_index_key(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    result = reindex(cli.bucket(args), matrix.load(), partial(cli.progress, args))
+    store = cli.bucket(args)
+    with cli.signing(args, store):
+        result = reindex(store, matrix.load(), partial(cli.progress, args))
     lines = [
         f"{result.pages} pages, of {result.units} commits and releases and of all together; "
         f"{len(result.written)} were not as the records say",

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ci import git, matrix, release
+from ci import git, keys, matrix, release
 from ci.audit import audit_all
 from ci.builder.reused import StoreWheels, read_reused, write_reused
-from ci.publish import plan, publish
+from ci.publish import cli, plan, publish
 from ci.publish.collect import collect
-from ci.release import provenance
 from ci.release.errors import ReleaseError
 from ci.reuse import Reuse
 from ci.stages import Stages
@@ -25,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", help="0.5.4; by default the one of this commit's tag")
     parser.add_argument("--out", type=Path, help="a folder; by default wheelhouse/release-VERSION")
     parser.add_argument("--key", type=Path, help="PEM file of the Ed25519 key to sign with")
+    cli.add_index_key(parser)
     parser.add_argument("--reuse", metavar="BUCKET", help="take unchanged native files from there")
     parser.add_argument("--publish", metavar="BUCKET", help="a folder or s3://name to publish to")
     part = parser.add_mutually_exclusive_group()
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     stages = Stages(console)
     repo = Path.cwd()
-    key = provenance.load_key(args.key)
+    key = keys.load_key(args.key)
     commit = git.read(repo)
     version = args.version or release.version_of_tag(repo)
     if args.variant and args.publish:
@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
                 reused_from=reused,
                 sdist=next(path for path in paths if path.name.endswith(".tar.gz")),
                 attachments=[p for p in paths if p.suffix not in (".whl", ".gz")],
+                signer=cli.index_signer(args),
                 report=console.print,
             )
     console.print(stages.table())

@@ -13,11 +13,14 @@ HELP = "take a yank back"
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
+    cli.add_index_key(parser)
     parser.add_argument("unit", metavar="COMMIT", help="40 hex digits, or a release: v0.5.4")
 
 
 def run(args: argparse.Namespace) -> int:
-    result = yank(cli.bucket(args), args.unit, None)
+    store = cli.bucket(args)
+    with cli.signing(args, store):
+        result = yank(store, args.unit, None)
     cli.show(
         args,
         result,

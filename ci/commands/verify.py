@@ -1,4 +1,4 @@
-"""``python -m ci verify``: is a wheel what its commit builds to?"""
+"""``python -m ci verify``: is a wheel what its commit builds to? Is an index what was signed?"""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import scratch, verify
+from ci.errors import CiError
 from ci.release import provenance
+from ci.scripts import verify_index
 from ci.wheel import reader
 
-HELP = "build a wheel again from the commit it names, and compare the bits"
+HELP = "build a wheel again and compare the bits, or with --index hold an index to its signatures"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("wheel", help="a file, or a URL")
+    parser.add_argument("wheel", help="a file, or a URL; with --index the index's")
+    parser.add_argument("--index", action="store_true", help="verify a signed index or its mirror")
+    parser.add_argument("--root", type=Path, help="of an index: the root that you trust")
+    parser.add_argument("--memory", type=Path, help="of an index: a folder for what was seen")
     parser.add_argument(
         "--public-key",
         type=Path,
@@ -25,6 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.index:
+        return _index(args)
     console = Console(soft_wrap=True)
     with scratch.folder("vllm-verify-") as folder:
         path = verify.fetch(args.wheel, folder)
@@ -39,3 +46,22 @@ def run(args: argparse.Namespace) -> int:
         return 0
     console.print(f"different: {difference}", style="red", highlight=False)
     return 1
+
+
+def _index(args: argparse.Namespace) -> int:
+    if args.root is None:
+        raise CiError(
+            "--index needs --root, the root that you trust",
+            means="whoever serves an index could serve another root, too",
+            do="take N.root.json from whl/signed/ of the index itself, once, and keep it",
+        )
+    memory = args.memory or verify_index.memory_of(args.wheel)
+    try:
+        print(verify_index.verify(args.wheel, args.root.read_bytes(), memory))
+    except verify_index.NotAsSigned as error:
+        raise CiError(
+            f"not as signed: {error}",
+            means="a mirror or somebody between has changed it, or a publication is under way",
+            do="install nothing from there; try again in a minute, and ask the publisher",
+        ) from error
+    return 0

@@ -15,6 +15,7 @@ HELP = "tell resolvers to avoid a commit or a release (its files stay)"
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
+    cli.add_index_key(parser)
     parser.add_argument("unit", metavar="COMMIT", help="40 hex digits, or a release: v0.5.4")
     parser.add_argument("--reason", required=True, help="what is wrong with it, in one line")
 
@@ -25,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
             "the reason is not one line of at most 500 characters",
             means="installers show it in a warning, and pages in a table",
         )
-    result = yank(cli.bucket(args), args.unit, args.reason)
+    store = cli.bucket(args)
+    with cli.signing(args, store):
+        result = yank(store, args.unit, args.reason)
     cli.show(
         args,
         result,

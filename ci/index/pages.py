@@ -14,7 +14,7 @@ from ci.index.simple import project_page
 HOME = "index.html"
 # Below which lie the shared pages but HOME: of releases, of nightlies, and all of them.
 RELEASES = ("whl/",)
-NIGHTLIES = (f"whl/{names.NIGHTLY}/", f"{names.NIGHTLY}/")
+NIGHTLIES = ("whl/", f"{names.NIGHTLY}/")  # with what is signed
 SHARED = ("whl/", f"{names.NIGHTLY}/")
 
 

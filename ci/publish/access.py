@@ -7,7 +7,7 @@ from typing import Optional, TypeVar
 
 from ci.index.records import Record
 from ci.publish.errors import Conflict
-from ci.store import AlreadyExists, Body, NotFound, ObjectInfo, Store, StoreUnavailable
+from ci.store import AlreadyExists, Body, NotFound, Object, ObjectInfo, Store, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -22,11 +22,17 @@ def read(store: Store, record: Record[T]) -> T:
 
 def get(store: Store, record: Record[T]) -> tuple[T, Optional[str]]:
     """The record with its ETag; as empty, and without one, if there is none."""
+    value, found = get_whole(store, record)
+    return value, found.etag if found else None
+
+
+def get_whole(store: Store, record: Record[T]) -> tuple[T, Optional[Object]]:
+    """The record and the object that it was read from; as empty, and None, if there is none."""
     try:
         found = store.get(record.key)
     except NotFound:
         return record.empty, None
-    return record.parse(found.body, f"{record.key} in {store.name}"), found.etag
+    return record.parse(found.body, f"{record.key} in {store.name}"), found
 
 
 def put(store: Store, key: str, body: Body, etag: Optional[str]) -> str:

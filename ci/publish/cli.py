@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 from rich.console import Console
 
+from ci import keys
+from ci.publish.signed import TIMESTAMP, Signer, check_key, sign_anew
+from ci.publish.view import View
 from ci.store import Store, open_store
 
 BUCKET = "wheelhouse/bucket"
@@ -25,6 +32,34 @@ def add_bucket(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_index_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--index-key",
+        type=Path,
+        metavar="PEM",
+        help="the Ed25519 key that signs the ledgers (default: what VLLM_INDEX_KEY holds)",
+    )
+
+
+def index_signer(args: argparse.Namespace) -> Optional[Signer]:
+    """The key of --index-key or VLLM_INDEX_KEY, if there is one."""
+    key = keys.load_key(args.index_key, variable=keys.OF_INDEX)
+    return Signer(key.private) if key else None
+
+
+@contextmanager
+def signing(args: argparse.Namespace, store: Store) -> Iterator[None]:
+    """Around a command that changes ledgers: they are signed after it, if they were before it."""
+    signer = index_signer(args)
+    if signer is None:
+        view = View(store)
+        view.look([TIMESTAMP])
+        check_key(view, None)
+    yield
+    if signer is not None:
+        sign_anew(store, signer, datetime.now(timezone.utc))
 
 
 def bucket(args: argparse.Namespace) -> Store:

@@ -26,6 +26,7 @@ from ci.publish.aliases import alias_nightly
 from ci.publish.beside import of_commit
 from ci.publish.errors import Conflict, IncompleteSet
 from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
+from ci.publish.signed import Signer, check_key, sign
 from ci.publish.view import View
 from ci.store import Body, Store
 
@@ -64,6 +65,7 @@ def publish(
     reused_from: Optional[Mapping[str, str]] = None,
     sdist: Optional[Path] = None,
     attachments: Sequence[Path] = (),
+    signer: Optional[Signer] = None,
     clock: Clock = utc_now,
     report: Report = silent,
 ) -> PublishResult:
@@ -72,6 +74,7 @@ def publish(
     reused_from: the commit that a variant's native code was taken from, by variant.
     sdist: of a release that has one; the default variant's index lists it.
     attachments: files that lie beside the wheels and install nothing.
+    signer: of the ledgers; a bucket whose index was signed once needs it.
     report: is told each step.
     Raises IncompleteSet (and writes down why), Conflict, PublishError and StoreError. After any
     of them the same call, once the cause is gone, goes on from where it stopped.
@@ -110,6 +113,7 @@ def publish(
     # All that will be written is looked at first: see `View` for why.
     view.see(unit.prefix, *(pages.RELEASES if release else pages.NIGHTLIES))
     view.look([pages.HOME])
+    check_key(view, signer)
     there = {key for key in (*files, manifest_key(unit.name)) if view.entry(key)}
     manifest = _check_against(store, manifest, files, there)
     if manifest_key(unit.name) not in there:
@@ -123,7 +127,11 @@ def publish(
     report("commit")
     if manifest_key(unit.name) not in there:
         manifest = _commit(view, manifest, created)
-    return _list(view, manifest, matrix.nightlies, created, clock, report)
+    result = _list(view, manifest, matrix.nightlies, created, clock, report)
+    if signer is not None:
+        report("sign the ledgers")
+        sign(view, signer, clock())
+    return result
 
 
 def begin(store: Store, commit: Commit, *, clock: Clock = utc_now) -> None:

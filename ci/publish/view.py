@@ -28,6 +28,7 @@ class View:
         self._listed: list[str] = []  # prefixes: what was not seen below is not there
         self._entries: dict[str, Optional[ObjectInfo]] = {}
         self._records: dict[str, tuple[Any, Optional[str]]] = {}  # key → value and ETag
+        self._stored: dict[str, Optional[Body]] = {}  # key → the very bytes of a record
 
     def see(self, *prefixes: str) -> None:
         """Looks at every address below the prefixes: one request each, for up to 1000 of them."""
@@ -69,6 +70,12 @@ class View:
         value: T = self._read(record)[0]
         return value
 
+    def stored(self, record: Record[Any]) -> Optional[tuple[str, int]]:
+        """The sha256 and the size of a record's bytes, as `read` has it; None if there is none."""
+        self._read(record)
+        body = self._stored.get(record.key)
+        return (body.sha256, body.size) if body else None
+
     def read_all(self) -> Records:
         """Every record that the shared pages are made of."""
         return Records(
@@ -100,7 +107,7 @@ class View:
             except (AlreadyExists, Changed):
                 self._records.pop(record.key, None)
                 continue
-            self._records[record.key] = changed, written
+            self._records[record.key], self._stored[record.key] = (changed, written), body
             return changed
         raise access.too_many_changes(self.store, record.key)
 
@@ -154,5 +161,7 @@ class View:
 
     def _read(self, record: Record[T]) -> tuple[T, Optional[str]]:
         if record.key not in self._records:
-            self._records[record.key] = access.get(self.store, record)
+            value, found = access.get_whole(self.store, record)
+            self._records[record.key] = value, found.etag if found else None
+            self._stored[record.key] = Body.of(found.body) if found else None
         return self._records[record.key]

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from ci import builder, git, matrix
 from ci.git import Commit
+from ci.keys import SigningKey
 from ci.matrix import Matrix
 from ci.release import provenance, sdist, sums
 from ci.release.errors import ReleaseError
-from ci.release.provenance import SigningKey
 from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.wheel import reader

@@ -8,25 +8,19 @@ commit make the same statement.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
     load_pem_public_key,
 )
 
 from ci import digest
 from ci.errors import CiError
+from ci.keys import SigningKey, key_id
 from ci.matrix import Matrix
 from ci.scratch import write_atomically
 from ci.wheel.reader import WheelFile
@@ -34,49 +28,10 @@ from ci.wheel.reader import WheelFile
 SUFFIX = ".intoto.jsonl"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SOURCE = "https://github.com/vllm-project/vllm"
-KEY_VARIABLE = "VLLM_SIGNING_KEY"
 
 
 class ProvenanceError(CiError):
-    """A key cannot be used, or a statement is not about the wheel or not signed by the key."""
-
-
-@dataclass(frozen=True)
-class SigningKey:
-    """An Ed25519 key."""
-
-    private: Ed25519PrivateKey
-
-    @property
-    def id(self) -> str:
-        return key_id(self.private.public_key())
-
-
-def load_key(path: Optional[Path], environ: Mapping[str, str] = os.environ) -> Optional[SigningKey]:
-    """The key in the PEM file `path`, or in ``VLLM_SIGNING_KEY``; None if neither is given.
-
-    Raises ProvenanceError for what is no unencrypted Ed25519 private key.
-    """
-    if path is not None:
-        try:
-            text, where = path.read_bytes(), str(path)
-        except OSError as error:
-            raise ProvenanceError(f"cannot read the key: {error}") from error
-    elif environ.get(KEY_VARIABLE):
-        text, where = environ[KEY_VARIABLE].encode(), KEY_VARIABLE
-    else:
-        return None
-    try:
-        key = load_pem_private_key(text, password=None)
-    except (ValueError, TypeError):
-        key = None  # the library's words may quote the file
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ProvenanceError(
-            f"{where} holds no Ed25519 private key",
-            means="provenance is signed with such a key, as an unencrypted PEM",
-            do="make one: openssl genpkey -algorithm ed25519 -out key.pem",
-        )
-    return SigningKey(key)
+    """A statement is not about the wheel, or not signed by the key."""
 
 
 def write(
@@ -166,12 +121,6 @@ def check(line: bytes, wheel: WheelFile, public_key: Path) -> None:
             f"the signed provenance is not about {wheel.path.name} of sha256 {wheel.sha256}",
             means="the wheel or the statement was exchanged",
         )
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """The sha256 of the public key's DER form, as `openssl` prints it too."""
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
 
 
 def _is_signed(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:

@@ -8,9 +8,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ci.publish import publish
 from ci.publish.reindex import reindex
+from ci.publish.signed import Signer
 from ci.store.s3 import S3Store
 from tests.ci.conftest import client_of
 from tests.ci.support.experiment import role
@@ -47,10 +49,12 @@ def test_a_commit_costs_what_the_table_says_whatever_the_history(
     bucket = lab.copy(None)
     seed(lab.writer(bucket), bucket, factory, count, whole=False)
     first, second = factory.commit(count + 1), factory.commit(count + 2)
-    publish(bucket, factory.wheels(first), first, factory.matrix, clock=clock)
+    signer = Signer(Ed25519PrivateKey.generate())
+    how = {"signer": signer, "clock": clock}
+    publish(bucket, factory.wheels(first), first, factory.matrix, **how)
     wheels = factory.wheels(second)
     s3_endpoint.requests.clear()
-    publish(S3Store(bucket.bucket, bucket._client), wheels, second, factory.matrix, clock=clock)
+    publish(S3Store(bucket.bucket, bucket._client), wheels, second, factory.matrix, **how)
     requests = asked(s3_endpoint, bucket.bucket)
     assert requests == documented()
     # The wheels and their indexes, and at most 40 writes for all that lies beside them.

@@ -11,9 +11,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from ci.keys import BadSigningKey, SigningKey, load_key
 from ci.matrix import Matrix
 from ci.release import provenance
-from ci.release.provenance import ProvenanceError, SigningKey
+from ci.release.provenance import ProvenanceError
 from ci.wheel.reader import WheelFile
 from tests.ci.support.wheels import Factory
 
@@ -143,12 +144,12 @@ def test_the_key_comes_from_a_file_or_the_environment(key: SigningKey, tmp_path:
     path = tmp_path / "private.pem"
     text = path.read_text()
     for found in (
-        provenance.load_key(path, {}),
-        provenance.load_key(None, {"VLLM_SIGNING_KEY": text}),
+        load_key(path, {}),
+        load_key(None, {"VLLM_SIGNING_KEY": text}),
     ):
         assert found is not None
         assert found.id == key.id
-    assert provenance.load_key(None, {}) is None
+    assert load_key(None, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -163,11 +164,11 @@ def test_the_key_comes_from_a_file_or_the_environment(key: SigningKey, tmp_path:
 def test_what_is_no_key_is_not_shown(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(text)
-    with pytest.raises(ProvenanceError, match="holds no Ed25519 private key") as caught:
-        provenance.load_key(path, {})
+    with pytest.raises(BadSigningKey, match="holds no Ed25519 private key") as caught:
+        load_key(path, {})
     assert "secret" not in str(caught.value)
 
 
 def test_no_such_key(tmp_path: Path) -> None:
-    with pytest.raises(ProvenanceError, match="cannot read the key"):
-        provenance.load_key(tmp_path / "none.pem", {})
+    with pytest.raises(BadSigningKey, match="cannot read the key"):
+        load_key(tmp_path / "none.pem", {})

@@ -1,0 +1,59 @@
+"""``python -m ci sign``: signs the ledgers again, or says anew whose keys are trusted."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ci import keys
+from ci.errors import CiError
+from ci.publish import cli, signed
+from ci.publish.signed import Signer
+
+HELP = "sign the index again so that it stays fresh, or with --root-key rotate its keys"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    cli.add_bucket(parser)
+    cli.add_json(parser)
+    cli.add_index_key(parser)
+    parser.add_argument(
+        "--root-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PEM",
+        help="write a root that trusts this key, and the index key; may be repeated",
+    )
+    parser.add_argument(
+        "--old-root-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PEM",
+        help="one that readers trust until now, if it is to be another; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    signer = cli.index_signer(args)
+    if signer is None:
+        raise CiError(
+            "no key was given",
+            do="pass --index-key; make one by openssl genpkey -algorithm ed25519 -out index.pem",
+        )
+    store, now = cli.bucket(args), datetime.now(timezone.utc)
+    written = []
+    if args.root_key:
+        roots, before = ([_read(p) for p in paths] for paths in (args.root_key, args.old_root_key))
+        written.append(signed.write_root(store, roots, signer, now, before))
+    written += signed.sign_anew(store, signer, now)
+    cli.show(args, written, "\n".join(f"written: {key}" for key in written))
+    return 0
+
+
+def _read(path: Path) -> Signer:
+    key = keys.load_key(path)
+    assert key is not None  # a path was given
+    return Signer(key.private)
