@@ -178,6 +178,19 @@ def cpu_throughput() -> str:
     return table(head, rows)
 
 
+def first_outputs() -> str:
+    """What a person waits for, command by command."""
+    record = load("cli_first_output")
+    rows = [(f"`{name}`", f"{ms:.0f}") for name, ms in record["first_output_ms"].items()]
+    rows.append(("`vllm serve`, until it is ready", f"{record['serve_ready_ms']:.0f}"))
+    text = table(("command", "first output, ms"), rows)
+    return f"{text}\n{link('cli_first_output')}, two cores with a load of {_load(record)}.\n"
+
+
+def _load(record: Any) -> str:
+    return f"{record['machine']['load_average']:.1f}"
+
+
 def engine_peers() -> str:
     """The engine on an H200, beside nano-vllm where that ran."""
     rows = []
@@ -354,6 +367,7 @@ PARTS: dict[str, Callable[[], str]] = {
         memory_bound,
         sampling,
         cpu_throughput,
+        first_outputs,
         measured,
     )
 }

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import vllm
-from vllm.entrypoints import bench
+from vllm.entrypoints.bench import offline
 from vllm.entrypoints.cli import main
 
 SMALL = ["--num-kv-blocks", "64"]
@@ -91,13 +91,17 @@ def test_bench_throughput(folder, capsys, tmp_path):
     total = figures["input_tokens"] + figures["output_tokens"]
     assert figures["total_tokens_per_second"] == pytest.approx(total / figures["seconds"])
     assert figures["first_token_seconds_p50"] <= figures["request_seconds_p99"]
-    assert "total tokens per second" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "total tokens per second" in shown
+    assert re.search(r"^Throughput: [\d.]+ requests/s, [\d.]+ total tokens/s, ", shown, re.M)
 
 
 def test_bench_latency(folder, capsys):
-    options = ["--batch-size", "2", "--iterations", "2", "--input-len", "5", "--output-len", "6"]
+    options = ["--batch-size", "2", "--num-iters", "2", "--input-len", "5", "--output-len", "6"]
     assert main(["bench", "latency", folder, *SMALL, *options]) == 0
-    assert "next token milliseconds p99" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "next token milliseconds p99" in shown
+    assert re.search(r"^Avg latency: [\d.]+ seconds$", shown, re.M)
 
 
 @pytest.mark.parametrize(
@@ -160,13 +164,13 @@ def test_a_conversation_that_has_become_too_long_can_be_begun_again(folder, caps
 @pytest.mark.parametrize("text", ["", "0", "-3", "5-", "a", "3-a", "1.5"])
 def test_ranges_that_are_none(text):
     with pytest.raises(ValueError, match="--x must be at least 1, or a range"):
-        bench.parse_range("--x", text)
+        offline.parse_range("--x", text)
 
 
 def test_percentiles_are_values_that_were_measured():
     values = [float(i) for i in range(1, 101)]
-    assert bench.percentiles("t", values) == {"t_p50": 51.0, "t_p90": 91.0, "t_p99": 100.0}
-    assert bench.percentiles("t", [2.0]) == {"t_p50": 2.0, "t_p90": 2.0, "t_p99": 2.0}
+    assert offline.percentiles("t", values) == {"t_p50": 51.0, "t_p90": 91.0, "t_p99": 100.0}
+    assert offline.percentiles("t", [2.0]) == {"t_p50": 2.0, "t_p90": 2.0, "t_p99": 2.0}
 
 
 def test_as_a_module_and_without_a_command():

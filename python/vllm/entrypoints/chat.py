@@ -1,37 +1,44 @@
-"""``vllm chat``: a conversation in the terminal."""
+"""``vllm chat``: a conversation in the terminal, with a model or with a server."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Dict, List
+from typing import Callable, Dict, Iterator, List
 
 from vllm.entrypoints.options import (
-    add_engine_options,
+    MODEL_HELP,
+    add_engine_groups,
     add_sampling_options,
     check_sampling,
+    engine_fields,
     make_llm,
+    option_of,
     sampling_fields,
 )
+from vllm.entrypoints.remote import Server, add_server_options
 from vllm.sampling_params import RequestOutputKind
 
-HELP = "talk to a model, with its own chat template"
+HELP = "talk to a model, with its own chat template, or to a server"
+
+Messages = List[Dict[str, str]]
+# The pieces of an answer as they come. Raises ValueError for a conversation that is refused.
+Answer = Callable[[Messages], Iterator[str]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_engine_options(parser)
-    parser.add_argument("--system", help="a system message to begin with")
+    parser.add_argument("model", nargs="?", help=MODEL_HELP)
+    parser.add_argument("--system", "--system-prompt", help="a system message to begin with")
+    add_server_options(parser, url=None)
+    add_engine_groups(parser)
     add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     check_sampling(args)
-    llm = make_llm(args)
-    params = llm.engine.generation_defaults.params(
-        output_kind=RequestOutputKind.DELTA, **sampling_fields(args)
-    )
+    answer_to = _by_server(args) if args.url else _by_model(args)
     beginning = [{"role": "system", "content": args.system}] if args.system else []
-    messages: List[Dict[str, str]] = list(beginning)
+    messages: Messages = list(beginning)
     interactive = sys.stdin.isatty()
     if interactive:
         print("/reset forgets the conversation; Ctrl-C ends an answer, Ctrl-D the program.")
@@ -48,21 +55,45 @@ def run(args: argparse.Namespace) -> int:
         if not said:
             continue
         messages.append({"role": "user", "content": said})
+        answer = ""
         try:
-            outputs = llm.stream(llm.chat_prompt(messages), params)
+            for text in answer_to(messages):
+                answer += text
+                print(text, end="", flush=True)
         except ValueError as error:  # the conversation has become too long, or the template refuses
             if not interactive:
                 raise
             print(f"{error}\n/reset begins again.", file=sys.stderr)
             messages.pop()
             continue
-        answer = ""
-        try:
-            for output in outputs:
-                answer += output.outputs[0].text
-                print(output.outputs[0].text, end="", flush=True)
         except KeyboardInterrupt:
             if not interactive:
                 raise
         print()
         messages.append({"role": "assistant", "content": answer})
+
+
+def _by_model(args: argparse.Namespace) -> Answer:
+    if args.model is None:
+        raise ValueError("name a model (vllm chat MODEL), or a server (vllm chat --url URL)")
+    llm = make_llm(args)
+    params = llm.engine.generation_defaults.params(
+        output_kind=RequestOutputKind.DELTA, **sampling_fields(args)
+    )
+
+    def answer(messages: Messages) -> Iterator[str]:
+        for output in llm.stream(llm.chat_prompt(messages), params):
+            yield output.outputs[0].text
+
+    return answer
+
+
+def _by_server(args: argparse.Namespace) -> Answer:
+    given = [option_of(name) for name in engine_fields(args)]
+    if args.model is not None:
+        given.insert(0, args.model)
+    if given:
+        raise ValueError(f"--url asks a server, which has its model: leave out {', '.join(given)}")
+    server = Server.of(args)
+    fields = {name: value for name, value in sampling_fields(args).items() if value is not None}
+    return lambda messages: server.chat(messages, fields)

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import List, Optional
 
-from vllm.entrypoints import bench, chat, collect_env, generate, serve
+from vllm.entrypoints import bench, chat, collect_env, complete, generate, serve
 from vllm.errors import RankError
 from vllm.version import __version__
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": serve,
     "generate": generate,
     "chat": chat,
+    "complete": complete,
     "bench": bench,
     "collect-env": collect_env,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Tuple
 
 from vllm.config import DTYPES
@@ -98,6 +99,8 @@ def make_llm(args: argparse.Namespace, **overrides: Any) -> LLM:
     # Options out of their ranges are refused before torch takes seconds to load.
     fields = {**engine_fields(args), **overrides}
     EngineArgs(model=args.model, **fields)
+    if sys.stderr.isatty():
+        print(f"loading {args.model}", file=sys.stderr, flush=True)
 
     from vllm.llm import LLM
 

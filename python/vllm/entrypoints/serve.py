@@ -126,7 +126,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("name one model: vllm serve MODEL, or --model MODEL")
     engine_args = EngineArgs(model=model, **engine_fields(args))
     options = server_options(args, model)
-    server = _import_server()
+    _check_packages()
+    if sys.stderr.isatty():
+        print(f"loading {model}", file=sys.stderr, flush=True)
+    from vllm.entrypoints.openai import server
+
     logging.getLogger("vllm").setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     if args.trust_remote_code:
@@ -158,7 +162,7 @@ def _read_template(path: str) -> str:
         raise ValueError(f"--chat-template: {path} cannot be read: {error}") from error
 
 
-def _import_server() -> Any:
+def _check_packages() -> None:
     missing: List[str] = []
     packages = {name: name for name in ("fastapi", "uvicorn", "msgspec")}
     packages.update(prometheus_client="prometheus-client", zmq="pyzmq")
@@ -172,6 +176,3 @@ def _import_server() -> Any:
             f"the server needs {' and '.join(missing)}, which this Python does not have: "
             f"pip install {' '.join(missing)}"
         )
-    from vllm.entrypoints.openai import server
-
-    return server

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional
 
 from vllm.config import ModelError
 
@@ -13,9 +13,10 @@ _PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
 _NEVER = ["*/*", "consolidated*.safetensors"]
 
 
-def find_folder(model: str, revision: Optional[str] = None) -> Path:
+def find_folder(model: str, revision: Optional[str] = None, *, weights: bool = True) -> Path:
     """The folder of a model: itself a folder, or the hub's, downloaded once into its cache.
 
+    weights: False leaves them out of what is downloaded.
     `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN` and the hub's other settings hold. Raises ModelError.
     """
     folder = Path(model).expanduser()
@@ -26,16 +27,17 @@ def find_folder(model: str, revision: Optional[str] = None) -> Path:
             f"{model!r} is neither a folder nor a hub id: it does not exist here, and a hub id has "
             f"the form organisation/name"
         )
-    return _download(model, revision)
+    patterns = [each for each in _PATTERNS if weights or not each.endswith(".safetensors")]
+    return _download(model, revision, patterns)
 
 
-def _download(hub_id: str, revision: Optional[str]) -> Path:
+def _download(hub_id: str, revision: Optional[str], patterns: List[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     try:
         return Path(
             snapshot_download(
-                hub_id, revision=revision, allow_patterns=_PATTERNS, ignore_patterns=_NEVER
+                hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_NEVER
             )
         )
     except (OSError, ValueError) as error:  # every error of the hub's is one of these

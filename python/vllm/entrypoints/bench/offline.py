@@ -1,4 +1,4 @@
-"""``vllm bench``: throughput of a batch, or latency of few requests, on random tokens."""
+"""``vllm bench throughput|latency``: the library, by itself, on random tokens."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from typing import Any, Dict, List, Sequence, Tuple
 from vllm.entrypoints.options import add_engine_options, make_llm
 from vllm.sampling_params import SamplingParams
 
-HELP = "measure throughput or latency"
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(metavar="kind", required=True)
+def configure(kinds: Any) -> None:
+    """Adds both commands to those of ``vllm bench``."""
     throughput = kinds.add_parser("throughput", help="tokens per second of many requests at once")
     throughput.add_argument("--num-prompts", type=int, default=64)
     throughput.set_defaults(measure=measure_throughput, defaults=("32-512", "32-256"))
     latency = kinds.add_parser("latency", help="times of a batch from its first token to its last")
     latency.add_argument("--batch-size", type=int, default=1)
-    latency.add_argument("--iterations", type=int, default=5)
+    latency.add_argument("--iterations", "--num-iters", type=int, default=5)
+    latency.add_argument(
+        "--num-iters-warmup", type=int, default=1, help="not counted, before those"
+    )
     latency.set_defaults(measure=measure_latency, defaults=("128", "64"))
     for kind in (throughput, latency):
         add_engine_options(kind)
         kind.add_argument("--input-len", help="tokens per prompt: a number, or a range as 32-512")
         kind.add_argument("--output-len", help="tokens to generate, likewise")
-        kind.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+        kind.add_argument(
+            "--json", "--output-json", type=Path, metavar="FILE", help="write the figures there too"
+        )
+        kind.set_defaults(bench=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in ("num_prompts", "batch_size", "iterations"):
+    for name in ("num_prompts", "batch_size", "iterations", "num_iters_warmup"):
         if getattr(args, name, 1) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     if args.json and not args.json.parent.is_dir():
@@ -47,9 +51,21 @@ def run(args: argparse.Namespace) -> int:
     for name, value in figures.items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
         print(f"{name.replace('_', ' '):32} {shown:>12}")
+    print(_in_vllms_words(figures))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def _in_vllms_words(figures: Dict[str, float]) -> str:
+    """The line by which scripts find vLLM's own result."""
+    if "requests_per_second" in figures:
+        return (
+            f"Throughput: {figures['requests_per_second']:.2f} requests/s, "
+            f"{figures['total_tokens_per_second']:.2f} total tokens/s, "
+            f"{figures['output_tokens_per_second']:.2f} output tokens/s"
+        )
+    return f"Avg latency: {figures['batch_seconds_mean']} seconds"
 
 
 def measure_throughput(
@@ -82,13 +98,15 @@ def measure_throughput(
 def measure_latency(
     args: argparse.Namespace, llm: Any, input_len: Tuple[int, int], output_len: Tuple[int, int]
 ) -> Dict[str, float]:
-    """Runs one batch after another, after one that is not counted."""
+    """Runs one batch after another, after some that are not counted."""
     from tqdm import tqdm  # not needed by `vllm collect-env`, which must always work
 
     first: List[float] = []
     between: List[float] = []
     whole: List[float] = []
-    for iteration in tqdm(range(args.iterations + 1), disable=not sys.stderr.isatty()):
+    for iteration in tqdm(
+        range(-args.num_iters_warmup, args.iterations), disable=not sys.stderr.isatty()
+    ):
         prompts, params = random_requests(llm, args.batch_size, input_len, output_len, iteration)
         started = last = time.perf_counter()
         times: List[float] = []
@@ -97,7 +115,7 @@ def measure_latency(
                 now = time.perf_counter()
                 times.append(now - last)
                 last = now
-        if iteration:
+        if iteration >= 0:
             first.append(times[0])
             between += times[1:]
             whole.append(time.perf_counter() - started)
@@ -105,6 +123,7 @@ def measure_latency(
         **percentiles("first_token_seconds", first),
         **percentiles("next_token_milliseconds", [1000 * value for value in between]),
         **percentiles("batch_seconds", whole),
+        "batch_seconds_mean": sum(whole) / len(whole),
     }
 
 

@@ -1,0 +1,123 @@
+"""How long a person waits for the first output of each command, typed into a terminal.
+
+    python -m benchmarks.cli_first_output
+
+Each command runs `--rounds` times in a terminal of its own; what counts is the median of the times
+until its first character. The model is the small one of `tests.record_terminal`, which loads in
+no time: what is seen here is the start of Python and of torch. `vllm serve`'s second figure is the
+time until it is ready. Writes cli_first_output.json beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pty
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from benchmarks import cpu_machine
+from tests.record_terminal import make_model
+
+VLLM = str(Path(sys.executable).with_name("vllm"))
+SMALL = ["--num-kv-blocks", "64"]
+
+
+class Terminal:
+    """A command in a terminal."""
+
+    def __init__(self, words: Sequence[str], folder: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [VLLM, *words],
+            cwd=folder,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "dumb", "VLLM_CPU_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        os.close(theirs)
+
+    def seconds_until(self, pattern: str) -> float:
+        """From the start until the output has `pattern`."""
+        seen = ""
+        while not re.search(pattern, seen):
+            seen += os.read(self._ours, 4096).decode(errors="replace")
+        return time.perf_counter() - self.started
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
+
+def commands(url: str) -> Dict[str, List[str]]:
+    """What is typed, by what the record calls it."""
+    lengths = ["--input-len", "8", "--output-len", "8"]
+    return {
+        "vllm --version": ["--version"],
+        "vllm --help": ["--help"],
+        "vllm collect-env": ["collect-env"],
+        "vllm generate": ["generate", "tiny", "--prompt", "A", *SMALL],
+        "vllm chat": ["chat", "tiny", *SMALL],
+        "vllm chat --url": ["chat", "--url", f"{url}/v1"],
+        "vllm complete --url": ["complete", "--url", f"{url}/v1", "-q", "A paged"],
+        "vllm serve": ["serve", "tiny", "--port", "0", *SMALL],
+        "vllm bench throughput": ["bench", "throughput", "tiny", *lengths, *SMALL],
+        "vllm bench latency": ["bench", "latency", "tiny", *lengths, *SMALL],
+        "vllm bench serve": ["bench", "serve", "--base-url", url, "--num-prompts", "1"],
+    }
+
+
+def measure(words: Sequence[str], folder: Path, rounds: int, pattern: str = r"\S") -> float:
+    """Milliseconds, in the median."""
+    times = []
+    for _ in range(rounds):
+        terminal = Terminal(words, folder)
+        try:
+            times.append(terminal.seconds_until(pattern))
+        finally:
+            terminal.end()
+    return round(1000 * statistics.median(times), 1)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent)
+        (folder / "tiny").mkdir()
+        make_model(folder / "tiny")
+        words = [VLLM, "serve", "tiny", "--port", "0", *SMALL]
+        with subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
+            assert server.stderr is not None
+            try:
+                ready = next(line for line in server.stderr if "ready in" in line)
+                url = ready.partition(" at ")[2].partition("/v1")[0]
+                typed = commands(url)
+                record: Dict[str, Any] = {
+                    **cpu_machine.describe(),
+                    "rounds": args.rounds,
+                    "first_output_ms": {
+                        name: measure(words, folder, args.rounds) for name, words in typed.items()
+                    },
+                    "serve_ready_ms": measure(typed["vllm serve"], folder, args.rounds, "ready in"),
+                }
+            finally:
+                server.terminate()
+    path = Path(__file__).with_name("cli_first_output.json")
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

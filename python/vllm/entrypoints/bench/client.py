@@ -1,0 +1,119 @@
+"""Asks a server, and notes when what of its answer comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+
+from vllm.entrypoints.bench.datasets import Sample
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass
+class Result:
+    """How one request went; seconds, of `time.perf_counter`.
+
+    sent: when.
+    first: until the first token, None if there was none.
+    between: between the events with tokens that followed.
+    whole: until the end of the answer.
+    error: what went wrong, None if nothing did.
+    """
+
+    prompt_len: int
+    sent: float
+    first: Optional[float] = None
+    between: List[float] = field(default_factory=list)
+    whole: float = 0.0
+    output_len: int = 0
+    text: str = ""
+    error: Optional[str] = None
+
+    @property
+    def per_token(self) -> float:
+        """Seconds per token behind the first."""
+        if self.first is None or self.output_len < 2:
+            return 0.0
+        return (self.whole - self.first) / (self.output_len - 1)
+
+
+class Endpoint:
+    """Where requests go, and what they have beside the prompt.
+
+    is_chat: whether it takes conversations rather than prompts.
+    fields: of every request's body.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, url: str, *, is_chat: bool, fields: Mapping[str, Any]
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._is_chat = is_chat
+        self._fields = fields
+
+    def body(self, sample: Sample) -> Dict[str, Any]:
+        """The JSON of a request."""
+        asked: Dict[str, Any] = {"prompt": sample.prompt, "max_tokens": sample.output_len}
+        if self._is_chat:
+            messages = [{"role": "user", "content": sample.prompt}]
+            asked = {"messages": messages, "max_completion_tokens": sample.output_len}
+        options = {"include_usage": True}
+        return {**asked, "stream": True, "stream_options": options, **self._fields}
+
+    async def ask(self, sample: Sample) -> Result:
+        """Sends a request, and reads its answer to the end."""
+        import httpx
+
+        result = Result(sample.prompt_len, time.perf_counter())
+        try:
+            async with self._client.stream("POST", self._url, json=self.body(sample)) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    result.error = f"{response.status_code}: {response.text[:500]}"
+                    return result
+                await self._read(response, result)
+        except httpx.HTTPError as error:
+            result.error = f"{type(error).__name__}: {error}"
+        return result
+
+    async def _read(self, response: httpx.Response, result: Result) -> None:
+        last = result.sent
+        async for line in response.aiter_lines():
+            if not line.startswith("data: ") or line == "data: [DONE]":
+                continue
+            now = time.perf_counter()
+            event = json.loads(line[len("data: ") :])
+            if "error" in event:
+                result.error = str(event["error"])
+                return
+            if event.get("usage"):
+                result.output_len = event["usage"]["completion_tokens"]
+            text = self._text(event)
+            if text is None:
+                continue
+            if result.first is None:
+                result.first = now - last
+            else:
+                result.between.append(now - last)
+            last = now
+            result.text += text
+        result.whole = time.perf_counter() - result.sent
+        result.output_len = result.output_len or len(result.between) + 1
+
+    def _text(self, event: Mapping[str, Any]) -> Optional[str]:
+        """The text of an event; None if no token came with it."""
+        if not event["choices"]:
+            return None
+        choice = event["choices"][0]
+        if not self._is_chat:
+            return str(choice["text"])
+        delta = choice["delta"]  # the first one has the role alone
+        for name in ("content", "reasoning", "reasoning_content"):
+            if delta.get(name):
+                return str(delta[name])
+        return None

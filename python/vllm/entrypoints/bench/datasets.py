@@ -1,0 +1,158 @@
+"""What a benchmark asks for: prompts, and how long each answer is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, List, Mapping, Tuple, Union
+
+if TYPE_CHECKING:
+    from vllm.text.tokenizer import Tokenizer
+
+# Conversations of a ShareGPT file that are shorter or longer are left out, as vLLM does.
+_MIN_TOKENS, _MAX_PROMPT, _MAX_TOTAL = 4, 1024, 2048
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request. prompt: text, or token ids; both lengths are in tokens."""
+
+    prompt: Union[str, List[int]]
+    prompt_len: int
+    output_len: int
+
+
+def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("prompts")
+    group.add_argument("--dataset-name", choices=sorted(_DATASETS), default="random")
+    group.add_argument("--dataset-path", type=Path, metavar="FILE", help="a ShareGPT file")
+    group.add_argument("--num-prompts", type=int, default=1000)
+    group.add_argument("--seed", type=int, default=0, help="of prompts and of when they are sent")
+    for name, default, text in (
+        ("sharegpt-output-len", None, "tokens of every answer, instead of the file's"),
+        ("random-input-len", 1024, "tokens of a prompt"),
+        ("random-output-len", 128, "tokens of an answer"),
+        ("random-prefix-len", 0, "tokens that all prompts begin with, beside those"),
+        ("prefix-repetition-prefix-len", 256, "tokens of a beginning that several prompts share"),
+        ("prefix-repetition-suffix-len", 256, "tokens of what follows it"),
+        ("prefix-repetition-num-prefixes", 10, "different beginnings"),
+        ("prefix-repetition-output-len", 128, "tokens of an answer"),
+    ):
+        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+    group.add_argument(
+        "--random-range-ratio",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="lengths lie within 1 ± R of those given, R in [0, 1)",
+    )
+
+
+def check_dataset(args: argparse.Namespace) -> None:
+    """Raises ValueError for options out of their ranges."""
+    for name, value in sorted(vars(args).items()):
+        is_length = name.startswith(("random_", "prefix_repetition_", "sharegpt_output_len"))
+        least = 0 if name == "random_prefix_len" else 1
+        if (is_length or name == "num_prompts") and isinstance(value, int) and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if not 0 <= args.random_range_ratio < 1:
+        raise ValueError(f"--random-range-ratio must be in [0, 1), got {args.random_range_ratio}")
+    if args.dataset_name == "sharegpt" and args.dataset_path is None:
+        raise ValueError("--dataset-name sharegpt needs --dataset-path")
+
+
+def make_samples(args: argparse.Namespace, tokenizer: Tokenizer, *, as_text: bool) -> List[Sample]:
+    """The requests; the same for the same seed.
+
+    as_text: prompts are text, whose tokens may be a few more or fewer than was asked for; else
+        they are token ids, unless the dataset is of texts.
+    """
+    generator = random.Random(args.seed)
+    return _DATASETS[args.dataset_name](args, tokenizer, generator, as_text)
+
+
+def _random(
+    args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
+) -> List[Sample]:
+    ratio = args.random_range_ratio
+    prefix = _tokens(generator, tokenizer, args.random_prefix_len)
+
+    def length(middle: int) -> int:
+        return max(1, generator.randint(int(middle * (1 - ratio)), int(middle * (1 + ratio))))
+
+    made = []
+    for _ in range(args.num_prompts):
+        ids = prefix + _tokens(generator, tokenizer, length(args.random_input_len))
+        made.append(_sample(tokenizer, ids, length(args.random_output_len), as_text))
+    return made
+
+
+def _prefix_repetition(
+    args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
+) -> List[Sample]:
+    count, output_len = args.prefix_repetition_num_prefixes, args.prefix_repetition_output_len
+    length = args.prefix_repetition_prefix_len
+    prefixes = [_tokens(generator, tokenizer, length) for _ in range(count)]
+    made = []
+    for number in range(args.num_prompts):
+        suffix = _tokens(generator, tokenizer, args.prefix_repetition_suffix_len)
+        made.append(_sample(tokenizer, prefixes[number % count] + suffix, output_len, as_text))
+    generator.shuffle(made)
+    return made
+
+
+def _sharegpt(
+    args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
+) -> List[Sample]:
+    made: List[Sample] = []
+    turns = _first_turns(args.dataset_path)
+    generator.shuffle(turns)
+    for prompt, answer in turns:
+        if len(made) == args.num_prompts:
+            break
+        prompt_len = len(tokenizer.encode(prompt))
+        output_len = args.sharegpt_output_len or len(tokenizer.encode(answer))
+        if min(prompt_len, output_len) < _MIN_TOKENS or prompt_len > _MAX_PROMPT:
+            continue
+        if prompt_len + output_len <= _MAX_TOTAL:
+            made.append(Sample(prompt, prompt_len, output_len))
+    if not made:
+        raise ValueError(f"--dataset-path: {args.dataset_path} has no conversation that fits")
+    return made
+
+
+def _first_turns(path: Path) -> List[Tuple[str, str]]:
+    """What was asked and answered first, of each conversation. Raises ValueError."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        found = [each["conversations"] for each in loaded]
+        return [(turns[0]["value"], turns[1]["value"]) for turns in found if len(turns) > 1]
+    except OSError as error:
+        raise ValueError(f"--dataset-path: {path} cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--dataset-path: {path} is no ShareGPT file, which is a list of objects with "
+            f"'conversations', lists of objects with 'value' ({error!r})"
+        ) from error
+
+
+def _tokens(generator: random.Random, tokenizer: Tokenizer, count: int) -> List[int]:
+    return [generator.randrange(tokenizer.vocab_size) for _ in range(count)]
+
+
+def _sample(tokenizer: Tokenizer, ids: List[int], output_len: int, as_text: bool) -> Sample:
+    if not as_text:
+        return Sample(ids, len(ids), output_len)
+    text = tokenizer.decode(ids)
+    return Sample(text, len(tokenizer.encode(text)), output_len)
+
+
+_Make = Callable[[argparse.Namespace, "Tokenizer", random.Random, bool], List[Sample]]
+_DATASETS: Mapping[str, _Make] = {
+    "prefix_repetition": _prefix_repetition,
+    "random": _random,
+    "sharegpt": _sharegpt,
+}

@@ -1,0 +1,83 @@
+"""Commands that ask a server instead of loading a model: ``--url``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.request
+from typing import Any, Dict, Iterator, Mapping, Optional
+
+DEFAULT_URL = "http://127.0.0.1:8000/v1"
+
+
+def add_server_options(parser: argparse.ArgumentParser, *, url: Optional[str]) -> None:
+    """url: the default; None is that no server is asked."""
+    group = parser.add_argument_group("server")
+    group.add_argument("--url", default=url, help="ask a server, as http://127.0.0.1:8000/v1")
+    group.add_argument("--model-name", metavar="NAME", help="the first that it serves if not given")
+    group.add_argument("--api-key", metavar="KEY", help="($OPENAI_API_KEY)")
+
+
+class Server:
+    """A server with OpenAI's API. Every method raises ValueError with what it said."""
+
+    def __init__(self, url: str, *, model: Optional[str] = None, key: Optional[str] = None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"--url must begin with http:// or https://, got {url!r}")
+        self._url = url.rstrip("/")
+        self._key = key or os.environ.get("OPENAI_API_KEY")
+        self.model = model or self._first_model()
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Server:
+        """The one that the options name."""
+        return cls(args.url, model=args.model_name, key=args.api_key)
+
+    def chat(self, messages: Any, fields: Mapping[str, Any]) -> Iterator[str]:
+        """The answer to a conversation, as it comes."""
+        for choice in self._choices("/chat/completions", {"messages": messages, **fields}):
+            yield choice["delta"].get("content") or ""
+
+    def complete(self, prompt: str, fields: Mapping[str, Any]) -> Iterator[str]:
+        """What a text goes on with, as it comes."""
+        for choice in self._choices("/completions", {"prompt": prompt, **fields}):
+            yield choice["text"]
+
+    def _first_model(self) -> str:
+        with self._open("/models") as answer:
+            return str(json.load(answer)["data"][0]["id"])
+
+    def _choices(self, path: str, fields: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
+        body = {"model": self.model, "stream": True, **fields}
+        # Leaving the iteration closes the connection, which cancels the request.
+        with self._open(path, json.dumps(body).encode()) as answer:
+            for line in answer:
+                data = line.decode().strip()
+                if not data.startswith("data: ") or data == "data: [DONE]":
+                    continue
+                event = json.loads(data[len("data: ") :])
+                if "error" in event:
+                    raise ValueError(event["error"]["message"])
+                yield from event["choices"]
+
+    def _open(self, path: str, body: Optional[bytes] = None) -> Any:
+        request = urllib.request.Request(self._url + path, body)
+        request.add_header("Content-Type", "application/json")
+        if self._key:
+            request.add_header("Authorization", f"Bearer {self._key}")
+        try:
+            return urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            raise ValueError(_message(error)) from error
+        except urllib.error.URLError as error:
+            raise ValueError(f"{self._url} cannot be reached: {error.reason}") from error
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    text = error.read().decode("utf-8", "replace")
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.url} answered {error.code}: {text[:500]}"

@@ -1,0 +1,79 @@
+"""The same requests for the same seed, of the lengths that were asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+from tests.text.kinds import byte_level
+from vllm.entrypoints.bench.datasets import add_dataset_options, check_dataset, make_samples
+from vllm.text.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    byte_level().save(str(folder / "tokenizer.json"))
+    return Tokenizer(folder)
+
+
+def samples(tokenizer, *words, as_text=False):
+    parser = argparse.ArgumentParser()
+    add_dataset_options(parser)
+    args = parser.parse_args([*map(str, words)])
+    check_dataset(args)
+    return make_samples(args, tokenizer, as_text=as_text)
+
+
+def test_random_lengths_lie_within_the_ratio(tokenizer):
+    words = ["--num-prompts", 200, "--random-input-len", 50, "--random-output-len", 20]
+    words += ["--random-prefix-len", 7, "--random-range-ratio", 0.5]
+    found = samples(tokenizer, *words)
+    assert {sample.prompt_len for sample in found} == set(range(32, 83))
+    assert {sample.output_len for sample in found} == set(range(10, 31))
+    assert all(len(sample.prompt) == sample.prompt_len for sample in found)
+    assert len({tuple(sample.prompt[:7]) for sample in found}) == 1
+    assert max(max(sample.prompt) for sample in found) < tokenizer.vocab_size
+    assert found == samples(tokenizer, *words)
+    assert found != samples(tokenizer, *words, "--seed", 1)
+
+
+def test_text_is_as_long_as_it_says(tokenizer):
+    for sample in samples(tokenizer, "--num-prompts", 5, as_text=True):
+        assert sample.prompt_len == len(tokenizer.encode(sample.prompt))
+
+
+def test_prefixes_are_shared_by_as_many(tokenizer):
+    words = ["--dataset-name", "prefix_repetition", "--num-prompts", 12]
+    words += ["--prefix-repetition-prefix-len", 5, "--prefix-repetition-suffix-len", 3]
+    found = samples(tokenizer, *words, "--prefix-repetition-num-prefixes", 4)
+    prefixes = [tuple(sample.prompt[:5]) for sample in found]
+    assert sorted(prefixes.count(each) for each in set(prefixes)) == [3, 3, 3, 3]
+    assert len({tuple(sample.prompt) for sample in found}) == 12
+
+
+def write(path, *turns):
+    talks = [{"conversations": [{"value": text} for text in texts]} for texts in turns]
+    path.write_text(json.dumps(talks))
+    return ["--dataset-name", "sharegpt", "--dataset-path", path]
+
+
+def test_conversations_of_a_file(tokenizer, tmp_path):
+    fits = ["one question", "one long answer", "more"]
+    words = write(tmp_path / "talks.json", fits, ["alone"], ["a", "b"], ["x " * 2000, "too long"])
+    (found,) = samples(tokenizer, *words)
+    assert found.prompt == "one question"
+    assert found.prompt_len == len(tokenizer.encode("one question"))
+    assert found.output_len == len(tokenizer.encode("one long answer"))
+    (longer,) = samples(tokenizer, *words, "--sharegpt-output-len", 9)
+    assert longer.output_len == 9
+
+
+@pytest.mark.parametrize("text", ["{}", "[", '[{"conversations": [{}, {}]}]', "[3]"])
+def test_what_is_no_sharegpt_file(tokenizer, tmp_path, text):
+    path = tmp_path / "talks.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"talks\.json (is no ShareGPT file|has no conversation)"):
+        samples(tokenizer, "--dataset-name", "sharegpt", "--dataset-path", path)

@@ -1,0 +1,158 @@
+"""``vllm bench serve`` against a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import Namespace
+
+import httpx
+import pytest
+
+from vllm.entrypoints.bench.serve import arrivals
+from vllm.entrypoints.cli import main
+
+SHORT = ["--random-input-len", "20", "--random-output-len", "6", "--ignore-eos"]
+
+
+@pytest.fixture
+def bench(server, capsys):
+    """bench(*options) -> exit status, standard output, standard error."""
+
+    def run(*options):
+        words = ["bench", "serve", "--base-url", server.url, *map(str, options)]
+        status = main(words)
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+def line(text, label):
+    """The figure behind a label of the report."""
+    (found,) = re.findall(rf"^{re.escape(label)}: +([\d.]+) *$", text, re.M)
+    return float(found)
+
+
+def test_the_report_is_vllms(bench):
+    percentiles = ["--metric-percentiles", "50,99.9", "--percentile-metrics", "ttft,tpot,itl,e2el"]
+    goodput = ["--goodput", "ttft:60000", "tpot:60000"]
+    status, out, _ = bench("--num-prompts", 8, *SHORT, *percentiles, *goodput)
+    assert status == 0
+    assert line(out, "Successful requests") == 8
+    assert line(out, "Failed requests") == 0
+    assert line(out, "Total input tokens") == 160
+    assert line(out, "Total generated tokens") == 48
+    assert line(out, "Request goodput (req/s)") == line(out, "Request throughput (req/s)") > 0
+    for metric in ("TTFT", "TPOT", "ITL", "E2EL"):
+        figures = [
+            line(out, f"{kind} {metric} (ms)") for kind in ("Mean", "Median", "P50", "P99.9")
+        ]
+        assert figures[1] == figures[2] <= figures[3]
+    assert line(out, "Median E2EL (ms)") >= line(out, "Median TTFT (ms)")
+
+
+def test_a_result_is_saved(bench, tmp_path):
+    words = ["--num-prompts", 3, *SHORT, "--save-detailed", "--append-result", "--max-concurrency"]
+    words += [1, "--result-dir", tmp_path / "new", "--result-filename", "all.jsonl"]
+    for label in ("first", "second"):
+        bench(*words, "--label", label, "--metadata", "machine=mine")
+    lines = (tmp_path / "new/all.jsonl").read_text().splitlines()
+    results = [json.loads(each) for each in lines]
+    assert [result["label"] for result in results] == ["first", "second"]
+    for result in results:
+        assert (result["model_id"], result["machine"]) == ("tiny", "mine")
+        assert result["max_concurrent_requests"] == 1
+        assert result["input_lens"] == [20, 20, 20]
+        assert result["output_lens"] == [6, 6, 6]
+        assert result["errors"] == ["", "", ""]
+        assert len(result["generated_texts"]) == len(result["ttfts"]) == 3
+        assert result["mean_ttft_ms"] == pytest.approx(1000 * sum(result["ttfts"]) / 3)
+
+
+def test_a_conversation(bench):
+    status, out, _ = bench("--backend", "openai-chat", "--num-prompts", 3, *SHORT)
+    assert status == 0
+    assert line(out, "Total generated tokens") == 18
+
+
+def test_prefixes_are_found_in_the_cache(bench, server):
+    def hits():
+        text = server.http.get("/metrics").text
+        (found,) = re.findall(r"^vllm:prefix_cache_hits_total\S* ([\d.e+]+)$", text, re.M)
+        return float(found)
+
+    before = hits()
+    words = ["--dataset-name", "prefix_repetition", "--prefix-repetition-prefix-len", 32]
+    words += ["--prefix-repetition-suffix-len", 8, "--prefix-repetition-num-prefixes", 2]
+    words += ["--prefix-repetition-output-len", 2, "--num-prompts", 6, "--max-concurrency", 1]
+    status, out, _ = bench(*words)
+    assert status == 0
+    assert line(out, "Total input tokens") == 240
+    assert hits() - before >= 4 * 32
+
+
+def test_requests_that_fail_are_counted_and_said(bench):
+    """The first one has to succeed, so that a wrong option is not measured."""
+    words = ["--num-prompts", 4, "--random-input-len", 100, "--random-output-len", 30]
+    status, out, err = bench(*words, "--random-range-ratio", 0.9, "--seed", 1)
+    assert status == 1
+    assert line(out, "Failed requests") > 0
+    assert "a request failed: 400: " in err
+    status, out, err = bench("--num-prompts", 1, "--random-input-len", 500)
+    assert (status, out) == (2, "")
+    assert "a request failed before anything was measured: 400: " in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--num-prompts", "0"], "--num-prompts must be at least 1, got 0"),
+        (["--random-output-len", "0"], "--random-output-len must be at least 1, got 0"),
+        (["--random-range-ratio", "1"], "--random-range-ratio must be in [0, 1), got 1.0"),
+        (["--request-rate", "0"], "--request-rate must be above 0, got 0.0"),
+        (["--percentile-metrics", "speed"], "--percentile-metrics: 'speed' is none of ttft, tpot"),
+        (["--goodput", "itl:5"], "--goodput: 'itl' is none of"),
+        (["--goodput", "ttft"], "--goodput: 'ttft' is not NAME:VALUE"),
+        (["--metric-percentiles", "101"], "--metric-percentiles must be in [0, 100]"),
+        (["--dataset-name", "sharegpt"], "--dataset-name sharegpt needs --dataset-path"),
+        (["--dataset-name", "sharegpt", "--dataset-path", "/gone"], "/gone cannot be read"),
+        (["--model", "other"], "--model: 'other' is not served at"),
+    ],
+)
+def test_what_is_refused(bench, options, message):
+    status, out, err = bench(*options)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_a_server_that_is_not_there(capsys):
+    words = ["bench", "serve", "--port", "9", "--ready-check-timeout-sec", "0"]
+    assert main(words) == 2
+    assert "http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("burstiness", [0.2, 1.0, 5.0])
+def test_requests_arrive_at_the_rate(burstiness):
+    options = Namespace(request_rate=10.0, burstiness=burstiness, seed=1)
+    found = arrivals(options, 500)
+    assert found[-1] == pytest.approx(50.0)
+    assert found == sorted(found)
+    gaps = [b - a for a, b in zip([0.0, *found], found)]
+    mean = sum(gaps) / len(gaps)
+    variance = sum((gap - mean) ** 2 for gap in gaps) / len(gaps)
+    # Of a gamma distribution, the squared coefficient of variation is 1 / shape.
+    assert variance / mean**2 == pytest.approx(1 / burstiness, rel=0.3)
+    assert arrivals(Namespace(request_rate=float("inf"), burstiness=1.0, seed=1), 3) == [0, 0, 0]
+
+
+def test_a_python_without_httpx_is_told(capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    assert main(["bench", "serve"]) == 1
+    assert capsys.readouterr().err == (
+        "vllm bench: error: bench serve needs httpx, which this Python does not have: "
+        "pip install 'vllm[bench]'\n"
+    )
+    assert httpx.__version__
