@@ -101,25 +101,29 @@ def running(folder, *, engine=None, apart=False, **options):
         thread.join()
 
 
-def let_model_write(monkeypatch, text, reason="stop", *, size=1000, holds=False, error=None):
+def let_model_write(
+    monkeypatch, text, reason="stop", *, size=1000, holds=False, error=None, then=()
+):
     """Has text of the caller's come out of the engine, in pieces of `size`: a random model writes
     neither calls nor markup. All else is the server's.
 
     holds: the text has no end; the request waits behind it until it is cancelled.
     error: is raised behind the text instead.
+    then: the texts of later requests.
     Returns a list, to which the sampling parameters of each request are appended.
     """
     asked = []
-    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    texts = [text, *then]
     original = Served.generate
 
     async def generate(self, prompt, params, fields=()):
+        text = texts[min(len(asked), len(texts) - 1)]
         asked.append(params)
         async for real in original(self, prompt, params, fields):
             if real.finished:
                 break
-        if params.output_kind.value != "delta":
-            pieces[:] = ["".join(pieces)]
+        step = size if params.output_kind.value == "delta" else len(text)
+        pieces = [text[at : at + step] for at in range(0, len(text), step)]
         for place, piece in enumerate(pieces):
             last = place == len(pieces) - 1 and not holds and error is None
             output = CompletionOutput(0, piece, [5], finish_reason=reason if last else None)
