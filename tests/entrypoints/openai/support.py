@@ -126,7 +126,8 @@ def let_model_write(
         pieces = [text[at : at + step] for at in range(0, len(text), step)]
         for place, piece in enumerate(pieces):
             last = place == len(pieces) - 1 and not holds and error is None
-            output = CompletionOutput(0, piece, [5], finish_reason=reason if last else None)
+            tokens = [5] if last else []  # one, however many pieces there are
+            output = CompletionOutput(0, piece, tokens, finish_reason=reason if last else None)
             yield replace(real, outputs=[output], finished=last)
         if error is not None:
             raise from_exception(error)
