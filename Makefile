@@ -30,7 +30,7 @@ endif
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test coverage stores cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test site coverage stores cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -39,6 +39,11 @@ test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
 	$(RUN) -m ci install-built
 	$(RUN) -m pytest --numprocesses auto --dist loadfile
+
+# The documentation as static files, in build/site.
+site: $(VENV)/test.stamp
+	$(RUN) -m sphinx -W --keep-going -q -b html -d build/site-state docs build/site
+	@echo 'build/site/index.html'
 
 # Which lines the tests reach, of what `make test` has installed.
 coverage: $(VENV)/test.stamp
