@@ -77,7 +77,7 @@ def attend(dtype, head, queries):
     tiles = 0 if queries == 1 else (queries * 4 + 63) // 64
     _C.paged_attention(
         T(dtype, queries, 8, head), T(dtype, queries, 8, head), cache, cache,
-        T("int32", 1, 64), T("int32", 1), T("int32", 2), 0.1, 0, 0.0,
+        T("int32", 1, 64), T("int32", 1), T("int32", 2), 0.1, 0, 0.0, None, 1.0, 1.0,
         T("int32", items, ints), T("int32", arrivals), T("float32", partials),
         0 if tiles else 1, blocks if tiles else 1, tiles, False)
 for dtype in ("float16", "bfloat16", "float32"):

@@ -101,7 +101,14 @@ def plan_attention(
     are in all.
     """
     decode_blocks, prefill_first, prefill_tiles, used = _C.plan_attention(
-        items, context_lens, query_starts, heads, kv_heads, sliding_window, blocks, prefill_blocks or blocks
+        items,
+        context_lens,
+        query_starts,
+        heads,
+        kv_heads,
+        sliding_window,
+        blocks,
+        prefill_blocks or blocks,
     )
     return decode_blocks, prefill_first, prefill_tiles, used
 
