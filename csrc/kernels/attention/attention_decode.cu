@@ -142,6 +142,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   float2* weights = reinterpret_cast<float2*>(results + kAttentionWarps * kDecodeRows *
                                                             decode_result_pitch(kHead));
 
+  allow_kernels_after();  // a product of few rows asks for its weights meanwhile
   Reader reader(p, shared_address(shared));
   const int warp = reader.warp, lane = reader.lane;
   ItemList items(p.items);
@@ -151,6 +152,8 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   };
   if (p.settled != 0) {
     start();
+    // A block without work leaves its place; the first one waits for all, as a kernel must.
+    if (items.ahead().rows == 0 && blockIdx.x > 0) return;
     reader.look_ahead();
   }
   wait_for_kernels_before();
@@ -214,8 +217,6 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
     }
     if (items.more()) {
       load_query<T, kHead>(p, items.ahead(), lane, query);
-    } else {
-      allow_kernels_after();
     }
     finish_item<T, kHead>(p, item, sums, results, weights + parity * kAttentionWarps * kDecodeRows);
   }

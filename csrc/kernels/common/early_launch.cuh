@@ -22,6 +22,8 @@ __device__ inline void prefetch(const void* from) {
 // The next such kernel may be launched when all blocks have called it, or have ended; it waits for
 // their end by itself. Called in a block's last turn, once it has asked for its input: later the
 // launch is seen, and sooner blocks that wait take places that this kernel's own could have had.
+// Called at once where the next kernel has something to do before it waits, as products of few rows
+// have, which ask for weights (docs/decisions/0006).
 __device__ inline void allow_kernels_after() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
