@@ -60,7 +60,7 @@ PyMethodDef methods[] = {
                               "cos_sin_cache", "is_neox"),
     op<ops::rotary_and_cache>("rotary_and_cache", "positions", "query", "key", "value",
                               "cos_sin_cache", "key_cache", "value_cache", "slot_mapping",
-                              "query_weight", "key_weight", "epsilon"),
+                              "query_weight", "key_weight", "epsilon", "settled"),
     op<ops::reshape_and_cache>("reshape_and_cache", "key", "value", "key_cache", "value_cache",
                                "slot_mapping"),
     op<ops::embedding>("embedding", "out", "ids", "table"),

@@ -33,7 +33,8 @@ void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor
 void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor& key,
                       const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
                       const Tensor& value_cache, const Tensor& slot_mapping,
-                      const Tensor* query_weight, const Tensor* key_weight, double epsilon);
+                      const Tensor* query_weight, const Tensor* key_weight, double epsilon,
+                      bool settled);
 
 // Writes new keys and values into the slots of a paged cache; slot -1 skips a token.
 void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key_cache,

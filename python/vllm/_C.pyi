@@ -45,6 +45,7 @@ def rotary_and_cache(
     query_weight: Optional[Tensor],
     key_weight: Optional[Tensor],
     epsilon: float,
+    settled: bool,
     /,
 ) -> None: ...
 def reshape_and_cache(

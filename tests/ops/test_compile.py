@@ -107,6 +107,7 @@ def paged_arguments() -> dict:
             torch.ones(8),
             torch.ones(8),
             1e-6,
+            True,
         ),
         "paged_attention": (
             *(torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0, None),

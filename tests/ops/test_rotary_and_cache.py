@@ -56,9 +56,9 @@ class Call:
         }
         self.kind = kind
 
-    def run(self):
+    def run(self, settled=False):
         tensors = {name: placed.tensor for name, placed in self.placed.items()}
-        ops.rotary_and_cache(**tensors, epsilon=EPSILON)
+        ops.rotary_and_cache(**tensors, epsilon=EPSILON, settled=settled)
 
     def after(self, name):
         return self.placed[name].read()
@@ -92,6 +92,13 @@ def test_block_sizes(kind, block_size):
 def test_numbers_of_heads(kind, heads, kv_heads):
     call = Call(kind, 9, 64, 64, heads=heads, kv_heads=kv_heads)
     call.run()
+    call.check()
+
+
+@pytest.mark.parametrize("tokens", [1, 17])
+def test_what_is_settled_is_read_all_the_same(kind, tokens, normed):
+    call = Call(kind, tokens, 64, 64, normed=normed)
+    call.run(settled=True)
     call.check()
 
 

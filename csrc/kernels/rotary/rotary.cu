@@ -121,22 +121,24 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
 
   Token<T, kWrites> token(p, t);
   Head<T> head = token.head(index);
-  if (blockIdx.x == 0 && head.weight != nullptr) prefetch(head.weight + 2 * pair);
-
-  wait_for_kernels_before();
-  const i64 position = p.positions[t];
-  token.find_slot();
-  head = token.head(index);
   Pairs<T, N, true> held, weight;
-  held.read(head.from, pair, half);
-  if (head.weight != nullptr) weight.read(head.weight, pair, half);
   Angles<T, N> angles;
-  if (head.turns) {
+  const auto read_what_is_settled = [&] {
+    const i64 position = p.positions[t];
+    token.find_slot();
+    if (head.weight != nullptr) weight.read(head.weight, pair, half);
+    if (!head.turns) return;
     const bool is_in_range = position >= 0 && position < p.max_position;
     const T* row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
     angles.read(is_in_range ? row : nullptr, pair, half);
-  }
-  allow_kernels_after();
+  };
+
+  allow_kernels_after();  // few blocks, which take no room from others
+  if (p.settled) read_what_is_settled();
+  wait_for_kernels_before();
+  held.read(head.from, pair, half);
+  if (!p.settled) read_what_is_settled();
+  head = token.head(index);
   if (head.to == nullptr) return;
   if (head.weight != nullptr) {
     const float sum = group_sum(held.sum_of_squares(), p.head_bits);

@@ -45,8 +45,8 @@ class RotaryEmbedding(nn.Module):
         """Rotates the query in place, and stores the rotated key and the value in the cache.
 
         query, key and value are [tokens, heads, head_size], slices of a joint projection or not;
-        positions and slot_mapping int64 [tokens]. norms: those of each head of query and key,
-        which come first.
+        positions and slot_mapping int64 [tokens], on a GPU copied there before the step. norms:
+        those of each head of query and key, which come first.
         """
         query_norm, key_norm = norms or (None, None)
         ops.rotary_and_cache(
@@ -60,6 +60,7 @@ class RotaryEmbedding(nn.Module):
             query_norm.weight if query_norm else None,
             key_norm.weight if key_norm else None,
             query_norm.epsilon if query_norm else 0.0,
+            settled=True,
         )
 
 

@@ -51,6 +51,7 @@ def rotary_and_cache(
     query_weight: Optional[Tensor] = None,
     key_weight: Optional[Tensor] = None,
     epsilon: float = 0.0,
+    settled: bool = False,
 ) -> None:
     """What comes between an attention's projections and the attention itself, in one pass.
 
@@ -70,6 +71,9 @@ def rotary_and_cache(
     query_weight, key_weight: [head_size], of the norms (Henry et al. 2020, arXiv:2010.04245, with
         an RMS norm in Qwen3), or None.
     epsilon: of both norms.
+    settled: whether positions, slot_mapping, cos_sin_cache and the weights are there before the
+        kernel that was launched last begins, as for `AttentionPlan`: by a copy, or a kernel of
+        another library. CUDA may then read them while that one still runs.
     """
     args = (
         positions,
@@ -83,6 +87,7 @@ def rotary_and_cache(
         query_weight,
         key_weight,
         epsilon,
+        settled,
     )
     if tracing.is_tracing():
         tracing.call("rotary_and_cache", *args)

@@ -32,7 +32,7 @@ _SCHEMAS = {
     "rotary_and_cache": (
         "(Tensor positions, Tensor(a!) query, Tensor key, Tensor value, Tensor cos_sin_cache, "
         "Tensor(b!) key_cache, Tensor(c!) value_cache, Tensor slot_mapping, "
-        "Tensor? query_weight, Tensor? key_weight, float epsilon) -> ()"
+        "Tensor? query_weight, Tensor? key_weight, float epsilon, bool settled) -> ()"
     ),
     "reshape_and_cache": (
         "(Tensor key, Tensor value, Tensor(a!) key_cache, Tensor(b!) value_cache, "
