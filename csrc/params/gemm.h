@@ -25,13 +25,14 @@ struct FewRowsParams {
   float epsilon;
   bool gated;
   int block_outputs;  // CUDA: neighbouring outputs that a block computes
+  int stages;         // CUDA: of a ring; as many as a warp uses, few_rows_stages at most
 };
 
 constexpr int kFewRows = 16;  // at most
 
 // A block's warps share out the inputs, in pieces of 64: 128 bytes of a weight row. Each has a ring
 // of its own in shared memory for the weights it asks for: a stage holds some pieces of each of the
-// `tile` weight rows that are multiplied at once.
+// `tile` weight rows that are multiplied at once, and of the norm's weight.
 constexpr int kFewRowsWarps = 8;
 constexpr int kFewRowsTiles[] = {8, 16, 32, 48};
 constexpr int few_rows_pieces(int tile) { return tile <= 16 ? 2 : 1; }
@@ -40,12 +41,18 @@ constexpr int few_rows_stages(int tile) { return tile == 8 ? 4 : tile == 32 ? 3 
 // float32 between the sums of one row of x and of the next, in other banks.
 constexpr int few_rows_pitch(int tile) { return tile + 4; }
 
-// Dynamic shared memory: the rings, then the sums of each warp for 8 rows of x.
-constexpr int few_rows_ring_bytes(int tile) {
-  return kFewRowsWarps * few_rows_stages(tile) * few_rows_pieces(tile) * tile * 128;
+// Dynamic shared memory: float32 sums of each warp for 8 rows of x, and of the squares of kFewRows
+// rows; then the rings.
+constexpr int few_rows_sums(int tile) { return kFewRowsWarps * 8 * few_rows_pitch(tile); }
+constexpr int few_rows_sums_bytes(int tile) {
+  return (few_rows_sums(tile) + kFewRowsWarps * kFewRows) * 4;
 }
-constexpr int few_rows_shared_bytes(int tile) {
-  return few_rows_ring_bytes(tile) + kFewRowsWarps * 8 * few_rows_pitch(tile) * 4;
+constexpr int few_rows_piece_bytes(int tile) { return (tile + 1) * 128; }  // with the norm's
+constexpr int few_rows_stage_bytes(int tile) {
+  return few_rows_pieces(tile) * few_rows_piece_bytes(tile);
+}
+constexpr int few_rows_shared_bytes(int tile, int stages) {
+  return few_rows_sums_bytes(tile) + kFewRowsWarps * stages * few_rows_stage_bytes(tile);
 }
 
 }  // namespace vllm

@@ -202,7 +202,7 @@ void Kernel::launch_with(int device_index, Stream stream, const Grid& grid, void
   std::atomic<Function>& cached = functions_[device_index];
   Function function = cached.load(std::memory_order_acquire);
   if (function == nullptr) {
-    function = load(device_index, grid.shared);
+    function = load(device_index, std::max(grid.shared, grid.most_shared));
     cached.store(function, std::memory_order_release);
   }
   LaunchAttribute attributes[2];

@@ -14,14 +14,16 @@ namespace vllm::cuda {
 // by itself before it touches what those may write (csrc/kernels/common/early_launch.cuh). Where
 // code or driver cannot, it is launched as any other. cluster: neighbouring blocks, a divisor of x,
 // that reach each other's shared memory (csrc/kernels/common/cluster.cuh); more than one only where
-// has_clusters.
+// has_clusters. most_shared: what any launch of the kernel on the device has of shared memory,
+// where that is not always the same.
 struct Grid {
   unsigned x;
   unsigned y;
   unsigned threads;     // in a block
-  unsigned shared = 0;  // bytes of dynamic shared memory; for one kernel and device always the same
+  unsigned shared = 0;  // bytes of dynamic shared memory
   bool early = false;
   unsigned cluster = 1;
+  unsigned most_shared = 0;
 };
 
 // One __global__ function of one file of csrc/kernels, on every device. A static object: it keeps

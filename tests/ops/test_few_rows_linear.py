@@ -47,8 +47,9 @@ class Case:
         return few_rows_linear(self.x, self.weight, *self.rest)
 
     def tolerance(self):
-        """Of sums in float32 of another order, and, of a norm, of single values that are rounded
-        the other way. silu's slope is at most 1.1, and what it is multiplied by below 6."""
+        """Of sums in float32 of another order, and, of a norm, of inputs that are rounded the other
+        way, or before they are scaled. silu's slope is at most 1.1, and what it is multiplied by
+        below 6."""
         products = 1e-5
         if self.norm is not None and self.rows:
             normed = np.abs(self.x.astype(float)).max() * np.abs(self.norm.astype(float)).max()

@@ -16,12 +16,29 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 800
 
+template <typename T>
+constexpr bool kIsHalf = false;
+template <>
+constexpr bool kIsHalf<Half> = true;
+
+// Of two pairs of bfloat16, each product rounded once.
+__device__ inline unsigned product_of_pairs(unsigned a, unsigned b) {
+  unsigned result;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(0x80008000u));  // -0
+  return result;
+}
+
 // kGroups: of 8 rows of x.
 template <typename T, int kTile, int kGroups>
 class FewRows {
   static constexpr int kPieces = few_rows_pieces(kTile), kPitch = few_rows_pitch(kTile);
   static constexpr int kFragments = (kTile + 15) / 16;  // of 16 weight rows
   static constexpr unsigned kThreads = 32 * kFewRowsWarps;
+  static constexpr unsigned kStep = kPieces * kFewRowsWarps;  // pieces of a stage of all warps
+  static constexpr unsigned kPieceStride = few_rows_piece_bytes(kTile);
+  // Whether inputs are multiplied by the norm's scale before they are rounded, which needs all of
+  // them first, or the product is. float16 might not hold what is not yet scaled.
+  static constexpr bool kScaleFirst = kIsHalf<T>;
 
   // What a lane multiplies by: two segments of 8 inputs of a piece. The four lanes of a row hold
   // segments (0, 1), (2, 3), ... and mma takes the inputs in that order, of x as of the weights.
@@ -36,48 +53,73 @@ class FewRows {
   const FewRowsParams& p;
   const BlockOutputs outputs;
   WeightRing<T, kTile> ring;
-  float* const warp_sums;  // [warp][row of x in a group][weight row of the tile]
+  float* const warp_sums;     // [warp][row of x in a group][weight row of the tile]
+  float* const warp_squares;  // [warp][row of x]
   const unsigned warp = threadIdx.x / 32, row = threadIdx.x % 32 / 4, quad = threadIdx.x % 4;
-  float scale[kGroups];
+  const T* rows_of_x[kGroups];
+  float scale[kGroups];    // of the norm, where it comes before the product
+  float squares[kGroups];  // of the lane's inputs
   float early_residual = 0.0f;
 
  public:
   __device__ FewRows(const FewRowsParams& params, BlockOutputs block, unsigned char* shared)
       : p(params),
         outputs(block),
-        ring(params, block, shared),
-        warp_sums(reinterpret_cast<float*>(shared + few_rows_ring_bytes(kTile))) {}
+        ring(params, block, shared + few_rows_sums_bytes(kTile)),
+        warp_sums(reinterpret_cast<float*>(shared)),
+        warp_squares(warp_sums + few_rows_sums(kTile)) {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      rows_of_x[group] = row_of(group);
+      squares[group] = 0.0f;
+    }
+  }
 
   __device__ void run() {
     ring.fill();
-    prefetch_vectors();
+    prefetch_bias();
     wait_for_kernels_before();
 
-    const unsigned pieces = ring.pieces(), step = kPieces * kFewRowsWarps;
-    Inputs ahead = load_inputs(warp);
+    // Inputs of two stages are asked for ahead, as many as most models' warps have.
+    Inputs even = load_inputs(warp), odd = load_inputs(warp + kStep);
     load_early_residual();
-    if (p.norm_weight != nullptr) make_scales();
+    if (p.norm_weight != nullptr && kScaleFirst) make_scales();
 #pragma unroll 1
     for (unsigned output = 0; output < outputs.count; output += ring.tile_outputs()) {
+      const bool is_last = output + ring.tile_outputs() >= outputs.count;
       Sums sums{};
 #pragma unroll 1
-      for (unsigned piece = warp; piece < pieces; piece += step) {
-        Inputs inputs = ahead;
-        ahead = load_inputs(piece + step < pieces ? piece + step : warp);
-        if (p.norm_weight != nullptr) normalize(inputs, piece);
-        multiply(sums, ring.wait(), inputs, piece);
-        ring.release();
+      for (unsigned piece = warp; piece < ring.pieces(); piece += 2 * kStep) {
+        take(sums, even, piece, warp, output == 0, is_last);
+        if (piece + kStep >= ring.pieces()) break;
+        take(sums, odd, piece + kStep, warp + kStep, output == 0, is_last);
       }
+      if (p.norm_weight != nullptr && !kScaleFirst && output == 0) share_squares();
       finish(sums, output);
     }
   }
 
  private:
+  // Multiplies a stage, and loads the inputs of the one after the next. Behind the last that is one
+  // of the next tile, which begins with `first`.
+  __device__ void take(Sums& sums, Inputs& inputs, unsigned piece, unsigned first,
+                       bool is_first_tile, bool is_last_tile) {
+    const unsigned char* weights = ring.wait();
+    if (p.norm_weight != nullptr) normalize(inputs, piece, weights, is_first_tile);
+    multiply(sums, weights, inputs, piece);
+    const unsigned next = piece + 2 * kStep;
+    if (next < ring.pieces() || !is_last_tile) {
+      inputs = load_inputs(next < ring.pieces() ? next : first);
+    }
+    ring.release();
+  }
+
   // The first input of a lane's segment.
   __device__ unsigned input_of(unsigned piece, int i, int half) const {
     return (piece + i * kFewRowsWarps) * kPieceInputs + (2 * quad + half) * 8;
   }
 
+  // The lane's row of x; of rows that do not exist, the last.
   __device__ const T* row_of(int group) const {
     const unsigned wanted = group * 8 + row, last = static_cast<unsigned>(p.rows) - 1;
     return static_cast<const T*>(p.x) + (wanted < last ? wanted : last) * p.x_stride;
@@ -88,25 +130,21 @@ class FewRows {
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
-      for (int group = 0; group < kGroups; ++group) {
+      for (int half = 0; half < 2; ++half) {
+        const unsigned input = input_of(piece, i, half);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const unsigned input = input_of(piece, i, half);
+        for (int group = 0; group < kGroups; ++group) {
           result.x[i][group][half] =
-              input < p.inputs ? load<T, 8>(row_of(group) + input) : Pack<T, 8>{};
+              input < p.inputs ? load<T, 8>(rows_of_x[group] + input) : Pack<T, 8>{};
         }
       }
     }
     return result;
   }
 
-  // Lines that come from memory and would be late: a block asks for some of the norm's weight, and
-  // for its own bias.
-  __device__ void prefetch_vectors() const {
+  // The bias comes from memory and would be late.
+  __device__ void prefetch_bias() const {
     constexpr unsigned kLine = 64;  // elements
-    const T* norm = static_cast<const T*>(p.norm_weight);
-    const unsigned line = threadIdx.x * gridDim.x + blockIdx.x;
-    if (norm != nullptr && line * kLine < p.inputs) prefetch(norm + line * kLine);
     const T* bias = static_cast<const T*>(p.bias);
     if (bias != nullptr && threadIdx.x * kLine < outputs.count) {
       prefetch(bias + outputs.first + threadIdx.x * kLine);
@@ -126,52 +164,74 @@ class FewRows {
     return to_float(static_cast<const T*>(p.residual)[of_row * p.residual_stride + output]);
   }
 
-  // Each warp adds up the squares of its inputs.
-  __device__ void make_scales() {
-    __shared__ float squares[kFewRowsWarps][8 * kGroups];
+  __device__ static float sum_of_squares(const Pack<T, 8>& pack) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum += pack.get(k) * pack.get(k);
+    return sum;
+  }
+
+  // Tells the block the squares of this warp's inputs.
+  __device__ void share_squares() {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
-      const T* x = row_of(group);
-      float sum = 0.0f;
+      float sum = squares[group];
+      sum += __shfl_xor_sync(kFullWarp, sum, 1);
+      sum += __shfl_xor_sync(kFullWarp, sum, 2);
+      if (quad == 0) warp_squares[warp * 8 * kGroups + group * 8 + row] = sum;
+    }
+  }
+  __device__ float scale_of(unsigned of_row) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kFewRowsWarps; ++i) sum += warp_squares[i * 8 * kGroups + of_row];
+    return norm_scale(sum, static_cast<float>(p.inputs), p.epsilon);
+  }
+
+  __device__ void make_scales() {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      const T* x = rows_of_x[group];
 #pragma unroll 2
       for (unsigned piece = warp; piece < ring.pieces(); piece += kFewRowsWarps) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const unsigned input = input_of(piece, 0, half);
-          const Pack<T, 8> pack = input < p.inputs ? load<T, 8>(x + input) : Pack<T, 8>{};
-#pragma unroll
-          for (int k = 0; k < 8; ++k) sum += pack.get(k) * pack.get(k);
+          if (input < p.inputs) squares[group] += sum_of_squares(load<T, 8>(x + input));
         }
       }
-      sum += __shfl_xor_sync(kFullWarp, sum, 1);
-      sum += __shfl_xor_sync(kFullWarp, sum, 2);
-      if (quad == 0) squares[warp][group * 8 + row] = sum;
     }
+    share_squares();
     __syncthreads();
 #pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-      float sum = 0.0f;
-#pragma unroll
-      for (int i = 0; i < kFewRowsWarps; ++i) sum += squares[i][group * 8 + row];
-      scale[group] = norm_scale(sum, static_cast<float>(p.inputs), p.epsilon);
-    }
+    for (int group = 0; group < kGroups; ++group) scale[group] = scale_of(group * 8 + row);
   }
 
-  __device__ void normalize(Inputs& inputs, unsigned piece) const {
+  // Multiplies by the norm's weight and, if that comes first, by its scale.
+  __device__ void normalize(Inputs& inputs, unsigned piece, const unsigned char* weights,
+                            bool is_first_tile) {
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const unsigned input = input_of(piece, i, half);
         if (input >= p.inputs) continue;
-        const Pack<T, 8> weight = load<T, 8>(static_cast<const T*>(p.norm_weight) + input);
+        const Pack<T, 8> weight = load<T, 8>(
+            reinterpret_cast<const T*>(weights + i * kPieceStride + kTile * kPieceBytes) +
+            (2 * quad + half) * 8);
 #pragma unroll
         for (int group = 0; group < kGroups; ++group) {
           Pack<T, 8>& x = inputs.x[i][group][half];
-          float values[8];
+          if constexpr (kScaleFirst) {
+            float values[8];
 #pragma unroll
-          for (int k = 0; k < 8; ++k) values[k] = x.get(k) * scale[group] * weight.get(k);
-          x.set(values);
+            for (int k = 0; k < 8; ++k) values[k] = x.get(k) * scale[group] * weight.get(k);
+            x.set(values);
+          } else {
+            if (is_first_tile) squares[group] += sum_of_squares(x);
+#pragma unroll
+            for (int k = 0; k < 4; ++k) x.words[k] = product_of_pairs(x.words[k], weight.words[k]);
+          }
         }
       }
     }
@@ -185,7 +245,7 @@ class FewRows {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const unsigned at =
-            (i * kTile + row) * kPieceBytes + ((2 * quad + half) ^ row) * 16;  // row < 8
+            i * kPieceStride + row * kPieceBytes + ((2 * quad + half) ^ row) * 16;  // row < 8
 #pragma unroll
         for (int f = 0; f < kFragments; ++f) {
           const uint4* from = reinterpret_cast<const uint4*>(weights + at + f * 16 * kPieceBytes);
@@ -241,10 +301,11 @@ class FewRows {
       const unsigned row_here = i / kOutputs, in_tile = i % kOutputs;
       if (output + in_tile >= outputs.count) continue;
       const unsigned column = outputs.first + output + in_tile, of_row = group * 8 + row_here;
-      float value = total(row_here, in_tile, column);
+      const float scale_here = !kScaleFirst && p.norm_weight != nullptr ? scale_of(of_row) : 1.0f;
+      float value = total(row_here, in_tile, column, scale_here);
       if (kGated) {
         const unsigned other = column + static_cast<unsigned>(p.outputs);
-        value = silu<T>(value) * total(row_here, in_tile + kOutputs, other);
+        value = silu<T>(value) * total(row_here, in_tile + kOutputs, other, scale_here);
       }
       if (p.residual != nullptr) {
         const bool is_early = output == 0 && group == 0 && i == threadIdx.x;
@@ -254,13 +315,15 @@ class FewRows {
     }
   }
 
-  // A product, and its bias.
-  __device__ float total(unsigned row_here, unsigned in_tile, unsigned weight_row) const {
+  // A product, scaled, and its bias.
+  __device__ float total(unsigned row_here, unsigned in_tile, unsigned weight_row,
+                         float scale_here) const {
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < kFewRowsWarps; ++i) {
       sum += warp_sums[(i * 8 + row_here) * kPitch + in_tile];
     }
+    sum *= scale_here;
     return p.bias != nullptr ? sum + to_float(static_cast<const T*>(p.bias)[weight_row]) : sum;
   }
 };
@@ -281,7 +344,7 @@ __device__ void few_rows(const FewRowsParams& p) {
 }  // namespace vllm
 
 #define VLLM_FEW_ROWS(name, T, tile, rows)                                               \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                   \
+  extern "C" __global__ void __launch_bounds__(256, rows == 8 ? 3 : 2)                   \
       few_rows_##name##_##tile##_##rows(__grid_constant__ const vllm::FewRowsParams p) { \
     vllm::few_rows<T, tile, rows / 8>(p);                                                \
   }

@@ -25,7 +25,7 @@ struct BlockOutputs {
 template <typename T, int kTile>
 class WeightRing {
   static constexpr int kPieces = few_rows_pieces(kTile), kStages = few_rows_stages(kTile);
-  static constexpr unsigned kStageBytes = kPieces * kTile * kPieceBytes;
+  static constexpr unsigned kStageBytes = few_rows_stage_bytes(kTile);
 
   const FewRowsParams& p;
   const BlockOutputs outputs;
@@ -37,9 +37,9 @@ class WeightRing {
   unsigned char* const ring;
 
  public:
-  // shared: the dynamic shared memory.
+  // shared: the rings of all warps.
   __device__ WeightRing(const FewRowsParams& params, BlockOutputs block, unsigned char* shared)
-      : p(params), outputs(block), ring(shared + warp * kStages * kStageBytes) {}
+      : p(params), outputs(block), ring(shared + warp * params.stages * kStageBytes) {}
 
   __device__ unsigned pieces() const {
     return (static_cast<unsigned>(p.inputs) + kPieceInputs - 1) / kPieceInputs;
@@ -47,13 +47,18 @@ class WeightRing {
   // Outputs of a tile, half of its rows if gated.
   __device__ unsigned tile_outputs() const { return p.gated ? kTile / 2 : kTile; }
 
-  // Asks for as much as fits.
+  // Asks for as much as fits, one stage after another: more at once would be in the way of what the
+  // kernels before still ask for.
   __device__ void fill() {
 #pragma unroll 1  // less code to fetch
-    for (int i = 0; i < kStages; ++i) ask();
+    for (int i = 0; i < kStages; ++i) {
+      if (i > 0 && i < p.stages) copies_wait<0>();
+      ask();
+    }
   }
 
-  // Waits for the oldest stage: its first piece, whose others follow kTile * kPieceBytes apart.
+  // Waits for the oldest stage: its first piece; few_rows_piece_bytes lie between that and the
+  // next.
   __device__ const unsigned char* wait() {
     copies_wait<kStages - 1>();
     __syncwarp();
@@ -79,22 +84,26 @@ class WeightRing {
       const T* upper = lower + (p.gated ? p.outputs : kTile / 2) * p.weight_stride;
       const int left = static_cast<int>(outputs.count - next_output - row);
       const int upper_left = p.gated ? left : left - kTile / 2;
+      const i64 step = 4 * p.weight_stride;
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
-        const unsigned piece = next_piece + i * kFewRowsWarps;
-        if (piece >= pieces()) break;
-        const bool exists = piece * kPieceInputs + segment * 8 < p.inputs;
+        const unsigned input = (next_piece + i * kFewRowsWarps) * kPieceInputs;
+        const bool exists = input + segment * 8 < p.inputs;
+        const T* from = lower + input;
 #pragma unroll
         for (int j = 0; j < kTile / 4; ++j) {
           constexpr int kHalf = kTile / 8;  // copies of a lane
-          const bool is_upper = j >= kHalf;
-          const int k = is_upper ? j - kHalf : j;
-          const T* from = (is_upper ? upper : lower) + 4 * k * p.weight_stride;
-          if (4 * k < (is_upper ? upper_left : left)) {
-            const unsigned to = base + (i * kTile + 4 * j) * kPieceBytes +
-                                (segment ^ row ^ (j % 2 != 0 ? 4u : 0u)) * 16;
-            copy_16_bytes(to, from + piece * kPieceInputs, exists);
-          }
+          if (j == kHalf) from = upper + input;
+          const unsigned to = base + i * few_rows_piece_bytes(kTile) + 4 * j * kPieceBytes +
+                              (segment ^ row ^ (j % 2 != 0 ? 4u : 0u)) * 16;
+          const int here = j < kHalf ? left - 4 * j : upper_left - 4 * (j - kHalf);
+          if (here > 0) copy_16_bytes(to, from, exists);
+          from += step;
+        }
+        if (p.norm_weight != nullptr && row == 0) {  // in order
+          const unsigned to = base + i * few_rows_piece_bytes(kTile) + kTile * kPieceBytes;
+          copy_16_bytes(to + segment * 16,
+                        static_cast<const T*>(p.norm_weight) + input + segment * 8, exists);
         }
       }
       next_piece += kPieces * kFewRowsWarps;

@@ -25,9 +25,10 @@ def few_rows_linear(
 ) -> None:
     """out = activation(norm(x) @ weight.T + bias) + residual, of at most `FEW_ROWS` rows.
 
-    The norm, rounded to the dtype as `rms_norm` would store it, is left out without `norm_weight`.
-    The activation, if `gated`, makes silu(y) * z of the two halves y and z of a row, as
-    `silu_and_mul` does; else it is left out. Nothing else is rounded in between.
+    The norm is left out without `norm_weight`. What is multiplied is rounded to the dtype: the norm
+    as `rms_norm` would store it or, in bfloat16 on CUDA, x * norm_weight, before it is scaled. The
+    activation, if `gated`, makes silu(y) * z of the two halves y and z of a row, as `silu_and_mul`
+    does; else it is left out. Nothing else is rounded in between.
 
     out: [rows, outputs], written; may be `residual` itself.
     x: [rows, inputs].
