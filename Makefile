@@ -1,6 +1,6 @@
 # Two commands do everything: `make nightly` (a commit to installable wheels) and `make test`.
 #
-# `make cibuildwheel`, `make reproducible` and `make test-torch` prove what takes longer.
+# `make arm64`, `make cibuildwheel`, `make reproducible` and `make test-torch` prove what takes longer.
 #
 #   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
 #   ALLOW_DIRTY=1      build a tree with uncommitted changes, under a version that says so;
@@ -30,7 +30,7 @@ endif
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test site coverage stores cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test arm64 site coverage stores cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -44,6 +44,9 @@ test: $(VENV)/test.stamp browser gates
 site: $(VENV)/test.stamp
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/site-state docs build/site
 	@echo 'build/site/index.html'
+# The op tests with the wheel for Arm that `make nightly` left, under qemu-user, as Debian packages it.
+arm64: $(VENV)/ci.stamp
+	$(RUN) -m ci test-arm64 $(if $(IF_POSSIBLE),--if-possible)
 
 # Which lines the tests reach, of what `make test` has installed.
 coverage: $(VENV)/test.stamp

@@ -1,0 +1,43 @@
+"""``python -m ci test-arm64``: this commit's wheel for aarch64, under an emulator."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ci import git, matrix, names, versions
+from ci.errors import CiError
+from ci.trial import arm64
+
+HELP = "run the op tests with this commit's wheel for aarch64, under qemu-user (2 minutes)"
+FOLDER = Path("build") / "arm64"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
+    parser.add_argument(
+        "--if-possible", action="store_true", help="where nothing can emulate say why, and end well"
+    )
+    parser.add_argument(
+        "tests", nargs="*", default=list(arm64.TESTS), help="other arguments of pytest"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    known = matrix.load()
+    commit = git.read(Path.cwd(), allow_dirty=True)
+    version = versions.public(known.version, known.default.local, dirty=commit.dirty)
+    platform = next(each for each in known.platforms if each.processor == "aarch64")
+    wheel = args.wheels / names.abi3_wheel_name(known, version, platform)
+    if not wheel.is_file():
+        raise CiError(f"{wheel} is not there", do="build it: make nightly")
+    try:
+        python = arm64.prepare(Path.cwd(), Path.cwd() / FOLDER, wheel.resolve(), os.environ)
+    except arm64.NoEmulation as error:
+        if not args.if_possible:
+            raise
+        print(f"the wheel for aarch64 was not tried: {error}")
+        return 0
+    options = ["-q", "-m", "not gpu", "-p", "no:cacheprovider"]
+    return python.run(["-m", "pytest", *options, *args.tests], Path.cwd())

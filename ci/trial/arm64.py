@@ -1,0 +1,128 @@
+"""The op tests with a wheel for aarch64 on this machine: Debian's arm64 Python, under qemu-user.
+
+Nothing is installed here and nothing needs root: packages are fetched into a folder of their own
+and unpacked there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ci import environment, scratch
+from ci.builder.progress import Failed, run_quietly
+from ci.errors import CiError
+
+PYTHON = "3.11"  # Debian 12's
+TESTS = ("tests/ops",)  # (others start `sys.executable`, which the kernel cannot run)
+# What the tests import, as pinned for every machine. (torch would be gigabytes.)
+LIBRARIES = ("numpy", "pytest", "hypothesis", "ml-dtypes")
+NEEDED = ("apt-get", "dpkg")
+APT = """\
+APT::Architecture "arm64";
+APT::Architectures {{ "arm64"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+Dir::State "{folder}/state";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache";
+"""
+
+
+class NoEmulation(CiError):
+    """This machine cannot run programs for aarch64."""
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A Python for aarch64 that runs here, with a folder of packages that it imports from."""
+
+    qemu: Path
+    root: Path  # of the unpacked packages
+    site: Path
+
+    def run(self, arguments: Sequence[str], cwd: Path) -> int:
+        """Runs it, with its words as they come; returns its exit status."""
+        python = self.root / "usr" / "bin" / f"python{PYTHON}"
+        command = [str(self.qemu), "-L", str(self.root), str(python), *arguments]
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(self.site),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "VLLM_TEST_LIBRARIES": "numpy",
+        }
+        return subprocess.run(command, cwd=cwd, env=environ, check=False).returncode
+
+
+def prepare(repo: Path, folder: Path, wheel: Path, environ: Mapping[str, str]) -> Emulated:
+    """Fetches what is missing in `folder`, and installs `wheel` there, as pip for aarch64 would.
+
+    Raises NoEmulation where there is no apt, or it has no such packages.
+    """
+    missing = [name for name in NEEDED if shutil.which(name, path=environ.get("PATH")) is None]
+    if missing:
+        raise NoEmulation(
+            f"{', '.join(missing)} not found",
+            means="the emulator and the Python for aarch64 are Debian's packages",
+            do="run the tests on Debian or Ubuntu, or on a machine with an Arm processor",
+        )
+    qemu = folder / "qemu" / "usr" / "bin" / "qemu-aarch64-static"
+    if not qemu.is_file():
+        _unpack(folder / "qemu", ("qemu-user-static",), environ, None)
+    if not (folder / "root" / "usr" / "bin" / f"python{PYTHON}").is_file():
+        packages = (f"python{PYTHON}", "libstdc++6")
+        _unpack(folder / "root", packages, environ, _apt_for_arm64(folder / "apt"))
+    site = folder / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(site)]
+    install += ["--python-version", PYTHON, "--only-binary", ":all:"]
+    install += ["--python-platform", "aarch64-manylinux_2_28"]
+    pins = ["--constraint", str(repo / "requirements" / "test.txt")]
+    _run([*install, *pins, *LIBRARIES], repo, environ)
+    _run([*install, "--no-deps", str(wheel)], repo, environ)
+    return Emulated(qemu, folder / "root", site)
+
+
+def _apt_for_arm64(folder: Path) -> Path:
+    """The configuration of an apt that knows packages for arm64, and none that are installed."""
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
+    configuration = folder / "apt.conf"
+    configuration.write_text(APT.format(folder=folder), encoding="utf-8")
+    return configuration
+
+
+def _unpack(
+    target: Path, packages: Sequence[str], environ: Mapping[str, str], apt: Optional[Path]
+) -> None:
+    """Unpacks Debian packages, with `apt` and all that they depend on, else alone."""
+    with scratch.folder(parent=target.parent) as temporary:
+        archives = temporary / "archives"
+        archives.mkdir()
+        if apt is None:
+            _run(["apt-get", "download", *packages], archives, environ)
+        else:
+            variables = {**environ, "APT_CONFIG": str(apt)}
+            _run(["apt-get", "update"], archives, variables)
+            options = ["-y", "--download-only", "-o", f"Dir::Cache::archives={archives}"]
+            (archives / "partial").mkdir()
+            _run(["apt-get", "install", *options, *packages], archives, variables)
+        unfinished = temporary / target.name
+        for archive in sorted(archives.glob("*.deb")):
+            _run(["dpkg", "-x", str(archive), str(unfinished)], archives, environ)
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+
+
+def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> None:
+    try:
+        run_quietly(command, cwd, environment.for_installing(environ))
+    except Failed as error:
+        raise NoEmulation(f"`{' '.join(command)}` failed:\n{error.output.strip()}") from error
