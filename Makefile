@@ -44,6 +44,7 @@ test: $(VENV)/test.stamp browser gates
 site: $(VENV)/test.stamp
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/site-state docs build/site
 	@echo 'build/site/index.html'
+
 # The op tests with the wheel for Arm that `make nightly` left, under qemu-user, as Debian packages it.
 arm64: $(VENV)/ci.stamp
 	$(RUN) -m ci test-arm64 $(if $(IF_POSSIBLE),--if-possible)

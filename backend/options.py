@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from platform import machine
+from sysconfig import get_config_var
 from typing import Mapping, Optional
 
 from backend.device_compiler import Nvcc, find_nvcc
@@ -16,7 +17,11 @@ from ci.errors import CiError
 from ci.matrix import Cuda
 
 DEVICES = ("cuda", "cpu", "empty")
-PROCESSORS = ("x86_64", "AMD64")  # that the host code is written for, as `platform` names them
+PROCESSORS = (
+    "x86_64",
+    "AMD64",
+    "aarch64",
+)  # that the host code is written for, as `platform` names them
 
 
 def torch_requirement(cuda: Cuda) -> str:
@@ -61,7 +66,10 @@ class Options:
 
 
 def read(
-    environ: Mapping[str, str] = os.environ, platform: str = sys.platform, processor: str = ""
+    environ: Mapping[str, str] = os.environ,
+    platform: str = sys.platform,
+    processor: str = "",
+    free_threaded: bool = bool(get_config_var("Py_GIL_DISABLED")),
 ) -> Options:
     """The options that `environ` asks for on `platform` (as `sys.platform`).
 
@@ -83,9 +91,17 @@ def read(
     processor = processor or machine()
     if device != "empty" and processor not in PROCESSORS:
         raise OptionError(
-            f"this machine is {processor}, and vllm has native code for x86-64 alone",
+            f"this machine is {processor}, and vllm has native code for x86-64 and 64-bit Arm",
             means=f"the device to build for is {device}, whose host code this processor cannot run",
-            do="build on x86-64, or without native code: set VLLM_TARGET_DEVICE=empty",
+            do="build on one of those, or without native code: set VLLM_TARGET_DEVICE=empty",
+        )
+    if device != "empty" and free_threaded:
+        raise OptionError(
+            "this Python is free-threaded, and vllm has no native code for it",
+            means="native code is for the limited API of Python 3.8, which builds without the GIL "
+            "do not have: objects are laid out otherwise in them",
+            do="use a Python with the GIL, of any version from 3.8 on, or build without native "
+            "code: set VLLM_TARGET_DEVICE=empty",
         )
     precompiled = _wants_precompiled(environ)
     chosen_by = "VLLM_TARGET_DEVICE" if given else f"the default on {platform}"

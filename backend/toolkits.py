@@ -58,7 +58,7 @@ def choose(
         return every
     possible = [
         toolkit
-        for toolkit in cuda.toolkits
+        for toolkit in every
         if processor == "x86_64" or numbers(toolkit.version) >= numbers(OLDEST_ELSEWHERE)
     ]
     newest = max(map(numbers, asked or cuda.archs(processor)))

@@ -120,7 +120,7 @@ def _recent(state: Records) -> list[Unit]:
 
 
 def _channel(unit: Unit, folder: str, variants: Mapping[str, bool]) -> dict[str, dict[str, str]]:
-    """Variant → Python ("any", "3.10") → the address of the wheel."""
+    """Variant → Python ("any", "3.10", "any aarch64") → the address of the wheel."""
     default = next((name for name, is_default in variants.items() if is_default), "")
     found: dict[str, dict[str, str]] = {}
     for variant in sorted(variants, key=lambda name: (name != default, name)):
@@ -131,9 +131,10 @@ def _channel(unit: Unit, folder: str, variants: Mapping[str, bool]) -> dict[str,
 
 
 def _python(file: File) -> str:
-    """Which Python a wheel is for: "3.10" of cp310-cp310, "any" of an abi3 wheel."""
-    python, abi, _ = file.tags[0].split("-")
-    return "any" if abi == "abi3" else f"{python[2]}.{python[3:]}"
+    """What a wheel is for: "3.10" of cp310-cp310, "any" of an abi3 wheel, "any aarch64" on Arm."""
+    python, abi, platform = file.tags[0].split("-")
+    name = "any" if abi == "abi3" else f"{python[2]}.{python[3:]}"
+    return f"{name} aarch64" if platform.endswith("_aarch64") else name
 
 
 def _inline_json(value: Any) -> Markup:

@@ -89,6 +89,21 @@ def test_what_cannot_be_built_is_an_error_that_lists_what_can(
     assert words in str(caught.value)
 
 
+def test_a_free_threaded_python_is_refused_before_anything_is_compiled() -> None:
+    """None can be installed here: cp38-abi3 is not among its tags, so installers come to build."""
+    for environ in ({"PATH": ""}, {"PATH": "", "VLLM_TARGET_DEVICE": "cpu"}):
+        with pytest.raises(CiError, match="this Python is free-threaded") as caught:
+            options.read(environ, "linux", free_threaded=True)
+        assert "use a Python with the GIL" in str(caught.value)
+    empty = {"VLLM_TARGET_DEVICE": "empty"}
+    assert options.read(empty, "linux", free_threaded=True).device == "empty"
+
+
+def test_an_arm_machine_builds_native_code_too() -> None:
+    found = options.read({"PATH": "", "VLLM_TARGET_DEVICE": "cpu"}, "linux", "aarch64")
+    assert found.compiles
+
+
 def test_a_toolkit_that_is_too_old_is_no_hindrance_where_it_is_not_used(nvcc: MakeNvcc) -> None:
     old = nvcc("11.2")
     with pytest.raises(CiError, match="the kernels need"):

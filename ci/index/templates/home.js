@@ -12,7 +12,7 @@ function offer(select, values, label) {
 }
 
 const cudaName = (variant) => `CUDA ${variant.slice(2, -1)}.${variant.slice(-1)}`;
-const pythonName = (python) => (python === "any" ? "3.8 and newer" : python);
+const pythonName = (python) => python.replace("any", "3.8 and newer").replace(" aarch64", ", on Arm");
 const byVersion = (a, b) => a.localeCompare(b, "en", { numeric: true });
 
 function chosen() {

@@ -16,10 +16,11 @@ from tests.ci.support.toolchain import ROOT
 
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HEAD with one arch for each CUDA: the full list shows nothing more and takes minutes."""
+    """HEAD with one arch for each CUDA, on one platform: all show nothing more and take minutes."""
     repo = clone(ROOT, tmp_path_factory.mktemp("origin") / "repo")
     path = repo / "ci" / "matrix.toml"
     one = re.sub(r'archs = \[[^]]*"9.0"[^]]*\]', 'archs = ["9.0"]', path.read_text())
+    one = re.sub(r", aarch64 = \d+", "", one)
     path.write_text(re.sub(r"(?m)^  \{ compiler(?!.*\"9\.0\").*\n", "", one))
     commit(repo)
     return repo

@@ -92,6 +92,32 @@ def test_an_index_gives_its_own_variant_and_upgrades_to_the_newest(
         assert environment.vllm()[1] == yesterday.sha
 
 
+@pytest.mark.parametrize("processor", ["x86_64", "aarch64"])
+def test_of_two_platforms_on_one_page_a_resolver_takes_its_own(
+    tool: Tool,
+    host: Host,
+    store: FolderStore,
+    put: Callable[[int], Commit],
+    factory: Factory,
+    tmp_path: Path,
+    processor: str,
+) -> None:
+    (platform,) = (each for each in factory.matrix.platforms if each.processor == processor)
+    commit = put(1)
+    environment = tool.environment(tmp_path / "env")
+    if tool.pip:  # takes a tag literally
+        other = ("--platform", platform.tag, "--python-version", "3.11")
+    else:
+        other = ("--python-platform", f"{processor}-manylinux_2_28")
+    target = ("--target", str(tmp_path / "target"), "--only-binary", ":all:", "--no-deps")
+    with host(store) as base:
+        index = ("--index-url", f"{base}/whl/nightly/cu121/")
+        environment.install(*target, *other, "--pre", *index, "vllm")
+    (wheel,) = (tmp_path / "target").glob("vllm-*.dist-info/WHEEL")
+    assert f"Tag: cp38-abi3-{platform.tag}\n" in wheel.read_text()
+    assert wheel.parent.name == f"vllm-{development(commit)}.dist-info"
+
+
 def refresh(tool: Tool) -> tuple[str, ...]:
     """uv keeps the page of an index for ten minutes where no header forbids it."""
     return () if tool.pip else ("--refresh",)

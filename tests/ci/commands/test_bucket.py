@@ -123,7 +123,7 @@ def test_status_of_a_bucket_and_of_a_commit(run: Run, commits: list[Commit]) -> 
     assert (bucket["nightly"], bucket["problems"]) == (commits[2].sha, [])
     unit = json.loads(run("status", commits[0].sha, "--json"))
     assert (unit["state"], unit["nightly"], unit["listed"]) == ("complete", False, True)
-    assert len(unit["files"]) == 4
+    assert len(unit["files"]) == 6
     assert "names neither a commit nor a release" in run("status", "HEAD", code=1)
     assert "is not published" in run("status", "0" * 40, code=1)
 

@@ -18,8 +18,14 @@ def test_a_commit_is_where_the_documented_urls_say(
     store: Store, put: Publish, factory: Factory
 ) -> None:
     commit = put(7)
-    for local, variant in ((None, "cu121"), ("cu118", "cu118")):
-        name = f"vllm-0.5.4{'+' + local if local else ''}-cp38-abi3-manylinux1_x86_64.whl"
+    x86, arm = "manylinux1_x86_64", "manylinux2014_aarch64"
+    platforms = {"cu118": [x86], "cu121": [x86, arm]}
+    for local, variant, platform in (
+        (None, "cu121", x86),
+        (None, "cu121", arm),
+        ("cu118", "cu118", x86),
+    ):
+        name = f"vllm-0.5.4{'+' + local if local else ''}-cp38-abi3-{platform}.whl"
         wheel = next(w for w in factory.wheels(commit) if w.path.name == name)
         for folder in (commit.sha, "nightly"):
             assert store.get(f"{folder}/{name}").body == wheel.path.read_bytes()
@@ -29,7 +35,8 @@ def test_a_commit_is_where_the_documented_urls_say(
         page = store.get(f"whl/nightly/{variant}/vllm/index.html").body
         assert [link.rpartition("/")[2] for link in linked(page)] == [
             f"vllm-0.5.5.dev7%2Bg{commit.sha[:9]}{'.' + local if local else ''}"
-            "-cp38-abi3-manylinux1_x86_64.whl"
+            f"-cp38-abi3-{each}.whl"
+            for each in platforms[variant]
         ]
 
 
@@ -62,8 +69,8 @@ def test_an_older_commit_that_finishes_late_leaves_nightly_alone(
     assert nightly_of(store) == newer.sha
     assert store.get(wheel) == before
     links = linked(store.get("whl/nightly/cu121/vllm/index.html").body)
-    assert [re.search(r"\.dev(\d+)", link)[1] for link in links] == ["5", "4"]
-    assert f"{older.sha}/" in links[1]
+    assert [re.search(r"\.dev(\d+)", link)[1] for link in links] == ["5", "5", "4", "4"]
+    assert f"{older.sha}/" in links[-1]
 
 
 def test_pages_are_functions_of_the_records(store: Store, put: Publish, factory: Factory) -> None:
@@ -101,7 +108,7 @@ def test_a_release_has_its_own_place_and_index(
     name = "vllm-0.5.4+cu118-cp310-cp310-manylinux1_x86_64.whl"
     assert store.head(f"releases/download/v0.5.4/{name}")
     assert store.get("releases/download/v0.5.4/SHA256SUMS").body == sums.read_bytes()
-    for variant, count in (("cu118", 6), ("cu121", 7)):
+    for variant, count in (("cu118", 6), ("cu121", 8)):
         links = linked(store.get(f"whl/{variant}/vllm/index.html").body)
         assert len(links) == count
         assert all(link.startswith("../../../releases/download/v0.5.4/") for link in links)

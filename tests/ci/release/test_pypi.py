@@ -27,6 +27,7 @@ from tests.ci.support.wheels import Factory
 
 VERSION = "9.8.7"
 ABI3 = f"vllm-{VERSION}-cp38-abi3-manylinux1_x86_64.whl"
+WHEELS = [ABI3, f"vllm-{VERSION}-cp38-abi3-manylinux2014_aarch64.whl"]
 SDIST = f"vllm-{VERSION}.tar.gz"
 
 
@@ -97,7 +98,7 @@ def test_only_the_default_variants_wheel_for_every_python_and_the_sdist_go(
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "vllm-0.1-old.whl").touch()
     pypi.arrange(pypi.select(made, released), tmp_path)
-    assert [path.name for path in (tmp_path / "wheels").iterdir()] == [ABI3]
+    assert sorted(path.name for path in (tmp_path / "wheels").iterdir()) == WHEELS
     assert [path.name for path in (tmp_path / "sdist").iterdir()] == [SDIST]
 
 
@@ -105,7 +106,7 @@ def test_twine_finds_nothing_to_complain_of(made: Path, released: Matrix) -> Non
     upload = pypi.select(made, released)
     done = twine("check", "--strict", *map(str, upload.wheels), str(upload.sdist))
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("PASSED") == 2
+    assert done.stdout.count("PASSED") == 3
 
 
 def test_an_upload_is_installed_by_its_name(
@@ -120,7 +121,7 @@ def test_an_upload_is_installed_by_its_name(
         done = twine("upload", "--disable-progress-bar", *to, *files)
         assert done.returncode == 0, done.stdout + done.stderr
         uploaded.append(sorted(path.name for path in packages.iterdir()))
-    assert uploaded == [[ABI3], sorted([ABI3, SDIST])]
+    assert uploaded == [WHEELS, sorted([*WHEELS, SDIST])]
     environment = tmp_path / "env"
     made_env = run([str(UV), "--no-config", "venv", "--quiet", str(environment)], tmp_path)
     assert made_env.code == 0, made_env.text

@@ -67,10 +67,12 @@ def test_the_wheels_are_those_that_the_publisher_insists_on(the_matrix: Matrix) 
     labels = {
         f"vllm-{label.version}-{label.tag}.whl"
         for cuda in released.cudas
-        for label in builder.release_labels(released, cuda)
+        for platform in released.platforms_of(cuda)
+        for label in builder.release_labels(released, cuda, platform)
     }
     assert labels == set(plan.release_wheels(released))
-    assert len(labels) == 12
+    assert len(labels) == 13
+    assert "vllm-0.4.0-cp38-abi3-manylinux2014_aarch64.whl" in labels
     assert "vllm-0.4.0+cu118-cp310-cp310-manylinux1_x86_64.whl" in labels
 
 

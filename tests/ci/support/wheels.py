@@ -11,7 +11,7 @@ from pathlib import Path
 from ci import versions
 from ci.git import Commit
 from ci.matrix import Matrix
-from ci.names import abi3_wheel_name, python_tag
+from ci.names import abi3_tag, release_tags
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
@@ -65,28 +65,29 @@ class Factory:
     def wheels(self, commit: Commit, payload: bytes = b"") -> list[WheelFile]:
         """The wheels that a complete commit has; other `payload`, other content."""
         return [
-            self.wheel(commit, cuda.variant, version, payload)
+            self.wheel(commit, cuda.variant, version, payload, abi3_tag(self.matrix, platform))
             for cuda in self.matrix.cudas
             for version in (
                 versions.public(self.matrix.version, cuda.local),
                 versions.development(self.matrix.version, commit.number, commit.sha, cuda.local),
             )
+            for platform in self.matrix.platforms_of(cuda)
         ]
 
     def release(self, commit: Commit) -> list[WheelFile]:
         """The wheels that a complete release has."""
-        pythons = ("", *(python_tag(python) for python in self.matrix.pythons))
         return [
-            self.wheel(commit, cuda.variant, version, python=python)
+            self.wheel(commit, cuda.variant, version, tag=tag)
             for cuda in self.matrix.cudas
             for version in (versions.public(self.matrix.version, cuda.local),)
-            for python in pythons
+            for platform in self.matrix.platforms_of(cuda)
+            for tag in release_tags(self.matrix, platform)
         ]
 
     def wheel(
-        self, commit: Commit, variant: str, version: str, payload: bytes = b"", python: str = ""
+        self, commit: Commit, variant: str, version: str, payload: bytes = b"", tag: str = ""
     ) -> WheelFile:
-        """One wheel; `python` is the tag of a wheel for one Python only."""
+        """One wheel, by default for every Python on the main platform."""
         build = BuildInfo(commit.sha, self.matrix.variant(variant).version, False, None, variant)
         metadata = METADATA + self.requires.get(variant, "").encode()
         info = "vllm-0.dist-info"
@@ -97,8 +98,7 @@ class Factory:
             Member(f"{info}/WHEEL", WHEEL),
             Member(f"{info}/build.json", build.render()),
         ]
-        abi3 = abi3_wheel_name(self.matrix, "0").split("-", 2)[2][: -len(".whl")]
-        tag = f"{python}-{python}-{self.matrix.main.tag}" if python else abi3
+        tag = tag or abi3_tag(self.matrix, self.matrix.main)
         name, data = repack(
             members, version=version, tag=tag, timestamp=commit.time, compress=self._compress
         )
