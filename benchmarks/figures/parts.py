@@ -223,6 +223,37 @@ def engine_peers() -> str:
     return table(head, rows)
 
 
+def server_throughput() -> str:
+    """The server on an H200, beside `LLM.generate`."""
+    rows, links = [], []
+    for shape in ("0.6B", "8B"):
+        name = f"server_throughput_{shape}.h200"
+        links.append(link(name))
+        for streams, both in load(name)["streams"].items():
+            offline, served = both["offline"], both["served"]
+            rate, of = (each["output_tokens_per_second"] for each in (served, offline))
+            waits = " / ".join(f"{served[f'first_token_ms_p{p}']:.0f}" for p in (50, 90, 99))
+            gaps = " / ".join(f"{served[f'between_events_ms_p{p}']:.1f}" for p in (50, 90, 99))
+            cells = (f"{of:.0f}", f"{rate:.0f}", f"{rate / of:.2f}", waits, gaps)
+            rows.append((shape, streams, *cells, f"{served['tokens_per_event']:.1f}"))
+    head = (
+        *("model", "streams", "offline, tokens/s", "served", "ratio"),
+        *("first token, ms (p50 / p90 / p99)", "between events, ms", "tokens per event"),
+    )
+    return table(head, rows) + f"\n{', '.join(links)}.\n"
+
+
+def structured_outputs() -> str:
+    """What grammars cost on an H200."""
+    name = "structured_outputs_0.6B.h200"
+    record = load(name)
+    free, schema = (record["tokens_per_second"][kind] for kind in ("free", "schema"))
+    return (
+        f"{record['sequences']} sequences of the 0.6B at once on an H200, all of them JSON of one "
+        f"schema, give {schema:.0f} tokens/s, without it {free:.0f} ({link(name)}).\n"
+    )
+
+
 def measured() -> str:
     """README's table of what was measured."""
     matrix, host = load("release_matrix"), load("host_overhead.h200")
@@ -368,6 +399,8 @@ PARTS: dict[str, Callable[[], str]] = {
         sampling,
         cpu_throughput,
         first_outputs,
+        server_throughput,
+        structured_outputs,
         measured,
     )
 }
