@@ -254,6 +254,20 @@ def structured_outputs() -> str:
     )
 
 
+def schema_validity() -> str:
+    """Outputs of schemas on the JSON-Schema-Test-Suite."""
+    record = load("schema_validity")
+    unknown = record["reasons"]["Unimplemented keys: …"]
+    taken = record["schemas"] - record["refused"]
+    return (
+        f"Of the {record['schemas']} schemas of the JSON-Schema-Test-Suite ({record['suite']}) "
+        f"{record['refused']} are refused, {unknown} of them for keywords that llguidance does not "
+        f"have. Of {record['finished']} finished outputs of the {taken} others, "
+        f"{record['finished'] - record['invalid']} validate "
+        f"([schema_validity.json](../benchmarks/schema_validity.json) has all reasons).\n"
+    )
+
+
 def measured() -> str:
     """README's table of what was measured."""
     matrix, host = load("release_matrix"), load("host_overhead.h200")
@@ -401,6 +415,7 @@ PARTS: dict[str, Callable[[], str]] = {
         first_outputs,
         server_throughput,
         structured_outputs,
+        schema_validity,
         measured,
     )
 }
