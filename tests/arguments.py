@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from vllm.engine_args import EngineArgs
-from vllm.foreign import CALLS, ENGINE, SAMPLING, Foreign, Ignored, Renamed
+from vllm.foreign import CALLS, ENGINE, SAMPLING, SERVE, Foreign, Ignored, Renamed
 from vllm.sampling_params import SamplingParams
 
 DOCUMENT = Path(__file__).parents[1] / "docs/arguments.md"
@@ -66,10 +66,17 @@ def others(table: Mapping[str, Foreign], taken: Any = None) -> Iterator[Tuple[st
             yield f"`{name}`", f"{values}: {known.why}"
 
 
+def served() -> Iterator[Tuple[str, str]]:
+    """Options of `vllm serve` beside those that --help has and those of the engine."""
+    for name, what in others(SERVE):
+        yield f"`--{name.strip('`').replace('_', '-')}`", what
+
+
 def page() -> str:
     sections = [
         ("`LLM` and `EngineArgs`", own(EngineArgs), others(ENGINE, EngineArgs)),
         ("`SamplingParams`", own(SamplingParams), others(SAMPLING, SamplingParams)),
+        ("`vllm serve`", iter(()), served()),
         ("`LLM.generate`, `LLM.chat` and `LLM.beam_search`", iter(()), others(CALLS)),
     ]
     lines = [HEAD]

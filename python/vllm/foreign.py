@@ -202,6 +202,39 @@ CALLS: Mapping[str, Foreign] = {
 }
 
 
+# Of `vllm serve`, beside those of the engine.
+SERVE: Mapping[str, Foreign] = {
+    "enable_auto_tool_choice": Ignored("tools are read where --tool-call-parser says how"),
+    "tool_parser_plugin": Neutral(("",), "no code of others is run"),
+    "reasoning_parser_plugin": Neutral(("",), "no code of others is run"),
+    "middleware": Neutral(([],), "no code of others is run"),
+    "tool_server": Neutral((), "the server calls no tools itself"),
+    "exclude_tools_when_tool_choice_none": Ignored("templates get no tools that may not be called"),
+    "chat_template_content_format": Neutral(
+        ("auto",), "a message's form is fitted to the template, whichever it takes"
+    ),
+    "prompt_adapters": Neutral(([],), "there are no prompt adapters"),
+    "disable_frontend_multiprocessing": Ignored("whether the engine has a process of its own"),
+    "api_server_count": Neutral((1,), "one process answers"),
+    "headless": Neutral((False,), "engines are started by the server"),
+    "uvicorn_log_level": Ignored("how much uvicorn writes to the log"),
+    "log_config_file": Neutral((), "the log goes to the standard error"),
+    "enable_log_outputs": Neutral((False,), "no output is written to the log"),
+    "enable_log_deltas": Ignored("what of outputs is written to the log; nothing is"),
+    "disable_fastapi_docs": Ignored("pages that this server does not have"),
+    "enable_prompt_tokens_details": Ignored("cached tokens in usage, where they always are"),
+    "enable_server_load_tracking": Neutral((False,), "/metrics says what the server does"),
+    "enable_force_include_usage": Neutral((False,), "streams tell usage where they are asked to"),
+    "enable_tokenizer_info_endpoint": Neutral((False,), "there is no such path"),
+    "ssl_ca_certs": Neutral((), "clients are not asked for certificates"),
+    "ssl_cert_reqs": Neutral((0,), "clients are not asked for certificates"),
+    "enable_ssl_refresh": Neutral((False,), "certificates are read once"),
+    "h11_max_incomplete_event_size": Ignored("a limit of another reader of HTTP"),
+    "h11_max_header_count": Ignored("a limit of another reader of HTTP"),
+    "return_token_ids": Neutral((False,), "ask for logprobs with return_tokens_as_token_ids"),
+}
+
+
 def without_foreign(
     owner: str, table: Mapping[str, Foreign], given: Mapping[str, Any]
 ) -> Dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from vllm.engine_args import EngineArgs
 from vllm.entrypoints.config_file import add_config_option, merge_config
+from vllm.entrypoints.foreign_options import add_foreign_options, check_foreign
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.options import MODEL_HELP, add_engine_groups, engine_fields, option_of
 from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
@@ -116,6 +117,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="accepted; no code of a model's is ever run",
     )
+    add_foreign_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
     model = args.model or args.model_option
     if model is None or (args.model and args.model_option not in (None, args.model)):
         raise ValueError("name one model: vllm serve MODEL, or --model MODEL")
-    engine_args = EngineArgs(model=model, **engine_fields(args))
+    fields = {**check_foreign(args), **engine_fields(args)}
+    engine_args = EngineArgs(model=model, **fields)
     options = server_options(args, model)
     _check_packages()
     if sys.stderr.isatty():
