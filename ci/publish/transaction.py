@@ -100,13 +100,15 @@ def publish(
             fail(store, commit, error.what, clock=clock)
         raise
     manifest = manifests.of_matrix(unit, matrix)
-    files = {unit.prefix + name: body for name, body in beside.items()}
-    if source:
-        files[unit.prefix + source[0]] = source[1]
+    files = {}
     for wheel in wheels:
         key = unit.prefix + wheel.path.name
         files[key] = Body(wheel.path, wheel.sha256, wheel.size)
         files[f"{key}.metadata"] = Body.of(wheel.metadata)
+    if source:
+        files[unit.prefix + source[0]] = source[1]
+    # After the wheels, which lock files name.
+    files.update({unit.prefix + name: body for name, body in beside.items()})
 
     report("compare with what is there")
     view = View(store)
