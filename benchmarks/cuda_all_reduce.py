@@ -163,7 +163,7 @@ def run_rank(what: Dict[str, Any]) -> None:
                 print(row, file=sys.stderr, flush=True)
     meeting.exchange("done", True, lambda: None)
     contenders.memory.close()
-    contenders.nccl.abort()
+    contenders.nccl.close()
     if meeting.rank == 0:
         print(json.dumps(rows))
 

@@ -138,7 +138,7 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Tensors of as many bytes are sent in two shots. Between two ranks both ways send the same bytes,
 # but two shots add up half of them each (benchmarks/cuda_all_reduce.py, two H200). For more ranks
 # one shot sends half as many times the bytes as there are ranks; that was not measured.
-_TWO_SHOT_BYTES_OF_TWO = 2 << 20
+_TWO_SHOT_BYTES_OF_TWO = 4 << 20
 _TWO_SHOT_BYTES = 256 << 10
 
 

@@ -110,15 +110,14 @@ class FirstRank:
         for future in list(self.unfinished):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(self._error(text))
-        if self._rank is not None:
-            self._steps.put(None)
-            with self._ending:
-                rank, self._rank = self._rank, None
-                if rank is not None and rank.cuda is not None:
-                    rank.cuda.abort()  # what waits on the device ends
-                    self._join()
-                    rank.executor.close()
-                    rank.cuda.close()
+        self._steps.put(None)
+        with self._ending:  # nobody returns before all has ended: then Python may, too
+            rank, self._rank = self._rank, None
+            if rank is not None and rank.cuda is not None:
+                rank.cuda.abort()  # what waits on the device ends
+                self._join()
+                rank.executor.close()
+                rank.cuda.close()
 
     def check(self) -> None:
         """Raises RankError after a failure."""
