@@ -37,6 +37,7 @@ nightly: $(VENV)/ci.stamp
 
 test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
+	$(if $(ARM64),$(RUN) -m ci test-arm64 --if-possible)
 	$(RUN) -m ci install-built
 	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
@@ -45,9 +46,10 @@ site: $(VENV)/test.stamp
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/site-state docs build/site
 	@echo 'build/site/index.html'
 
-# The op tests with the wheel for Arm that `make nightly` left, under qemu-user, as Debian packages it.
+# The op tests with the wheel for Arm that `make nightly` left, under qemu-user, as Debian packages it;
+# `make test ARM64=1` runs them too.
 arm64: $(VENV)/ci.stamp
-	$(RUN) -m ci test-arm64 $(if $(IF_POSSIBLE),--if-possible)
+	$(RUN) -m ci test-arm64
 
 # Which lines the tests reach, of what `make test` has installed.
 coverage: $(VENV)/test.stamp
