@@ -177,3 +177,15 @@ def test_misuse_is_refused(make_sequence):
         manager.free(seq)
     with pytest.raises(ValueError, match="0 blocks of 16"):
         BlockManager(0, 16)
+
+
+def test_only_sequences_of_one_salt_share(make_sequence):
+    manager = BlockManager(20, 4)
+    sequences = {}
+    for name, salt in (("plain", ""), ("mine", "a"), ("too", "a"), ("theirs", "b"), ("also", "")):
+        seq = sequences[name] = make_sequence(range(9))
+        seq.cache_salt = salt
+        manager.allocate(seq)
+        manager.publish(seq, 9)
+    shared = {name: seq.num_computed_tokens for name, seq in sequences.items()}
+    assert shared == {"plain": 0, "mine": 0, "too": 8, "theirs": 0, "also": 8}

@@ -316,6 +316,8 @@ def test_chat_is_generate_with_the_template(llm):
         ([[1] * 160], "the prompt has 160 tokens; this engine takes at most 159"),
         ("x" * 500, r"the prompt has \d+ tokens; this engine takes at most 159"),
         ({"prompt": 5}, "'prompt' of a prompt mapping is text, got 5"),
+        ({"cache_salt": "a"}, "a prompt mapping has 'prompt'"),
+        ({"prompt": "hi", "cache_salt": ""}, "cache_salt must be a non-empty text, got ''"),
         ({"prompt_token_ids": 5}, "'prompt_token_ids' is token ids, got int"),
         ({"prompt_token_ids": "12"}, "'prompt_token_ids' is token ids, got str"),
         ("the \udcff", r"the text is not Unicode: character 4 is '\\udcff'"),

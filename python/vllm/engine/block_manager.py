@@ -18,7 +18,10 @@ from typing import Dict, List, Optional
 
 from vllm.engine.sequence import Sequence
 
-_ROOT = b""  # what the first block of every sequence is chained to
+
+def root_of(cache_salt: str) -> bytes:
+    """What the first blocks of sequences are chained to: those with another salt share nothing."""
+    return hashlib.sha256(cache_salt.encode()).digest() if cache_salt else b""
 
 
 def hash_blocks(parent: bytes, token_ids: List[int], block_size: int) -> List[bytes]:
@@ -165,7 +168,7 @@ class BlockManager:
         hashes = seq.block_hashes
         if len(hashes) < num_blocks:
             first, end = len(hashes) * self.block_size, num_blocks * self.block_size
-            parent = hashes[-1] if hashes else _ROOT
+            parent = hashes[-1] if hashes else root_of(seq.cache_salt)
             hashes += hash_blocks(parent, seq.token_ids[first:end], self.block_size)
 
     def _take(self) -> int:

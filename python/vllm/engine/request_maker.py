@@ -14,7 +14,7 @@ from vllm.engine.request import Request
 from vllm.engine.sequence import Sequence
 from vllm.sampling_params import SamplingParams
 from vllm.text.grammars import GrammarCompiler
-from vllm.text.prompts import Prompt, encode_prompt
+from vllm.text.prompts import Prompt, cache_salt_of, encode_prompt
 from vllm.text.tokenizer import Tokenizer
 
 
@@ -74,7 +74,8 @@ class RequestMaker:
             random.Random(f"{seed}/{index}").getrandbits(63) if index else seed
             for index in range(params.n)
         ]
-        seqs = self.sequences(itertools.islice(self._seq_ids, params.n), token_ids, params, seeds)
+        ids = itertools.islice(self._seq_ids, params.n)
+        seqs = self.sequences(ids, token_ids, params, seeds, cache_salt=cache_salt_of(prompt))
         return Request(request_id, text, params, seqs, self.tokenizer)
 
     def sequences(
@@ -83,6 +84,8 @@ class RequestMaker:
         token_ids: SequenceOf[int],
         params: SamplingParams,
         seeds: SequenceOf[int],
+        *,
+        cache_salt: str = "",
     ) -> List[Sequence]:
         """A sequence for each seed. Raises ValueError for constraints that cannot be met."""
         room = self.max_model_len - len(token_ids)
@@ -96,6 +99,7 @@ class RequestMaker:
                 seed=seed,
                 eos_token_ids=self._eos_token_ids,
                 constraints=next(constraints),
+                cache_salt=cache_salt,
             )
             for seq_id, seed in zip(seq_ids, seeds)
         ]

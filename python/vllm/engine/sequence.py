@@ -36,6 +36,7 @@ class Sequence:
 
     block_table: entry i is the cache block of tokens [i * block_size, (i + 1) * block_size).
     block_hashes: chained hashes of the full blocks, kept by the block manager.
+    cache_salt: only sequences of the same share blocks.
     num_published_blocks: leading blocks that other sequences may already share.
     num_pending: sampled tokens that the device has, and the host does not know yet: of a step that
         is still being computed. Everything else here is about tokens that are known.
@@ -52,6 +53,7 @@ class Sequence:
     __slots__ = (
         "block_hashes",
         "block_table",
+        "cache_salt",
         "constraints",
         "counter",
         "ends_with_stop_token",
@@ -87,6 +89,7 @@ class Sequence:
         seed: int = 0,
         eos_token_ids: FrozenSet[int] = frozenset(),
         constraints: Optional[Constraints] = None,
+        cache_salt: str = "",
     ) -> None:
         self.seq_id = seq_id
         self.token_ids: List[int] = list(prompt_token_ids)
@@ -110,6 +113,7 @@ class Sequence:
         self.counter = -1
         self.is_counted = False
         self.constraints = constraints
+        self.cache_salt = cache_salt
         self.ends_with_stop_token = False
         self.is_plain = (
             params.is_greedy

@@ -137,6 +137,7 @@ class AsyncEngineClient(AsyncEngine):
                 pack_params(params),
                 [seq.seed for seq in request.seqs],
                 quiet=all(each.is_quiet for each in request.continuations),
+                cache_salt=request.seqs[0].cache_salt,
             )
         )
         return reader

@@ -142,7 +142,9 @@ def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> 
 
 def _add(engine: LLMEngine, thread: EngineThread, outbox: Outbox, message: Add) -> None:
     params = unpack_params(message.params)
-    seqs = engine.request_maker.sequences(message.ids, message.token_ids, params, message.seeds)
+    seqs = engine.request_maker.sequences(
+        message.ids, message.token_ids, params, message.seeds, cache_salt=message.cache_salt
+    )
     for seq in seqs[1:]:  # one computation of the prompt tells
         seq.prompt_logprobs_wanted = False
     for seq in seqs:

@@ -30,6 +30,7 @@ class Add(msgspec.Struct, tag=True, array_like=True):
     params: Dict[str, Any]
     seeds: List[int]
     quiet: bool
+    cache_salt: str = ""
 
 
 class Abort(msgspec.Struct, tag=True, array_like=True):

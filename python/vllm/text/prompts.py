@@ -11,7 +11,7 @@ from vllm.text.messages import Message
 from vllm.text.tokenizer import Tokenizer
 
 # Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then for
-# the record only).
+# the record only), and maybe a "cache_salt".
 Prompt = Union[str, SequenceOf[int], Mapping[str, object]]
 
 
@@ -75,6 +75,14 @@ def chat_prompt(
     return {"prompt": text, "prompt_token_ids": ids}
 
 
+def cache_salt_of(prompt: Prompt) -> str:
+    """The salt of a prompt; "" where it has none. Raises ValueError."""
+    salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
+    if salt is not None and not (isinstance(salt, str) and salt):
+        raise ValueError(f"cache_salt must be a non-empty text, got {salt!r}")
+    return salt or ""
+
+
 def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:
     """One prompt, in any of its forms, or several: as a list of prompts."""
     if isinstance(prompts, (str, Mapping)):
@@ -93,8 +101,8 @@ def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
     if isinstance(prompt, str):
         return prompt, None
     if isinstance(prompt, Mapping):
-        unknown = sorted(prompt.keys() - {"prompt", "prompt_token_ids"})
-        if unknown or not prompt:
+        names = prompt.keys() - {"cache_salt"}
+        if names - {"prompt", "prompt_token_ids"} or not names:
             raise ValueError(
                 f"a prompt mapping has 'prompt', 'prompt_token_ids' or both, got {sorted(prompt)}"
             )

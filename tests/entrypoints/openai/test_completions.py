@@ -253,3 +253,18 @@ def test_openais_response_formats(client):
         max_tokens=4,
     )
     assert plain.choices[0].message.content.startswith("{")
+
+
+def test_the_prefix_cache_is_shared_by_those_of_one_salt(server):
+    def cached(**more):
+        body = {"prompt": list(range(280, 200, -2)), "max_tokens": 1, **more}
+        usage = server.post("/v1/completions", **body).json()["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    assert cached(cache_salt="one") == 0
+    assert cached(cache_salt="one") == 32
+    assert cached(cache_salt="two") == 0
+    assert cached() == 0
+    assert cached() == 32
+    error = server.post("/v1/completions", prompt="hi", cache_salt="").json()["error"]
+    assert error["param"] == "cache_salt"

@@ -64,7 +64,7 @@ class Conversation:
 
     async def outputs(self) -> AsyncGenerator[RequestOutput, None]:
         """The engine's outputs, counted; closing it cancels the request. Raises ApiError."""
-        prompt, fields = self.prompt.for_engine(), self._body.model_fields_set
+        prompt, fields = self.prompt.for_engine(self._body.cache_salt), self._body.model_fields_set
         with self._served.admission.places(self.n):
             async with closing(self._served.generate(prompt, self._params, fields)) as outputs:
                 async for output in outputs:

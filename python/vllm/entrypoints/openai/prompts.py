@@ -22,10 +22,13 @@ class EncodedPrompt(NamedTuple):
     text: Optional[str]
     token_ids: List[int]
 
-    def for_engine(self) -> Dict[str, Any]:
-        if self.text is None:
-            return {"prompt_token_ids": self.token_ids}
-        return {"prompt": self.text, "prompt_token_ids": self.token_ids}
+    def for_engine(self, cache_salt: Optional[str]) -> Dict[str, Any]:
+        found: Dict[str, Any] = {"prompt_token_ids": self.token_ids}
+        if self.text is not None:
+            found["prompt"] = self.text
+        if cache_salt is not None:
+            found["cache_salt"] = cache_salt
+        return found
 
 
 def is_short(prompt: Union[str, List[Any]]) -> bool:

@@ -14,7 +14,6 @@ from vllm.structured_outputs import StructuredOutputsParams
 
 REFUSED: Mapping[str, Refusal] = {
     "best_of": Refusal("ask for n, and choose", (1,)),
-    "cache_salt": Refusal("the prefix cache is shared by all requests"),
     "guided_choice": Refusal("it is structured_outputs.choice now"),
     "guided_grammar": Refusal("it is structured_outputs.grammar now"),
     "guided_json": Refusal("it is structured_outputs.json now"),
@@ -119,6 +118,9 @@ class SamplingFields(RequestBody):
     structured_outputs: Optional[StructuredOutputs] = None
     truncate_prompt_tokens: Optional[int] = Field(
         None, ge=-1, description="keep this many tokens of the prompt's end; -1: as many as fit"
+    )
+    cache_salt: Optional[str] = Field(
+        None, min_length=1, description="share the prefix cache with requests of the same alone"
     )
     stream: Optional[bool] = False
     stream_options: Optional[StreamOptions] = None

@@ -115,7 +115,7 @@ class _Completion:
                     yield prompt, output
 
     async def _of_prompt(self, place: int) -> AsyncGenerator[Tuple[int, RequestOutput], None]:
-        prompt, params = self._prompts[place].for_engine(), self._params[place]
+        prompt, params = self._prompts[place].for_engine(self._body.cache_salt), self._params[place]
         fields = self._body.model_fields_set
         async with closing(self._served.generate(prompt, params, fields)) as outputs:
             async for output in outputs:
