@@ -1,0 +1,169 @@
+"""A model on one GPU and on several: milliseconds of a decode step, and tokens per second offline.
+
+    python -m benchmarks.cuda_ranks [--json FILE] [--shape 14B] [--ranks 1 2] [--batches 1 64 256]
+
+Weights are random and made on the GPUs: nothing is read. A decode step is the median time between
+two returns of `LLMEngine.step` while all sequences generate, of prompts of 128 random tokens, in a
+second run after a first. Offline, 256 prompts of 100 to 400 tokens are continued by 128 each,
+sampled; the second time counts, by output tokens.
+
+Ranks are started from this file, too, so that they have random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from host_overhead import commit, machine
+
+from vllm import LLM, RequestOutputKind, SamplingParams
+from vllm.config import ModelConfig
+from vllm.layers.weights import choose_format
+from vllm.models.decoder import DecoderLM
+from vllm.models.loader import default_dtype
+from vllm.models.registry import find_architecture
+from vllm.parallel.group import Group, SingleGroup
+from vllm.worker import load
+from vllm.worker.ranks import serve
+from vllm.worker.ranks.processes import Processes
+
+VOCABULARY = 151936
+COMMON = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_act": "silu",
+    "vocab_size": VOCABULARY,
+    "head_dim": 128,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+SHAPES = {
+    "8B": dict(zip(WIDTHS, (4096, 12288, 36, 32))),
+    "14B": dict(zip(WIDTHS, (5120, 17408, 40, 40))),
+    "70B": dict(zip(WIDTHS, (8192, 28672, 80, 64))),
+}
+PROMPT, OUTPUT = 128, 80
+OFFLINE, OFFLINE_OUTPUT = 256, 128
+
+
+def random_model(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    max_model_len: int,
+    group: Any = None,
+    **rest: Any,
+) -> DecoderLM:
+    """In place of `load_model`."""
+    ranks: Group = group or SingleGroup()
+    with default_dtype(dtype), device:
+        architecture = find_architecture(config.architecture)
+        model = architecture(config, max_model_len, choose_format(device), ranks)
+    generator = torch.Generator(device).manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1)
+            else:
+                parameter.normal_(0, 0.02, generator=generator)
+    model.finish()
+    return model.eval()
+
+
+def decode(llm: LLM, batch: int) -> float:
+    """Milliseconds of a step."""
+    engine = llm.engine
+    params = SamplingParams(
+        temperature=0,
+        max_tokens=OUTPUT,
+        ignore_eos=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+    steps: List[float] = []
+    for run in range(2):
+        generator = random.Random(0)
+        for index in range(batch):
+            prompt = [generator.randrange(VOCABULARY) for _ in range(PROMPT)]
+            engine.add_request(f"{batch}, {run}, {index}", prompt, params)
+        steps.clear()
+        while engine.has_unfinished_requests:
+            started = time.perf_counter()
+            engine.step()
+            steps.append(time.perf_counter() - started)
+    return round(1e3 * statistics.median(steps[10 - OUTPUT : -4]), 3)
+
+
+def offline(llm: LLM) -> int:
+    """Output tokens per second."""
+    generator, seconds = random.Random(1), 0.0
+    prompts = [
+        [generator.randrange(VOCABULARY) for _ in range(generator.randrange(100, 400))]
+        for _ in range(OFFLINE)
+    ]
+    params = SamplingParams(temperature=0.6, seed=1, max_tokens=OFFLINE_OUTPUT, ignore_eos=True)
+    for _ in range(2):
+        started = time.perf_counter()
+        llm.generate(prompts, params)
+        seconds = time.perf_counter() - started
+    return round(OFFLINE * OFFLINE_OUTPUT / seconds)
+
+
+def measure(folder: str, num_ranks: int, batches: List[int]) -> Dict[str, Any]:
+    started = time.perf_counter()
+    llm = LLM(folder, skip_tokenizer_init=True, num_kv_blocks=9000, tensor_parallel_size=num_ranks)
+    found: Dict[str, Any] = {"start_s": round(time.perf_counter() - started, 1)}
+    found["step_ms"] = {str(batch): decode(llm, batch) for batch in batches}
+    found["offline_tokens_per_s"] = offline(llm)
+    llm.engine.executor.close()
+    del llm
+    gc.collect()
+    torch.cuda.empty_cache()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="14B")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
+    arguments = parser.parse_args()
+    record = {"commit": commit(), "machine": machine(), "shape": arguments.shape, "ranks": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        config = {**COMMON, **SHAPES[arguments.shape]}
+        Path(folder, "config.json").write_text(json.dumps(config))
+        for num_ranks in arguments.ranks:
+            found = measure(folder, num_ranks, arguments.batches)
+            record["ranks"][str(num_ranks)] = found  # type: ignore[index]
+            print(num_ranks, "ranks:", found, flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+load.load_model = random_model  # type: ignore[assignment]
+Processes.module = "benchmarks.cuda_ranks"
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1].startswith("{"):
+        serve.main()
+    else:
+        main()
