@@ -127,6 +127,19 @@ def all_reduce() -> str:
     return table((*head, "with norm: one kernel", "two kernels", "NCCL and ours"), rows)
 
 
+def ranks() -> str:
+    """A model on one GPU and on several."""
+    record = load("cuda_ranks_14B.h200")
+    alone, rows = record["ranks"]["1"], []
+    for num_ranks, found in record["ranks"].items():
+        times = found["step_ms"]
+        rate, base = found["offline_tokens_per_s"], alone["offline_tokens_per_s"]
+        steps = [f"{t:.2f} ({alone['step_ms'][batch] / t:.2f} ×)" for batch, t in times.items()]
+        rows.append((num_ranks, *steps, f"{rate} ({rate / base:.2f} ×)"))
+    head = [f"step of {batch}, ms" for batch in alone["step_ms"]]
+    return table(("GPUs", *head, "offline, output tokens/s"), rows)
+
+
 def sampling() -> str:
     """Sampling from logits of 128256 tokens; † marks rows of another commit than the record's."""
     record = load("cuda_sampling.h200")
@@ -408,6 +421,7 @@ PARTS: dict[str, Callable[[], str]] = {
         all_reduce,
         attention,
         engine_peers,
+        ranks,
         prefill,
         memory_bound,
         sampling,
