@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from ci import interpreters
 from ci.git import Commit
 from ci.index.manifest import dump, of_matrix
 from ci.publish import fail, plan, publish
-from ci.scripts import install
+from ci.scripts import install, published
 from ci.scripts.install import Gpu, Machine
 from ci.serve import running
 from ci.store import FolderStore
@@ -217,3 +218,18 @@ def test_where_nothing_can_be_installed_it_says_why(
     assert ran.code == 1
     assert "/bin/false cannot be used" in ran.text
     assert "Traceback" not in ran.text
+
+
+@pytest.mark.parametrize("name", published.NAMES)
+def test_the_scripts_run_on_the_oldest_python(
+    base: str, commit: Commit, tmp_path: Path, name: str
+) -> None:
+    python = interpreters.find(["3.8"])["3.8"]
+    if python is None:
+        pytest.skip("no python3.8 on this machine")
+    script = tmp_path / name
+    script.write_bytes((Path(install.__file__).with_name(name)).read_bytes())
+    options = ["--base", base, "--commit", commit.sha] if name == "install.py" else ["--help"]
+    ran = run([str(python), "-W", "error", str(script), *options], tmp_path)
+    assert ran.code == 0, ran.text
+    assert ("cu121    fits" if name == "install.py" else "--good COMMIT") in ran.text
