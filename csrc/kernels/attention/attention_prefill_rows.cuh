@@ -122,8 +122,9 @@ struct PrefillRows {
   __device__ __forceinline__ void cap(const Scoring& scoring) {
     float most = 0.0f;
     for_each_score([&](float& score, int, int, int) { most = fmaxf(most, fabsf(score)); });
-    if (__all_sync(kFullWarp, scoring.is_small(most))) {
-      for_each_score([&](float& score, int, int, int) { score = scoring.tanh_of_small(score); });
+    const TanhOfSmall tanh_of_small(scoring.share);
+    if (__all_sync(kFullWarp, most <= tanh_of_small.greatest)) {
+      for_each_score([&](float& score, int, int, int) { score = tanh_of_small(score); });
     } else {
       for_each_score([&](float& score, int, int, int) { score = scoring.tanh_of(score); });
     }

@@ -106,9 +106,10 @@ struct WgmmaSoftmax {
     float most = 0.0f;
 #pragma unroll
     for (int i = 0; i < kKeys / 2; ++i) most = fmaxf(most, fabsf(scores[i]));
-    if (__all_sync(kFullWarp, scoring.is_small(most))) {
+    const TanhOfSmall tanh_of_small(scoring.share);
+    if (__all_sync(kFullWarp, most <= tanh_of_small.greatest)) {
 #pragma unroll
-      for (int i = 0; i < kKeys / 2; ++i) scores[i] = scoring.tanh_of_small(scores[i]);
+      for (int i = 0; i < kKeys / 2; ++i) scores[i] = tanh_of_small(scores[i]);
     } else {
 #pragma unroll
       for (int i = 0; i < kKeys / 2; ++i) scores[i] = scoring.tanh_of(scores[i]);
