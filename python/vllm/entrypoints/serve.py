@@ -90,6 +90,10 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "log_requests": (_SWITCH, "write prompts and parameters to the log"),
         "max_log_len": ({"type": int}, "characters of a prompt in the log (all)"),
         "access_log": ({"action": "store_false"}, "do not log a line per request"),
+        "otlp_traces_endpoint": (
+            {"metavar": "URL"},
+            "send traces to this OpenTelemetry collector, as http://127.0.0.1:4318/v1/traces",
+        ),
     },
 }
 # Options whose name is not their field's: vLLM has named them so.
@@ -130,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
     engine_args = EngineArgs(model=model, **fields)
     options = server_options(args, model)
     _check_packages()
+    if options.otlp_traces_endpoint:
+        _check_tracing()
     if sys.stderr.isatty():
         print(f"loading {model}", file=sys.stderr, flush=True)
     from vllm.entrypoints.openai import server
@@ -179,3 +185,13 @@ def _check_packages() -> None:
             f"the server needs {' and '.join(missing)}, which this Python does not have: "
             f"pip install {' '.join(missing)}"
         )
+
+
+def _check_tracing() -> None:
+    try:
+        __import__("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ImportError:
+        raise ImportError(
+            "--otlp-traces-endpoint needs OpenTelemetry, which this Python does not have: "
+            "pip install 'vllm[otel]'"
+        ) from None

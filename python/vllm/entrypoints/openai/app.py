@@ -24,6 +24,7 @@ from vllm.entrypoints.openai.routes import (
 )
 from vllm.entrypoints.openai.served import Served
 from vllm.entrypoints.openai.streaming import ClientLeft
+from vllm.entrypoints.openai.tracing import ContinueTrace
 from vllm.version import __version__
 
 
@@ -46,6 +47,8 @@ def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
     app.add_middleware(LimitBody, max_bytes=options.max_request_bytes)
     if options.api_keys:
         app.add_middleware(RequireApiKey, keys=options.api_keys)
+    if options.otlp_traces_endpoint:
+        app.add_middleware(ContinueTrace)
     if options.enable_request_id_headers:
         app.add_middleware(EchoRequestId)
     if options.allowed_origins:

@@ -23,6 +23,7 @@ class ServerOptions:
         `vllm.text.parsing`; None is as text.
     trust_request_chat_template: a request may bring a template of its own.
     generation_config: "auto" takes the makers' advice on sampling, "vllm" the library's defaults.
+    otlp_traces_endpoint: where an OpenTelemetry collector takes traces.
     log_requests: write prompts and parameters to the log.
     """
 
@@ -56,5 +57,6 @@ class ServerOptions:
     enable_request_id_headers: bool = False
     log_requests: bool = False
     max_log_len: Optional[int] = None
+    otlp_traces_endpoint: Optional[str] = None
     access_log: bool = True
     shutdown_timeout: Optional[int] = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from typing import Any, AsyncGenerator, Callable, Optional, TypeVar
+from typing import Any, AsyncGenerator, Callable, ContextManager, Optional, TypeVar
 
 from starlette.requests import Request
 
@@ -18,6 +19,7 @@ from vllm.entrypoints.openai.metrics import Metrics
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.protocol.sampling import SamplingFields
 from vllm.entrypoints.openai.streaming import closing
+from vllm.entrypoints.openai.tracing import RequestSpan, Tracing
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.text.tokenizer import Tokenizer
@@ -36,6 +38,8 @@ class Served:
         self.created = int(time.time())
         self.admission = Admission(options.max_queued_sequences)
         self.metrics = Metrics(engine, options.names[0])
+        endpoint = options.otlp_traces_endpoint
+        self.tracing = Tracing(endpoint, options.names[0]) if endpoint else None
         advised = options.generation_config == "auto"
         self.defaults = engine.generation_defaults if advised else GenerationDefaults()
 
@@ -115,14 +119,19 @@ class Served:
         if self.options.log_requests:
             shown = str(prompt)[: self.options.max_log_len]
             logger.info("prompt: %s, %s", shown, params)
-        with self.metrics.watch(params) as watch:
+        with self.metrics.watch(params) as watch, self._span(params) as span:
             async with closing(self.engine.generate(prompt, params)) as outputs:
                 try:
                     async for output in outputs:
                         watch.see(output)
+                        if span is not None:
+                            span.see(output)
                         yield output
                 except Exception as error:
                     raise from_exception(error, fields) from error
+
+    def _span(self, params: SamplingParams) -> ContextManager[Optional[RequestSpan]]:
+        return contextlib.nullcontext() if self.tracing is None else self.tracing.span(params)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
