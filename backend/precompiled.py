@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from platform import machine
 from typing import Dict, Iterator, List, Mapping
 from urllib.parse import unquote, urlsplit
 
@@ -53,7 +54,9 @@ def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
     Raises PrecompiledError, WrongWheel or BadWheel.
     """
     location = environ.get(VARIABLE) or BASE
-    wanted = digest.native_digest(root, matrix.load(), cuda)
+    known = matrix.load()
+    here = (each for each in known.platforms if each.processor == machine())
+    wanted = digest.native_digest(root, known, cuda, next(here, known.main))
     folder = root / "build" / "precompiled" / cuda.variant
     if HASH.sub("", location).endswith(".whl"):
         _take_wheel(location, cuda, wanted, folder, root)

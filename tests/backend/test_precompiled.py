@@ -12,8 +12,8 @@ import pytest
 from backend import precompiled
 from backend.precompiled import PrecompiledError
 from ci import digest, git, versions
-from ci.matrix import Matrix
-from ci.names import abi3_wheel_name
+from ci.matrix import Cuda, Matrix, Platform
+from ci.names import abi3_tag
 from ci.publish import publish
 from ci.reuse import WrongWheel
 from ci.serve import running
@@ -63,7 +63,9 @@ def put(store: FolderStore, the_matrix: Matrix, tmp_path: Path) -> Callable[[Pat
                 the_matrix.version, what.number, what.sha, cuda.local
             )
             for version in (public, development):
-                wheels.append(make(tree, the_matrix, what, cuda.variant, version, tmp_path / "out"))
+                for platform in the_matrix.platforms_of(cuda):
+                    out = tmp_path / "out"
+                    wheels.append(make(tree, the_matrix, what, cuda, platform, version, out))
         publish(store, wheels, what, the_matrix)
         return what.sha
 
@@ -71,15 +73,20 @@ def put(store: FolderStore, the_matrix: Matrix, tmp_path: Path) -> Callable[[Pat
 
 
 def make(
-    tree: Path, matrix: Matrix, what: git.Commit, variant: str, version: str, out: Path
+    tree: Path,
+    matrix: Matrix,
+    what: git.Commit,
+    cuda: Cuda,
+    platform: Platform,
+    version: str,
+    out: Path,
 ) -> WheelFile:
-    cuda = matrix.variant(variant)
-    native = digest.native_digest(tree, matrix, cuda)
-    build = BuildInfo(what.sha, cuda.version, False, native, variant)
-    members = [Member(name.format(variant), data) for name, data in NATIVE.items()]
+    native = digest.native_digest(tree, matrix, cuda, platform)
+    build = BuildInfo(what.sha, cuda.version, False, native, cuda.variant)
+    members = [Member(name.format(cuda.variant), data) for name, data in NATIVE.items()]
     about = {"METADATA": METADATA, "WHEEL": WHEEL, "build.json": build.render()}
     members += [Member(f"vllm-0.dist-info/{name}", data) for name, data in about.items()]
-    tag = abi3_wheel_name(matrix, "0").split("-", 2)[2][: -len(".whl")]
+    tag = abi3_tag(matrix, platform)
     name, data = repack(
         members, version=version, tag=tag, timestamp=what.time, compress=Compressor()
     )
@@ -155,8 +162,9 @@ def test_a_file_that_is_not_the_published_one(
     tree: Path, put: Callable[[Path], str], base: str, the_matrix: Matrix, store: FolderStore
 ) -> None:
     sha = put(tree)
-    (wheel,) = (store.root / sha).glob("*0.5.4-cp38*.whl")
-    other = make(tree, the_matrix, git.read(tree), "cu121", "0.5.4", store.root.parent / "other")
+    (wheel,) = (store.root / sha).glob("*0.5.4-cp38*x86_64.whl")
+    what, out = git.read(tree), store.root.parent / "other"
+    other = make(tree, the_matrix, what, the_matrix.default, the_matrix.main, "0.5.4", out)
     wheel.write_bytes(other.path.read_bytes() + b"\0")
     with pytest.raises(WrongWheel, match="published was"):
         take(tree, base, the_matrix)
@@ -166,7 +174,7 @@ def test_one_wheel(
     tree: Path, put: Callable[[Path], str], base: str, the_matrix: Matrix, store: FolderStore
 ) -> None:
     sha = put(tree)
-    (path,) = (store.root / sha).glob("*0.5.4-cp38*.whl")
+    (path,) = (store.root / sha).glob("*0.5.4-cp38*x86_64.whl")
     assert (take(tree, str(path), the_matrix).folder / "vllm/_C.abi3.so").read_bytes() == b"host"
     odd = tree / "50%#?" / path.name
     odd.parent.mkdir()
