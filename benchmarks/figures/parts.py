@@ -72,6 +72,10 @@ def memory_bound() -> str:
     return table(("op", width, "ours µs", "of copy", "best peer µs", "peer ÷ ours"), rows)
 
 
+def _prefill_lengths(case: str) -> str:
+    return re.sub(r"^(\d+)x", r"\1 × ", case).replace("+", " + ").replace("/", ", ")
+
+
 def prefill() -> str:
     """Prefill attention: every row beside each peer."""
     record = load("cuda_prefill.h200")
@@ -83,7 +87,7 @@ def prefill() -> str:
         rows.append(
             (
                 f"{heads} {size}",
-                re.sub(r"^(\d+)x", r"\1 × ", case).replace("+", " + ").replace("/", ", "),
+                _prefill_lengths(case),
                 f"{found['ours']:.0f}",
                 *(f"{found[peer]:.0f}" if peer in found else "–" for peer in peers),
                 f"{row['us']['fa3 paged'] / row['us']['ours']:.2f}",
@@ -101,6 +105,30 @@ def prefill() -> str:
             f"{min(ratios):.2f} to {max(ratios):.2f}, ahead on {ahead} of {len(ratios)} rows\n"
         )
     return table((*head, "torch FA2", "ours ÷ FA3 paged"), rows) + "\n" + "".join(lines)
+
+
+def prefill_mma() -> str:
+    """Prefill attention by mma.sync: every row beside each peer."""
+    record = load("cuda_prefill_sm_90.h200")
+    peers = {"torch fa2": "torch's FA2", "flashinfer fa2": "FlashInfer's fa2"}
+    rows = []
+    for row in record["rows"]:
+        heads, size, case = row["case"].split(" ")
+        found, times = row["tflops"], row["us"]
+        cells = (f"{found[peer]:.0f}" for peer in peers)
+        ratios = (f"{times[peer] / times['ours']:.2f}" for peer in peers)
+        rows.append(
+            (f"{heads} {size}", _prefill_lengths(case), f"{found['ours']:.0f}", *cells, *ratios)
+        )
+    head = ("heads", "sequences × new + before", "ours", *peers.values())
+    lines = []
+    for peer, name in peers.items():
+        ratios = [row["us"][peer] / row["us"]["ours"] for row in record["rows"]]
+        lines.append(
+            f"* {name}: {statistics.geometric_mean(ratios):.3f} × in the geometric mean, "
+            f"{min(ratios):.2f} to {max(ratios):.2f}\n"
+        )
+    return table((*head, "÷ FA2", "÷ fa2"), rows) + "\n" + "".join(lines)
 
 
 def all_reduce() -> str:
@@ -423,6 +451,7 @@ PARTS: dict[str, Callable[[], str]] = {
         engine_peers,
         ranks,
         prefill,
+        prefill_mma,
         memory_bound,
         sampling,
         cpu_throughput,
