@@ -85,7 +85,11 @@ struct AttentionPlanCounts {
 // `prefill_blocks`, of which there are no more; everything is on the CPU.
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
-                                   int64_t sliding_window, int64_t blocks, int64_t prefill_blocks);
+                                   int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
+                                   const Tensor* block_tables, int64_t block_size);
+
+// Whether a GPU's kernels can read keys once that several sequences share.
+bool attention_shares(int64_t head_size, int64_t block_size, int64_t device);
 
 // Between a GPU and pinned memory of the host, by a kernel.
 void copy_pinned(const Tensor& out, const Tensor& input);

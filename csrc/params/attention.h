@@ -59,8 +59,17 @@ struct alignas(16) AttentionItem {
   int first_slot;  // where the partial results of all splits of these rows begin; see row_group
   int split;       // which of them this is
   int splits;      // 1: the result is final
-  int next;        // the item that the same block does next, or -1
+  int next;        // the item that the same block does next, or -1; see kForDecode
+  // Of a decode item whose sequence shares its first keys with others: where the results of the
+  // prefill items of these keys are, which of their rows is the sequence's first, and how many
+  // splits they have; 0 where nothing is shared.
+  int shared_slot;
+  int shared_row;
+  int shared_splits;
+  int unused;
 };
+// `next` of a prefill item whose results stay partial: decode items add them to their own.
+constexpr int kForDecode = -2;
 constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
 
 constexpr int kDecodeRows = 8;     // rows of a decode item: the width of a tensor core's tile

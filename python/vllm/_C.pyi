@@ -89,8 +89,11 @@ def plan_attention(
     sliding_window: int,
     blocks: int,
     prefill_blocks: int,
+    block_tables: Optional[Tensor],
+    block_size: int,
     /,
 ) -> Tuple[int, int, int, int]: ...
+def attention_shares(head_size: int, block_size: int, device: int, /) -> bool: ...
 def copy_pinned(out: Tensor, input: Tensor, /) -> None: ...
 def count_tokens(
     seen: Tensor,

@@ -130,7 +130,8 @@ def test_a_graph_serves_other_lengths(kind):
     starts = torch.arange(3, dtype=torch.int32, device=device)
     query = torch.zeros(2, heads.query, heads.size, dtype=dtype, device=device)
     out = torch.full_like(query, float("nan"))
-    items = torch.zeros(blocks + 2 * (heads.query + 1), 12, dtype=torch.int32, device=device)
+    ints = ops.attention_plan_sizes(0, 0, heads.query, heads.kv, heads.size, blocks).item_ints
+    items = torch.zeros(blocks + 2 * (heads.query + 1), ints, dtype=torch.int32, device=device)
 
     def load(batch):
         plan = plan_for(kind, heads, batch.context_lens, batch.query_starts, blocks=blocks)

@@ -70,6 +70,7 @@ def test_every_op_has_a_schema():
         "attention_blocks",
         "prefill_blocks",
         "attention_plan_sizes",
+        "attention_shares",
         "sample_workspace_size",
     }
     # On the host, before and behind a step.

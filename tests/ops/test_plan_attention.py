@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm import ops
@@ -16,11 +17,23 @@ from vllm import ops
 FIELDS = [
     *("sequence", "token", "position", "kv_head", "row", "rows", "begin", "end"),
     *("first_slot", "split", "splits", "next"),
+    *("shared_slot", "shared_row", "shared_splits", "unused"),
 ]
 CHUNK, WARPS, HEAD_SIZE = 16, 4, 128
+FOR_DECODE = -2  # `next` of a tile of keys that are shared
 
 
-def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None, prefill_blocks=0):
+def plan(
+    sequences,
+    heads=8,
+    kv_heads=2,
+    window=0,
+    blocks=12,
+    room=None,
+    prefill_blocks=0,
+    tables=None,
+    size=0,
+):
     """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
     contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
     starts = np.concatenate([[0], np.cumsum(queries)]).astype(np.int32)
@@ -29,9 +42,8 @@ def plan(sequences, heads=8, kv_heads=2, window=0, blocks=12, room=None, prefill
     )
     items = np.full((sizes.items if room is None else room, sizes.item_ints), 99, np.int32)
     contexts = np.ascontiguousarray(contexts)
-    counts = ops.plan_attention(
-        items, contexts, starts, heads, kv_heads, window, blocks, prefill_blocks
-    )
+    arguments = (heads, kv_heads, window, blocks, prefill_blocks, tables, size)
+    counts = ops.plan_attention(items, contexts, starts, *arguments)
     return [dict(zip(FIELDS, map(int, item))) for item in items], counts
 
 
@@ -245,7 +257,7 @@ def test_a_step_without_work():
 def test_too_few_items_says_how_many():
     with pytest.raises(
         ValueError,
-        match=re.escape("'items' has room for 13 items; it takes (16, 12) for this step"),
+        match=re.escape("'items' has room for 13 items; it takes (16, 16) for this step"),
     ):
         plan([(100, 1), (20, 1), (30, 1), (30, 1)], 1, 1, blocks=12, room=13)
 
@@ -257,8 +269,8 @@ def test_too_few_items_says_how_many():
         ({"heads": 9}, ValueError, "'heads' is 9; it takes a multiple of 'kv_heads', 2"),
         ({"blocks": 0}, ValueError, "'blocks' is 0; it takes blocks to divide the work among"),
         ({"sliding_window": -1}, ValueError, "'sliding_window' is -1"),
-        ({"items": np.zeros((20, 11), np.int32)}, ValueError, "it takes (items, 12), contiguous"),
-        ({"items": np.zeros((20, 12), np.int64)}, TypeError, "'items' has dtype int64"),
+        ({"items": np.zeros((20, 15), np.int32)}, ValueError, "it takes (items, 16), contiguous"),
+        ({"items": np.zeros((20, 16), np.int64)}, TypeError, "'items' has dtype int64"),
         ({"context_lens": np.array([1], np.int32)}, ValueError, "it takes 2 or more, the query"),
         ({"query_starts": np.array([1, 2], np.int32)}, ValueError, "begins with 1; it takes 0"),
         ({"query_starts": np.array([0, -2], np.int32)}, ValueError, "falls from 0 to -2"),
@@ -267,7 +279,7 @@ def test_too_few_items_says_how_many():
 )
 def test_errors(changes, error, message):
     call = {
-        "items": np.zeros((20, 12), np.int32),
+        "items": np.zeros((20, 16), np.int32),
         "context_lens": np.array([5], np.int32),
         "query_starts": np.array([0, 2], np.int32),
         "heads": 8,
@@ -277,3 +289,117 @@ def test_errors(changes, error, message):
     }
     with pytest.raises(error, match="plan_attention: .*" + re.escape(message)):
         ops.plan_attention(**{**call, **changes})
+
+
+@st.composite
+def sharing_steps(draw):
+    """Groups of decoding sequences that begin alike, with other ones between."""
+    size = draw(st.sampled_from([16, 32]))
+    sequences, tables, names = [], [], itertools.count()
+    for _ in range(draw(st.integers(1, 4))):
+        common = [next(names) for _ in range(draw(st.sampled_from([0, 3, 20, 70, 130])))]
+        for _ in range(draw(st.integers(1, 90))):
+            own = draw(st.integers(1, 3 * size))
+            if draw(st.integers(0, 30)) == 0:  # a prompt behind the same beginning
+                own, queries = own + 40, draw(st.integers(2, 40))
+            else:
+                queries = 1
+            sequences.append((len(common) * size + own, queries))
+            tables.append(common + [next(names) for _ in range(-(-own // size))])
+    width = max(map(len, tables)) + draw(st.integers(0, 3))
+    rows = [row + [7] * (width - len(row)) for row in tables]  # what lies behind is not looked at
+    return sequences, np.array(rows, np.int32), size
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sharing_steps(),
+    st.integers(1, 4),
+    st.sampled_from([1, 2, 4, 7, 8, 16]),
+    st.sampled_from([1, 40, 264]),
+)
+def test_keys_that_are_shared_are_planned_once_for_all(step, kv_heads, group, blocks):
+    sequences, tables, size = step
+    items, (decode_blocks, first, tiles, _) = plan(
+        sequences, group * kv_heads, kv_heads, blocks=blocks, tables=tables, size=size
+    )
+    starts = np.concatenate([[0], np.cumsum([queries for _, queries in sequences])])
+    by_slot, slots = {}, []
+    for item in items[first + 1 : first + 1 + tiles]:
+        if item["next"] != FOR_DECODE:
+            continue
+        assert item["position"] + 1 >= item["end"]  # so that each row sees all keys
+        for kv_head, eight in itertools.product(range(kv_heads), range(-(-item["rows"] // 8))):
+            slot = item["first_slot"] + (kv_head * 16 + eight) * item["splits"] + item["split"]
+            by_slot[slot] = {**item, "kv_head": kv_head, "eight": eight}
+            slots.append(slot)
+    assert len(set(slots)) == len(slots)
+    most = (
+        ops.attention_plan_sizes(1, 1, kv_heads * group, kv_heads, HEAD_SIZE, blocks).arrivals - 2
+    )
+    assert all(18 * blocks <= slot < most for slot in slots)
+    seen = defaultdict(int)
+    for block in lists(items, decode_blocks):
+        for item in block:
+            for row in range(item["rows"]):
+                seen[item["sequence"], item["kv_head"], item["row"] + row] += (
+                    item["end"] - item["begin"]
+                )
+            if item["split"] == 0 and item["shared_splits"]:
+                for row in range(item["rows"]):
+                    at, keys = item["shared_row"] + item["row"] + row, 0
+                    tile = at // 128 * kv_heads + item["kv_head"]
+                    slot = item["shared_slot"] + (tile * 16 + at % 128 // 8) * item["shared_splits"]
+                    for split in range(item["shared_splits"]):
+                        found = by_slot[slot + split]
+                        # The row of the tile is the sequence's, and the keys are in its blocks.
+                        token, head = divmod(found["row"] + found["eight"] * 8 + at % 8, group)
+                        assert found["token"] + token == starts[item["sequence"]]
+                        assert head == (item["row"] + row) % group
+                        assert (found["kv_head"], found["split"]) == (item["kv_head"], split)
+                        assert found["begin"] == keys
+                        keys = found["end"]
+                        count = keys // size
+                        expected = tables[item["sequence"], :count]
+                        assert (tables[found["sequence"], :count] == expected).all()
+                    assert keys == item["begin"]
+                    seen[item["sequence"], item["kv_head"], item["row"] + row] += keys
+    for i, (context, queries) in enumerate(sequences):
+        if queries == 1:
+            for kv_head, row in itertools.product(range(kv_heads), range(group)):
+                assert seen[i, kv_head, row] == context
+
+
+def test_what_is_worth_sharing():
+    """Enough keys of enough sequences; whoever shares much less stays outside."""
+
+    def shared(*lengths, own=5):
+        tables = [
+            [*range(n // 16), *range(1000 + 9 * i, 1009 + 9 * i)] for i, n in enumerate(lengths)
+        ]
+        width = max(map(len, tables))
+        rows = np.array([row + [0] * (width - len(row)) for row in tables], np.int32)
+        sequences = [(n + own, 1) for n in lengths]
+        items, (_, first, tiles, _) = plan(sequences, blocks=264, tables=rows, size=16)
+        found = items[first + 1 : first + 1 + tiles]
+        return {item["sequence"]: item["end"] for item in found}
+
+    assert shared(*[2048] * 64) == {0: 2048}
+    assert shared(*[2048] * 64, own=0) == {0: 1920}  # one key at least is each one's own
+    assert shared(*[2048] * 8) == {}
+    assert shared(*[128] * 250) == {}
+    assert shared(*[2048] * 40, *[512] * 100) == {0: 2048, 40: 512}
+    assert shared(512, *[2048] * 40, 1500, *[2048] * 40) == {1: 1408}
+
+
+def test_tables_that_do_not_fit_are_refused():
+    contexts, starts = np.array([5], np.int32), np.array([0, 1], np.int32)
+    sizes = ops.attention_plan_sizes(1, 1, 8, 2, HEAD_SIZE, 4)
+    items = np.zeros((sizes.items, sizes.item_ints), np.int32)
+    for tables, size, message in (
+        (np.zeros((2, 3), np.int32), 16, "'block_tables' has shape (2, 3); it takes (1, blocks)"),
+        (np.zeros((1, 3), np.int64), 16, "'block_tables' has dtype int64; it takes int32"),
+        (np.zeros((1, 3), np.int32), 0, "argument 'block_size' is 0"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+            ops.plan_attention(items, contexts, starts, 8, 2, 0, 4, 0, tables, size)

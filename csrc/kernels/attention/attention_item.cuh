@@ -157,13 +157,37 @@ __device__ bool is_last(const AttentionLaunchParams& p, int slot, int count,
 // Where write_quad and add_up put what is no partial result.
 constexpr int kFinal = -1;
 
+// Adds to a quad of a decode row what prefill items, which were done before, have made of the keys
+// that its sequence shares with others.
+__device__ inline void add_shared(const AttentionLaunchParams& p, const AttentionItem& item,
+                                  int row, int quad, int head_size, float4& values, float& greatest,
+                                  float& sum) {
+  const int at = item.shared_row + item.row + row;
+  const int tile = at / kPrefillRows * static_cast<int>(p.attention.kv_heads) + item.kv_head;
+  const int group = tile * kRowGroups + at % kPrefillRows / kDecodeRows;
+  const int first = item.shared_slot + group * item.shared_splits;
+  for (int split = 0; split < item.shared_splits; ++split) {
+    const i64 from = static_cast<i64>(first + split) * kDecodeRows + at % kDecodeRows;
+    const float2 weight = __ldcg(reinterpret_cast<const float2*>(p.weights) + from);
+    const float4 part =
+        __ldcg(reinterpret_cast<const float4*>(p.partials) + from * (head_size / 4) + quad);
+    const float now = fmaxf(greatest, weight.x);
+    const float mine = exp2f(greatest - now), theirs = exp2f(weight.x - now);
+    values.x = values.x * mine + part.x * theirs, values.y = values.y * mine + part.y * theirs;
+    values.z = values.z * mine + part.z * theirs, values.w = values.w * mine + part.w * theirs;
+    sum = sum * mine + weight.y * theirs;
+    greatest = now;
+  }
+}
+
 // Writes four neighbours of a row, not yet divided by the sum of its weights: a partial result into
 // `slot`, or the final one.
 template <typename T>
 __device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& item, int slot,
-                           int row, int quad, int head_size, const float4& values, float greatest,
+                           int row, int quad, int head_size, float4 values, float greatest,
                            float sum) {
   if (slot == kFinal) {
+    add_shared(p, item, row, quad, head_size, values, greatest, sum);
     T* out = out_row<T>(p.attention, place_row(p.attention, item, item.kv_head, item.row + row)) +
              4 * quad;
     const float scale = 1.0f / sum;

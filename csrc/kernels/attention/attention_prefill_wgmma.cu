@@ -116,7 +116,7 @@ class RowWarpgroup {
     hold(rows.out);
     release(shared_.values_empty(values_.stage));
     values_.advance();
-    if (item.splits == 1) {
+    if (item.splits == 1 && item.next != kForDecode) {
       write(item, row, rows);
     } else {
       write_partials(item, rows);
@@ -234,6 +234,7 @@ class RowWarpgroup {
   __device__ __forceinline__ void write_partials(const AttentionItem& item, Softmax& rows) {
     write_partial<0>(item, rows);
     write_partial<1>(item, rows);
+    if (item.next == kForDecode) return;
     const Team team{group_};
     const int first = group_ * kWgmmaRows / kDecodeRows;
     if (!is_last(p_.launch, row_group(item, item.kv_head, first).first_slot, item.splits, team)) {
@@ -249,7 +250,7 @@ class RowWarpgroup {
   __device__ __forceinline__ void write_partial(const AttentionItem& item, Softmax& rows) {
     const AttentionItem part =
         row_group(item, item.kv_head, (group_ * kWgmmaRows + 16 * warp_) / kDecodeRows + kRow);
-    const i64 at = static_cast<i64>(slot_of(part)) * kDecodeRows + lane_ / 4;
+    const i64 at = static_cast<i64>(part.first_slot + part.split) * kDecodeRows + lane_ / 4;
     const bool exists = lane_ / 4 < part.rows;
     rows.template write_partial<kRow>(exists ? p_.launch.partials + at * kHead : nullptr,
                                       reinterpret_cast<float2*>(p_.launch.weights) + at);

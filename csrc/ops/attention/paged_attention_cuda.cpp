@@ -220,14 +220,17 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   launch.arrivals = static_cast<int*>(plan->arrivals.data);
   launch.settled = plan->settled ? 1 : 0;
 
-  if (plan->decode_blocks > 0) run_decode(launch, plan->decode_blocks, query);
-  if (plan->prefill_tiles == 0) return;
-  launch.items += plan->prefill_first;
-  if (fits_wgmma(params, query.dtype, query.device_index)) {
-    run_wgmma_prefill(launch, plan->prefill_tiles, launch.arrivals + slots, query);
-  } else {
-    run_prefill(launch, plan->prefill_tiles, query);
+  // First: decode items may add results of prefill items to theirs.
+  if (plan->prefill_tiles > 0) {
+    AttentionLaunchParams prefill = launch;
+    prefill.items += plan->prefill_first;
+    if (fits_wgmma(params, query.dtype, query.device_index)) {
+      run_wgmma_prefill(prefill, plan->prefill_tiles, launch.arrivals + slots, query);
+    } else {
+      run_prefill(prefill, plan->prefill_tiles, query);
+    }
   }
+  if (plan->decode_blocks > 0) run_decode(launch, plan->decode_blocks, query);
 }
 
 }  // namespace vllm::ops

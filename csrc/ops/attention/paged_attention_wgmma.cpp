@@ -87,6 +87,11 @@ bool has_wgmma(i64 head_size, int device) {
          kernels_of(head_size) != nullptr;
 }
 
+bool attention_shares(int64_t head_size, int64_t block_size, int64_t device) {
+  return has_wgmma(head_size, static_cast<int>(device)) && block_size >= 16 &&
+         bits_of(block_size) > 0;
+}
+
 bool fits_wgmma(const PagedAttentionParams& p, DType dtype, int device) {
   // Query rows are read, and results written, 16 bytes at once.
   const auto aligned = [](const void* data, i64 a, i64 b) {

@@ -8,6 +8,10 @@
 // rows (a prefill) become tiles of rows, which are cut only where there are too few to keep every
 // block busy.
 //
+// Where neighbours in a step begin with the same blocks of the cache, their rows make tiles against
+// these keys, as a prefill's do; the results stay partial, and the decode items of what each has
+// beside that add them to theirs.
+//
 // The items: the first of each block's list of decode items; one whose rows are the number of
 // prefill items, and these; the other decode items. So a kernel finds the prefill items of any step
 // at the same place, and with a grid for more of them those that there are.
@@ -15,6 +19,7 @@
 #include <tuple>
 #include <vector>
 
+#include "ops/attention/shared_keys.h"
 #include "ops/common/checks.h"
 #include "ops/ops.h"
 #include "params/attention.h"
@@ -25,6 +30,12 @@ namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "plan_attention";
+
+constexpr i64 kAlign = 128;  // keys of a prefill tile, of whichever kernel
+
+// Slots of partial results, for each block: of decode items, of prefill items that are split, and
+// of those that sequences share.
+constexpr i64 kDecodeSlots = 2, kPrefillSlots = kRowGroups, kSharedSlots = 16;
 
 i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
 
@@ -174,7 +185,6 @@ class BlockLists {
 // slots: where those of its partial results begin, behind those of decode items.
 std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
                                        i64 blocks, i64 slots) {
-  constexpr i64 kAlign = 128;  // keys of a tile, of whichever kernel
   constexpr i64 kLeastPiece = 1024;
   if (static_cast<i64>(whole.size()) * kv_heads * 2 >= blocks) return whole;
   i64 keys = 0;
@@ -199,6 +209,78 @@ std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, 
   }
   return pieces;
 }
+
+// The rows of sequences that share keys against these; and where each of the sequences finds the
+// results.
+class SharedTiles {
+ public:
+  // blocks: of the decode kernel, for which there are slots; prefill_blocks: of the prefill kernel.
+  SharedTiles(const Step& step, const std::vector<SharedRun>& runs, i64 blocks, i64 prefill_blocks)
+      : found_(static_cast<size_t>(step.sequences)) {
+    i64 tiles = 0;
+    for (const SharedRun& run : runs) tiles += divide_up(run.count * step.group, kPrefillRows);
+    const i64 wanted = prefill_blocks / std::max<i64>(tiles * step.kv_heads, 1);
+    const i64 first = (kDecodeSlots + kPrefillSlots) * blocks;
+    slot_ = first;
+    for (const SharedRun& run : runs) {
+      const i64 splits = std::clamp<i64>(wanted, 1, run.keys / (2 * kAlign));
+      add(step, run, splits, first + kSharedSlots * blocks) ||
+          add(step, run, 1, first + kSharedSlots * blocks);
+    }
+  }
+
+  const std::vector<AttentionItem>& items() const { return items_; }
+
+  // A decode item without the keys that its sequence shares.
+  void shorten(AttentionItem& item) const {
+    const AttentionItem& found = found_[static_cast<size_t>(item.sequence)];
+    if (found.shared_splits == 0) return;
+    item.begin = found.end;
+    item.shared_slot = found.shared_slot;
+    item.shared_row = found.shared_row;
+    item.shared_splits = found.shared_splits;
+  }
+
+ private:
+  // False where there are not enough slots.
+  bool add(const Step& step, const SharedRun& run, i64 splits, i64 slots_end) {
+    const i64 length = divide_up(divide_up(run.keys, splits), kAlign) * kAlign;
+    splits = divide_up(run.keys, length);
+    const i64 rows = run.count * step.group, slots = step.kv_heads * kRowGroups * splits;
+    const i64 tiles = divide_up(rows, kPrefillRows);
+    if (slot_ + tiles * slots > slots_end) return false;
+    for (i64 tile = 0; tile < tiles; ++tile) {
+      AttentionItem item{};
+      item.sequence = static_cast<int>(run.first);
+      item.token = step.query_starts[run.first];
+      item.position = static_cast<int>(run.keys - 1);  // so all rows see all of the keys
+      item.row = static_cast<int>(tile * kPrefillRows);
+      item.rows = static_cast<int>(std::min<i64>(kPrefillRows, rows - tile * kPrefillRows));
+      item.first_slot = static_cast<int>(slot_ + tile * slots);
+      item.splits = static_cast<int>(splits);
+      item.next = kForDecode;
+      for (i64 split = 0; split < splits; ++split) {
+        item.split = static_cast<int>(split);
+        item.begin = static_cast<int>(split * length);
+        item.end = static_cast<int>(std::min(run.keys, (split + 1) * length));
+        items_.push_back(item);
+      }
+    }
+    for (i64 i = 0; i < run.count; ++i) {
+      AttentionItem& found = found_[static_cast<size_t>(run.first + i)];
+      found.end = static_cast<int>(run.keys);
+      found.shared_slot = static_cast<int>(slot_);
+      found.shared_row = static_cast<int>(i * step.group);
+      found.shared_splits = static_cast<int>(splits);
+    }
+    slot_ += tiles * slots;
+    return true;
+  }
+
+  std::vector<AttentionItem> items_;
+  std::vector<AttentionItem> found_;  // by sequence
+  i64 slot_ = 0;
+};
 
 // The tiles of a sequence one after another, so that blocks that run at the same time read the same
 // keys, and L2 serves all but one; the longest first, of sequences and in each, so that the blocks
@@ -236,6 +318,20 @@ void require_step(const Step& step, const Tensor& context_lens, const Tensor& qu
   }
 }
 
+void require_tables(const Tensor& tables, i64 sequences, i64 block_size) {
+  require_dtype(kOp, tables, DType::int32, "");
+  require_ndim(kOp, tables, 2, "(sequences, blocks)");
+  require_contiguous_last(kOp, tables);
+  if (tables.device_type != DeviceType::cpu || tables.shape[0] != sequences) {
+    refuse(ErrorKind::value, kOp, tables, concat("has shape ", shape_text(tables)),
+           concat("(", sequences, ", blocks) on the CPU, a row for each sequence"));
+  }
+  if (block_size < 1) {
+    throw Error(ErrorKind::value, concat(kOp, ": argument 'block_size' is ", block_size,
+                                         "; it takes the tokens of a block, 1 or more"));
+  }
+}
+
 void require_number(const char* name, i64 value, i64 least, const char* what) {
   if (value < least || value > kMaxWidth) {
     throw Error(ErrorKind::value, concat(kOp, ": argument '", name, "' is ", value, "; it takes ",
@@ -249,16 +345,17 @@ AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64
                                         int64_t kv_heads, int64_t head_size, int64_t blocks) {
   // Decoding: an item for each block and, where sequences meet, for each of their heads. Prefill:
   // one that holds the number of tiles, a tile less than full for each sequence, and no more pieces
-  // of tiles than blocks. Two decode items of a block may be partial, its first and its last; a
-  // piece is for each KV head.
-  const i64 slots = (2 + kRowGroups) * blocks;
-  return {1 + 2 * blocks + sequences * (heads + 1) + tokens * (heads / kv_heads) / kPrefillRows,
+  // of tiles than blocks, of those that are shared and of others. Two decode items of a block may
+  // be partial, its first and its last; a piece is for each KV head.
+  const i64 slots = (kDecodeSlots + kPrefillSlots + kSharedSlots) * blocks;
+  return {1 + 3 * blocks + sequences * (heads + 1) + tokens * (heads / kv_heads) / kPrefillRows,
           kItemInts, slots + kTickets, slots * kDecodeRows * (head_size + 2)};
 }
 
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
-                                   int64_t sliding_window, int64_t blocks, int64_t prefill_blocks) {
+                                   int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
+                                   const Tensor* block_tables, int64_t block_size) {
   for (const Tensor* tensor : {&items, &context_lens, &query_starts}) {
     require_dtype(kOp, *tensor, DType::int32, "");
     if (tensor->device_type != DeviceType::cpu) {
@@ -292,6 +389,14 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
                   kv_heads,
                   sliding_window};
   require_step(step, context_lens, query_starts);
+  std::vector<SharedRun> runs;
+  if (block_tables != nullptr && sliding_window == 0) {
+    require_tables(*block_tables, sequences, block_size);
+    runs = find_runs({static_cast<const int*>(block_tables->data), block_tables->strides[0],
+                      block_size, step.context_lens, step.query_starts, sequences},
+                     kAlign);
+  }
+  const SharedTiles shared(step, runs, blocks, std::min(prefill_blocks, blocks));
 
   auto* to = static_cast<AttentionItem*>(items.data);
   const i64 capacity = items.shape[0];
@@ -306,8 +411,9 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   for (i64 i = 0; i < sequences; ++i) {
     const i64 tile = step.decodes(i) ? kDecodeRows : kPrefillRows;
     for (i64 row = 0; row < step.rows(i); row += tile) {
-      const AttentionItem item = step.item(i, row, std::min(tile, step.rows(i) - row));
+      AttentionItem item = step.item(i, row, std::min(tile, step.rows(i) - row));
       if (step.decodes(i)) {
+        shared.shorten(item);
         total += chunks(item) * (kv_heads / lanes);
         decode.push_back(item);
       } else {
@@ -316,7 +422,8 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
     }
   }
 
-  prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), 2 * blocks);
+  prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), kDecodeSlots * blocks);
+  prefill.insert(prefill.end(), shared.items().begin(), shared.items().end());
   const auto tiles = static_cast<i64>(prefill.size());
   BlockLists lists(to, capacity, blocks, blocks + tiles + 1, lanes, total);
   for (AttentionItem& item : decode) {

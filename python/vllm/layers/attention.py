@@ -39,6 +39,8 @@ class AttentionPlanner:
 
     windows: the sliding windows of the model's layers, 0 for none; each has a plan of its own.
     blocks: as many as the GPU runs at once, if not told, and then prefill_blocks of prefills.
+    block_size: tokens of a block of the cache; where that and the dtype let kernels do so, keys
+        and values that sequences share are read once for all of them. 0: they are not.
 
     The plans of all steps share the memory of partial results: steps run one after another.
     """
@@ -52,17 +54,25 @@ class AttentionPlanner:
         windows: Iterable[int] = (0,),
         blocks: int = 0,
         prefill_blocks: int = 0,
+        block_size: int = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_size = head_size
         self.windows = sorted(set(windows))
+        index = torch.cuda.current_device() if device.index is None else device.index
         if not blocks:
-            index = torch.cuda.current_device() if device.index is None else device.index
             blocks = ops.attention_blocks(head_size, index)
             prefill_blocks = ops.prefill_blocks(head_size, index)
         self.blocks = blocks
         self.prefill_blocks = prefill_blocks
+        self.block_size = block_size
+        self.shares = (
+            block_size > 0
+            and dtype.itemsize == 2
+            and ops.attention_shares(head_size, block_size, index)
+        )
         sizes = self._sizes(0, 0)
         self._arrivals = torch.zeros(sizes.arrivals, dtype=torch.int32, device=device)
         self._partials = torch.empty(sizes.partials, dtype=torch.float32, device=device)
@@ -83,16 +93,20 @@ class AttentionPlanner:
         context_lens: torch.Tensor,
         query_starts: torch.Tensor,
         memory: Optional[torch.Tensor] = None,
+        block_tables: Optional[torch.Tensor] = None,
     ) -> Mapping[int, ops.AttentionPlan]:
         """By window, with `items` still on the CPU, as the arguments are: int32 [sequences] and
         [sequences + 1]; see `AttentionMetadata`. They and the block tables are to be copied to the
         GPU before the step, not made there by the kernel before an attention: see `settled` of
         `AttentionPlan`.
 
-        memory: int32, of `items_shape`, to write the items to, if not to new memory."""
+        memory: int32, of `items_shape`, to write the items to, if not to new memory.
+        block_tables: int32 [sequences, blocks], to find what sequences share; None: nothing."""
         if memory is None:
             shape = self.items_shape(int(query_starts[-1]), len(context_lens))
             memory = torch.empty(shape, dtype=torch.int32)
+        if not self.shares:
+            block_tables = None
         plans = {}
         for window, items in zip(self.windows, memory):
             decode_blocks, prefill_first, prefill_tiles, used = ops.plan_attention(
@@ -104,6 +118,8 @@ class AttentionPlanner:
                 window,
                 self.blocks,
                 self.prefill_blocks,
+                block_tables,
+                self.block_size,
             )
             plans[window] = ops.AttentionPlan(
                 items[:used],

@@ -72,6 +72,13 @@ def prefill_blocks(head_size: int, device: int) -> int:
     return int(_C.prefill_blocks(head_size, device))
 
 
+def attention_shares(head_size: int, block_size: int, device: int) -> bool:
+    """Whether CUDA device `device` can read keys once that several decoding sequences share: those
+    of float16 and bfloat16 heads of that size, in blocks of so many tokens. See
+    `plan_attention`."""
+    return bool(_C.attention_shares(head_size, block_size, device))
+
+
 def plan_attention(
     items: Tensor,
     context_lens: Tensor,
@@ -81,6 +88,8 @@ def plan_attention(
     sliding_window: int,
     blocks: int,
     prefill_blocks: int = 0,
+    block_tables: Optional[Tensor] = None,
+    block_size: int = 0,
 ) -> Tuple[int, int, int, int]:
     """Divides the attention of a step among the blocks of a GPU: once for all layers that have
     these heads and this window. Everything is on the CPU, and no GPU is asked.
@@ -95,6 +104,11 @@ def plan_attention(
     context_lens, query_starts: int32, as `paged_attention` takes them.
     blocks: as many as run on the GPU at once; see `attention_blocks`.
     prefill_blocks: the same for prefills, see `prefill_blocks`; `blocks` where it is more, or 0.
+    block_tables, block_size: int32 [sequences, blocks], as `paged_attention` takes them, if keys
+        that neighbours share are to be read once (Juravsky et al. 2024, arXiv:2402.05099): only
+        where `attention_shares` says that the kernels can, and for 16-bit types. Where sequences
+        with one query token each begin with the same blocks, and enough of them, their rows make
+        tiles against these keys, which count as prefill items.
 
     Returns the number of lists of decode items, of which list i begins at item i; where the prefill
     items begin, behind their number, which is item `blocks`; that number; and how many items there
@@ -109,6 +123,8 @@ def plan_attention(
         sliding_window,
         blocks,
         prefill_blocks or blocks,
+        block_tables,
+        block_size,
     )
     return decode_blocks, prefill_first, prefill_tiles, used
 

@@ -56,7 +56,7 @@ class ModelRunner:
         self.device = device
         self.max_rows = capacity(max_num_seqs)
         self._shares_tokens = share_tokens
-        self._planner = _planner(model, device) if device.type == "cuda" else None
+        self._planner = _planner(model, caches, device) if device.type == "cuda" else None
         self._graphs = Graphs(device) if use_graphs and device.type == "cuda" else None
         self._counters: Optional[TokenCounters] = None
         if model.group.rank == 0:  # it samples
@@ -169,16 +169,19 @@ class ModelRunner:
         count, size = padded(step.num_sequences), step.layout.size
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
-            step.uses_penalties,
+            *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
         )
         masked = masks is not None
 
         def compute() -> None:
-            # All the lists that a plan may have, whatever their number is in this step.
+            # All the lists and tiles that a plan may have, whatever their number is in this step.
             num_lists = 0 if self._planner is None else self._planner.blocks
             lasting = {
                 window: plan._replace(
-                    items=items, decode_blocks=num_lists, prefill_first=len(items)
+                    items=items,
+                    decode_blocks=num_lists,
+                    prefill_first=num_lists if plan.prefill_tiles else len(items),
+                    prefill_tiles=num_lists if plan.prefill_tiles else 0,
                 )
                 for (window, plan), items in zip(plans.items(), self._items(tensors))
             }
@@ -246,6 +249,7 @@ class ModelRunner:
             host.context_lens(step.num_sequences),
             host.query_starts(step.num_sequences),
             self._items(host),
+            host.block_tables(step.num_sequences),
         )
 
     def _items(self, tensors: StepTensors) -> torch.Tensor:
@@ -325,12 +329,14 @@ def _generates(step: StepInput) -> bool:
     )
 
 
-def _planner(model: DecoderLM, device: torch.device) -> AttentionPlanner:
-    config, group = model.config, model.group
+def _planner(model: DecoderLM, caches: List[KVCache], device: torch.device) -> AttentionPlanner:
+    config, group, keys = model.config, model.group, caches[0][0]
     return AttentionPlanner(
         split(config.num_attention_heads, group).size,
         split_or_copy(config.num_key_value_heads, group).size,
         config.head_dim,
         device,
         model.sliding_windows,
+        block_size=keys.shape[1],
+        dtype=keys.dtype,
     )

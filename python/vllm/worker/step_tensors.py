@@ -52,13 +52,17 @@ class StepTensors:
         """int32 [sequences + 1]"""
         return self._arrays["query_starts"][: num_sequences + 1]
 
+    def block_tables(self, num_sequences: int) -> torch.Tensor:
+        """int32 [sequences, blocks]"""
+        tables = self._arrays["block_tables"][: num_sequences * self.size.blocks]
+        return tables.view(num_sequences, self.size.blocks)
+
     def metadata(
         self, num_tokens: int, num_sequences: int, plans: Mapping[int, ops.AttentionPlan]
     ) -> AttentionMetadata:
-        block_tables = self._arrays["block_tables"][: num_sequences * self.size.blocks]
         return AttentionMetadata(
             self._arrays["slots"][:num_tokens],
-            block_tables.view(num_sequences, self.size.blocks),
+            self.block_tables(num_sequences),
             self.context_lens(num_sequences),
             self.query_starts(num_sequences),
             plans,
