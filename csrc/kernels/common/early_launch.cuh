@@ -23,7 +23,7 @@ __device__ inline void prefetch(const void* from) {
 // their end by itself. Called in a block's last turn, once it has asked for its input: later the
 // launch is seen, and sooner blocks that wait take places that this kernel's own could have had.
 // Called at once where the next kernel has something to do before it waits, as products of few rows
-// have, which ask for weights (docs/decisions/0006).
+// have, which ask for weights (docs/decisions/0007).
 __device__ inline void allow_kernels_after() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
