@@ -10,15 +10,15 @@ namespace vllm::cpu {
 namespace {
 
 const Kernels& choose() {
-  const char* asked = std::getenv("VLLM_CPU_ISA");
+  const char* variable = std::getenv("VLLM_CPU_ISA");
+  const std::string asked = variable ? variable : "";
   std::string takes;
   for (const Choice& choice : choices()) {
     if (!choice.available) continue;
-    if (!asked || !*asked || choice.kernels.isa == std::string(asked)) return choice.kernels;
+    if (asked.empty() || choice.kernels.isa == asked) return choice.kernels;
     takes += (takes.empty() ? "" : ", ") + std::string(choice.kernels.isa);
   }
-  throw Error(ErrorKind::value, "VLLM_CPU_ISA is '" + std::string(asked) +
-                                    "': this machine can run " + takes +
+  throw Error(ErrorKind::value, "VLLM_CPU_ISA is '" + asked + "': this machine can run " + takes +
                                     " (unset it for the best of them)");
 }
 

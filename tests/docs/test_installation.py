@@ -21,7 +21,6 @@ from pathlib import Path
 import pytest
 
 from ci import digest, git, interpreters, matrix
-from ci.names import abi3_wheel_name
 from ci.publish import publish
 from ci.serve import running
 from ci.store import FolderStore
@@ -273,7 +272,7 @@ def publish_native(store: FolderStore, clone: Path, folder: Path) -> None:
         name, data = repack(
             members,
             version=wheel.version,
-            tag=abi3_wheel_name(known, "0").split("-", 2)[2][: -len(".whl")],
+            tag=made.path.name.split("-", 2)[2][: -len(".whl")],
             timestamp=commit.time,
             compress=Compressor(),
         )

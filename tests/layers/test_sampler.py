@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from tests.reference import sample as reference
-from vllm.layers.sampler import LogitChanges, SamplingTensors, sample, token_logprobs
+from vllm.layers.sampler import (
+    LogitChanges,
+    SamplingTensors,
+    TokenCounters,
+    change_logits,
+    sample,
+    token_logprobs,
+)
 
 
 def tensors(rows, *, temperature=1.0, seed=0, **how):
@@ -113,17 +120,20 @@ def test_greedy_and_random_rows_in_one_batch():
     assert sample(logits.clone(), SamplingTensors()).tolist() == greedy.tolist()
 
 
-def test_changes_divide_multiply_and_subtract():
-    logits = torch.tensor([[2.0, -2.0, 1.0], [4.0, 0.0, -1.0]])
+def test_changes_add_to_logits_of_rows_that_come_from_some_token():
+    logits = torch.tensor([[2.0, -2.0, 1.0], [4.0, 0.0, -1.0]], dtype=torch.float16)
     changes = LogitChanges(
-        rows=torch.tensor([0, 0, 1, 1]),
-        tokens=torch.tensor([0, 1, 0, 2]),
-        repetition=torch.tensor([2.0, 2.0, 1.0, 1.0]),
-        subtract=torch.tensor([0.0, 0.5, float("inf"), -1.0]),
+        rows=torch.tensor([0, 0, 1, 1, -1]),
+        tokens=torch.tensor([0, 1, 0, 2, 0]),
+        amounts=torch.tensor([-1.5, 7.0, -float("inf"), 2.0, 9.0]),
+        after=torch.tensor([-1, 8, 9, -1, -1]),
     )
-    tokens = sample(logits, SamplingTensors(changes=changes))
-    assert logits.tolist() == [[1.0, -4.5, 1.0], [-float("inf"), 0.0, 0.0]]
-    assert tokens.tolist() == [0, 1]
+    counters = TokenCounters.make(1, 3, logits.device)
+    how, inputs = SamplingTensors(changes=changes), torch.tensor([7, 9])
+    changed = change_logits(logits, how, inputs, counters)
+    assert changed.tolist() == [[0.5, -2.0, 1.0], [-float("inf"), 0.0, 1.0]]
+    assert sample(changed, how).tolist() == [2, 2]
+    assert change_logits(logits, SamplingTensors(), inputs, counters) is logits
 
 
 def test_token_logprobs_against_sorting():

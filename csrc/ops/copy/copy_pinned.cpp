@@ -13,11 +13,12 @@ constexpr int kDevicePointer = 3;  // CU_POINTER_ATTRIBUTE_DEVICE_POINTER
 
 cuda::Kernel cuda_kernel = {"copy_pinned", "copy_pinned"};
 
-// Where the GPU sees memory of the host. Asked for each time: memory comes and goes.
+// Where the GPU sees memory of the host. The driver says it each time: memory comes and goes.
 void* device_pointer(const Tensor& host) {
   void* pointer = nullptr;
   const auto address = reinterpret_cast<unsigned long long>(host.data);
-  if (cuda::driver().cuPointerGetAttribute(&pointer, kDevicePointer, address) != 0) {
+  void* into = static_cast<void*>(&pointer);
+  if (cuda::driver().cuPointerGetAttribute(into, kDevicePointer, address) != 0) {
     refuse(ErrorKind::value, kOp, host, "is not pinned", "pinned memory, which a GPU can reach");
   }
   return pointer;
