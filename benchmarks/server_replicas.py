@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from benchmarks import random_model
-from benchmarks.server_throughput import MAX_SEQS, _machine, _processor_seconds, ask_all
+from benchmarks.server_throughput import MAX_SEQS, ask_all, describe_machine, processor_seconds
 from benchmarks.server_throughput import make_workload as workload_of
 
 
@@ -45,9 +45,9 @@ def measure(args: argparse.Namespace, folder: Path, num_replicas: int) -> Dict[s
             ready = next(line for line in server.stderr if "ready in" in line)
             host, _, port = ready.partition("http://")[2].partition("/")[0].rpartition(":")
             ask_clients(args, host, int(port), num_replicas, 1)  # the graphs
-            before = _processor_seconds(server.pid)
+            before = processor_seconds(server.pid)
             rate = ask_clients(args, host, int(port), num_replicas, args.requests)
-            spent = _processor_seconds(server.pid) - before
+            spent = processor_seconds(server.pid) - before
             return {"output_tokens_per_second": rate, "front_end_processor_seconds": spent}
         finally:
             server.terminate()
@@ -98,7 +98,7 @@ def main() -> None:
     if args.client:
         run_client(json.loads(args.client))
         return
-    record: Dict[str, Any] = {**_machine(), "shape": args.shape, "streams": args.streams}
+    record: Dict[str, Any] = {**describe_machine(), "shape": args.shape, "streams": args.streams}
     record.update(requests=args.requests, input=args.input, output=args.output, replicas={})
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         folder = Path(made, args.shape)

@@ -100,9 +100,9 @@ def run_served(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
                 workload = make_workload(args, num_streams)
                 warm_up = [(prompt, 16) for prompt, _ in workload[:num_streams]]
                 asyncio.run(ask_all(host, int(port), warm_up, num_streams))
-                before = _processor_seconds(server.pid)
+                before = processor_seconds(server.pid)
                 found[num_streams] = asyncio.run(ask_all(host, int(port), workload, num_streams))
-                spent = _processor_seconds(server.pid) - before
+                spent = processor_seconds(server.pid) - before
                 found[num_streams]["front_end_processor_seconds"] = spent
             return found
         finally:
@@ -176,7 +176,7 @@ def _percentiles(name: str, seconds: Sequence[float]) -> Figures:
     return {f"{name}_p{p}": 1000 * ordered[len(ordered) * p // 100] for p in (50, 90, 99)}
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """What one process, without its children, has used of the processors."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -116,7 +116,7 @@ class EngineArgs:
                 f"got {budget}: every running sequence computes a token in each step"
             )
 
-    def token_budget(self, max_model_len: int, advised: int) -> int:
+    def token_budget(self, max_model_len: int, advised: int = 2048) -> int:
         """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run.
 
         advised: for the model and the device.

@@ -155,7 +155,8 @@ def test_a_graph_serves_other_lengths(kind):
     starts = torch.zeros(4, dtype=torch.int32, device=device)
     query = torch.zeros(tokens, heads.query, heads.size, dtype=dtype, device=device)
     out = torch.full_like(query, float("nan"))
-    items = torch.zeros(1 + 2 * blocks + room + 100, 12, dtype=torch.int32)
+    ints = ops.attention_plan_sizes(1, 1, heads.query, heads.kv, heads.size, blocks).item_ints
+    items = torch.zeros(1 + 2 * blocks + room + 100, ints, dtype=torch.int32)
 
     def load(batch):
         counts = ops.plan_attention(

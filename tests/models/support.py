@@ -112,7 +112,7 @@ class TinyModel:
 def write_model(folder: Path, family: str, *, seed: int = 0, **save: Any) -> TinyModel:
     """Writes a family's model with `save_pretrained`, whose arguments `save` are."""
     config = FAMILIES[family]()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # it is made on the CPU
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
         for name, parameter in model.named_parameters():
