@@ -24,7 +24,7 @@ def test_a_stale_figure_is_rewritten():
     text = "before\n<!-- figures: cpu_throughput -->\nold\n<!-- end of figures -->\nafter\n"
     new = refreshed(text)
     assert "old" not in new
-    assert marked(new)["cpu_throughput"] == parts.cpu_throughput()
+    assert marked(new)["cpu_throughput"] == parts.PARTS["cpu_throughput"]()
     assert (new.startswith("before\n"), new.endswith("\nafter\n")) == (True, True)
 
 

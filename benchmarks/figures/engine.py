@@ -1,0 +1,145 @@
+"""The tables of the engine, the server and the command line."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks.figures.tables import link, load, table
+
+
+def cpu_throughput() -> str:
+    """The engine on a CPU, beside transformers."""
+    rows = []
+    for name, requests in (
+        ("small_float32_2", "small: 4 layers of 512, 64 requests, 2"),
+        ("small_float32_1", "small, 64 requests, 1"),
+        ("half-billion_float32_2", "half-billion: the shape of Qwen2.5-0.5B, 8 requests, 2"),
+    ):
+        record = load(f"cpu_throughput_{name}")
+        compared, alone = record["compared"], record["single_request_ms_per_token"]
+        rows.append(
+            (
+                requests,
+                f"{record['peers']['vllm']['total_tokens_per_second']:.0f}",
+                f"{compared['over_best_static']:.2f} ({compared['goal_over_best_static']:.2f})",
+                f"{compared['over_continuous']:.2f}",
+                f"{_ms(alone['vllm'])}, {_ms(alone['transformers'])}",
+            )
+        )
+    head = (
+        "model, requests, threads",
+        "tokens/s",
+        "over static batches (goal)",
+        "over continuous batching",
+        "one request, ms a token: ours, theirs",
+    )
+    return table(head, rows)
+
+
+def engine_peers() -> str:
+    """The engine on an H200, beside nano-vllm where that ran."""
+    rows = []
+    for run in load("engine_peers.h200")["runs"]:
+        decode = run["decode_ms"]
+        rows.append(
+            (
+                run["model"],
+                run["engine"],
+                f"{run['load_s']:.1f}",
+                run["offline_output_tok_s"],
+                f"{decode['1']:.2f}",
+                f"{decode['64']:.2f}",
+                run["prefill_prompt_tok_s"],
+                f"{run['first_token_of_8192_ms']:.0f}",
+                f"{run['shared_prefix_s']:.2f}",
+            )
+        )
+    head = (
+        "model",
+        "engine",
+        "load, s",
+        "offline, output tokens/s",
+        "decode at 1, ms",
+        "at 64, ms",
+        "prefill, tokens/s",
+        "first token of 8192, ms",
+        "shared prefix, s",
+    )
+    return table(head, rows)
+
+
+def ranks() -> str:
+    """A model on one GPU and on several."""
+    record = load("cuda_ranks_14B.h200")
+    alone, rows = record["ranks"]["1"], []
+    for num_ranks, found in record["ranks"].items():
+        times = found["step_ms"]
+        rate, base = found["offline_tokens_per_s"], alone["offline_tokens_per_s"]
+        steps = [f"{t:.2f} ({alone['step_ms'][batch] / t:.2f} ×)" for batch, t in times.items()]
+        rows.append((num_ranks, *steps, f"{rate} ({rate / base:.2f} ×)"))
+    head = [f"step of {batch}, ms" for batch in alone["step_ms"]]
+    return table(("GPUs", *head, "offline, output tokens/s"), rows)
+
+
+def first_outputs() -> str:
+    """What a person waits for, command by command."""
+    record = load("cli_first_output")
+    rows = [(f"`{name}`", f"{ms:.0f}") for name, ms in record["first_output_ms"].items()]
+    rows.append(("`vllm serve`, until it is ready", f"{record['serve_ready_ms']:.0f}"))
+    text = table(("command", "first output, ms"), rows)
+    return f"{text}\n{link('cli_first_output')}, two cores with a load of {_load(record)}.\n"
+
+
+def server_throughput() -> str:
+    """The server on an H200, beside `LLM.generate`."""
+    rows, links = [], []
+    for shape in ("0.6B", "8B"):
+        name = f"server_throughput_{shape}.h200"
+        links.append(link(name))
+        for streams, both in load(name)["streams"].items():
+            offline, served = both["offline"], both["served"]
+            rate, of = (each["output_tokens_per_second"] for each in (served, offline))
+            waits = " / ".join(f"{served[f'first_token_ms_p{p}']:.0f}" for p in (50, 90, 99))
+            gaps = " / ".join(f"{served[f'between_events_ms_p{p}']:.1f}" for p in (50, 90, 99))
+            cells = (f"{of:.0f}", f"{rate:.0f}", f"{rate / of:.2f}", waits, gaps)
+            rows.append((shape, streams, *cells, f"{served['tokens_per_event']:.1f}"))
+    head = (
+        *("model", "streams", "offline, tokens/s", "served", "ratio"),
+        *("first token, ms (p50 / p90 / p99)", "between events, ms", "tokens per event"),
+    )
+    return table(head, rows) + f"\n{', '.join(links)}.\n"
+
+
+def structured_outputs() -> str:
+    """What grammars cost on an H200."""
+    name = "structured_outputs_0.6B.h200"
+    record = load(name)
+    free, schema = (record["tokens_per_second"][kind] for kind in ("free", "schema"))
+    return (
+        f"{record['sequences']} sequences of the 0.6B at once on an H200, all of them JSON of one "
+        f"schema, give {schema:.0f} tokens/s, without it {free:.0f} ({link(name)}).\n"
+    )
+
+
+def schema_validity() -> str:
+    """Outputs of schemas on the JSON-Schema-Test-Suite."""
+    record = load("schema_validity")
+    unknown = record["reasons"]["Unimplemented keys: …"]
+    taken = record["schemas"] - record["refused"]
+    return (
+        f"Of the {record['schemas']} schemas of the JSON-Schema-Test-Suite ({record['suite']}) "
+        f"{record['refused']} are refused, {unknown} of them for keywords that llguidance does not "
+        f"have. Of {record['finished']} finished outputs of the {taken} others, "
+        f"{record['finished'] - record['invalid']} validate "
+        f"([schema_validity.json](../benchmarks/schema_validity.json) has all reasons).\n"
+    )
+
+
+def _load(record: Any) -> str:
+    return f"{record['machine']['load_average']:.1f}"
+
+
+def _ms(times: list[float]) -> str:
+    value = statistics.median(times)
+    return f"{value:.1f}" if value < 20 else f"{value:.0f}"
