@@ -61,7 +61,8 @@ def silu_and_mul(width):
 
 def plan(window):
     lens, starts = torch.ones(1, dtype=INT32), torch.tensor([0, 1], dtype=INT32)
-    ops.plan_attention(torch.empty(64, 12, dtype=INT32), lens, starts, 1, 1, window, 1)
+    ints = ops.attention_plan_sizes(1, 1, 1, 1, 64, 1).item_ints
+    ops.plan_attention(torch.empty(64, ints, dtype=INT32), lens, starts, 1, 1, window, 1)
 
 
 @pytest.mark.parametrize("call", [sample, silu_and_mul, plan])

@@ -82,7 +82,8 @@ def test_a_toolkit_by_a_relative_path(tree: Path, tmp_path: Path, nvcc: MakeNvcc
     """The check of an architecture runs in another folder, as do the compilers."""
     home = Path(nvcc("13.0")["CUDA_HOME"])
     shutil.copytree(home, tree / "cuda")
-    code = "b.plan.make(b.ROOT, b.os.environ, {}, b.CCACHE_LOG).defines['VLLM_cu130_NVCC']"
+    defines = "b.plan.make(b.ROOT, b.os.environ, {}, b.CCACHE_LOG).defines"
+    code = f"next(value for name, value in {defines}.items() if name.endswith('_NVCC'))"
     hook = f"_for_people(lambda: {code})()"
     for environ in ({"CUDA_HOME": "cuda"}, {"CUDA_HOME": "", "PATH": "cuda/bin:/usr/bin:/bin"}):
         asked = {**environ, "TORCH_CUDA_ARCH_LIST": "9.0"}

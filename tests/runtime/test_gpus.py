@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("rich", reason="what builds device code is not installed")
+pytest.importorskip("ziglang", reason="the releases' compiler, ziglang, is not installed")
+
 from ci import matrix, native
 from tests.ci.support.toolchain import ROOT, device_code
 from tests.runtime.stand_in import GPUS, Gpu, StandIn
 
-pytest.importorskip("ziglang", reason="the releases' compiler, ziglang, is not installed")
 DRIVERS = (11080, 12010, 12080, 12090, 13000)
 VARIANTS = {"cu118": 11080, "cu121": 12010}  # and the oldest driver that its PTX asks for
 

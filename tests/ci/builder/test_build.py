@@ -161,7 +161,7 @@ def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(
     before = hashes(other)
     with pytest.raises(canonical.BuildError, match='identifier "nonsense" is undefined') as caught:
         builder.build(other, other / "wheelhouse")
-    assert str(caught.value).startswith("building a wheel failed (compiling):\nFAILED: ")
+    assert str(caught.value).startswith("building a wheel failed (compiling for x86_64):\nFAILED: ")
     assert hashes(other) == before
     kernel.write_text(right)
     commit(other)

@@ -127,14 +127,14 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 
 
 def substitute_a_wheel(store: FolderStore, past: FolderStore, commits: list[Commit]) -> None:
-    (wheel,) = (store.root / commits[1].sha).glob("vllm-0.5.4-cp38-abi3-*.whl")
+    (wheel,) = (store.root / commits[1].sha).glob("vllm-0.5.4-cp38-abi3-manylinux1_*.whl")
     wheel.write_bytes(b"another wheel")
 
 
 def substitute_the_copy_in_nightly(
     store: FolderStore, past: FolderStore, commits: list[Commit]
 ) -> None:
-    (wheel,) = (store.root / "nightly").glob("vllm-0.5.4-cp38-abi3-*.whl")
+    (wheel,) = (store.root / "nightly").glob("vllm-0.5.4-cp38-abi3-manylinux1_*.whl")
     wheel.write_bytes(b"another wheel")
 
 
