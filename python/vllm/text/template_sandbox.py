@@ -61,9 +61,9 @@ class TemplateSandbox:
                 process.stdin.write(request + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
-            except (
-                BaseException
-            ):  # Ctrl-C: an answer that nobody has read must not stay in the pipe
+            except BrokenPipeError as error:  # it died after it was found running
+                raise TemplateError(self._why_ended()) from error
+            except BaseException:  # Ctrl-C: an answer that is not read must not stay in the pipe
                 self._end()
                 raise
             if not line:
