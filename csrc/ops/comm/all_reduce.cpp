@@ -127,36 +127,14 @@ void all_reduce(const Tensor& out, const Tensor& input, bool two_shots, const Pe
 void all_reduce_add_rms_norm(const Tensor& input, const Tensor& residual, const Tensor& weight,
                              double epsilon, bool two_shots, const PeerGroup* peers) {
   constexpr const char* kOp = "all_reduce_add_rms_norm";
-  require_float(kOp, input);
-  for (const Tensor* tensor : {&residual, &weight}) {
-    require_same_dtype(kOp, *tensor, input);
-    require_same_device(kOp, *tensor, input);
-  }
-  const Rows rows = require_rows(kOp, input);
-  require_same_shape(kOp, residual, input);
-  const Rows residual_rows = require_rows(kOp, residual);
-  require_vector(kOp, weight, rows.width, "the last dimension of 'input'");
-  require_writable(kOp, input);
-  require_writable(kOp, residual);
-  require_disjoint(kOp, input, residual, Sharing::none);
-  require_disjoint(kOp, input, weight, Sharing::none);
-  require_disjoint(kOp, residual, weight, Sharing::none);
-  require_packs(kOp, input, rows.rows, rows.stride);
-  require_packs(kOp, residual, residual_rows.rows, residual_rows.stride);
+  const AddNormRows rows = require_add_norm(kOp, input, residual, weight);
+  require_packs(kOp, input, rows.input.rows, rows.input.stride);
+  require_packs(kOp, residual, rows.residual.rows, rows.residual.stride);
   require_packs(kOp, weight, 1, 0);
 
   AllReduceParams params{};
-  fill_group(kOp, params, input, rows, peers);
-  params.out = input.data;
-  params.input = input.data;
-  params.residual = residual.data;
-  params.weight = weight.data;
-  params.rows = rows.rows;
-  params.width = rows.width;
-  params.out_stride = rows.stride;
-  params.input_stride = rows.stride;
-  params.residual_stride = residual_rows.stride;
-  params.epsilon = require_epsilon(kOp, epsilon);
+  fill_group(kOp, params, input, rows.input, peers);
+  fill_add_norm(params, rows, input, residual, weight, require_epsilon(kOp, epsilon));
   run(sums_and_norms, params, input, two_shots);
 }
 

@@ -25,32 +25,10 @@ NormKernels cuda_kernels[kFloatTypes] = {
 
 void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tensor& weight,
                         double epsilon) {
-  require_float(kOp, input);
-  for (const Tensor* tensor : {&residual, &weight}) {
-    require_same_dtype(kOp, *tensor, input);
-    require_same_device(kOp, *tensor, input);
-  }
-  const Rows rows = require_rows(kOp, input);
-  require_same_shape(kOp, residual, input);
-  const Rows residual_rows = require_rows(kOp, residual);
-  require_vector(kOp, weight, rows.width, "the last dimension of 'input'");
-  require_writable(kOp, input);
-  require_writable(kOp, residual);
-  require_disjoint(kOp, input, residual, Sharing::none);
-  require_disjoint(kOp, input, weight, Sharing::none);
-  require_disjoint(kOp, residual, weight, Sharing::none);
+  const AddNormRows rows = require_add_norm(kOp, input, residual, weight);
 
   RmsNormParams params{};
-  params.out = input.data;
-  params.input = input.data;
-  params.residual = residual.data;
-  params.weight = weight.data;
-  params.rows = rows.rows;
-  params.width = rows.width;
-  params.out_stride = rows.stride;
-  params.input_stride = rows.stride;
-  params.residual_stride = residual_rows.stride;
-  params.epsilon = require_epsilon(kOp, epsilon);
+  fill_add_norm(params, rows, input, residual, weight, require_epsilon(kOp, epsilon));
   if (params.rows == 0 || params.width == 0) return;
 
   if (input.device_type == DeviceType::cuda) {

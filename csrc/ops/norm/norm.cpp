@@ -14,6 +14,25 @@ float require_epsilon(const char* op, double epsilon) {
   return static_cast<float>(epsilon);
 }
 
+AddNormRows require_add_norm(const char* op, const Tensor& input, const Tensor& residual,
+                             const Tensor& weight) {
+  require_float(op, input);
+  for (const Tensor* tensor : {&residual, &weight}) {
+    require_same_dtype(op, *tensor, input);
+    require_same_device(op, *tensor, input);
+  }
+  const Rows rows = require_rows(op, input);
+  require_same_shape(op, residual, input);
+  const Rows residual_rows = require_rows(op, residual);
+  require_vector(op, weight, rows.width, "the last dimension of 'input'");
+  require_writable(op, input);
+  require_writable(op, residual);
+  require_disjoint(op, input, residual, Sharing::none);
+  require_disjoint(op, input, weight, Sharing::none);
+  require_disjoint(op, residual, weight, Sharing::none);
+  return {rows, residual_rows};
+}
+
 namespace {
 
 constexpr i64 kThreads = 1024;         // of a block, at most

@@ -18,6 +18,32 @@ struct NormKernels {
   cuda::Kernel row_keep{nullptr, nullptr};  // of more of them than L2 holds; only where it adds
 };
 
+// The rows of a norm that follows an addition.
+struct AddNormRows {
+  Rows input;
+  Rows residual;
+};
+
+// Checks the tensors of an op that adds `input` to `residual` and overwrites it with the norm.
+AddNormRows require_add_norm(const char* op, const Tensor& input, const Tensor& residual,
+                             const Tensor& weight);
+
+// Fills what the parameters of such ops share, once the tensors are checked.
+template <typename Params>
+void fill_add_norm(Params& params, const AddNormRows& rows, const Tensor& input,
+                   const Tensor& residual, const Tensor& weight, float epsilon) {
+  params.out = input.data;
+  params.input = input.data;
+  params.residual = residual.data;
+  params.weight = weight.data;
+  params.rows = rows.input.rows;
+  params.width = rows.input.width;
+  params.out_stride = rows.input.stride;
+  params.input_stride = rows.input.stride;
+  params.residual_stride = rows.residual.stride;
+  params.epsilon = epsilon;
+}
+
 void run_norm_on_cuda(NormKernels (&of_dtypes)[kFloatTypes], RmsNormParams params,
                       const Tensor& input);
 
