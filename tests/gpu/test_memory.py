@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
-
+from tests.gpu.random_checkpoint import write_checkpoint  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
-from vllm.config import ModelConfig  # noqa: E402
-from vllm.layers.weights import Dense  # noqa: E402
-from vllm.models.loader import checkpoint_targets, default_dtype  # noqa: E402
-from vllm.models.registry import find_architecture  # noqa: E402
-from vllm.parallel.group import SingleGroup  # noqa: E402
 
 MAX_LEN = 4096
 CONFIG = {  # large logits, and so much cache for each token that it would take all there is
@@ -40,16 +33,7 @@ CONFIG = {  # large logits, and so much cache for each token that it would take 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    (path / "config.json").write_text(json.dumps(CONFIG))
-    config = ModelConfig.read(path)
-    with default_dtype(torch.bfloat16):
-        model = find_architecture(config.architecture)(config, 64, Dense(), SingleGroup())
-    generator = torch.Generator().manual_seed(0)
-    targets = checkpoint_targets(model).items()
-    weights = {name: torch.randn(t.shape, generator=generator) * 0.02 for name, t in targets}
-    save_file({name: each.bfloat16() for name, each in weights.items()}, path / "model.safetensors")
-    return str(path)
+    return write_checkpoint(tmp_path_factory.mktemp("model"), CONFIG, 0.02)
 
 
 def requests(rng, count):

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
-
+from tests.gpu.random_checkpoint import write_checkpoint  # noqa: E402
 from vllm import LLM, SamplingParams, ops  # noqa: E402
-from vllm.config import ModelConfig  # noqa: E402
 from vllm.layers.attention import AttentionPlanner  # noqa: E402
-from vllm.layers.weights import Dense  # noqa: E402
-from vllm.models.loader import checkpoint_targets, default_dtype  # noqa: E402
-from vllm.models.registry import find_architecture  # noqa: E402
-from vllm.parallel.group import SingleGroup  # noqa: E402
 
 SIZE, DEVICE = 16, torch.device("cuda")
 
@@ -165,19 +157,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    (path / "config.json").write_text(json.dumps(CONFIG))
-    config = ModelConfig.read(path)
-    architecture = find_architecture(config.architecture)
-    with default_dtype(torch.bfloat16):
-        model = architecture(config, 64, Dense(), SingleGroup())
-    generator = torch.Generator().manual_seed(0)
-    weights = {
-        name: (torch.randn(target.shape, generator=generator) * 0.06).bfloat16()
-        for name, target in checkpoint_targets(model).items()
-    }
-    save_file(weights, path / "model.safetensors")
-    return str(path)
+    return write_checkpoint(tmp_path_factory.mktemp("model"), CONFIG, 0.06)
 
 
 @pytest.mark.parametrize("enforce_eager", [False, True])
