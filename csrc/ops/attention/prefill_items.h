@@ -1,0 +1,42 @@
+// Tiles of rows for the prefill kernel: of prefills, and of decodes that share keys.
+#pragma once
+
+#include <vector>
+
+#include "ops/attention/plan_step.h"
+#include "ops/attention/shared_keys.h"
+
+namespace vllm::ops {
+
+// Cuts prefill items into pieces of about equal length where they are fewer than half of `blocks`,
+// the thread blocks that run. The results of a piece are written and merged, which costs time: it
+// has 1024 keys or more. slots: the first slot for partial results, behind those of decode items.
+std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
+                                       i64 blocks, i64 slots);
+
+// Puts the tiles of a sequence side by side: thread blocks that run at the same time then read the
+// same keys, and L2 serves all but the first. Longer sequences and longer tiles come first, so that
+// the last tiles to run are short.
+void sort_prefill(std::vector<AttentionItem>& items, i64 sequences);
+
+// The tiles of sequences that share keys, and the slots where each sequence finds their results.
+class SharedTiles {
+ public:
+  // blocks: of the decode kernel, for which there are slots; prefill_blocks: of the prefill kernel.
+  SharedTiles(const Step& step, const std::vector<SharedRun>& runs, i64 blocks, i64 prefill_blocks);
+
+  const std::vector<AttentionItem>& items() const { return items_; }
+
+  // Takes from a decode item the keys that its sequence shares.
+  void shorten(AttentionItem& item) const;
+
+ private:
+  // Returns false where there are not enough slots.
+  bool add(const Step& step, const SharedRun& run, i64 splits, i64 slots_end);
+
+  std::vector<AttentionItem> items_;
+  std::vector<AttentionItem> found_;  // by sequence
+  i64 slot_ = 0;
+};
+
+}  // namespace vllm::ops
