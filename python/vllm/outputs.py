@@ -29,8 +29,10 @@ class CompletionOutput:
 
     index: which of the request's `n` continuations this is.
     finish_reason: "stop" (end of sequence, a stop token or a stop string), "length" (`max_tokens`
-        or the end of the model's context), "abort" (cancelled), or None while it runs.
-    stop_reason: the stop string or stop token id that ended it; None for end of sequence.
+        or the end of the model's context), "abort" (cancelled), "error" (a grammar that cannot go
+        on), or None while it runs.
+    stop_reason: the stop string or stop token id that ended it, or what the error was; None for end
+        of sequence.
     cumulative_logprob: sum over the output tokens; None unless `logprobs` was asked for.
     """
 

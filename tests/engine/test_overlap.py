@@ -9,7 +9,13 @@ are not there yet show as a prefix that does not fit.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import json
+import math
 import random
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -21,7 +27,7 @@ from vllm.engine.executor import Executor, StepResult
 from vllm.engine.llm_engine import EngineParts, LLMEngine
 from vllm.engine_args import EngineArgs
 from vllm.outputs import Logprob
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
 VOCAB = 6
 EOS = 5
@@ -44,7 +50,18 @@ CONFIG = ModelConfig(
 
 
 class Letters:
-    """A tokenizer of as many letters, and its detokenizer."""
+    """A tokenizer of as many letters, and its detokenizer. folder: has it for llguidance."""
+
+    def __init__(self):
+        self._made = tempfile.TemporaryDirectory()
+        self.folder = Path(self._made.name)
+        vocab = {letter: token for token, letter in enumerate("abcdef")}
+        model = {"type": "BPE", "vocab": vocab, "merges": []}
+        end = {"id": EOS, "content": "f", "special": True}
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        decoder = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+        made = {"added_tokens": [{**end, **flags}], "decoder": decoder, "model": model}
+        (self.folder / "tokenizer.json").write_text(json.dumps(made))
 
     def detokenizer(self, token_ids, *, skip_special_tokens):
         return self
@@ -62,8 +79,14 @@ class Letters:
         return "abcdef"[token]
 
 
+LETTERS = Letters()
+
+
 class PrefixExecutor(Executor):
-    """Computes a step when it is submitted, or as late as it may: when it is collected."""
+    """Computes a step as soon as it may, or as late as it may: when it is collected.
+
+    masked: the prefix of each row that had a mask, and the tokens that this let come.
+    """
 
     max_rows = 16
     overlaps = True
@@ -75,7 +98,9 @@ class PrefixExecutor(Executor):
         self.last = [0] * self.max_rows
         self.uses = {}  # by counter and token
         self.steps = 0
+        self.masked = []
         self._late = late
+        self._unsampled = None
 
     def allocate(self, nbytes):
         return memoryview(bytearray(nbytes))
@@ -84,17 +109,36 @@ class PrefixExecutor(Executor):
         return 0
 
     def submit(self, step):
+        assert self._unsampled is None, "the step before waits for its masks"
         self.steps += 1
         # The buffer is this executor's until the step is collected; what it is then must do.
-        return (lambda: self._compute(step)) if self._late else self._compute(step)
+        handle = SimpleNamespace(step=step, prefixes=None, result=None)
+        if not self._late:
+            handle.prefixes = self._compute(step)
+        if step.masks is not None:
+            self._unsampled = handle
+        elif not self._late:
+            handle.result = self._draw(step, handle.prefixes)
+        return handle
+
+    def sample(self, handle):
+        assert handle is self._unsampled
+        self._unsampled = None
+        if not self._late:
+            handle.result = self._draw(handle.step, handle.prefixes)
 
     def collect(self, handle):
-        return handle() if self._late else handle
+        assert handle is not self._unsampled
+        if self._late:
+            handle.result = self._draw(handle.step, self._compute(handle.step))
+        return handle.result
 
     def reset(self):
         self.cache.clear()
+        self._unsampled = None
 
     def _compute(self, step):
+        """The prefix that ends with each token."""
         width = step.layout.size.blocks
         ids = []
         for index in range(step.num_tokens):
@@ -113,11 +157,21 @@ class PrefixExecutor(Executor):
                 assert step.slots[index] == self._slot(blocks, position)
                 prefixes[index] = self.cache[self._slot(blocks, position)] = (*before, ids[index])
             assert step.context_lens[sequence] == position + 1
+        return prefixes
+
+    def _draw(self, step, prefixes):
         result = StepResult()
         self._begin_counters(step)
-        sampled = [
-            self._sample(step, row, prefixes[step.rows[row]]) for row in range(step.num_rows)
-        ]
+        masks = {} if step.masks is None else tokens_allowed(step.masks)
+        sampled = []
+        for row in range(step.num_rows):
+            prefix = prefixes[step.rows[row]]
+            scores = self._scores(step, row, prefix)
+            if row in masks:
+                self.masked.append((prefix, masks[row]))
+                for token in set(range(VOCAB)) - masks[row]:
+                    scores[token] = -math.inf
+            sampled.append(scores.index(max(scores)))
         self.last[: step.num_rows] = result.token_ids = sampled
         for row, _ in step.logprobs:
             result.logprobs[row] = {self.last[row]: Logprob(-float(self.last[row]), 1)}
@@ -131,8 +185,8 @@ class PrefixExecutor(Executor):
     def _slot(self, blocks, position):
         return blocks[position // self.block_size] * self.block_size + position % self.block_size
 
-    def _sample(self, step, row, prefix):
-        """The token of the highest score; a score follows from prefix, parameters and changes."""
+    def _scores(self, step, row, prefix):
+        """Of each token: they follow from prefix, parameters and changes. The highest is drawn."""
         salt = ()
         if step.uses_temperatures and step.temperatures[row]:
             salt = (step.seeds[row], step.draws[row], step.top_k[row])
@@ -147,7 +201,7 @@ class PrefixExecutor(Executor):
         for index in range(step.num_changes):
             if step.change_rows[index] == row and step.change_after[index] in (-1, prefix[-1]):
                 scores[step.change_tokens[index]] += step.change_amounts[index]
-        return scores.index(max(scores))
+        return scores
 
     def _begin_counters(self, step):
         for index in range(step.num_fresh):
@@ -165,15 +219,31 @@ class PrefixExecutor(Executor):
         return uses
 
 
+def tokens_allowed(masks):
+    """By row, as the device sees it."""
+    rows = masks.memory[: 8 * len(masks.rows)].cast("q").tolist()
+    words = masks.memory[masks.bits_offset : masks.nbytes].cast("I").tolist()
+    assert masks.num_words == 1
+    return {
+        row: {token for token in range(VOCAB) if word >> token & 1}
+        for row, word in zip(rows, words)
+        if row >= 0
+    }
+
+
 def make_engine(num_blocks=12, block_size=4, *, overlap, late=False, max_len=MAX_LEN, **kwargs):
     args = EngineArgs("none", async_scheduling=overlap, **kwargs)
     executor = PrefixExecutor(num_blocks, block_size, late=late)
     defaults = GenerationDefaults(eos_token_ids=frozenset({EOS}))
     max_len = min(max_len, num_blocks * block_size)
-    return LLMEngine(args, EngineParts(executor, CONFIG, defaults, Letters(), max_len))
+    return LLMEngine(args, EngineParts(executor, CONFIG, defaults, LETTERS, max_len))
 
 
 KINDS = list(RequestOutputKind)
+# Those that end, those that need not, and those that a bad word or a bias may contradict.
+GRAMMARS = [None, None, {"regex": "[ab]c?d*"}, {"regex": "(ab|[cd]e)*"}, {"choice": ["abc", "ad"]}]
+if importlib.util.find_spec("llguidance") is None:  # Python 3.8 has none
+    GRAMMARS = [None]
 
 
 @st.composite
@@ -181,10 +251,14 @@ def any_params(draw):
     tokens, sampled = draw(st.integers(1, 12)), draw(st.integers(0, 1))
     penalties = [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.5, 0.0, 0.0), (1.25, 0.5, 1.75)]
     repetition, presence, frequency = draw(st.sampled_from(penalties))
+    grammar = draw(st.sampled_from(GRAMMARS))
     return SamplingParams(
         stop=draw(st.sampled_from([None, None, "ab", ["c", "dd"]])),
         max_tokens=tokens,
-        min_tokens=min(draw(st.sampled_from([0, 0, 3])), tokens),
+        min_tokens=0 if grammar else min(draw(st.sampled_from([0, 0, 3])), tokens),
+        structured_outputs=grammar,
+        allowed_token_ids=draw(st.sampled_from([None, None, [0, 1, 3]])),
+        ignore_eos=draw(st.booleans()),
         repetition_penalty=repetition,
         presence_penalty=presence,
         frequency_penalty=frequency,
@@ -300,9 +374,7 @@ class OverlapMachine(RuleBasedStateMachine):
             self.step(1)
             steps += 1
             assert steps < 5000
-        assert not self.engine.scheduler.has_unfinished
-        manager = self.engine.scheduler.block_manager
-        assert manager.num_free_blocks == manager.num_blocks
+        assert_sound_and_empty(self.engine)
 
 
 OverlapMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
@@ -339,16 +411,9 @@ def test_an_end_that_was_not_foreseen_costs_one_step():
     assert set(counts) == {1}
 
 
-class AnyLetter:
-    """Stands where a grammar is, which allows everything."""
-
-    eos_token_id = EOS
-
-    def mask(self):
-        return b"\xff"
-
-    def accept(self, token_id):
-        return False
+@pytest.fixture
+def llguidance():
+    return pytest.importorskip("llguidance", reason="llguidance makes the masks of grammars")
 
 
 @pytest.mark.parametrize(
@@ -356,25 +421,105 @@ class AnyLetter:
     [
         {},
         {"repetition_penalty": 1.5},
-        {"frequency_penalty": 0.5, "min_tokens": 3},
+        {"frequency_penalty": 0.5},
         {"bad_words": ["ab", "c"]},
         {"logit_bias": {2: 1.0}},
+        {"allowed_token_ids": [1, 2, 3]},
+        {"structured_outputs": {"regex": "[ab]{8}c*"}},
     ],
     ids=lambda how: next(iter(how), "plain"),
 )
-def test_who_waits_for_a_token(how):
-    """Only a grammar does, in every other step; the other sequence goes on in each."""
+def test_nobody_waits_for_a_token(how, llguidance):
+    """Not even who has a grammar: both sequences are in each step."""
     engine = make_engine(20, overlap=True)
-    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, **how)
-    waits = engine.make_request("waits", [0, 1], dataclasses.replace(params, logit_bias={1: 1.0}))
-    waits.seqs[0].constraints.grammar = AnyLetter()
-    engine.add(waits)
-    engine.add_request("goes on", [2, 3], params)
-    lengths = []
-    for _ in range(6):
-        outputs = {output.request_id: output.outputs[0] for output in engine.step()}
-        lengths.append([len(each.token_ids) for each in outputs.values()])
-    assert lengths == [[1, 1], [2], [2, 3], [4], [3, 5], [6]]
+    params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    engine.add_request("one", [0, 1], dataclasses.replace(params, **how))
+    engine.add_request("other", [2, 3], params)
+    for tokens in range(1, 7):
+        outputs = engine.step()
+        assert [len(output.outputs[0].token_ids) for output in outputs] == [tokens] * 2
+    assert engine.executor.steps == 6
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_mask_is_that_of_the_tokens_before(llguidance, overlap, late):
+    """For each row that had one: what llguidance itself allows, asked afresh, behind its prefix."""
+    engine = make_engine(60, overlap=overlap, late=late)
+    grammars = {
+        0: {"regex": "([abc]d|e)*"},
+        1: {"regex": "[ab]*c[de]{3}a"},
+        2: {"choice": ["abcd", "dcba"]},
+        3: {"regex": "(a|bc|d)*"},
+    }
+    params = SamplingParams(temperature=1, seed=3, max_tokens=9)
+    for first, grammar in grammars.items():
+        own = dataclasses.replace(params, structured_outputs=grammar)
+        engine.add_request(str(first), [first, 4, 4], own)
+    engine.add_request("free", [4, 4, 4], params)
+    outputs = run(engine)
+    tokenizer = llguidance.LLTokenizer((LETTERS.folder / "tokenizer.json").read_text(), VOCAB, EOS)
+    seen = {}
+    for prefix, allowed in engine.executor.masked:
+        (kind, text), said = own_grammar(grammars[prefix[0]]), prefix[3:]
+        matcher = llguidance.LLMatcher(tokenizer, llguidance.grammar_from(kind, text), log_level=0)
+        assert all(map(matcher.consume_token, said))
+        (word,) = memoryview(matcher.compute_bitmask()).cast("I")
+        assert allowed == {token for token in range(VOCAB) if word >> token & 1}
+        seen.setdefault(str(prefix[0]), []).append(len(said))
+    for name, lengths in seen.items():
+        assert lengths == list(range(len(outputs[name].outputs[0].token_ids)))
+    assert len(seen) == len(grammars)
+
+
+def own_grammar(wanted):
+    return StructuredOutputsParams(**wanted).kind_and_text()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_grammar_that_fails_ends_its_request_alone(llguidance, overlap):
+    """Nothing may come that the grammar allows; and llguidance gives up by itself."""
+    engine = make_engine(60, overlap=overlap)
+    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    held = dataclasses.replace(params, structured_outputs={"regex": "[ab]cd{6}"})
+    engine.add_request("free", [0, 1], params)
+    engine.add_request("held", [4, 2], held)
+    engine.add_request("contradicted", [3], dataclasses.replace(held, bad_words=["c"]))
+    add_broken(engine, "broken", held)
+    outputs = engine.step()
+    add_broken(engine, "broken later", held)
+    going = engine.make_request("going", [1, 1], held)
+    engine.add(going)
+    while engine.has_unfinished_requests():
+        outputs += engine.step()
+        if len(going.seqs[0].token_ids) == 5:
+            going.seqs[0].constraints.grammar.matcher.consume_token(0)
+    assert_sound_and_empty(engine)
+    last = {output.request_id: output.outputs[0] for output in outputs}
+    assert last["free"].token_ids == alone([0, 1], params)[0][0][1]
+    assert last["held"].token_ids == alone([4, 2], held)[0][0][1]
+    assert last["held"].text[1:] == "cdddddd"
+    # With overlap the mask of the next token has been made, and the token is not taken in.
+    counts = {"contradicted": 2, "broken": 0, "broken later": 0, "going": 4 if overlap else 3}
+    for name, count in counts.items():
+        assert last[name].finish_reason == "error", name
+        assert last[name].stop_reason.startswith("structured_outputs: the grammar gave up: Parser")
+        assert "\n" not in last[name].stop_reason
+        assert len(last[name].token_ids) == count
+    assert last["contradicted"].text in ("a", "b")  # without the token that is not allowed
+
+
+def add_broken(engine, name, params):
+    """A request whose grammar has failed before its first mask is made."""
+    request = engine.make_request(name, [2, 2], params)
+    request.seqs[0].constraints.grammar.matcher.consume_token(EOS)
+    engine.add(request)
+
+
+def assert_sound_and_empty(engine):
+    manager = engine.scheduler.block_manager
+    assert not engine.scheduler.has_unfinished
+    assert manager.num_free_blocks == manager.num_blocks
 
 
 @pytest.mark.parametrize("late", [False, True])

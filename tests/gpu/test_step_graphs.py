@@ -8,8 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.models.support import FAMILIES, prompts_of  # noqa: E402
+from tests.models.support import FAMILIES, VOCAB_SIZE, prompts_of  # noqa: E402
 from tests.models.test_parity import FEATURES, LENGTHS, make_llm, poison, tokens_of  # noqa: E402
+from tests.worker.test_model_runner import HELD  # noqa: E402
+from vllm import LLM  # noqa: E402
+from vllm.engine.masks import StepMasks  # noqa: E402
 from vllm.sampling_params import SamplingParams  # noqa: E402
 from vllm.worker.graphs import Graphs  # noqa: E402
 
@@ -63,6 +66,48 @@ def test_a_graph_is_bit_equal_to_its_kernels(tiny, way, dtype, launch_one_by_one
     assert tokens_of(outputs) == tokens_of(expected)
     for cache, eager in zip(caches, eager_caches):
         assert torch.equal(cache.view(torch.uint8), eager.view(torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_graph_that_ends_with_its_logits_is_bit_equal_to_a_whole_one(tiny, way, dtype):
+    """A mask that allows every token splits the step, and changes nothing."""
+    folder = tiny("qwen3").folder
+    outputs, caches, llm = run(folder, WAYS[way], dtype=dtype)
+    all_allowed = dataclasses.replace(WAYS[way], allowed_token_ids=list(range(VOCAB_SIZE)))
+    split_outputs, split_caches, split = run(folder, all_allowed, dtype=dtype)
+    assert tokens_of(outputs) == tokens_of(split_outputs)
+    for cache, split_cache in zip(caches, split_caches):
+        assert torch.equal(cache.view(torch.uint8), split_cache.view(torch.uint8))
+    for engine, masked in ((llm.engine, False), (split.engine, True)):
+        assert {kind[-1] for kind in engine.executor.runner._graphs._graphs} == {masked}
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_masks_that_come_late(chat_model, pause, monkeypatch):
+    """Grammars, free sequences and all else in one batch, whose model's part is launched before
+    the tokens come that the masks follow from: as kernel by kernel, one step after another. Also
+    where the device has long been done when the masks are there."""
+    pytest.importorskip("llguidance", reason="llguidance makes the masks of grammars")
+    prompts = ["the cat"] * len(HELD)
+
+    def generate(**how):
+        llm = LLM(str(chat_model.folder), device="cuda", num_kv_blocks=64, **how)
+        for _ in range(2):  # graphs are captured, then used
+            outputs = [output.outputs[0] for output in llm.generate(prompts, HELD)]
+        return [(each.token_ids, each.finish_reason) for each in outputs]
+
+    expected = generate(enforce_eager=True, async_scheduling=False)
+    if pause:
+        fill = StepMasks.fill
+
+        def fill_late(self):
+            torch.cuda.synchronize()
+            return fill(self)
+
+        monkeypatch.setattr(StepMasks, "fill", fill_late)
+    assert generate() == expected
+    assert generate(enforce_eager=True) == expected
 
 
 @pytest.mark.parametrize("feature", FEATURES)

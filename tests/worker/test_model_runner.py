@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from tests.models.support import prompts_of
+from tests.models.support import VOCAB_SIZE, prompts_of
 from tests.models.test_parity import LENGTHS, make_llm, poison, tokens_of
 from vllm import LLM
 from vllm.sampling_params import SamplingParams
@@ -65,6 +65,80 @@ def test_padding_changes_nothing(tiny, params, overlap):
         else:
             assert torch.equal(written, ~cache.isnan())
             assert torch.allclose(cache[written], reference[written], atol=1e-4)
+
+
+@pytest.mark.parametrize("params", [GREEDY, CUT, PENALISED], ids=["greedy", "cut", "penalised"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_step_in_two_parts_is_that_in_one(tiny, params, overlap):
+    """A mask that allows every token splits the step, and changes nothing."""
+    folder = tiny("qwen3").folder
+    outputs, caches, whole = run(folder, params, pad=True, async_scheduling=overlap)
+    allowed = dataclasses.replace(params, allowed_token_ids=list(range(VOCAB_SIZE)))
+    split_outputs, split_caches, split = run(folder, allowed, pad=True, async_scheduling=overlap)
+    assert tokens_of(outputs) == tokens_of(split_outputs)
+    for cache, split_cache in zip(caches, split_caches):
+        assert torch.equal(cache.view(torch.uint8), split_cache.view(torch.uint8))
+    assert {kind[-1] for kind in whole.kinds} == {False}
+    assert {kind[-1] for kind in split.kinds} == {True}
+
+
+HELD = [
+    SamplingParams(temperature=0, max_tokens=24, structured_outputs={"regex": "[ab]{20}c*"}),
+    SamplingParams(temperature=0, max_tokens=20),
+    SamplingParams(
+        temperature=0.9,
+        seed=2,
+        max_tokens=16,
+        frequency_penalty=0.5,
+        structured_outputs={"regex": "[a-f]{4} [0-9]{4}"},
+    ),
+    SamplingParams(
+        temperature=0.9, seed=3, max_tokens=5, logprobs=2, allowed_token_ids=[7, 9, 64, 65, 200]
+    ),
+    SamplingParams(temperature=0, max_tokens=30, structured_outputs={"choice": ["the cat", "dog"]}),
+]
+
+
+@pytest.mark.parametrize("pad", [False, True], ids=["eagerly", "as graphs"])
+@pytest.mark.parametrize("overlap", [False, True], ids=["in turns", "overlapping"])
+def test_masks_come_behind_the_logits(chat_model, pad, overlap, monkeypatch):
+    """Tokens and log-probabilities are those of each request alone. With overlap, the model's part
+    of a step has been launched when the tokens come that its masks follow from."""
+    pytest.importorskip("llguidance", reason="llguidance makes the masks of grammars")
+
+    def make(**kwargs):
+        return LLM(str(chat_model.folder), num_kv_blocks=64, **kwargs)
+
+    expected = [make().generate("the cat", params)[0].outputs[0] for params in HELD]
+    llm = make(async_scheduling=overlap)
+    runner = llm.engine.executor.runner
+    if pad:
+        runner._graphs = NoGraphs()
+    order = []
+    for owner, name in ((runner, "run"), (runner, "sample"), (llm.engine.executor, "collect")):
+        watch(monkeypatch, owner, name, order)
+    found = [output.outputs[0] for output in llm.generate(["the cat"] * len(HELD), HELD)]
+    for one, other in zip(found, expected):
+        assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
+    for entry, alone in zip(found[3].logprobs, expected[3].logprobs):
+        assert {token: each.logprob for token, each in entry.items()} == pytest.approx(
+            {token: each.logprob for token, each in alone.items()}, abs=1e-4
+        )
+    assert found[4].text in ("the cat", "dog")
+    steps = "run collect sample" if overlap else "run sample collect"
+    assert order[2 if overlap else 0 :][6:9] == steps.split()
+    if pad:
+        assert {kind[-1] for kind in runner._graphs.kinds} >= {True}
+
+
+def watch(monkeypatch, owner, name, calls):
+    function = getattr(owner, name)
+
+    def watched(*args):
+        calls.append(name)
+        return function(*args)
+
+    monkeypatch.setattr(owner, name, watched)
 
 
 def test_five_sequences_are_not_padded_and_nine_are():

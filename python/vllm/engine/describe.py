@@ -8,7 +8,7 @@ from typing import Sequence as SequenceOf
 
 from vllm.engine.constraints import FORBIDDEN, Bias
 from vllm.engine.executor import Executor
-from vllm.engine.masks import MaskMaker
+from vllm.engine.masks import MaskedRow, MaskMaker
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepInput
@@ -65,9 +65,12 @@ class StepWriter:
         if fresh:
             _write_fresh(step, fresh)
         _write_changes(step, changes)
-        constrained = [(index, rows[index].seq.constraints) for index, _ in changes]
-        step.masks = self._masks.start(
-            [(index, each) for index, each in constrained if each is not None and each.has_mask]
+        step.masks = self._masks.masks(
+            [
+                MaskedRow(index, seq, seq.constraints)
+                for index, (seq, _) in enumerate(rows)
+                if seq.constraints is not None and seq.constraints.has_mask
+            ]
         )
         return step
 

@@ -54,10 +54,18 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def submit(self, step: StepInput) -> Any:
-        """Starts a step; returns what `collect` takes.
+        """Starts a step; returns what `sample` and `collect` take.
 
         Steps are computed in the order in which they are submitted. The buffer is the executor's
-        until the step has been collected.
+        until the step has been collected. A step that has masks ends with its logits, and no other
+        is submitted before `sample` has been called.
+        """
+
+    @abc.abstractmethod
+    def sample(self, handle: Any) -> None:
+        """Goes on with a step that has masks, which are filled by now: starts sampling its rows.
+
+        Their memory is the executor's until the step has been collected.
         """
 
     @abc.abstractmethod
@@ -66,7 +74,7 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def reset(self) -> None:
-        """Waits for steps that nobody will collect, and forgets them."""
+        """Waits for steps that nobody will collect or sample, and forgets them."""
 
     def close(self) -> None:  # noqa: B027 (most have nothing to end)
         """Ends what this executor has started, if it has. It computes nothing afterwards."""

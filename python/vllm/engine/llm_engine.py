@@ -11,10 +11,11 @@ from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.describe import StepWriter
 from vllm.engine.executor import Executor, StepResult
+from vllm.engine.masks import StepMasks
 from vllm.engine.request import Continuation, Request
 from vllm.engine.request_maker import RequestMaker
 from vllm.engine.scheduler import Chunk, Scheduler
-from vllm.engine.sequence import FinishReason, SequenceStatus
+from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
 from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
@@ -70,6 +71,7 @@ class _Step(NamedTuple):
 
     chunks: List[Chunk]
     handle: Any
+    masks: Optional[StepMasks]
     started: float
 
 
@@ -217,28 +219,57 @@ class LLMEngine:
         return self._next_output(request)
 
     def _step(self) -> List[RequestOutput]:
+        failed: List[Sequence] = []
         if not self._in_flight:
             self._submit()
             if not self._in_flight:
                 return []
+            failed += self._sample(self._in_flight[0])
         step = self._in_flight.popleft()
         if self._overlaps:
-            self._submit()  # the device has something to do while this one's outputs are made
-        return self._collect(step, self.executor.collect(step.handle))
+            self._submit()  # the device has something to do while this one's tokens are looked at
+        result = self.executor.collect(step.handle)
+        # Of those that have ended since, by the step before or by an abort, nobody wants news.
+        wanted = [chunk.seq.status is not SequenceStatus.FINISHED for chunk in step.chunks]
+        self.scheduler.update(step.chunks, result.token_ids)
+        if self._in_flight:  # the tokens that its masks follow from are known now
+            failed += self._sample(self._in_flight[0])
+        return self._outputs(step, result, wanted, failed)
 
     def _submit(self) -> None:
         """Starts the next step, if anything can be done."""
         started = time.monotonic()
         chunks = self.scheduler.schedule()
         if chunks:
-            handle = self.executor.submit(self._writer.write(chunks))
-            self._in_flight.append(_Step(chunks, handle, started))
+            step = self._writer.write(chunks)
+            handle = self.executor.submit(step)
+            self._in_flight.append(_Step(chunks, handle, step.masks, started))
 
-    def _collect(self, step: _Step, result: StepResult) -> List[RequestOutput]:
-        # Of those that have ended since, by the step before or by an abort, nobody wants news.
-        wanted = [chunk.seq.status is not SequenceStatus.FINISHED for chunk in step.chunks]
-        self.scheduler.update(step.chunks, result.token_ids)
-        touched: Dict[str, Request] = {}
+    def _sample(self, step: _Step) -> List[Sequence]:
+        """Goes on with a step that has masks; returns sequences that ended since theirs failed."""
+        if step.masks is None:
+            return []
+        failed = step.masks.fill()
+        for seq, error in failed:
+            seq.stop_reason = str(error)
+            self.scheduler.finish(seq, FinishReason.ERROR)
+        self.executor.sample(step.handle)
+        return [seq for seq, _ in failed]
+
+    def _outputs(
+        self,
+        step: _Step,
+        result: StepResult,
+        wanted: List[bool],
+        failed: List[Sequence],
+    ) -> List[RequestOutput]:
+        """Of requests that have news.
+
+        wanted: whether anybody wants to know of each of the step's sequences.
+        failed: sequences that have ended without a token.
+        """
+        owners = [self._owners[seq.seq_id][0] for seq in failed]
+        touched = {request.request_id: request for request in owners}
         row = 0
         for index, chunk in enumerate(step.chunks):
             seq = chunk.seq

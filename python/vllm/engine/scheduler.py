@@ -98,8 +98,8 @@ class Scheduler:
 
         Each must then be computed, and given to `update`, step by step. The next step may be
         scheduled before that, while this one is being computed: sequences go on with the token
-        that they will get, those that must wait for it are left out. Of a sequence that turns out
-        to have ended, that step computes a token in vain.
+        that they will get, those that end with it are left out. Of a sequence that turns out to
+        have ended, that step computes a token in vain.
         """
         chunks: List[Chunk] = []
         self._num_rows = 0
@@ -165,7 +165,7 @@ class Scheduler:
         while index < len(running) and budget:
             seq = running[index]
             index += 1
-            if seq.num_pending and seq.must_wait:
+            if seq.num_pending and seq.last_is_pending:
                 continue
             num_tokens = len(seq.token_ids) + seq.num_pending
             while num_tokens > len(seq.block_table) * block_size:

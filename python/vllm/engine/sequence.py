@@ -9,6 +9,7 @@ from typing import Sequence as SequenceOf
 
 from vllm.engine.constraints import Constraints
 from vllm.sampling_params import SamplingParams
+from vllm.text.grammars import GrammarError
 
 
 class SequenceStatus(enum.Enum):
@@ -25,6 +26,7 @@ class FinishReason(str, enum.Enum):
     STOP = "stop"
     LENGTH = "length"
     ABORT = "abort"
+    ERROR = "error"
 
 
 class Sequence:
@@ -143,13 +145,9 @@ class Sequence:
         return self.status is SequenceStatus.FINISHED
 
     @property
-    def must_wait(self) -> bool:
-        """Whether nothing can be computed before the pending token is known: a grammar says what
-        may follow it, or it is the last one whatever it is."""
-        return self.num_pending > 0 and (
-            (self.constraints is not None and self.constraints.grammar is not None)
-            or self.num_output_tokens + self.num_pending >= self.max_tokens
-        )
+    def last_is_pending(self) -> bool:
+        """Whether it ends with a token that is pending, whatever that is."""
+        return self.num_pending > 0 and self.num_output_tokens + self.num_pending >= self.max_tokens
 
     def ending_token_ids(self) -> FrozenSet[int]:
         """Tokens that end this sequence when they are sampled."""
@@ -173,10 +171,18 @@ class Sequence:
                 self.ends_with_stop_token = True
                 self.stop_reason = token_id
                 return True
-        if self.constraints is not None and self.constraints.accept(token_id):
-            self.finish_reason = FinishReason.STOP
-            self.ends_with_stop_token = self.constraints.is_end(token_id)
-            return True
+        if self.constraints is not None:
+            try:
+                is_complete = self.constraints.accept(token_id)
+            except GrammarError as error:
+                self.finish_reason = FinishReason.ERROR
+                self.stop_reason = str(error)
+                self.ends_with_stop_token = True
+                return True
+            if is_complete:
+                self.finish_reason = FinishReason.STOP
+                self.ends_with_stop_token = self.constraints.is_end(token_id)
+                return True
         if num_output >= self.max_tokens:
             self.finish_reason = FinishReason.LENGTH
             return True

@@ -155,7 +155,7 @@ class StepInput:
     logprobs: (row, how many of the most likely tokens), of the rows whose log-probabilities are
         wanted; a row is an index of `rows`.
     prompt_logprobs: where those of prompts are.
-    masks: of the rows where not all tokens may be drawn; made while the step is computed.
+    masks: of the rows where not all tokens may be drawn; see `Executor.sample`. None without any.
     """
 
     token_ids: memoryview

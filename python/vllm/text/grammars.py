@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any, FrozenSet, Tuple
+from typing import Any, FrozenSet, List, Tuple
 from typing import Sequence as SequenceOf
 
 from vllm.structured_outputs import StructuredOutputsParams
 from vllm.text.tokenizer import Tokenizer
+
+
+class GrammarError(RuntimeError):
+    """A grammar cannot go on: a limit of llguidance's, or a token that it does not allow."""
 
 
 class Grammar:
@@ -25,31 +29,40 @@ class Grammar:
         return Grammar(self.matcher.deep_copy(), self.eos_token_id)
 
     def accept(self, token_id: int) -> bool:
-        """Goes on with a token; True if the output is complete, and nothing may follow."""
-        self.matcher.consume_token(token_id)
-        self.check()
+        """Goes on with a token; True if the output is complete, and nothing may follow. Raises
+        GrammarError, and again for each token that comes later."""
+        if not self.matcher.consume_token(token_id):
+            raise self.error()
         return bool(self.matcher.is_stopped())
 
-    def check(self) -> None:
-        """Raises RuntimeError if llguidance has given up."""
-        if self.matcher.is_error():
-            raise RuntimeError(f"llguidance: {self.matcher.get_error()}")
+    @property
+    def has_failed(self) -> bool:
+        return bool(self.matcher.is_error())
+
+    def error(self) -> GrammarError:
+        """Of a grammar that has failed. What llguidance tells beyond the first line is its state,
+        with the tokens so far."""
+        reason, *_ = self.matcher.get_error().splitlines() or ["for no reason that it tells"]
+        return GrammarError(f"structured_outputs: the grammar gave up: {reason}")
 
 
-def fill_masks(grammars: SequenceOf[Tuple[Grammar, int]], nbytes: int, memory: memoryview) -> None:
+def fill_masks(
+    grammars: SequenceOf[Tuple[Grammar, int]], nbytes: int, memory: memoryview
+) -> List[Tuple[int, GrammarError]]:
     """Which tokens may come next: a bit for each, the lowest first. In several threads.
 
     grammars: each with the place of its mask in memory.
     nbytes: of a mask: 4 for 32 tokens of the vocabulary, rounded up.
     memory: room for masks at all places, written.
+
+    Returns places whose masks mean nothing, since their grammars have failed.
     """
     if not grammars:
-        return
+        return []
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     matchers = [(grammar.matcher, place) for grammar, place in grammars]
     _executor().unsafe_compute_mask_ptr(matchers, address, nbytes, len(memory) // nbytes)
-    for grammar, _ in grammars:
-        grammar.check()
+    return [(place, grammar.error()) for grammar, place in grammars if grammar.has_failed]
 
 
 @functools.lru_cache(maxsize=None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from typing import Dict, List, Tuple
+from typing import Any, ContextManager, Dict, List, Tuple
 
 import torch
 
@@ -43,12 +44,21 @@ class LocalExecutor(Executor):
         return self.runner.room(size)
 
     def submit(self, step: StepInput) -> PendingResult:
-        memory = self._tensor(step.memory)
-        masks = None if step.masks is None else self._tensor(step.masks.memory)
+        with self._on_device():
+            return self.runner.run(step, self._tensor(step.memory))
+
+    def sample(self, handle: PendingResult) -> None:
+        assert handle.unsampled is not None
+        masks = handle.unsampled.step.masks
+        assert masks is not None
+        with self._on_device():
+            self.runner.sample(handle, self._tensor(masks.memory))
+
+    def _on_device(self) -> ContextManager[Any]:
+        """What is launched meanwhile goes to this executor's GPU, if it has one."""
         if self.runner.device.type == "cpu":
-            return self.runner.run(step, memory, masks)
-        with torch.cuda.device(self.runner.device):
-            return self.runner.run(step, memory, masks)
+            return contextlib.nullcontext()
+        return torch.cuda.device(self.runner.device)
 
     def _tensor(self, memory: memoryview) -> torch.Tensor:
         """uint8, what `allocate` gave."""
@@ -62,9 +72,8 @@ class LocalExecutor(Executor):
             torch.cuda.synchronize(self.runner.device)
 
     def close(self) -> None:
-        if self.runner.device.type == "cuda":
-            with torch.cuda.device(self.runner.device):
-                self.runner.close()
+        with self._on_device():
+            self.runner.close()
 
 
 def _view(tensor: torch.Tensor) -> memoryview:

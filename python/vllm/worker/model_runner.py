@@ -15,7 +15,7 @@ from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, s
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.graphs import Graphs, padded
-from vllm.worker.results import PendingLogprobs, PendingResult
+from vllm.worker.results import PendingLogprobs, PendingResult, Unsampled
 from vllm.worker.step_tensors import StepTensors
 
 # Prompt log-probabilities take a row of logits per token; this many rows at a time bounds that.
@@ -82,38 +82,36 @@ class ModelRunner:
             self._graphs.clear()
 
     @torch.inference_mode()
-    def run(
-        self, step: StepInput, memory: torch.Tensor, masks: Optional[torch.Tensor] = None
-    ) -> PendingResult:
+    def run(self, step: StepInput, memory: torch.Tensor) -> PendingResult:
         """Starts computing the tokens of a step together, and sampling its rows: rank 0 does.
 
+        With masks it ends with the logits: they are computed while the masks are made, and `sample`
+        goes on.
+
         memory: uint8, that of the step.
-        masks: uint8, that of its masks, where it has any; they are waited for once the model's
-            part has been launched.
         """
-        result, num_rows = PendingResult(), step.num_rows
+        result = PendingResult()
         plans = self._plan(step, memory)
         if self._graphs is not None and _generates(step):
             step.pad(padded(step.num_sequences), self.max_rows)
-            self._replay(self._graphs, step, self._send(step.layout, memory), plans, masks)
+            tensors = self._send(step.layout, memory)
+            result.unsampled = self._replay(self._graphs, step, tensors, plans)
         else:
-            self._run_eagerly(step, self._send(step.layout, memory), plans, result, masks)
-        if num_rows:
-            self._turn = 1 - self._turn
-            result.tokens = self._results[self._turn, :num_rows]
-            self._copy(result.tokens, self._last_tokens(num_rows))
-        if self.device.type == "cuda":
-            result.mark_end()
+            tensors = self._send(step.layout, memory)
+            result.unsampled = self._run_eagerly(step, tensors, plans, result)
+        if step.masks is None:
+            self._finish(step, result)
         return result
 
+    @torch.inference_mode()
+    def sample(self, result: PendingResult, masks: torch.Tensor) -> None:
+        """Starts sampling a step that has masks. masks: uint8, their memory, filled by now."""
+        assert result.unsampled is not None
+        self._finish(result.unsampled.step, result, masks)
+
     def _run_eagerly(
-        self,
-        step: StepInput,
-        tensors: StepTensors,
-        plans: Plans,
-        result: PendingResult,
-        masks: Optional[torch.Tensor],
-    ) -> None:
+        self, step: StepInput, tensors: StepTensors, plans: Plans, result: PendingResult
+    ) -> Optional[Unsampled]:
         on_device = {
             window: plan._replace(items=items[: len(plan.items)])
             for (window, plan), items in zip(plans.items(), self._items(tensors))
@@ -125,53 +123,26 @@ class ModelRunner:
                 hidden[row : row + len(targets)], targets, num_best
             )
         if not step.num_rows:
-            return
+            return None
         if step.num_rows < step.num_tokens:
             rows = tensors.rows(step.num_rows)
             hidden, token_ids = hidden[rows], token_ids[rows]
-        logits = self.model.logits(hidden)
-        if logits is not None:  # rank 0 samples
-            self._sample_eagerly(step, tensors, logits, token_ids, result, masks)
-        self._share_tokens(step.num_rows)
-
-    def _sample_eagerly(
-        self,
-        step: StepInput,
-        tensors: StepTensors,
-        logits: torch.Tensor,
-        token_ids: torch.Tensor,
-        result: PendingResult,
-        masks: Optional[torch.Tensor],
-    ) -> None:
-        told = [row for row, _ in step.logprobs]
-        raw = logits[told] if told else None  # a copy: the logits may be changed in place
-        if step.masks is not None and masks is not None:
-            _mask_logits(logits, step.masks, masks)
         how = tensors.sampling(step, step.num_rows, step.num_changes)
-        tokens = self._sample(logits, how, token_ids)
-        if raw is not None:
-            result.logprob_rows = told
-            wanted = [num_best for _, num_best in step.logprobs]
-            result.logprobs = PendingLogprobs.of(raw, tokens[told], wanted)
+        return Unsampled(step, self.model.logits(hidden), token_ids, how)
 
     def _replay(
-        self,
-        graphs: Graphs,
-        step: StepInput,
-        tensors: StepTensors,
-        plans: Plans,
-        masks: Optional[torch.Tensor],
-    ) -> None:
+        self, graphs: Graphs, step: StepInput, tensors: StepTensors, plans: Plans
+    ) -> Optional[Unsampled]:
         """A padded step in which every sequence has one token, which is sampled.
 
-        With masks, the graph ends with the logits: it runs while the masks are made.
+        With masks, the graph ends with the logits.
         """
         count, size = padded(step.num_sequences), step.layout.size
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
             *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
         )
-        masked = masks is not None
+        masked = step.masks is not None
 
         def compute() -> None:
             # All the lists and tiles that a plan may have, whatever their number is in this step.
@@ -187,20 +158,51 @@ class ModelRunner:
             }
             token_ids = self._token_ids(tensors, count)
             logits = self.model.logits(self._hidden(token_ids, tensors, count, lasting))
-            if masked and logits is not None:
+            if masked:
+                assert logits is not None  # only rank 0 is given masks
                 self._kept_logits(logits).copy_(logits)
                 return
             if logits is not None:
-                self._sample(logits, tensors.sampling(step, count, size.changes), token_ids)
+                self._draw(logits, tensors.sampling(step, count, size.changes), token_ids)
             self._share_tokens(count)
 
         graphs.run((size, count, uses, masked), compute)
-        if step.masks is not None and masks is not None:
-            assert self._logits is not None
-            logits, token_ids = self._logits[:count], self._token_ids(tensors, count)
-            _mask_logits(logits, step.masks, masks)
-            self._sample(logits, tensors.sampling(step, count, size.changes), token_ids)
-            self._share_tokens(count)
+        if not masked:
+            return None
+        assert self._logits is not None
+        how = tensors.sampling(step, count, size.changes)
+        return Unsampled(step, self._logits[:count], self._token_ids(tensors, count), how)
+
+    def _finish(
+        self, step: StepInput, result: PendingResult, masks: Optional[torch.Tensor] = None
+    ) -> None:
+        """Samples what a graph has not, and brings the tokens back."""
+        if result.unsampled is not None:
+            self._sample_eagerly(result.unsampled, result, masks)
+            result.unsampled = None
+        num_rows = step.num_rows
+        if num_rows:
+            self._turn = 1 - self._turn
+            result.tokens = self._results[self._turn, :num_rows]
+            self._copy(result.tokens, self._last_tokens(num_rows))
+        if self.device.type == "cuda":
+            result.mark_end()
+
+    def _sample_eagerly(
+        self, rows: Unsampled, result: PendingResult, masks: Optional[torch.Tensor]
+    ) -> None:
+        step, logits, token_ids, how = rows
+        if logits is not None:  # rank 0 samples
+            told = [row for row, _ in step.logprobs]
+            raw = logits[told] if told else None  # a copy: the logits may be changed in place
+            if step.masks is not None and masks is not None:
+                _mask_logits(logits, step.masks, masks)
+            tokens = self._draw(logits, how, token_ids)
+            if raw is not None:
+                result.logprob_rows = told
+                wanted = [num_best for _, num_best in step.logprobs]
+                result.logprobs = PendingLogprobs.of(raw, tokens[told], wanted)
+        self._share_tokens(len(token_ids))
 
     def _kept_logits(self, like: torch.Tensor) -> torch.Tensor:
         """Where a graph leaves its logits, for masks that come after it."""
@@ -225,7 +227,7 @@ class ModelRunner:
         )
         return hidden
 
-    def _sample(
+    def _draw(
         self, logits: torch.Tensor, how: SamplingTensors, inputs: torch.Tensor
     ) -> torch.Tensor:
         """int64 [rows], where the next step finds them. inputs: the tokens that rows come from."""
@@ -306,12 +308,13 @@ class ModelRunner:
 
 
 def _mask_logits(logits: torch.Tensor, masks: StepMasks, memory: torch.Tensor) -> None:
-    """Waits for masks, and makes tokens that may not be drawn impossible, in place.
+    """Makes tokens that may not be drawn impossible, in place.
 
     logits: [rows, vocab], which may still be computed.
     memory: uint8, the same as that of the masks.
     """
-    masks.wait()
+    if not masks.rows:  # all that wanted one have ended
+        return
     memory = memory[: masks.nbytes].to(logits.device, non_blocking=True)
     rows = memory[: 8 * len(masks.rows)].view(torch.int64)
     bits = memory[masks.bits_offset :].view(torch.int32)

@@ -8,7 +8,8 @@ from typing import Sequence as SequenceOf
 import torch
 
 from vllm.engine.executor import StepResult
-from vllm.layers.sampler import token_logprobs
+from vllm.engine.step_input import StepInput
+from vllm.layers.sampler import SamplingTensors, token_logprobs
 from vllm.outputs import Logprob, TokenLogprobs
 
 
@@ -48,15 +49,31 @@ class PendingLogprobs(NamedTuple):
         return entries
 
 
+class Unsampled(NamedTuple):
+    """The rows of a step, up to their logits.
+
+    logits: [rows, vocab]; None on ranks that do not sample.
+    token_ids: int64 [rows], the tokens that they come from.
+    how: each is sampled.
+    """
+
+    step: StepInput
+    logits: Optional[torch.Tensor]
+    token_ids: torch.Tensor
+    how: SamplingTensors
+
+
 class PendingResult:
     """A `StepResult` that the device may still be computing.
 
+    unsampled: what `ModelRunner.sample` goes on with, where the step waits for its masks.
     tokens: int64 [rows], sampled.
     logprobs: of the rows `logprob_rows`, None if there are none.
     prompt_logprobs: by sequence of the step, in parts.
     """
 
     def __init__(self) -> None:
+        self.unsampled: Optional[Unsampled] = None
         self.tokens: Optional[torch.Tensor] = None
         self.logprob_rows: List[int] = []
         self.logprobs: Optional[PendingLogprobs] = None

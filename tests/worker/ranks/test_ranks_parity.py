@@ -20,7 +20,13 @@ PARAMS = [
     SamplingParams(temperature=0.9, top_p=0.8, top_k=40, seed=4, max_tokens=LENGTH, logprobs=0),
     SamplingParams(temperature=0, repetition_penalty=1.3, presence_penalty=0.5, max_tokens=LENGTH),
     SamplingParams(temperature=1.0, min_p=0.05, frequency_penalty=0.7, seed=5, max_tokens=LENGTH),
-    SamplingParams(temperature=0, prompt_logprobs=2, min_tokens=5, max_tokens=LENGTH),
+    SamplingParams(
+        temperature=0,
+        prompt_logprobs=2,
+        min_tokens=5,
+        max_tokens=LENGTH,
+        allowed_token_ids=list(range(3, 60)),
+    ),
 ]
 # 25 blocks of 4 hold a good two of the sequences; steps of 13 tokens cut prompts into pieces.
 SETTINGS = {
@@ -94,6 +100,30 @@ def test_tokens_equal_those_of_one_rank(tiny, alone, family, setting, size):
         again = llm.generate(PROMPTS, PARAMS)
         assert tokens_of(again) == tokens_of(expected)
         assert sum(output.num_cached_tokens for output in again) > 0
+    llm.engine.executor.close()
+
+
+def test_ranks_that_wait_for_tokens_go_on_where_nobody_wants_them(tiny, monkeypatch):
+    """An exception between a step's two parts: rank 0 has its logits, the other waits for what it
+    samples. The next step is computed by both."""
+    masked = PARAMS[-1]
+    llm = LLM(
+        tiny("qwen3").folder,
+        skip_tokenizer_init=True,
+        tensor_parallel_size=2,
+        device="cpu",
+        **SETTINGS["overlap"],
+    )
+    expected = tokens_of(llm.generate(PROMPTS, masked))
+    for calls in (0, 1, 3):
+        llm.engine.add_request("r", PROMPTS[0], masked)
+        with monkeypatch.context() as patch:
+            for _ in range(calls):
+                llm.engine.step()
+            patch.setattr(llm.engine.executor, "sample", lambda handle: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                llm.engine.step()
+        assert tokens_of(llm.generate(PROMPTS, masked)) == expected
     llm.engine.executor.close()
 
 

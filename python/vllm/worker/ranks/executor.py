@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future, InvalidStateError, wait
-from typing import List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.step_input import SizeClass, StepInput
@@ -76,8 +76,9 @@ class FirstRank:
         self.failure: Optional[str] = None
         self.cause: Optional[BaseException] = None  # in this rank, if it was this one
         self.unfinished: Set[Future[PendingResult]] = set()
-        self._steps: queue.SimpleQueue[Optional[Tuple[StepInput, Future[PendingResult]]]]
-        self._steps = queue.SimpleQueue()
+        # Steps to start, steps (of which only the future is needed) to sample, and None: the end.
+        self._jobs: queue.SimpleQueue[Optional[Tuple[Optional[StepInput], Future[PendingResult]]]]
+        self._jobs = queue.SimpleQueue()
         self._thread: Optional[threading.Thread] = None
         self._rank: Optional[Rank] = None
         self._ending = threading.RLock()  # garbage may be collected in the thread that has it
@@ -90,17 +91,22 @@ class FirstRank:
         self._thread.start()
 
     def submit(self, step: StepInput) -> Future[PendingResult]:
-        """Starts a step; the future is done when all of it has been launched.
+        """Starts a step; the future is done when all of it has been launched, the part behind
+        its masks too.
 
         After a failure its future has one as well.
         """
         future: Future[PendingResult] = Future()
         self.unfinished.add(future)
         future.add_done_callback(self.unfinished.discard)
-        self._steps.put((step, future))
+        self._jobs.put((step, future))
         if self.failure is not None:  # maybe since before the future was among the unfinished
             self.fail(self.failure)
         return future
+
+    def sample(self, future: Future[PendingResult]) -> None:
+        """Goes on with a step, if it waits for its masks."""
+        self._jobs.put((None, future))
 
     def fail(self, text: str) -> None:
         """Ends everything; whoever waits gets a RankError."""
@@ -110,7 +116,7 @@ class FirstRank:
         for future in list(self.unfinished):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(self._error(text))
-        self._steps.put(None)
+        self._jobs.put(None)
         with self._ending:  # nobody returns before all has ended: then Python may, too
             rank, self._rank = self._rank, None
             if rank is not None and rank.cuda is not None:
@@ -134,7 +140,7 @@ class FirstRank:
         if self.watch is not None:
             self.watch.stop()
         if self._thread is not None:
-            self._steps.put(None)
+            self._jobs.put(None)
             self._join()
         self.fail(self.failure or "the engine has been shut down")
 
@@ -146,18 +152,28 @@ class FirstRank:
         executor, channel, progress, _ = rank
         watch = self.watch
         assert watch is not None
+        unsampled: Dict[Future[PendingResult], PendingResult] = {}
         try:
             while self.failure is None:
-                item = self._steps.get()
-                if item is None:
+                job = self._jobs.get()
+                if job is None:
                     if self.failure is None:
                         channel.send(b"")
                     return
-                step, future = item
-                progress.entered += 1
-                with progress.wait():
-                    channel.send(pack_step(step))
-                pending = executor.submit(step)
+                step, future = job
+                if step is not None:
+                    progress.entered += 1
+                    with progress.wait():
+                        channel.send(pack_step(step))
+                    pending = unsampled[future] = executor.submit(step)
+                    if step.masks is not None:
+                        continue
+                elif future in unsampled:
+                    pending = unsampled[future]
+                    executor.sample(pending)
+                else:
+                    continue
+                del unsampled[future]
                 with contextlib.suppress(InvalidStateError):  # it has failed meanwhile
                     future.set_result(pending)
         except BaseException as error:  # noqa: BLE001 (it is raised where the step is collected)
@@ -193,6 +209,9 @@ class RanksExecutor(Executor):
     def submit(self, step: StepInput) -> Future[PendingResult]:
         return self._first.submit(step)
 
+    def sample(self, handle: Future[PendingResult]) -> None:
+        self._first.sample(handle)
+
     def collect(self, handle: Future[PendingResult]) -> StepResult:
         """Raises RankError if a rank has failed."""
         pending = handle.result()
@@ -204,7 +223,10 @@ class RanksExecutor(Executor):
         return self._local.collect(pending)
 
     def reset(self) -> None:
-        wait(list(self._first.unfinished))
+        unfinished = list(self._first.unfinished)
+        for future in unfinished:  # the other ranks wait for what this one samples
+            self._first.sample(future)
+        wait(unfinished)
         if self._first.failure is None:
             self._local.reset()
 
