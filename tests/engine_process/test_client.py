@@ -30,6 +30,7 @@ KINDS = {
     "bias": {"logit_bias": {5: 100, 6: 99}, "bad_words": ["e"], "min_tokens": 4},
     "allowed": {"allowed_token_ids": [5, 6, 7], **MANY},
     "regex": {"structured_outputs": {"regex": "[ab]{3}c+"}},
+    "contradiction": {"structured_outputs": {"regex": "[ab]{3}c+"}, "bad_words": ["c"]},
 }
 
 

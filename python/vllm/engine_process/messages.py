@@ -64,7 +64,7 @@ class SequenceNews(msgspec.Struct, array_like=True):
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     finish_reason: Optional[str] = None
-    stop_reason: Optional[int] = None
+    stop_reason: Union[int, str, None] = None
     ends_with_stop_token: bool = False
 
 

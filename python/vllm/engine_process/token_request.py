@@ -85,7 +85,6 @@ class TokenRequest:
             news.num_preemptions = seq.num_preemptions
         if seq.finish_reason is not None:
             news.finish_reason = seq.finish_reason.value
-            if isinstance(seq.stop_reason, int):
-                news.stop_reason = seq.stop_reason
+            news.stop_reason = seq.stop_reason
             news.ends_with_stop_token = seq.ends_with_stop_token
         return news

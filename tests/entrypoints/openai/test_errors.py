@@ -14,6 +14,9 @@ from vllm.entrypoints.openai.protocol.completions import CompletionRequest
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
+# What the grammar allows alone is forbidden, which shows when a token has been drawn.
+CONTRADICTION = {"structured_outputs": {"regex": "b+"}, "bad_words": ["b"]}
+GAVE_UP = "structured_outputs: the grammar gave up: Parser Error: "
 
 REFUSED = [
     (COMPLETIONS, {}, "prompt is missing", "prompt"),
@@ -136,6 +139,14 @@ REFUSED = [
         "structured_outputs: ",
         "structured_outputs",
     ),
+    (COMPLETIONS, {"prompt": "hi", **CONTRADICTION}, GAVE_UP, "structured_outputs"),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "stream": True, **CONTRADICTION},
+        GAVE_UP,
+        "structured_outputs",
+    ),
+    (CHAT, {"messages": HI, **CONTRADICTION}, GAVE_UP, "structured_outputs"),
     (CHAT, {"messages": []}, "messages must hold at least one message, got none", "messages"),
     (CHAT, {"messages": [{"content": "hi"}]}, "messages.0.role is missing", "messages"),
     (

@@ -124,6 +124,7 @@ class Served:
                 try:
                     async for output in outputs:
                         watch.see(output)
+                        _check(output)
                         if span is not None:
                             span.see(output)
                         yield output
@@ -132,6 +133,13 @@ class Served:
 
     def _span(self, params: SamplingParams) -> ContextManager[Optional[RequestSpan]]:
         return contextlib.nullcontext() if self.tracing is None else self.tracing.span(params)
+
+
+def _check(output: RequestOutput) -> None:
+    """Raises ValueError if a grammar cannot go on: what its request asks contradicts itself."""
+    for each in output.outputs:
+        if each.finish_reason == "error":
+            raise ValueError(str(each.stop_reason))
 
 
 async def in_thread(work: Callable[[], T]) -> T:
