@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -45,9 +46,12 @@ def test_the_pod_serves_what_the_service_and_the_probes_ask():
     pod = deployment["spec"]["template"]
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     (container,) = pod["spec"]["containers"]
-    command, *words = container["args"]
+    (entry_point,) = re.findall(
+        r"^ENTRYPOINT (\[.+\])$", (EXAMPLES / "Containerfile").read_text(), re.M
+    )
+    program, command, *words = [*json.loads(entry_point), *container["args"]]
     args = known(words)
-    assert (command, args.host) == ("serve", "0.0.0.0")
+    assert (program, command, args.host) == ("vllm", "serve", "0.0.0.0")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"http": 8000}  # the server's default
     assert service["spec"]["ports"][0]["targetPort"] in ports
