@@ -74,6 +74,9 @@ class NoExecutor(Executor):
             self.counted[step.fresh_counters[index]] = list(step.fresh_tokens[start:end])
         return step.num_rows
 
+    def sample(self, handle: int) -> None:
+        """Nothing has a mask."""
+
     def collect(self, handle: int) -> StepResult:
         return StepResult([7] * handle)
 

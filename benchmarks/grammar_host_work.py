@@ -1,0 +1,177 @@
+"""What the host does for a step whose sequences all have a grammar; the model is left out.
+
+    python -m benchmarks.grammar_host_work
+
+64 sequences are held to the schema of `benchmarks/structured_outputs.py`, with a vocabulary of
+151,936 tokens. The executor computes nothing, and draws any token that a mask lets come. With
+overlap, all that is timed here goes on while a GPU computes the model's part of the next step:
+"masks" and "take in" before that step can be sampled, the rest before the step after it begins.
+
+Figures are medians, in milliseconds: of processor time, of all threads together, which other work
+on the machine disturbs little; and of wall-clock time, since masks are made in several threads:
+once in one, and once in as many as llguidance takes by itself. Written to grammar_host_work.json
+beside this file.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import llguidance
+import numpy as np
+
+from benchmarks import cpu_machine, random_model
+from benchmarks.structured_outputs import SCHEMA
+from vllm import SamplingParams
+from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
+from vllm.engine.executor import Executor, StepResult
+from vllm.engine.llm_engine import EngineParts, LLMEngine
+from vllm.engine.masks import StepMasks
+from vllm.engine.step_input import SizeClass, StepInput
+from vllm.engine_args import EngineArgs
+from vllm.sampling_params import RequestOutputKind
+from vllm.text import grammars
+from vllm.text.tokenizer import Tokenizer
+
+SEQUENCES = 64
+STEPS = 200
+VOCAB = 151_936
+MAX_LEN = 1024
+CONFIG = ModelConfig(
+    architecture="LlamaForCausalLM",
+    vocab_size=VOCAB,
+    hidden_size=8,
+    intermediate_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    num_key_value_heads=1,
+    head_dim=8,
+    max_position_embeddings=MAX_LEN,
+    rms_norm_eps=1e-6,
+    rope=RopeConfig(),
+    tie_word_embeddings=False,
+    dtype="float32",
+)
+
+
+class AnyAllowed(Executor):
+    """Computes nothing: of every row's mask it draws one token, each as likely."""
+
+    num_blocks, block_size, max_rows, overlaps = 8192, 16, SEQUENCES, True
+
+    def __init__(self) -> None:
+        self._source = random.Random(0)
+        self._tokens: List[int] = []
+
+    def allocate(self, nbytes: int) -> memoryview:
+        return memoryview(bytearray(nbytes))
+
+    def room(self, size: SizeClass) -> int:
+        return 0
+
+    def submit(self, step: StepInput) -> StepInput:
+        return step
+
+    def sample(self, handle: StepInput) -> None:
+        masks = handle.masks
+        assert masks is not None
+        bits = np.frombuffer(masks.memory[masks.bits_offset : masks.nbytes], np.uint8)
+        rows = np.unpackbits(bits.reshape(len(masks.rows), -1), axis=1, bitorder="little")
+        self._tokens = [int(self._source.choice(np.flatnonzero(row))) for row in rows]
+
+    def collect(self, handle: StepInput) -> StepResult:
+        return StepResult(self._tokens)
+
+    def reset(self) -> None:
+        pass
+
+
+class Stopwatch:
+    """Times of each part of a step, in seconds: of processors, and on the wall."""
+
+    def __init__(self) -> None:
+        self.times: Dict[str, List[Tuple[float, float]]] = {}
+
+    def watch(self, owner: Any, name: str, label: str) -> Callable[[], None]:
+        """Times a function; what it returns undoes that."""
+        function = getattr(owner, name)
+
+        def timed(*args: Any) -> Any:
+            used, started = time.process_time(), time.perf_counter()
+            result = function(*args)
+            took = time.process_time() - used, time.perf_counter() - started
+            self.times.setdefault(label, []).append(took)
+            return result
+
+        setattr(owner, name, timed)
+        return lambda: setattr(owner, name, function)
+
+    def medians(self) -> Dict[str, Dict[str, float]]:
+        found: Dict[str, Dict[str, float]] = {"processor": {}, "wall": {}}
+        for label, times in self.times.items():
+            for kind, each in zip(found.values(), zip(*times)):
+                kind[label] = round(statistics.median(each) * 1e3, 3)
+        return found
+
+
+def parts_of_a_step(
+    tokenizer: Tokenizer, num_threads: Optional[int]
+) -> Dict[str, Dict[str, float]]:
+    """num_threads: that make masks; None is llguidance's choice."""
+    executor = llguidance.LLExecutor(num_threads)
+    grammars._executor = lambda: executor
+    parts = EngineParts(AnyAllowed(), CONFIG, GenerationDefaults(), tokenizer, MAX_LEN)
+    engine = LLMEngine(EngineArgs("none", max_num_seqs=SEQUENCES), parts)
+    params = SamplingParams(
+        temperature=1.0,
+        seed=0,
+        max_tokens=900,
+        structured_outputs={"json": SCHEMA},
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+    for index in range(SEQUENCES):
+        engine.add_request(str(index), [index + 1, 5, 7, 9], params)
+    for _ in range(20):
+        engine.step()
+    assert len(engine.scheduler.running) == SEQUENCES
+    watch = Stopwatch()
+    undo = watch.watch(StepMasks, "fill", "masks")
+    watch.watch(engine.scheduler, "schedule", "schedule")
+    watch.watch(engine._writer, "write", "describe")
+    watch.watch(engine.scheduler, "update", "take in")
+    watch.watch(engine, "_outputs", "outputs")
+    for _ in range(STEPS):
+        engine.step()
+    undo()
+    assert len(engine.scheduler.running) == SEQUENCES
+    return watch.medians()
+
+
+def main() -> None:
+    machine = cpu_machine.describe()
+    with tempfile.TemporaryDirectory() as made:
+        random_model.write_tokenizer(VOCAB, Path(made))
+        tokenizer = Tokenizer(Path(made))
+        record = {
+            **machine,
+            "llguidance": importlib.metadata.version("llguidance"),
+            "sequences": SEQUENCES,
+            "vocabulary": VOCAB,
+            "one thread": parts_of_a_step(tokenizer, 1),
+            f"{len(os.sched_getaffinity(0))} processors": parts_of_a_step(tokenizer, None),
+        }
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    print(text)
+    Path(__file__).with_suffix(".json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
