@@ -1,6 +1,6 @@
 """What the host does for each step, with 256 sequences running, and what sampling costs a CPU.
 
-    python benchmarks/cpu_step_overhead.py
+    python -m benchmarks.cpu_step_overhead
 
 Every sequence generates; the model is left out. "engine" is `LLMEngine.step` with an executor that
 computes nothing: scheduling, describing the step in its buffer, taking in the tokens, outputs. It
@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 import torch
-from host_overhead import commit, machine
 
-from vllm import _C, RequestOutputKind, SamplingParams, ops
+from benchmarks import cpu_machine
+from vllm import RequestOutputKind, SamplingParams, ops
 from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.llm_engine import EngineParts, LLMEngine
@@ -134,7 +134,7 @@ def median_ms(
 
 
 def parts_of(engine: LLMEngine) -> Dict[str, float]:
-    """Milliseconds of each part of a step; "outputs" is what is left of taking in a result."""
+    """Milliseconds of each part of a step."""
     times: Dict[str, List[float]] = {}
 
     def watch(owner: Any, name: str, label: str) -> None:
@@ -151,12 +151,10 @@ def parts_of(engine: LLMEngine) -> Dict[str, float]:
     watch(engine.scheduler, "schedule", "schedule")
     watch(engine._writer, "write", "describe")
     watch(engine.scheduler, "update", "update")
-    watch(engine, "_collect", "outputs")
+    watch(engine, "_outputs", "outputs")
     for _ in range(STEPS):
         engine.step()
-    parts = {label: round(statistics.median(each) * 1e3, 3) for label, each in times.items()}
-    parts["outputs"] = round(parts["outputs"] - parts["update"], 3)
-    return parts
+    return {label: round(statistics.median(each) * 1e3, 3) for label, each in times.items()}
 
 
 def counted(lists: Mapping[int, List[int]], vocab_size: int) -> TokenCounters:
@@ -191,8 +189,7 @@ def main() -> None:
     torch.set_num_threads(1)
     os.environ["VLLM_CPU_THREADS"] = "1"
     figures: Dict[str, Any] = {
-        "commit": commit(),
-        "machine": {**machine(), "isa": _C.cpu_isa()},
+        **cpu_machine.describe(),
         "sequences": SEQUENCES,
         "engine": {
             name: median_ms(running(VOCAB_SIZES[0], **how).step) for name, how in KINDS.items()

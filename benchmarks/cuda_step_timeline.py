@@ -45,7 +45,8 @@ def watch(engine: Any) -> None:
     name_it(engine._writer, "write", "describe")
     name_it(engine.executor, "submit", "submit")
     name_it(engine.executor, "collect", "wait")
-    name_it(engine, "_collect", "outputs")
+    name_it(engine.scheduler, "update", "outputs")
+    name_it(engine, "_outputs", "outputs")
 
 
 def profile(folder: Path, batch: int, how: Mapping[str, bool]) -> Dict[str, Any]:
