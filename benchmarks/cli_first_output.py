@@ -3,7 +3,7 @@
     python -m benchmarks.cli_first_output
 
 Each command runs `--rounds` times in a terminal of its own; what counts is the median of the times
-until its first character. The model is the small one of `tests.record_terminal`, which loads in
+until its first character. The model is the small one of `tests.models.taught`, which loads in
 no time: what is seen here is the start of Python and of torch. `vllm serve`'s second figure is the
 time until it is ready. Writes cli_first_output.json beside this file.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from benchmarks import cpu_machine
-from tests.record_terminal import make_model
+from tests.models.taught import make_model
 
 VLLM = str(Path(sys.executable).with_name("vllm"))
 SMALL = ["--num-kv-blocks", "64"]

@@ -45,6 +45,15 @@ def chat_model(tmp_path_factory):
     return model
 
 
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory):
+    """The folder of SmolLM2-135M-Instruct: a model that was trained, computed in float32."""
+    pytest.importorskip("torch")
+    from tests.models.smollm2 import make
+
+    return make(tmp_path_factory.mktemp("models") / "SmolLM2-135M-Instruct")
+
+
 @pytest.fixture(params=["table", "attributes"])
 def torch_source(request):
     """torch tensors read through torch's DLPack exchange table, then by their attributes."""

@@ -2,7 +2,7 @@
 
     python -m tests.record_page
 
-The model is the one of `tests.record_terminal`.
+The model is the one of `tests.models.taught`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from selenium import webdriver
 
 from tests.entrypoints.openai.support import running
 from tests.entrypoints.openai.test_page import ENTER, Page
-from tests.record_terminal import make_model
+from tests.models.taught import make_model
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 SIZES = {"desk": (1280, 720), "phone": (390, 780)}

@@ -1,109 +1,115 @@
-"""Types `vllm generate` and `vllm chat` into a terminal, and writes docs/terminal.md from it.
+"""Types commands into a terminal, and writes docs/terminal.md from what is to be seen.
 
     python -m tests.record_terminal
 
-The model is made here too: two layers that a minute of training has taught a few sentences, so that
-what is to be seen can be read.
+The model is SmolLM2-135M-Instruct (`tests.models.smollm2`), greedily, in float32: the text is the
+same on every machine. `tests/docs/test_terminal.py` types them again.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import pty
+import re
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
 import termios
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Iterator, List, Sequence, Tuple
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, Qwen3Config
-
-from tests.models.support import CHAT_TEMPLATE, SPECIAL_TOKENS
+from tests.models import smollm2
 
 DOCUMENT = Path(__file__).parents[1] / "docs/terminal.md"
-VLLM = str(Path(sys.executable).with_name("vllm"))
+MODEL = "SmolLM2-135M-Instruct"
 
-TEXTS = [
-    "A paged cache keeps keys and values in blocks, so that memory is never lost to padding.",
-    "Continuous batching lets a new request join while others are half way through their answers.",
+HEAD = """# In the terminal
+
+Recorded by `python -m tests.record_terminal`, with SmolLM2-135M-Instruct, a small model that runs
+on any CPU (four-bit weights, dequantized). Text comes token by token; progress and the line in
+brackets go to the standard error.
+"""
+COMMANDS: List[Tuple[str, Sequence[str]]] = [  # and what is typed when they ask
+    (
+        f"vllm generate {MODEL} --prompt 'Water boils at' --temperature 0 --max-tokens 24",
+        (),
+    ),
+    (
+        f"vllm generate {MODEL} --prompt 'One, two,' --prompt 'Monday, Tuesday,' --temperature 0 "
+        "--max-tokens 8 --json",
+        (),
+    ),
+    (
+        f"vllm chat {MODEL} --temperature 0",
+        [
+            "What is the capital of France?\n",
+            "And of Italy?\n",
+            "/reset\n",
+            "Write one sentence about the sea.\n",
+            "\x04",
+        ],
+    ),
+    (f"vllm generate {MODEL} --prompt x --top-p 2", ()),
 ]
-TALKS = [
-    [
-        "Who are you?",
-        "A very small model. I know four answers by heart.",
-        "Which?",
-        "Ask, and see!",
-    ],
-    ["What is a token?", "A piece of text: a word, a part of one, or a single byte."],
-    ["What is prefill?", "The prompt, computed at once; after it comes one token at a time."],
+SERVER_HEAD = """## A server
+
+In one terminal, and in another:
+"""
+SERVE = f"vllm serve {MODEL}"
+ASK = [
+    "vllm complete --quick 'The opposite of hot is' --temperature 0 --max-tokens 12",
+    "curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' "
+    '-d \'{"messages": [{"role": "user", "content": "What is the capital of France?"}], '
+    '"temperature": 0}\'',
 ]
 
 
-def make_model(folder: Path) -> None:
-    """A Qwen3 of 0.6 million parameters that has learnt `TEXTS` and `TALKS`."""
-    talks = ["".join(turn(i, said) for i, said in enumerate(talk)) for talk in TALKS]
-    texts = [text + SPECIAL_TOKENS[0] for text in TEXTS] + talks
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=400, special_tokens=SPECIAL_TOKENS, initial_alphabet=alphabet
-        ),
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
-    end = tokenizer.token_to_id(SPECIAL_TOKENS[0])
-    torch.manual_seed(0)
-    model: Any = AutoModelForCausalLM.from_config(
-        Qwen3Config(
-            vocab_size=400,
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            eos_token_id=end,
-        )
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    batches = [torch.tensor([tokenizer.encode(text).ids]) for text in texts]
-    for step in range(40 * len(batches)):
-        ids = batches[step % len(batches)]
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.generation_config.do_sample = False
-    model.save_pretrained(folder)
+def page(folder: Path) -> str:
+    """docs/terminal.md, from the commands run beside the model's folder."""
+    parts = [HEAD]
+    parts += [block(typed, in_terminal(folder, typed, said)) for typed, said in COMMANDS]
+    parts.append(SERVER_HEAD)
+    with serving(folder) as (ready, port):
+        parts.append(block(SERVE, ready.replace(str(port), "8000")))
+        for typed in ASK:
+            asked = typed.replace("8000", str(port))
+            if asked.startswith("vllm"):
+                asked += f" --url http://127.0.0.1:{port}/v1"
+            parts.append(block(typed, in_terminal(folder, asked, ())))
+    return "\n".join(parts)
 
 
-def turn(index: int, said: str) -> str:
-    return f"<|{'assistant' if index % 2 else 'user'}|>{said}<|end|>"
+def unchanging(text: str) -> str:
+    """A page without what differs from one time to the next: times, ids."""
+    text = re.sub(r"^100%\|.*\n", "", text, flags=re.M)
+    text = re.sub(r"(?m)^INFO .*", lambda line: re.sub(r"\d+\.\d+", "…", line[0]), text)
+    text = re.sub(r"in [\d.]+ s", "in … s", text)
+    text = re.sub(r"[\d.]+ tokens/s", "… tokens/s", text)
+    return re.sub(r'"id":"[^"]+"|"created":\d+', "…", text)
 
 
-def record(folder: Path, shown: str, command: Sequence[str], typed: Sequence[str] = ()) -> str:
+def block(typed: str, seen: str) -> str:
+    end = "" if seen.endswith("\n") else "\n"
+    return f"```console\n$ {typed}\n{seen}{end}```\n"
+
+
+def in_terminal(folder: Path, command: str, typed: Sequence[str]) -> str:
     """What a terminal shows of a command; each line is typed when the prompt asks for it."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.Popen(
-        [VLLM, *command],
+        words(command),
         cwd=folder.parent,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "dumb", "VLLM_CPU_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        env=environment(),
     )
     os.close(theirs)
-    waiting: List[str] = list(typed)
+    waiting = list(typed)
     seen = b""
     while True:
         try:
@@ -116,40 +122,51 @@ def record(folder: Path, shown: str, command: Sequence[str], typed: Sequence[str
     process.wait()
     lines = seen.decode().replace("\r\n", "\n").split("\n")
     # What a carriage return overwrites, as a progress bar does, is not to be seen in the end.
-    text = "\n".join(line.rpartition("\r")[2] for line in lines)
-    return f"```console\n$ {shown}\n{text}```\n"
+    return "\n".join(line.rpartition("\r")[2] for line in lines)
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / "tiny"
-        folder.mkdir()
-        make_model(folder)
-        small = ["--num-kv-blocks", "64"]
-        parts = [HEAD]
-        first = ["generate", "tiny", "--prompt", "A paged cache", *small]
-        parts.append(record(folder, "vllm generate tiny --prompt 'A paged cache'", first))
-        several = ["--prompt", "A paged", "--prompt", "Continuous", "--max-tokens", "8"]
-        parts.append(
-            record(
-                folder,
-                "vllm generate tiny --prompt 'A paged' --prompt Continuous --max-tokens 8 --json",
-                ["generate", "tiny", *several, "--json", *small],
-            )
-        )
-        typed = ["What is a token?\n", "/reset\n", "Who are you?\n", "Which?\n", "\x04"]
-        parts.append(record(folder, "vllm chat tiny", ["chat", "tiny", *small], typed))
-        wrong = ["generate", "tiny", "--prompt", "x", "--top-p", "2"]
-        parts.append(record(folder, "vllm generate tiny --prompt x --top-p 2", wrong))
-        DOCUMENT.write_text("\n".join(parts), encoding="utf-8")
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Tuple[str, int]]:
+    """A server of the model: what it says when it is ready, and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        words(f"{SERVE} --port {port}"),
+        cwd=folder.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stderr is not None
+    try:
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            if "ready in" in line:
+                break
+        yield seen, port
+    finally:
+        process.terminate()
+        process.communicate()
 
 
-HEAD = """# In the terminal
+def words(command: str) -> List[str]:
+    """A command line as this Python's vllm runs it, with a cache that any machine has room for."""
+    program, *rest = shlex.split(command)
+    if program != "vllm":
+        return [program, *rest]
+    program = str(Path(sys.executable).with_name("vllm"))
+    loads_model = rest[0] in ("generate", "chat", "serve")
+    return [program, *rest, *(["--num-kv-blocks", "512"] if loads_model else [])]
 
-Recorded by `python -m tests.record_terminal`, with a model of half a million parameters that a
-minute of training has taught a few sentences. Text comes token by token; progress and the line in
-brackets go to the standard error.
-"""
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "TERM": "dumb", "VLLM_CPU_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as parent:
+        DOCUMENT.write_text(page(smollm2.make(Path(parent) / MODEL)), encoding="utf-8")
