@@ -173,7 +173,7 @@ def test_misuse_is_refused(make_sequence):
     table = seq.block_table[:]
     manager.free(seq)
     seq.block_table.extend(table)
-    with pytest.raises(RuntimeError, match="given back twice"):
+    with pytest.raises(RuntimeError, match="freed twice"):
         manager.free(seq)
     with pytest.raises(ValueError, match="0 blocks of 16"):
         BlockManager(0, 16)

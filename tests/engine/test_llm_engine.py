@@ -347,7 +347,7 @@ def test_requests_that_this_engine_cannot_serve(chat_model, llm):
     with pytest.raises(ValueError, match=r"stop_token_ids must be in \[0, 320\), got \[320\]"):
         llm.generate(PROMPT, SamplingParams(stop_token_ids=[3, 320]))
     without = small(chat_model.folder)
-    with pytest.raises(ValueError, match=r"no tokenizer \(skip_tokenizer_init\): give token ids"):
+    with pytest.raises(ValueError, match=r"no tokenizer \(skip_tokenizer_init\): pass token ids"):
         without.generate("text", GREEDY)
     with pytest.raises(ValueError, match="stop must be empty without a tokenizer"):
         without.generate([1], dataclasses.replace(GREEDY, stop="x"))
@@ -365,9 +365,9 @@ def test_requests_that_this_engine_cannot_serve(chat_model, llm):
         (
             {"num_kv_blocks": 10**12},
             ValueError,
-            "a cache of 1000000000000 blocks, .* cannot be",
+            "a KV cache of 1000000000000 blocks, .* cannot be",
         ),
-        ({"kv_cache_memory_bytes": 10, "num_kv_blocks": None}, ValueError, "no room for the cache"),
+        ({"kv_cache_memory_bytes": 10, "num_kv_blocks": None}, ValueError, "no memory for the KV"),
         (
             {"enable_chunked_prefill": False, "max_num_batched_tokens": 64, "max_num_seqs": 8},
             ValueError,

@@ -278,8 +278,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         counts = self.manager._ref_counts
         assert {b: n for b, n in enumerate(counts) if n} == references
         assert set(self.manager._free) == {b for b, n in enumerate(counts) if not n}
-        named = {block: name for name, block in self.manager._named.items()}
-        assert named == {b: n for b, n in enumerate(self.manager._names) if n is not None}
+        hashes = {block: each for each, block in self.manager._block_of_hash.items()}
+        assert hashes == {b: h for b, h in enumerate(self.manager._hashes) if h is not None}
 
     @invariant()
     def who_came_first_is_ahead(self):

@@ -76,11 +76,11 @@ def test_a_changed_message_is_a_step_or_refused(step, data):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda message: message[:50], "has no whole header"),
+        (lambda message: message[:50], "is shorter than its header"),
         (lambda message: message[:-1], "takes .* bytes, got"),
         (lambda message: message + b"x", "takes .* bytes, got"),
         # The number of tokens, behind the six of the size class.
-        (lambda message: message[:48] + b"\xff" * 8 + message[56:], "says that it uses"),
+        (lambda message: message[:48] + b"\xff" * 8 + message[56:], "do not fit in"),
         # The count of log-probabilities, the first number behind the header.
         (lambda message: message[:104] + b"\x02" + message[105:], "more log-probabilities than"),
     ],

@@ -42,7 +42,7 @@ async def run_with_fault(args):
 
 @pytest.mark.parametrize(
     ("what", "kind", "text"),
-    [("is killed", "EngineEnded", "was ended by SIGKILL"), ("dies", "TypeError", "not callable")],
+    [("is killed", "EngineEnded", "was killed by SIGKILL"), ("dies", "TypeError", "not callable")],
 )
 def test_everybody_gets_the_cause(args, monkeypatch, what, kind, text):
     monkeypatch.setenv("FAULT", what)

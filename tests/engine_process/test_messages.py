@@ -46,7 +46,7 @@ def crossed(message, decode):
 @given(PARAMS)
 def test_params_arrive(fields):
     params = SamplingParams(**fields)
-    message = messages.Add([1], [2, 3], messages.pack_params(params), [4], quiet=True)
+    message = messages.Add([1], [2, 3], messages.pack_params(params), [4], final_only=True)
     arrived = messages.unpack_params(crossed(message, messages.decode_to_engine).params)
     kind = RequestOutputKind.DELTA
     assert arrived == dataclasses.replace(params, detokenize=False, output_kind=kind)
@@ -58,7 +58,7 @@ def test_params_arrive(fields):
 )
 def test_what_outputs_conform_to_arrives(structured):
     params = SamplingParams(structured_outputs=structured)
-    message = messages.Add([1], [2], messages.pack_params(params), [4], quiet=False)
+    message = messages.Add([1], [2], messages.pack_params(params), [4], final_only=False)
     arrived = messages.unpack_params(crossed(message, messages.decode_to_engine).params)
     assert arrived.structured_outputs.kind_and_text() == params.structured_outputs.kind_and_text()
 

@@ -44,11 +44,11 @@ def test_each_has_gpus_of_its_own(machine, monkeypatch):
 
 def test_more_gpus_than_there_are_are_refused(machine):
     machine(3)
-    words = "data_parallel_size 2 × tensor_parallel_size 2 takes 4 GPUs, and there are 3"
+    words = "data_parallel_size 2 × tensor_parallel_size 2 needs 4 GPUs, but there are 3"
     with pytest.raises(ValueError, match=words):
         devices(2, tensor_parallel_size=2)
     machine(0)
-    with pytest.raises(ValueError, match="takes 2 GPUs, and there are 0"):
+    with pytest.raises(ValueError, match="needs 2 GPUs, but there are 0"):
         devices(2, device="cuda")
 
 

@@ -1,4 +1,4 @@
-"""What the configuration files of a model say. No torch in here."""
+"""Reads a model's configuration files. Does not import torch."""
 
 from __future__ import annotations
 

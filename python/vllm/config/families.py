@@ -1,4 +1,4 @@
-"""What the architectures make of fields that are absent, and of those that they do not know."""
+"""Per architecture: defaults of absent fields, and fields that it ignores."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Neutral = Mapping[str, Tuple[Any, ...]]
 class Family:
     """How transformers reads config.json for an architecture.
 
-    absent: what it takes for a field that is not there, where that differs between architectures.
-    neutral: fields that it does not honour though others of these architectures do, with the values
-        that change nothing.
+    absent: its defaults of absent fields, where they differ between architectures.
+    neutral: fields that it ignores although other architectures here use them, with the values that
+        mean no change.
     """
 
     model_type: str = ""
@@ -28,7 +28,7 @@ _QWEN = {"num_key_value_heads": 32, "sliding_window": 4096}
 _NO_BIAS: Neutral = {"mlp_bias": (False,)}
 
 FAMILIES: Mapping[str, Family] = {
-    # With a window, transformers gives other tokens with its cache than without.
+    # With a sliding window, transformers generates different tokens with and without its KV cache.
     "LlamaForCausalLM": Family(
         "llama", neutral={"sliding_window": (), "use_sliding_window": (False,)}
     ),
@@ -41,7 +41,7 @@ FAMILIES: Mapping[str, Family] = {
     "Qwen3ForCausalLM": Family("qwen3", absent={**_QWEN, "head_dim": 128}, neutral=_NO_BIAS),
 }
 
-# Fields by which other architectures compute something else, with the values that change nothing.
+# Fields that change the computation in other architectures, with the values that mean no change.
 _NEUTRAL: Neutral = {
     "quantization_config": ({},),
     "compression_config": ({},),
@@ -64,8 +64,8 @@ _NEUTRAL: Neutral = {
 }
 
 
-def refuse_what_is_not_computed(raw: Fields, architecture: str) -> None:
-    """Raises ModelError for fields that ask for another computation than the architecture's."""
+def refuse_unsupported_fields(raw: Fields, architecture: str) -> None:
+    """Raises ModelError for fields that require a computation which is not implemented."""
     family = FAMILIES.get(architecture, Family())
     model_type = raw.take("model_type", str, family.model_type)
     if family.model_type and model_type != family.model_type:
@@ -78,6 +78,6 @@ def refuse_what_is_not_computed(raw: Fields, architecture: str) -> None:
         if value is not None and value not in neutral:
             allowed = " or ".join(["absent", *(repr(each) for each in neutral)])
             raise ModelError(
-                f"{raw.path}: {name} is {value!r}, which is not supported in {architecture}; it "
+                f"{raw.path}: {name} is {value!r}, which is not supported for {architecture}; it "
                 f"must be {allowed}"
             )

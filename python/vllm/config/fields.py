@@ -1,4 +1,4 @@
-"""JSON files of a model, field by field."""
+"""Typed access to the fields of a model's JSON files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Dict, Mapping, Type
 
 
 class ModelError(ValueError):
-    """A model that cannot be run as it is; says which file, field, tensor or shard is at fault."""
+    """The model cannot be run; the message names the faulty file, field, tensor or shard."""
 
 
 def read_json(path: Path) -> Dict[str, Any]:
-    """A JSON object from a file of the model. Raises ModelError naming the file."""
+    """Reads a JSON object from a file of the model. Raises ModelError naming the file."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -35,7 +35,8 @@ class Fields:
         self._raw = raw
 
     def take(self, name: str, kind: Type[Any], default: Any = _REQUIRED) -> Any:
-        """The field if it is there (null counts as not there) and of this type."""
+        """The value of a field, or `default` if it is absent or null. Raises ModelError for another
+        type, and for an absent field without a default."""
         value = self._raw.get(name)
         if value is None:
             if default is self._REQUIRED:
@@ -61,7 +62,7 @@ class Fields:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number; true and false are none."""
+    """Whether it is a finite number; booleans are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) <= sys.float_info.max

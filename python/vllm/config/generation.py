@@ -1,4 +1,4 @@
-"""What `generation_config.json` says."""
+"""Reads `generation_config.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vllm.sampling_params import SamplingParams
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What `generation_config.json` says: where the model's text ends, and how to sample it."""
+    """The contents of `generation_config.json`: end-of-sequence tokens and sampling defaults."""
 
     eos_token_ids: FrozenSet[int] = frozenset()
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -39,5 +39,5 @@ class GenerationDefaults:
         return cls(frozenset(ids), sampling)
 
     def params(self, **overrides: Any) -> SamplingParams:
-        """Sampling parameters as the model's makers advise them, with changes."""
+        """The model's default sampling parameters, with `overrides`."""
         return SamplingParams(**{**self.sampling, **overrides})

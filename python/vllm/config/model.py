@@ -1,4 +1,4 @@
-"""What `config.json` says."""
+"""Reads and checks `config.json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
-from vllm.config.families import FAMILIES, Family, refuse_what_is_not_computed
+from vllm.config.families import FAMILIES, Family, refuse_unsupported_fields
 from vllm.config.fields import Fields, ModelError, read_json
 from vllm.config.rope import RopeConfig, read_rope
 from vllm.limits import HEAD_SIZES, MAX_WIDTH
@@ -18,8 +18,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 class ModelConfig:
     """A decoder-only model, in the terms of Hugging Face's `config.json`.
 
-    A field that config.json lacks is what transformers takes for the architecture. Whatever would
-    change what the model computes is either here or refused when the file is read.
+    Absent fields have the defaults that transformers uses for the architecture. A field that
+    changes what the model computes is either listed here or refused when the file is read.
     """
 
     architecture: str
@@ -49,7 +49,7 @@ class ModelConfig:
         architecture = read_architecture(folder)
         family = FAMILIES.get(architecture, Family())
         raw = Fields(path, {**family.absent, **read_json(path)})
-        refuse_what_is_not_computed(raw, architecture)
+        refuse_unsupported_fields(raw, architecture)
         hidden_size, num_heads = raw.positive("hidden_size"), raw.positive("num_attention_heads")
         num_kv_heads = raw.positive("num_key_value_heads", num_heads)
         if num_heads % num_kv_heads:
@@ -81,12 +81,12 @@ class ModelConfig:
             layer_types=_read_layer_types(raw, num_layers),
         )
         _refuse_contradicting_windows(path, config)
-        _refuse_what_ops_cannot(path, config)
+        _refuse_unsupported_sizes(path, config)
         return config
 
     @property
     def max_model_len(self) -> int:
-        """Positions that the rotary embedding was made for, its scaling included."""
+        """The most positions that the rotary embedding supports, scaling included."""
         if self.rope.type in ("linear", "yarn"):
             scaling = self.rope.scaling
             scaled = scaling["original_max_position_embeddings"] * scaling["factor"]
@@ -95,11 +95,11 @@ class ModelConfig:
 
 
 def read_architecture(folder: Path) -> str:
-    """The class that a model was made for, as `config.json` names it. Raises ModelError."""
+    """The architecture (model class) that `config.json` names. Raises ModelError."""
     path = folder / "config.json"
     names = Fields(path, read_json(path)).take("architectures", list)
     if len(names) != 1 or not isinstance(names[0], str):
-        raise ModelError(f"{path}: architectures must name one, got {names}")
+        raise ModelError(f"{path}: architectures must list exactly one name, got {names}")
     return str(names[0])
 
 
@@ -117,7 +117,7 @@ def _read_layer_types(raw: Fields, num_layers: int) -> Optional[Tuple[str, ...]]
 
 
 def _refuse_contradicting_windows(path: Path, config: ModelConfig) -> None:
-    """Raises ModelError where `layer_types` wants a window and another field has none for it."""
+    """Raises ModelError if `layer_types` contradicts the fields of the sliding window."""
     types = set(config.layer_types or ())
     if config.architecture == "MistralForCausalLM":  # one kind for all layers
         kind = "sliding_attention" if config.sliding_window else "full_attention"
@@ -128,17 +128,17 @@ def _refuse_contradicting_windows(path: Path, config: ModelConfig) -> None:
             )
     elif "sliding_attention" in types and not (config.use_sliding_window and config.sliding_window):
         raise ModelError(
-            f"{path}: layer_types asks for sliding_attention, but use_sliding_window is "
+            f"{path}: layer_types has sliding_attention, but use_sliding_window is "
             f"{config.use_sliding_window} and sliding_window is {config.sliding_window}"
         )
 
 
-def _refuse_what_ops_cannot(path: Path, config: ModelConfig) -> None:
-    """Raises ModelError for sizes that an op would refuse in the first step."""
+def _refuse_unsupported_sizes(path: Path, config: ModelConfig) -> None:
+    """Raises ModelError for sizes that the ops do not support."""
     if config.head_dim not in HEAD_SIZES:
         raise ModelError(
-            f"{path}: head_dim is {config.head_dim}; attention takes heads of {HEAD_SIZES[0]} to "
-            f"{HEAD_SIZES[-1]} elements, in steps of {HEAD_SIZES.step}"
+            f"{path}: head_dim is {config.head_dim}; attention supports heads of {HEAD_SIZES[0]} "
+            f"to {HEAD_SIZES[-1]} elements, in steps of {HEAD_SIZES.step}"
         )
     query = config.num_attention_heads + 2 * config.num_key_value_heads
     widths = {
@@ -151,7 +151,7 @@ def _refuse_what_ops_cannot(path: Path, config: ModelConfig) -> None:
     }
     for name, width in widths.items():
         if width > MAX_WIDTH:
-            raise ModelError(f"{path}: {name} is {width}; the ops count to {MAX_WIDTH}")
+            raise ModelError(f"{path}: {name} is {width}; the ops support at most {MAX_WIDTH}")
 
 
 def _known_dtype(where: str, dtype: str) -> str:

@@ -10,9 +10,9 @@ from vllm.config.fields import Fields, ModelError, is_number
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """Rotary position embedding: its base, and how its frequencies are scaled.
+    """Rotary position embedding (RoPE): its base `theta`, and how its frequencies are scaled.
 
-    scaling: the parameters of `type`, as config.json has them.
+    scaling: the parameters of the scaling `type`, as in config.json.
     """
 
     theta: float = 10000.0
@@ -21,15 +21,15 @@ class RopeConfig:
 
 
 def read_rope(raw: Fields) -> RopeConfig:
-    """Reads it as old and new files write it. Raises ModelError naming the field at fault."""
-    # transformers 5 writes one object; before, the base stood beside the scaling. Where both are
-    # there it takes the older.
+    """Reads the old and the new layout of the file. Raises ModelError naming the faulty field."""
+    # transformers 5 writes one object, rope_parameters; older versions write rope_theta and
+    # rope_scaling. If a file has both, transformers uses the older fields.
     older = raw.take("rope_scaling", dict, None)
     scaling = dict(older or raw.take("rope_parameters", dict, None) or {})
     partial = scaling.pop("partial_rotary_factor", raw.number("partial_rotary_factor", 1.0))
     if partial != 1.0 or any(isinstance(value, dict) for value in scaling.values()):
         raise ModelError(
-            f"{raw.path}: one rotary embedding for whole heads of all layers is supported, "
+            f"{raw.path}: a rotary embedding must cover whole heads and be the same in all layers, "
             f"got partial_rotary_factor {partial} and parameters {scaling}"
         )
     theta = scaling.pop("rope_theta", None) or raw.number("rope_theta", 10000.0)
@@ -49,7 +49,7 @@ def read_rope(raw: Fields) -> RopeConfig:
                 f"{raw.path}: the {kind} rope scaling needs a factor of at least 1, got {factor!r}"
             )
         original = raw.positive("original_max_position_embeddings", None)
-        if original is not None and kind != "linear":  # goes before what the object says
+        if original is not None and kind != "linear":  # overrides the object's value
             scaling["original_max_position_embeddings"] = original
         scaling.setdefault(
             "original_max_position_embeddings", raw.positive("max_position_embeddings")

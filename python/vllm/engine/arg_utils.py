@@ -1,4 +1,4 @@
-"""vLLM's name for the module of `EngineArgs`."""
+"""The module that vLLM keeps `EngineArgs` in, for programs that import it from there."""
 
 from vllm.engine_args import AsyncEngineArgs, EngineArgs
 

@@ -1,8 +1,8 @@
-"""The engine for many tasks at once: something computes, coroutines wait.
+"""The asyncio engine: a thread or a process computes, coroutines wait for its outputs.
 
-Two things keep a flood of requests from using up memory. No more than `max_requests` are in the
-engine; the others wait in `generate`. And a request whose reader is slow does not pile up outputs:
-those that nobody has read yet are merged into one.
+Two limits bound the memory that many requests can take. At most `max_requests` are in the engine;
+the others wait in `generate`. And unread outputs do not pile up behind a slow reader: they are
+merged into one.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from vllm.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
-# A prompt of as many characters or tokens is read at once: handing it to a thread takes longer.
+# Prompts up to this many characters or tokens are encoded in the event loop: that takes less time
+# than starting a job in a thread.
 SHORT_TEXT, SHORT_TOKENS = 1024, 16384
 
 
 class OutputReader(Protocol):
-    """Where the outputs of a request come. finished: whether the last one has been read."""
+    """Receives the outputs of one request. finished: whether the last one has been read."""
 
     finished: bool
 
     async def get(self) -> RequestOutput:
-        """The next output, once there is one; raises the error that came instead."""
+        """Waits for the next output and returns it; raises the error that ended the request."""
 
 
 class AsyncEngine(abc.ABC):
-    """Serves the requests of one event loop; who computes them is the subclass's to say.
+    """Serves the requests of one event loop; a subclass connects it to the engine that computes.
 
-    Use as ``async with``, or call `shutdown` in the end.
+    Use as ``async with``, or call `shutdown` at the end.
 
-    args: what the engine was made from.
-    request_maker: has the tokenizer, and what the model can do.
-    max_requests: requests inside the engine, running or queued, before others wait outside; None
-        is four times `max_num_seqs`.
+    args: the arguments that the engine was created with.
+    request_maker: checks requests against the model's limits, and holds the tokenizer.
+    max_requests: the most requests in the engine, running or queued; further ones wait in
+        `generate`. None means four times `max_num_seqs`.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class AsyncEngine(abc.ABC):
         self.request_maker = request_maker
         self.max_requests = limit
         self._ids = itertools.count()
-        self._readers: Dict[str, Optional[OutputReader]] = {}  # None: it waits outside
-        self._cancelled: Set[str] = set()  # of those that wait outside
-        self._room: Optional[asyncio.Semaphore] = None  # made in the loop that it belongs to
+        self._readers: Dict[str, Optional[OutputReader]] = {}  # None: not in the engine yet
+        self._cancelled: Set[str] = set()  # aborted before they entered the engine
+        # Created by the first request: before Python 3.10 a semaphore binds to the current loop.
+        self._room: Optional[asyncio.Semaphore] = None
 
     def generate(
         self,
@@ -74,11 +76,13 @@ class AsyncEngine(abc.ABC):
         sampling_params: Optional[SamplingParams] = None,
         request_id: Optional[str] = None,
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Outputs of a request as they come, the last one `finished`.
+        """Yields the outputs of a request as they are generated; the last one is `finished`.
 
-        Leaving the iteration, or cancelling its task, cancels the request. Raises ValueError for
-        a request that could not be served, whatever error a step that this request was part of has
-        raised, and EngineClosedError after `shutdown` or when the engine ends by another error.
+        Leaving the iteration, or cancelling its task, cancels the request.
+
+        Raises ValueError for a request that the engine cannot serve, the error of a failed step if
+        this request was in the engine at that time, and EngineClosedError after `shutdown` or
+        after any other error of the engine.
         """
         return self._serve(
             self._name(request_id),
@@ -100,14 +104,14 @@ class AsyncEngine(abc.ABC):
         documents: Optional[SequenceOf[Mapping[str, Any]]] = None,
         chat_template_kwargs: Optional[Mapping[str, Any]] = None,
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Outputs of the answer to a conversation, as `generate` gives them.
+        """Yields the outputs of the answer to a conversation, as `generate` does.
 
         messages: mappings with "role" and "content".
         chat_template: the name of one of the model's templates, or Jinja source to use instead.
-        add_generation_prompt: False leaves the beginning of an answer to the model.
-        continue_final_message: the answer goes on with the last message.
-        tools, documents: what the model may call, as JSON schemas, and what it may quote.
-        chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
+        add_generation_prompt: whether the template appends the start of the assistant's turn.
+        continue_final_message: continue the last message instead of starting a new one.
+        tools, documents: JSON schemas of callable functions, and texts the model may quote.
+        chat_template_kwargs: further variables of the template, such as `enable_thinking`.
         Raises as `generate` does, and ValueError if the template refuses the messages.
         """
 
@@ -138,7 +142,7 @@ class AsyncEngine(abc.ABC):
 
         if at_once:
             request = make()
-        else:  # it takes milliseconds, which are not the event loop's
+        else:  # takes milliseconds: too long for the event loop
             request = await asyncio.get_running_loop().run_in_executor(None, make)
         if request_id in self._readers:
             raise ValueError(f"request id {request_id!r} is in use")
@@ -174,7 +178,7 @@ class AsyncEngine(abc.ABC):
 
     @property
     def tokenizer(self) -> Optional[Tokenizer]:
-        """None where prompts and outputs are token ids alone."""
+        """None if prompts and outputs are only token ids (`skip_tokenizer_init`)."""
         return self.request_maker.tokenizer
 
     @property
@@ -187,34 +191,34 @@ class AsyncEngine(abc.ABC):
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of the longest sequence, prompt and output together."""
+        """The most tokens of a sequence, prompt and output together."""
         return self.request_maker.max_model_len
 
     @property
     @abc.abstractmethod
     def load(self) -> EngineLoad:
-        """What the engine has to do, as far as it is known here."""
+        """The engine's queue lengths and cache usage, as last reported."""
 
     @property
     @abc.abstractmethod
     def dead_error(self) -> Optional[BaseException]:
-        """The error of the engine's own that ended it; None unless there was one."""
+        """The error that ended the engine; None while it runs and after a normal `shutdown`."""
 
     @abc.abstractmethod
     async def wait_until_dead(self) -> None:
-        """Returns once the engine has ended, by `shutdown` or by an error of its own."""
+        """Returns once the engine has ended, by `shutdown` or by an error."""
 
     @abc.abstractmethod
     async def shutdown(self) -> None:
-        """Ends the engine. Requests that have not finished raise EngineClosedError."""
+        """Ends the engine. Unfinished requests raise EngineClosedError."""
 
     @abc.abstractmethod
     def _add(self, request: Request) -> OutputReader:
-        """Gives a request to the engine. Raises EngineClosedError."""
+        """Submits a request to the engine. Raises EngineClosedError."""
 
     @abc.abstractmethod
     def _abort(self, request_id: str) -> None:
-        """Cancels a request, if it has not finished."""
+        """Cancels a request unless it has finished."""
 
     async def __aenter__(self: T) -> T:
         return self
@@ -224,7 +228,7 @@ class AsyncEngine(abc.ABC):
 
 
 def _is_short(prompt: Prompt, params: Optional[SamplingParams]) -> bool:
-    """Whether a request is made of it in no time."""
+    """Whether the request is created so fast that the event loop may do it."""
     if isinstance(params, SamplingParams) and (params.structured_outputs or params.bad_words):
         return False
     given: Any = prompt
@@ -235,9 +239,9 @@ def _is_short(prompt: Prompt, params: Optional[SamplingParams]) -> bool:
 
 
 class AsyncLLMEngine(AsyncEngine):
-    """An engine that computes in a thread of this process.
+    """An asyncio engine that computes in a thread of this process.
 
-    engine: this alone uses it from now on.
+    engine: owned by this object from now on; nothing else may use it.
     """
 
     def __init__(self, engine: LLMEngine, *, max_requests: Optional[int] = None) -> None:
@@ -257,7 +261,7 @@ class AsyncLLMEngine(AsyncEngine):
         await asyncio.wrap_future(self._thread.ended)
 
     async def shutdown(self) -> None:
-        """Ends the thread, and what the executor has started."""
+        """Ends the thread and the executor's processes."""
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""vLLM's name for the module of `AsyncLLMEngine`, which is imported when it is asked for."""
+"""vLLM's name for the module of `AsyncLLMEngine`, which is imported on first access."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["AsyncLLMEngine"]
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from vllm import engines  # brings torch, which nothing else in this package does
+    from vllm import engines  # imports torch; nothing else in this package does
 
     return getattr(engines, name)

@@ -1,12 +1,12 @@
-"""Which cache block holds which tokens: reference counts, and sharing of equal prefixes.
+"""Which KV block holds which tokens: reference counts and prefix caching.
 
-A block holds the keys and values of `block_size` consecutive tokens of a sequence, for every
-layer. Keys and values depend on all tokens before them, so a full block is named by a hash
-chained over every token up to its end; two sequences with the same name share the block. Shared
-blocks are never written again, which is why only full ones are shared.
+A KV block holds the keys and values of `block_size` consecutive tokens of a sequence, for every
+layer. Keys and values depend on all tokens before them, so a full block is identified by a hash
+chained over every token up to its end; sequences with the same hash share the block. Shared blocks
+are never written again, which is why only full blocks are shared.
 
-A block that nobody refers to keeps its contents and its name until the space is needed: that is
-the prefix cache. Blocks without a name go first, then the least recently used.
+A block with a reference count of zero keeps its contents and its hash until the space is needed:
+that is the prefix cache. Blocks without a hash are evicted first, then the least recently used.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from typing import Dict, List, Optional
 from vllm.engine.sequence import Sequence
 
 
-def root_of(cache_salt: str) -> bytes:
-    """What the first blocks of sequences are chained to: those with another salt share nothing."""
+def root_hash(cache_salt: str) -> bytes:
+    """The hash that a sequence's first block is chained to. Different salts share no blocks."""
     return hashlib.sha256(cache_salt.encode()).digest() if cache_salt else b""
 
 
 def hash_blocks(parent: bytes, token_ids: List[int], block_size: int) -> List[bytes]:
-    """The names of full blocks one behind the other, each from the name of the one before it and
-    its own tokens. There may be hundreds: all tokens become bytes at once.
+    """The hashes of consecutive full blocks: each covers the hash before it and its own tokens.
 
-    SHA-256, so that two different prefixes never meet: a collision would answer one user's
-    prompt from another's cache.
+    parent: the hash of the block before the first, or `root_hash`.
+
+    SHA-256, because a collision would answer one user's prompt from another user's cache.
     """
     tokens, size = array("q", token_ids).tobytes(), 8 * block_size
-    sha256, names = hashlib.sha256, []
+    sha256, hashes = hashlib.sha256, []
     for start in range(0, len(tokens), size):
         parent = sha256(parent + tokens[start : start + size]).digest()
-        names.append(parent)
-    return names
+        hashes.append(parent)
+    return hashes
 
 
 class BlockManager:
-    """Hands out `num_blocks` cache blocks of `block_size` tokens.
+    """Allocates `num_blocks` KV blocks of `block_size` tokens each to sequences.
 
     Raises ValueError for sizes that are not positive.
     """
@@ -57,9 +57,9 @@ class BlockManager:
         self.block_size = block_size
         self.enable_prefix_caching = enable_prefix_caching
         self._ref_counts: List[int]
-        self._names: List[Optional[bytes]]
-        self._named: Dict[bytes, int]
-        self._free: OrderedDict[int, None]  # blocks that nobody refers to, the next to take first
+        self._hashes: List[Optional[bytes]]
+        self._block_of_hash: Dict[bytes, int]
+        self._free: OrderedDict[int, None]  # blocks without references, next victim first
         self.reset()
 
     @property
@@ -67,15 +67,15 @@ class BlockManager:
         return len(self._free)
 
     def blocks_for(self, num_tokens: int) -> int:
-        """Blocks that this many tokens take."""
+        """The number of blocks that this many tokens occupy."""
         return -(-num_tokens // self.block_size)
 
     def allocate(self, seq: Sequence, *, keep_free: int = 0) -> bool:
-        """Gives a sequence without blocks room for all its tokens, sharing what it can.
+        """Allocates blocks for all tokens of a sequence that has none; reuses cached prefixes.
 
         Sets `block_table`, `num_computed_tokens` (the shared tokens; at least one token is always
-        left to compute, since sampling needs it) and `num_published_blocks`. Returns False, and
-        changes nothing, if that would leave fewer than `keep_free` free blocks.
+        left to compute, because sampling needs its logits) and `num_published_blocks`. Returns
+        False, with nothing changed, if fewer than `keep_free` blocks would be left.
         """
         if seq.block_table:
             raise RuntimeError(f"{seq!r} already has blocks")
@@ -95,8 +95,8 @@ class BlockManager:
         return True
 
     def grow(self, seq: Sequence) -> bool:
-        """Makes room for all the tokens of a sequence, pending ones too; False, with nothing
-        changed, if full."""
+        """Allocates blocks for all tokens of a sequence, pending ones included. Returns False,
+        with nothing changed, if too few are free."""
         num_tokens = seq.num_tokens + seq.num_pending
         num_new = self.blocks_for(num_tokens) - len(seq.block_table)
         if num_new > len(self._free):
@@ -105,11 +105,11 @@ class BlockManager:
         return True
 
     def publish(self, seq: Sequence, num_tokens: int) -> None:
-        """Lets others share the full blocks among the first `num_tokens` tokens of a sequence, as
-        far as these are known.
+        """Makes the full blocks of the first `num_tokens` tokens available to other sequences;
+        tokens that are not sampled yet are left out.
 
-        Called when the model is about to compute them: in every layer all keys and values of a
-        step are written before any are read, so sequences may share within a step.
+        Called just before the model computes them. A step writes all keys and values of a layer
+        before it reads any, so two sequences of the same step may share a block.
         """
         if not self.enable_prefix_caching:
             return
@@ -118,47 +118,47 @@ class BlockManager:
             return
         self._hash_up_to(seq, num_full)
         for index in range(seq.num_published_blocks, num_full):
-            name = seq.block_hashes[index]
-            # Another block may hold the same tokens, computed at the same time: that one stays.
-            if name not in self._named:
+            block_hash = seq.block_hashes[index]
+            # Another sequence may have computed the same tokens at the same time: keep its block.
+            if block_hash not in self._block_of_hash:
                 block = seq.block_table[index]
-                self._named[name] = block
-                self._names[block] = name
+                self._block_of_hash[block_hash] = block
+                self._hashes[block] = block_hash
         seq.num_published_blocks = num_full
 
     def free(self, seq: Sequence) -> None:
-        """Gives back the blocks of a sequence; what they hold stays shareable until overwritten.
+        """Releases the blocks of a sequence; their contents stay cached until overwritten.
 
-        The end of the sequence will be overwritten before its start, which more others share.
+        The last blocks are evicted before the first ones, which more sequences can share.
         """
         for block in reversed(seq.block_table):
             if self._ref_counts[block] < 1:
-                raise RuntimeError(f"block {block} of {seq!r} was given back twice")
+                raise RuntimeError(f"block {block} of {seq!r} was freed twice")
             self._ref_counts[block] -= 1
             if self._ref_counts[block] == 0:
                 self._free[block] = None
-                if self._names[block] is None:
+                if self._hashes[block] is None:
                     self._free.move_to_end(block, last=False)
         del seq.block_table[:]
         seq.num_computed_tokens = 0
         seq.num_published_blocks = 0
 
     def reset(self) -> None:
-        """Gives back every block, whoever has it, and forgets what they hold."""
+        """Frees every block and empties the prefix cache, whatever sequences hold them."""
         self._ref_counts = [0] * self.num_blocks
-        self._names = [None] * self.num_blocks
-        self._named = {}
+        self._hashes = [None] * self.num_blocks
+        self._block_of_hash = {}
         self._free = OrderedDict.fromkeys(range(self.num_blocks))
 
     def _find_shared(self, seq: Sequence) -> List[int]:
-        """The longest run of leading blocks that are named and hold this sequence's tokens."""
+        """The cached blocks of the sequence's longest cached prefix."""
         if not self.enable_prefix_caching or seq.prompt_logprobs_wanted:
             return []
         num_shareable = (seq.num_tokens - 1) // self.block_size
         self._hash_up_to(seq, num_shareable)
-        shared, named = [], self._named
-        for name in seq.block_hashes[:num_shareable]:
-            block = named.get(name)
+        shared, block_of_hash = [], self._block_of_hash
+        for each in seq.block_hashes[:num_shareable]:
+            block = block_of_hash.get(each)
             if block is None:
                 break
             shared.append(block)
@@ -168,14 +168,14 @@ class BlockManager:
         hashes = seq.block_hashes
         if len(hashes) < num_blocks:
             first, end = len(hashes) * self.block_size, num_blocks * self.block_size
-            parent = hashes[-1] if hashes else root_of(seq.cache_salt)
+            parent = hashes[-1] if hashes else root_hash(seq.cache_salt)
             hashes += hash_blocks(parent, seq.token_ids[first:end], self.block_size)
 
     def _take(self) -> int:
         block, _ = self._free.popitem(last=False)
-        name = self._names[block]
-        if name is not None:
-            del self._named[name]
-            self._names[block] = None
+        block_hash = self._hashes[block]
+        if block_hash is not None:
+            del self._block_of_hash[block_hash]
+            self._hashes[block] = None
         self._ref_counts[block] = 1
         return block

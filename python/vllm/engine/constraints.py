@@ -1,4 +1,4 @@
-"""What a sequence may not, or has to, say next: tokens by themselves, words, a grammar."""
+"""Which tokens a sequence may generate next: logit bias, allowed tokens, bad words, a grammar."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FORBIDDEN = -float("inf")
 
 
 class Bias(NamedTuple):
-    """What to add to the logit of a token: `FORBIDDEN` where it may not come.
+    """An amount to add to the logit of a token; `FORBIDDEN` excludes the token.
 
-    after: only behind this token; -1 behind any.
+    after: applies only if this is the previous token; -1 applies always.
     """
 
     token: int
@@ -24,11 +24,11 @@ class Bias(NamedTuple):
 
 
 class Constraints:
-    """Of one sequence, beside its penalties.
+    """The constraints on the output of one sequence, without its penalties.
 
-    bad_words: token ids of each.
-    grammar: None where the output may be anything.
-    allowed: a bit for each token that `allowed_token_ids` has, the lowest first; None for all.
+    bad_words: the token ids of each word.
+    grammar: None if the text is not constrained.
+    allowed: bit i (lowest first) is set if `allowed_token_ids` has token i; None allows all.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class Constraints:
         self.allowed = _bits(params.allowed_token_ids, vocab_size)
 
     def biases(self, token_ids: List[int], start: int, end: int) -> List[Bias]:
-        """Of the token at `end`, of an output that begins at `start`. The token before it need not
-        be known yet."""
+        """The biases on the token at index `end` of `token_ids`; the output begins at `start`.
+
+        The token at `end` - 1 may be unknown: a bias that depends on it has `after` set.
+        """
         if not self._bad_words:
             return self._biases
         found = list(self._biases)
@@ -59,11 +61,11 @@ class Constraints:
 
     @property
     def has_mask(self) -> bool:
-        """Whether not all tokens may come."""
+        """Whether a bit mask excludes some tokens: that of the grammar or of the allowed ids."""
         return self.grammar is not None or self.allowed is not None
 
     def is_end(self, token_id: int) -> bool:
-        """Whether a token is the one that ends outputs of the grammar."""
+        """Whether this is the grammar's end-of-sequence token."""
         return self.grammar is not None and token_id == self.grammar.eos_token_id
 
     def accept(self, token_id: int) -> bool:
@@ -72,7 +74,7 @@ class Constraints:
 
 
 def encode_bad_words(words: SequenceOf[str], tokenizer: Tokenizer) -> List[Tuple[int, ...]]:
-    """The tokens of each word, at the start of a text and behind a space."""
+    """The token ids of each word, both at the start of a text and after a space."""
     found: Dict[Tuple[int, ...], None] = {}
     for word in words:
         for text in (word, " " + word.lstrip()):
@@ -83,7 +85,7 @@ def encode_bad_words(words: SequenceOf[str], tokenizer: Tokenizer) -> List[Tuple
 
 
 def _bits(token_ids: SequenceOf[int], vocab_size: int) -> Optional[bytes]:
-    """None for no tokens, which is no constraint."""
+    """A bit set of the tokens, padded to whole 32-bit words; None without any tokens."""
     if not token_ids:
         return None
     bits = bytearray(-(-vocab_size // 32) * 4)

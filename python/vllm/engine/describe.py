@@ -1,4 +1,4 @@
-"""From the scheduler's chunks to the buffer that describes a step."""
+"""Writes the scheduler's chunks into the buffer that describes a step to the executor."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepI
 
 
 class Row(NamedTuple):
-    """A row of logits. num_drawn: tokens that its sequence has drawn before."""
+    """A row of logits. num_drawn: tokens that its sequence has sampled before."""
 
     seq: Sequence
     num_drawn: int
 
 
 class StepWriter:
-    """Describes one step after another to an executor. vocab_size: the model's."""
+    """Writes the inputs of one step after another for an executor. vocab_size: the model's."""
 
     def __init__(self, executor: Executor, vocab_size: int) -> None:
         self._block_size = executor.block_size
@@ -32,8 +32,8 @@ class StepWriter:
         self._masks = MaskMaker(vocab_size, executor.allocate)
 
     def write(self, chunks: SequenceOf[Chunk]) -> StepInput:
-        """One step of these chunks; the buffer serves again at the second call from now."""
-        plain = all(chunk.seq.is_plain for chunk in chunks)  # then rows have nothing to say
+        """The step that computes these chunks. Its buffer is reused by the call after the next."""
+        plain = all(chunk.seq.is_plain for chunk in chunks)  # greedy rows need no parameters
         rows = [] if plain else [row for chunk in chunks for row in _rows(chunk)]
         num_tokens = sum([chunk.end - chunk.start for chunk in chunks])
         num_rows = sum([chunk.num_sampled for chunk in chunks])
@@ -75,7 +75,7 @@ class StepWriter:
         return step
 
     def _write_generating(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:
-        """One token of each sequence, which is sampled: what `_write_chunks` would write."""
+        """Writes what `_write_chunks` would, faster: each sequence has one token, sampled."""
         count, block_size, width = len(chunks), self._block_size, step.layout.size.blocks
         starts = [chunk.start for chunk in chunks]
         tables = [chunk.seq.block_table for chunk in chunks]
@@ -114,7 +114,7 @@ class StepWriter:
             blocks = seq.block_table
             block_tables[table : table + len(blocks)] = blocks
             table += width
-            if end - start == 1:  # most chunks: a sequence that generates
+            if end - start == 1:  # most chunks: decoding
                 if source < 0:
                     token_ids[token] = seq.token_ids[start]
                     sources[token] = max_rows + token
@@ -171,14 +171,14 @@ class StepWriter:
 
 
 def _rows(chunk: Chunk) -> List[Row]:
-    """The rows of a chunk: after each of its last `num_sampled` tokens another one is drawn."""
+    """The logits rows of a chunk: one for each of its last `num_sampled` tokens."""
     seq, _, end, num_sampled, _ = chunk
     last = end - seq.num_prompt_tokens
     return [Row(seq, last - back) for back in reversed(range(num_sampled))]
 
 
 def _want_prompt_logprobs(step: StepInput, sequence: int, row: int, chunk: Chunk) -> None:
-    # The token at a position is predicted by the hidden state before it.
+    # The hidden state of a token predicts the token after it.
     seq, start = chunk.seq, chunk.start
     last = min(chunk.end, seq.num_prompt_tokens - 1)
     if start < last:
@@ -199,8 +199,8 @@ def _biases(row: Row) -> List[Bias]:
 
 
 def _uses(row: Row) -> Dict[int, int]:
-    """How often the output has each token of a sequence, before the one that the row comes from:
-    each step counts that itself."""
+    """How often each token of the sequence occurs in its output, without the row's own input token,
+    which the step itself counts on the device."""
     seq, num_drawn = row
     first = seq.num_prompt_tokens
     end = first + num_drawn - 1
@@ -221,7 +221,7 @@ def _write_penalties(step: StepInput, rows: SequenceOf[Row]) -> None:
 
 
 def _write_fresh(step: StepInput, fresh: SequenceOf[Tuple[Sequence, Dict[int, int]]]) -> None:
-    """Sequences that are sampled for the first time since they run."""
+    """Writes the initial token counts of sequences sampled for the first time since admission."""
     step.num_fresh = len(fresh)
     step.fresh_starts[0] = end = 0
     for index, (seq, uses) in enumerate(fresh):

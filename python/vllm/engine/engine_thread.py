@@ -1,4 +1,4 @@
-"""The thread in which an engine computes, beside an event loop."""
+"""The thread that runs an engine's steps while the event loop serves clients."""
 
 from __future__ import annotations
 
@@ -21,40 +21,39 @@ _Action = Callable[[], None]
 
 
 class EngineClosedError(RuntimeError):
-    """The engine has ended before the request had finished: by `shutdown`, or by its cause."""
+    """The engine ended before the request finished: by `shutdown`, or by the error in __cause__."""
 
 
 def closed_error(cause: Optional[BaseException]) -> EngineClosedError:
-    """What who waits is told. cause: what ended the engine, if it was not shut down."""
+    """The error for unfinished requests. cause: the error that ended the engine; None after
+    `shutdown`."""
     if cause is None:
         return EngineClosedError("the engine has been shut down")
-    error = EngineClosedError(
-        f"the engine has ended by an error of its own, {kind_of(cause)}: {cause}"
-    )
+    error = EngineClosedError(f"the engine has failed with {kind_of(cause)}: {cause}")
     error.__cause__ = cause
     return error
 
 
 class EngineThread:
-    """The thread that runs the engine's steps, and what it is asked to do between them.
+    """Runs the engine's steps in a thread, and between them the calls that other threads queue.
 
-    after_batch: called in the thread when readers have been told what there was to tell.
+    after_batch: called in the thread after each batch of outputs has been delivered.
 
-    A step that fails is told to the requests that were in it, and the engine goes on. Any other
-    failure leaves the engine in an unknown state and ends it: everybody who waits, or comes later,
-    gets an EngineClosedError whose cause it is.
+    If a step fails, every request in the engine gets its error, and the engine continues. Any other
+    error leaves the engine in an unknown state and ends it: waiting and later requests get an
+    EngineClosedError with that error as its cause.
     """
 
     def __init__(self, engine: LLMEngine, after_batch: _Action = lambda: None) -> None:
         self._engine = engine
         self._after_batch = after_batch
         self._readers: Dict[str, Reader] = {}
-        # What to do, and who is to be told if it is never done.
+        # A queued call, and the reader to fail if the thread ends before it runs the call.
         self._messages: queue.SimpleQueue[Tuple[_Action, Optional[Reader]]] = queue.SimpleQueue()
         self._closing = False
-        self.cause: Optional[BaseException] = None  # what ended the engine, if not `close`
+        self.cause: Optional[BaseException] = None  # the error that ended the engine
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._lock = threading.Lock()  # so that no message comes after the one to close
+        self._lock = threading.Lock()  # so that no message follows the one to close
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
 
@@ -62,17 +61,17 @@ class EngineThread:
         """Queues a request. Raises EngineClosedError."""
 
         def do() -> None:
-            self._readers[request.request_id] = deliver  # so that a failure is told to it as well
+            self._readers[request.request_id] = deliver  # before `add`, which may fail
             try:
                 self._engine.add(request)
-            except ValueError as error:  # refused; nothing has happened to the engine
+            except ValueError as error:  # refused; the engine is unchanged
                 del self._readers[request.request_id]
                 deliver(error)
 
         self._post(do, deliver)
 
     def abort(self, request_id: str) -> None:
-        """Cancels a request; does nothing if it has finished, or if the engine has closed."""
+        """Cancels a request; does nothing if it has finished or the engine is closed."""
 
         def do() -> None:
             output = self._engine.abort_request(request_id)
@@ -96,15 +95,15 @@ class EngineThread:
             self._messages.put((action, reader))
 
     def _run(self) -> None:
-        self.ended.set_running_or_notify_cancel()  # from now on, who waits cannot cancel it
+        self.ended.set_running_or_notify_cancel()  # from now on a waiter cannot cancel it
         try:
             self._serve()
             for request_id in self._readers:
                 self._engine.abort_request(request_id)
-        except BaseException as cause:  # SystemExit too: those who wait get it as cause
+        except BaseException as cause:  # SystemExit too: waiting requests get it as their cause
             self.cause = cause
-            logger.critical("the engine has ended by an error of its own", exc_info=True)
-        self._tell_who_waits()
+            logger.critical("the engine has failed", exc_info=True)
+        self._fail_waiting()
         self.ended.set_result(None)
 
     def _serve(self) -> None:
@@ -120,7 +119,7 @@ class EngineThread:
             except Exception as error:
                 self._fail_step(error)
                 if isinstance(error, RankError):
-                    raise  # nothing is left that could compute another step
+                    raise  # without all ranks no further step can be computed
                 continue
             for output in outputs:
                 self._deliver(output)
@@ -135,7 +134,7 @@ class EngineThread:
             self._engine.abort_request(output.request_id)
 
     def _fail_step(self, error: Exception) -> None:
-        """Each request raises the error of the step, to its own reader."""
+        """Delivers the error of a step to every request, and drops them all."""
         for deliver in self._readers.values():
             deliver(error)
         for request_id in self._readers:
@@ -143,10 +142,10 @@ class EngineThread:
         self._readers.clear()
         self._after_batch()
         if self._engine.has_unfinished_requests():
-            raise error  # the next step would fail again, for ever
+            raise error  # the next step would fail again
 
-    def _tell_who_waits(self) -> None:
-        """For the end of the thread: senders of messages that it has not read are told as well."""
+    def _fail_waiting(self) -> None:
+        """At the end of the thread: fails running requests and those still in the queue."""
         with self._lock:
             self._closing = True
         waiting = list(self._readers.values())
@@ -158,5 +157,5 @@ class EngineThread:
             try:
                 reader(closed_error(self.cause))
             except Exception:
-                logger.exception("a request cannot be told that the engine has ended")
+                logger.exception("a request could not be notified that the engine has ended")
         self._after_batch()

@@ -1,8 +1,8 @@
-"""Who computes steps for the engine.
+"""The interface between the engine and whatever computes its steps.
 
-The engine knows sequences, the executor knows the device. What goes from one to the other are plain
-values: a packed `StepInput`, and a `StepResult`. So an executor may run the model in this process,
-in several, or on several hosts; `vllm.worker` has those that there are.
+The engine knows sequences, the executor knows the device. They exchange plain values: a packed
+`StepInput` and a `StepResult`. So an executor may run the model in this process, in several, or on
+several hosts; `vllm.worker` implements them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from vllm.outputs import TokenLogprobs
 
 @dataclass
 class StepResult:
-    """What a step gave, as plain Python values.
+    """The results of a step, as plain Python values.
 
     token_ids: the sampled tokens, one for each of the step's `rows`.
-    logprobs: by row, those that were asked for.
-    prompt_logprobs: by sequence of the step, one entry for each of its targets.
+    logprobs: by row, for the rows in `StepInput.logprobs`.
+    prompt_logprobs: by the sequence's index in the step, one entry for each of its targets.
     """
 
     token_ids: List[int] = field(default_factory=list)
@@ -30,13 +30,13 @@ class StepResult:
 
 
 class Executor(abc.ABC):
-    """A model and its cache, which compute one step after another.
+    """A model and its KV cache, which compute one step after another.
 
-    num_blocks, block_size: of the cache. Blocks hold what the steps have written until another
-        step writes to them.
-    max_rows: rows that a step may sample; see `StepInput.sources`.
-    overlaps: whether `submit` returns while the step is being computed, so that it pays to describe
-        the next one meanwhile.
+    num_blocks, block_size: of the KV cache. A block keeps its contents until another step writes
+        to it.
+    max_rows: the most rows that a step may sample; see `StepInput.sources`.
+    overlaps: whether `submit` returns before the step is computed, so that preparing the next step
+        meanwhile saves time.
     """
 
     num_blocks: int
@@ -46,11 +46,11 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def allocate(self, nbytes: int) -> memoryview:
-        """Writable memory, as bytes, for the buffers of steps; it lives as long as the executor."""
+        """Writable bytes for step buffers; valid as long as the executor exists."""
 
     @abc.abstractmethod
     def room(self, size: SizeClass) -> int:
-        """Bytes that this executor wants behind a step's description, for what it adds itself."""
+        """Bytes that this executor needs after a step's arrays, for data that it adds itself."""
 
     @abc.abstractmethod
     def submit(self, step: StepInput) -> Any:
@@ -70,7 +70,7 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def collect(self, handle: Any) -> StepResult:
-        """Waits for a step. Each is collected once, in the order in which they were submitted."""
+        """Waits for a step's result. Each step is collected once, in the order of submission."""
 
     @abc.abstractmethod
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""The engine: requests in, one step at a time, outputs out."""
+"""The engine: it takes requests, computes step by step, and returns outputs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Truth(int):
-    """A truth value that may also be called.
+class CallableBool(int):
+    """A boolean that can also be called.
 
-    vLLM has a method where this engine has a property, and a loop over the method itself would
-    never end: scripts in either form do what they mean.
+    vLLM has a method where this engine has a property. Without this, code written for one form
+    would fail or loop for ever with the other.
     """
 
     def __call__(self) -> bool:
@@ -39,12 +39,12 @@ class Truth(int):
 
 
 class EngineParts(NamedTuple):
-    """What an engine is put together from; `vllm.worker.assemble` makes it from arguments.
+    """The parts of an engine; `vllm.worker.assemble` creates them from the arguments.
 
-    executor: has the model and its cache.
-    tokenizer: None where prompts and outputs are token ids alone.
-    max_model_len: tokens of the longest sequence, prompt and output together.
-    advised_tokens: of a step, for this model on its device.
+    executor: holds the model and its KV cache.
+    tokenizer: None if prompts and outputs are only token ids.
+    max_model_len: the most tokens of a sequence, prompt and output together.
+    advised_tokens: the recommended token budget of a step, for this model on its device.
     """
 
     executor: Executor
@@ -56,9 +56,10 @@ class EngineParts(NamedTuple):
 
 
 class EngineLoad(NamedTuple):
-    """What an engine has to do now.
+    """How busy an engine is.
 
-    running, waiting: sequences. cache_usage: the part of the cache that is in use, 1 is all of it.
+    running, waiting: numbers of sequences.
+    cache_usage: the fraction of KV blocks in use, 0 to 1.
     """
 
     running: int
@@ -67,7 +68,7 @@ class EngineLoad(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """A step that the executor has. started: when it was scheduled."""
+    """A submitted step. started: when it was scheduled, by `time.monotonic`."""
 
     chunks: List[Chunk]
     handle: Any
@@ -76,11 +77,11 @@ class _Step(NamedTuple):
 
 
 class LLMEngine:
-    """A model, its cache and the requests that share them. Not thread-safe.
+    """A model, its KV cache and the requests that share them. Not thread-safe.
 
-    If an exception leaves a method that changes the engine, wherever it came from (an error of the
-    device, Ctrl-C in the middle of a line), every request is dropped, so that nothing is half
-    changed: the engine is empty then, and takes new requests.
+    If a method that changes the engine raises (a device error, Ctrl-C at any point), every request
+    is dropped, because the state might be inconsistent. The engine is empty then, and accepts new
+    requests.
     """
 
     def __init__(self, args: EngineArgs, parts: EngineParts) -> None:
@@ -114,20 +115,20 @@ class LLMEngine:
         self._in_flight: Deque[_Step] = deque()  # submitted, not collected
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
-        # Set while requests, scheduler and cache may contradict each other; see `_change`.
+        # Set while requests, scheduler and cache may be inconsistent; see `_change`.
         self._changing = False
 
     @property
-    def has_unfinished_requests(self) -> Truth:
-        """Whether a request has not ended. Read as a property, or called as vLLM's method."""
-        return Truth(bool(self._requests))
+    def has_unfinished_requests(self) -> CallableBool:
+        """Whether a request is unfinished. Usable as a property and, as in vLLM, as a method."""
+        return CallableBool(bool(self._requests))
 
     def get_num_unfinished_requests(self) -> int:
         return len(self._requests)
 
     @property
     def load(self) -> EngineLoad:
-        """What there is to do. May be read by other threads."""
+        """Queue lengths and cache usage. Other threads may read it."""
         scheduler, manager = self.scheduler, self.scheduler.block_manager
         usage = 1 - manager.num_free_blocks / manager.num_blocks
         return EngineLoad(len(scheduler.running), len(scheduler.waiting), usage)
@@ -135,16 +136,16 @@ class LLMEngine:
     def make_request(
         self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
     ) -> Request:
-        """A request that is not in the engine yet. Raises ValueError if it could not be served.
+        """Creates a request without queueing it. Raises ValueError if it cannot be served.
 
-        params: None is what the model's makers advise.
+        params: None uses the defaults of the model's `generation_config.json`.
         """
         return self.request_maker.make(request_id, prompt, params)
 
     def add(self, request: Request) -> None:
         """Queues a request made by `make_request`.
 
-        Raises ValueError, with nothing changed, if its id is in use or it could never run.
+        Raises ValueError, with nothing changed, if its id is in use or it does not fit the cache.
         """
         if request.request_id in self._requests:
             raise ValueError(f"request id {request.request_id!r} is in use")
@@ -155,28 +156,29 @@ class LLMEngine:
     def add_request(
         self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
     ) -> None:
-        """Makes a request and queues it. Raises ValueError if it could not be served."""
+        """Creates a request and queues it. Raises ValueError if it cannot be served."""
         self.add(self.make_request(request_id, prompt, params))
 
     def abort_request(self, request_id: str) -> Optional[RequestOutput]:
-        """Cancels a request and frees its cache; returns its last output, None if unknown."""
+        """Cancels a request and frees its KV blocks; returns its last output, None if unknown."""
         if request_id not in self._requests:
             return None
         return self._change(self._abort, request_id)
 
     def step(self) -> List[RequestOutput]:
-        """Waits for one step; returns the outputs of the requests that have news.
+        """Waits for one step; returns the outputs of the requests that progressed.
 
-        Where that pays, the next step is described and started while this one is computed.
+        With an executor that overlaps, the next step is prepared and started while this one is
+        computed.
         """
         return self._change(self._step)
 
     def drop_all(self) -> None:
         """Ends every request (finish reason "abort") without an output, and empties the cache.
 
-        Whatever state anything is in: nothing is given back piece by piece.
+        Works in any state: it resets everything and frees nothing piece by piece.
         """
-        self._changing = True  # should this be interrupted as well, the next change starts over
+        self._changing = True  # if this is interrupted too, the next change drops all again
         dropped = len(self._requests)
         for request in self._requests.values():
             for seq in request.seqs:
@@ -189,10 +191,10 @@ class LLMEngine:
         self.executor.reset()
         self._changing = False
         if dropped:
-            logger.warning("the engine is empty: %d requests were dropped", dropped)
+            logger.warning("dropped all %d requests; the engine is empty", dropped)
 
     def _change(self, action: Callable[..., T], *args: Any) -> T:
-        """Does something that must be done whole, or leave an empty engine."""
+        """Runs an action that either completes or leaves an empty engine."""
         try:
             if self._changing:
                 self.drop_all()
@@ -229,7 +231,7 @@ class LLMEngine:
         if self._overlaps:
             self._submit()  # the device has something to do while this one's tokens are looked at
         result = self.executor.collect(step.handle)
-        # Of those that have ended since, by the step before or by an abort, nobody wants news.
+        # Sequences that the previous step or an abort has ended give no further output.
         wanted = [chunk.seq.status is not SequenceStatus.FINISHED for chunk in step.chunks]
         self.scheduler.update(step.chunks, result.token_ids)
         if self._in_flight:  # the tokens that its masks follow from are known now
@@ -237,7 +239,7 @@ class LLMEngine:
         return self._outputs(step, result, wanted, failed)
 
     def _submit(self) -> None:
-        """Starts the next step, if anything can be done."""
+        """Starts the next step, if any sequence can be scheduled."""
         started = time.monotonic()
         chunks = self.scheduler.schedule()
         if chunks:
@@ -278,17 +280,17 @@ class LLMEngine:
                 continue
             request, continuation = self._owners[seq.seq_id]
             if request.first_token_time is None:
-                request.note_progress(step.started, has_token=chunk.num_sampled > 0)
+                request.record_progress(step.started, has_token=chunk.num_sampled > 0)
             if seq.prompt_logprobs_wanted:
                 found = result.prompt_logprobs.get(index, [])
                 request.take_prompt_logprobs(chunk.start + 1, found)
                 seq.prompt_logprobs_wanted = chunk.end < seq.num_prompt_tokens
-            if continuation.is_quiet and seq.finish_reason is None:
+            if continuation.final_only and seq.finish_reason is None:
                 continue
             for sampled in range(first, row):
                 if continuation.take(result.logprobs.get(sampled)):
                     self.scheduler.finish(seq, FinishReason.STOP)
-                    seq.finish_reason = FinishReason.STOP  # even if its length ends it as well
+                    seq.finish_reason = FinishReason.STOP  # takes precedence over LENGTH
                 touched[request.request_id] = request
         outputs = [self._next_output(request) for request in touched.values()]
         return [output for output in outputs if output is not None]

@@ -1,4 +1,4 @@
-"""Outputs on their way from the engine's thread to who reads them in an event loop."""
+"""Carries outputs from the engine's thread to a reader in an event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Reader = Callable[[News], bool]
 
 
 class Mailbox:
-    """Holds what a request's reader has not read yet, as at most one output."""
+    """Holds the unread output of a request; newer outputs are merged into it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, kind: RequestOutputKind) -> None:
         self.finished = False
@@ -25,7 +25,7 @@ class Mailbox:
         self._has_news = asyncio.Event()
 
     def deliver(self, news: News) -> bool:
-        """Called by the engine's thread; False if nobody can read it any more."""
+        """Called by the engine's thread; False if the reader's event loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._put, news)
         except RuntimeError:  # the loop is closed
@@ -33,7 +33,7 @@ class Mailbox:
         return True
 
     async def get(self) -> RequestOutput:
-        """The next output, once there is one; raises the error that came instead."""
+        """Waits for the next output and returns it; raises the error that ended the request."""
         await self._has_news.wait()
         if self._unread is None:
             assert self._error is not None
@@ -47,7 +47,7 @@ class Mailbox:
 
     def _put(self, news: News) -> None:
         if isinstance(news, Exception):
-            self._error = self._error or news  # the first is the cause of others
+            self._error = self._error or news  # the first error causes the others
         elif self._unread is None or self._kind is not RequestOutputKind.DELTA:
             self._unread = news
         else:
@@ -56,7 +56,7 @@ class Mailbox:
 
 
 def join_deltas(old: RequestOutput, new: RequestOutput) -> RequestOutput:
-    """One output that tells what two of kind DELTA tell, one after the other."""
+    """Merges two consecutive outputs of kind DELTA into one."""
     by_index = {output.index: output for output in old.outputs}
     for output in new.outputs:
         before = by_index.get(output.index)

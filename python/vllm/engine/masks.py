@@ -103,7 +103,7 @@ class MaskMaker:
 
 
 def _bits_offset(num_rows: int) -> int:
-    """Where kernels may load 16 bytes at a time."""
+    """Aligned to 16 bytes, so that kernels can load 16 bytes at a time."""
     return -(-8 * num_rows // 16) * 16
 
 

@@ -1,4 +1,4 @@
-"""A request: a prompt, its continuations, and the outputs that tell of them."""
+"""A request: a prompt, its continuations, and the outputs made from them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vllm.text.tokenizer import Tokenizer
 class Continuation:
     """One of a request's sequences, with its text and log-probabilities.
 
-    Text is made when somebody will see it: at each token if it is searched for stop strings,
-    otherwise for each output, of which there may be one, at the end.
+    Tokens are decoded as late as possible: at each token if stop strings must be searched for,
+    otherwise when an output is created, which may happen only once, at the end.
     """
 
     def __init__(self, index: int, seq: Sequence, tokenizer: Optional[Tokenizer]) -> None:
@@ -36,8 +36,8 @@ class Continuation:
                 seq.token_ids, skip_special_tokens=params.skip_special_tokens
             )
         self._stops = StopStrings(params.stop_strings, include=params.include_stop_str_in_output)
-        # Whether nobody looks at a token before the last one has come.
-        self.is_quiet = (
+        # Whether no token has to be looked at before the sequence has ended.
+        self.final_only = (
             self._kind is RequestOutputKind.FINAL_ONLY
             and not params.stop_strings
             and params.logprobs is None
@@ -49,7 +49,7 @@ class Continuation:
         self._finish_sent = False
 
     def take(self, logprobs: Optional[TokenLogprobs]) -> bool:
-        """Looks at the token just appended to the sequence; True if a stop string ends it here."""
+        """Processes the token just appended to the sequence; True if a stop string ends it."""
         seq = self.seq
         if logprobs is not None:
             self.logprobs.append(with_text(logprobs, self._tokenizer))
@@ -68,7 +68,7 @@ class Continuation:
         return True
 
     def output(self) -> Optional[CompletionOutput]:
-        """What to tell of this continuation now; None if there is no news."""
+        """The next output of this continuation; None if nothing has changed."""
         seq = self.seq
         finished = seq.finish_reason is not None
         if self._finish_sent and self._kind is RequestOutputKind.DELTA:
@@ -108,7 +108,7 @@ class Continuation:
 
 
 class Request:
-    """What the engine keeps of a request from its arrival to its last output."""
+    """A request and its state, from its arrival to its last output."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Request:
         self.prompt_logprobs: Optional[List[Optional[TokenLogprobs]]] = None
         if params.prompt_logprobs is not None:
             self.prompt_logprobs = [None] * len(self.prompt_token_ids)
-            for seq in seqs[1:]:  # one computation of the prompt tells
+            for seq in seqs[1:]:  # all share the prompt: the first computes its log-probabilities
                 seq.prompt_logprobs_wanted = False
         self._tokenizer = tokenizer
         self.arrival_time = time.monotonic()
@@ -139,22 +139,22 @@ class Request:
     def is_finished(self) -> bool:
         return all(seq.finish_reason is not None for seq in self.seqs)
 
-    def note_progress(self, step_started: float, *, has_token: bool) -> None:
-        """Records when this request was first computed, and when it had its first token."""
+    def record_progress(self, step_started: float, *, has_token: bool) -> None:
+        """Records when this request was first computed and when it got its first token."""
         if self.first_scheduled_time is None:
             self.first_scheduled_time = step_started
         if has_token and self.first_token_time is None:
             self.first_token_time = time.monotonic()
 
     def take_prompt_logprobs(self, first: int, found: SequenceOf[TokenLogprobs]) -> None:
-        """Stores log-probabilities of positions from `first` on; a preempted prompt brings them
-        again."""
+        """Stores log-probabilities of prompt positions from `first` on. After a preemption the
+        prompt is computed again, and they are overwritten."""
         assert self.prompt_logprobs is not None
         for position, logprobs in enumerate(found, start=first):
             self.prompt_logprobs[position] = with_text(logprobs, self._tokenizer)
 
     def output(self) -> Optional[RequestOutput]:
-        """The next output of this request; None if there is nothing to tell yet."""
+        """The next output of this request; None if there is none yet."""
         finished = self.is_finished
         if self.params.output_kind is RequestOutputKind.FINAL_ONLY and not finished:
             return None
@@ -186,7 +186,7 @@ class Request:
 
 
 def with_text(logprobs: TokenLogprobs, tokenizer: Optional[Tokenizer]) -> TokenLogprobs:
-    """The same log-probabilities, with each token's text where there is a tokenizer."""
+    """The same log-probabilities with each token's text, if there is a tokenizer."""
     if tokenizer is None:
         return logprobs
     return {

@@ -1,4 +1,4 @@
-"""From what a caller asks to a request that the engine can take: all checks are made here."""
+"""Makes requests from prompts and sampling parameters, and checks both."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vllm.text.tokenizer import Tokenizer
 
 
 class RequestMaker:
-    """Knows the model's words and limits, and nothing of who computes it.
+    """Knows the model's vocabulary and limits, but not the executor.
 
-    tokenizer: None where prompts and outputs are token ids alone.
-    max_model_len: tokens of the longest sequence, prompt and output together.
-    seed: where requests without a seed of their own get theirs from.
+    tokenizer: None if prompts and outputs are only token ids.
+    max_model_len: the most tokens of a sequence, prompt and output together.
+    seed: of the random generator that seeds the requests which set none.
     """
 
     def __init__(
@@ -52,13 +52,14 @@ class RequestMaker:
     def make(
         self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
     ) -> Request:
-        """A request that is not in the engine yet. Raises ValueError if it could not be served.
+        """Creates a request without queueing it. Raises ValueError if it cannot be served.
 
-        params: None is what the model's makers advise.
+        params: None uses the defaults of the model's `generation_config.json`.
         """
         params = self.generation_defaults.params() if params is None else params
         check_params(params)
-        params = dataclasses.replace(params)  # the caller's may change; and checked as a whole
+        # A copy: the caller may change its own. Creating it also checks all fields again.
+        params = dataclasses.replace(params)
         vocab_size = self.model_config.vocab_size
         text, token_ids = encode_prompt(
             prompt, self.tokenizer, vocab_size=vocab_size, max_model_len=self.max_model_len
@@ -69,7 +70,7 @@ class RequestMaker:
         if params.stop_strings and self.tokenizer is None:
             raise ValueError("stop must be empty without a tokenizer: there is no text to search")
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
-        # Each continuation draws by itself, the first as if it were the only one.
+        # Each continuation has its own seed; the first is the seed of a request with n = 1.
         seeds = [
             random.Random(f"{seed}/{index}").getrandbits(63) if index else seed
             for index in range(params.n)
@@ -87,7 +88,7 @@ class RequestMaker:
         *,
         cache_salt: str = "",
     ) -> List[Sequence]:
-        """A sequence for each seed. Raises ValueError for constraints that cannot be met."""
+        """Creates a sequence for each seed. Raises ValueError for invalid constraints."""
         room = self.max_model_len - len(token_ids)
         constraints = self._constraints(params)
         return [
@@ -105,7 +106,8 @@ class RequestMaker:
         ]
 
     def _constraints(self, params: SamplingParams) -> Iterator[Optional[Constraints]]:
-        """For one sequence after another. Raises ValueError at once."""
+        """An endless iterator with the constraints of each sequence. Raises ValueError when
+        called, not when iterated."""
         vocab_size = self.model_config.vocab_size
         for name, tokens in (
             ("logit_bias", params.logit_bias),

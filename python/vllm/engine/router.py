@@ -1,9 +1,9 @@
-"""Which replica of an engine gets a request: the one that has its prefix, unless it has too much.
+"""Chooses the replica of an engine for a request: one that has its prefix cached and has capacity.
 
-A replica shares the cache of equal beginnings among its own requests alone. So requests that begin
-alike should meet in one, as long as that leaves no other idle: a replica takes no more than a
-quarter above its share of the sequences that there are ("consistent hashing with bounded loads",
-Mirrokni, Thorup and Zadimoghaddam 2016, arXiv:1608.01350, whose bound this is).
+Each replica has a prefix cache for its own requests only. So requests with the same prefix should
+go to the same replica, unless that one is overloaded: no replica gets more than 1.25 times its
+equal share of all sequences ("consistent hashing with bounded loads", Mirrokni, Thorup and
+Zadimoghaddam 2016, arXiv:1608.01350).
 """
 
 from __future__ import annotations
@@ -14,34 +14,35 @@ from collections import OrderedDict
 from typing import Iterator, List, Optional
 from typing import Sequence as SequenceOf
 
-# Tokens of a piece of a prompt. Coarser than blocks of the cache: what is saved by finding a few
-# tokens more is less than what looking for them costs.
+# Tokens of a piece of a prompt. Coarser than a KV block: matching a few more tokens would save
+# less than the search costs.
 _PIECE = 64
-_MOST_PIECES = 64  # of a prompt, so 4096 tokens: two that are alike so far go to one replica
+_MOST_PIECES = 64  # 4096 tokens: longer prefixes are not compared
 _REMEMBERED = 1 << 16
 _EXCESS = 1.25
 
 
 class Router:
-    """Chooses for one request after another. Not thread-safe.
+    """Chooses a replica for one request after another. Not thread-safe.
 
-    num_replicas: of the engine.
+    num_replicas: the number of replicas.
 
-    Remembers which replica got the pieces of the latest prompts, not what is in its cache: that
-    would have to be told here, and may be gone by the time that the request comes.
+    It remembers where recent prompts were sent, not what the caches hold: replicas would have to
+    report that, and the report could be outdated when a request arrives.
     """
 
     def __init__(self, num_replicas: int) -> None:
         if num_replicas < 1:
             raise ValueError(f"num_replicas must be at least 1, got {num_replicas}")
         self._num_replicas = num_replicas
-        self._turn = 0  # who is the next, of those with as little to do
+        self._turn = 0  # where the search for the least loaded replica starts: breaks ties
         self._replicas: OrderedDict[bytes, int] = OrderedDict()  # by digest; the latest last
 
     def choose(self, token_ids: SequenceOf[int], num_seqs: int, loads: SequenceOf[int]) -> int:
-        """The replica of a request that begins now.
+        """The index of the replica for a new request.
 
-        token_ids: of its prompt. num_seqs: its sequences. loads: those that each replica has.
+        token_ids: its prompt. num_seqs: its number of sequences. loads: the number of sequences
+        that each replica has now.
         """
         if self._num_replicas == 1:
             return 0
@@ -59,7 +60,7 @@ class Router:
         return replica
 
     def _known(self, digests: List[bytes], num_seqs: int, loads: SequenceOf[int]) -> Optional[int]:
-        """The replica that has had most of the prompt, of those that may take more."""
+        """The replica with the longest known prefix of the prompt that is below its limit."""
         most = _EXCESS * (sum(loads) + num_seqs) / len(loads)
         for digest in reversed(digests):
             replica = self._replicas.get(digest)
@@ -69,7 +70,7 @@ class Router:
 
 
 def _digests(token_ids: SequenceOf[int]) -> Iterator[bytes]:
-    """A name for each beginning of the prompt that is whole pieces, the shortest first."""
+    """A digest of each prefix that consists of whole pieces, the shortest first."""
     digest = hashlib.sha256()
     for end in range(_PIECE, min(len(token_ids), _PIECE * _MOST_PIECES) + 1, _PIECE):
         digest.update(array("q", token_ids[end - _PIECE : end]).tobytes())

@@ -1,10 +1,10 @@
-"""Which tokens the model computes in the next step.
+"""Chooses the tokens that the model computes in the next step.
 
-Every step has a budget of tokens. Running sequences come first, in the order they were admitted:
-one token each where they generate, the next chunk where a prompt is not finished. What is left of
-the budget admits waiting sequences, in the order they arrived. If the cache is full, the running
-sequence that was admitted last gives up its blocks, and waits, first in the queue, to be computed
-again. The oldest sequence can therefore always run: nothing starves.
+Every step has a token budget. Running sequences are scheduled first, in the order of their
+admission: one token each while they decode, the next chunk while their prompt is not finished. The
+rest of the budget admits waiting sequences in the order of their arrival. If the KV cache is full,
+the running sequence that was admitted last is preempted: its blocks are freed, and it waits at the
+front of the queue to be recomputed. So the oldest sequence can always run, and none starves.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
 class Chunk(NamedTuple):
     """Tokens [start, end) of a sequence, to be computed in one step.
 
-    num_sampled: of how many of them, the last ones, the logits are sampled: one where the chunk
-        reaches the last token of the sequence, which gives the next one, otherwise none.
-    source: where the chunk's last token is not known yet, the row of the step before that gives
-        it; otherwise -1.
+    num_sampled: how many of its last tokens have their logits sampled: one if the chunk reaches the
+        end of the sequence, so that a new token follows, otherwise none.
+    source: if the host does not know the chunk's last token yet, the row of the previous step that
+        samples it; otherwise -1.
     """
 
     seq: Sequence
@@ -38,8 +38,8 @@ class Scheduler:
 
     max_num_seqs: sequences that run at the same time.
     max_num_batched_tokens: tokens computed in a step; at least `max_num_seqs`.
-    enable_chunked_prefill: without it a prompt is computed in a single step, and never starts
-        unless the whole of it fits in the budget.
+    enable_chunked_prefill: if False, a prompt is computed in a single step, and waits until the
+        whole of it fits in the budget.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Scheduler:
         self.waiting: Deque[Sequence] = deque()
         self.running: List[Sequence] = []
         self.num_preemptions = 0
-        self._num_rows = 0  # that the step being scheduled samples
-        self._counters = list(range(max_num_seqs))  # that no sequence has
-        # Blocks kept free when one more sequence is admitted, so that those which run can grow
-        # for a while before they take its blocks away again.
+        self._num_rows = 0  # rows sampled by the step being scheduled
+        self._counters = list(range(max_num_seqs))  # free rows of the device's token counts
+        # Blocks kept free when a sequence is admitted, so that the running ones can grow for a
+        # while before the new one is preempted.
         self._reserve = block_manager.num_blocks // 100
 
     @property
@@ -74,18 +74,18 @@ class Scheduler:
 
     @property
     def max_seq_tokens(self) -> int:
-        """Tokens of the longest sequence that can ever run."""
+        """The most tokens of a sequence that can run at all."""
         room = self.block_manager.num_blocks * self.block_manager.block_size
         return room if self.enable_chunked_prefill else min(room, self.max_num_batched_tokens)
 
     def add(self, seq: Sequence) -> None:
-        """Queues a sequence. Raises ValueError if it could never run to its end."""
+        """Queues a sequence. Raises ValueError if it can never run to its end."""
         self.check(seq)
         self.waiting.append(seq)
 
     def check(self, seq: Sequence) -> None:
-        """Raises ValueError if a sequence could never run to its end."""
-        # The last token is never computed: nothing comes after it.
+        """Raises ValueError if a sequence can never run to its end."""
+        # The last token is never computed: no token follows it.
         longest = seq.num_prompt_tokens + seq.max_tokens - 1
         if not seq.num_prompt_tokens or longest > self.max_seq_tokens:
             raise ValueError(
@@ -109,9 +109,9 @@ class Scheduler:
         return chunks
 
     def update(self, chunks: SequenceOf[Chunk], token_ids: SequenceOf[int]) -> List[Sequence]:
-        """Takes in what a step computed; returns the sequences that it finished.
+        """Appends the sampled tokens of a step; returns the sequences that they finished.
 
-        Nothing is taken in for sequences that have ended since it was scheduled.
+        Tokens of sequences that have ended since the step was scheduled are discarded.
 
         token_ids: the sampled tokens, `num_sampled` for each chunk, in order.
         """
@@ -127,7 +127,8 @@ class Scheduler:
                     if seq.append(token_id):
                         finished.append(seq)
             if seq.num_pending and len(seq.token_ids) % block_size == 0:
-                # The block that the step under way fills has been waiting for its name.
+                # The step in flight fills this block; only now is its last token, and so its hash,
+                # known.
                 self.block_manager.publish(seq, seq.num_computed_tokens)
         for seq in finished:
             if seq.status is SequenceStatus.WAITING:  # preempted while it was being computed
@@ -138,7 +139,7 @@ class Scheduler:
         return finished
 
     def finish(self, seq: Sequence, reason: FinishReason) -> None:
-        """Ends a sequence from outside, between steps; does nothing to one that has ended."""
+        """Ends a sequence between steps; does nothing if it has ended."""
         if seq.is_finished:
             return
         if seq.status is SequenceStatus.RUNNING:
@@ -149,7 +150,7 @@ class Scheduler:
         self._release(seq)
 
     def reset(self) -> None:
-        """Drops every sequence, and all that the cache holds, whatever state they are in."""
+        """Drops every sequence and empties the cache. Works in any state."""
         self.waiting.clear()
         self.running = []
         self._counters = list(range(self.max_num_seqs))
@@ -171,7 +172,7 @@ class Scheduler:
             while num_tokens > len(seq.block_table) * block_size:
                 if block_manager.grow(seq):
                     continue
-                # The victim is last, so it has no chunk in this step: its turn has not come.
+                # The last one was admitted after this one, so it has no chunk in this step yet.
                 self._preempt_last()
                 preempted = True
                 if seq.status is SequenceStatus.WAITING:
@@ -182,7 +183,7 @@ class Scheduler:
     def _schedule_waiting(self, chunks: List[Chunk], budget: int) -> None:
         while self.waiting and budget and len(self.running) < self.max_num_seqs:
             seq = self.waiting[0]
-            # Alone, a sequence may fill the whole cache.
+            # A sequence that runs alone may fill the whole cache.
             reserve = self._reserve if self.running else 0
             if not self.block_manager.allocate(seq, keep_free=reserve):
                 return
@@ -194,7 +195,7 @@ class Scheduler:
             seq.status = SequenceStatus.RUNNING
             if seq.has_penalties:
                 seq.counter, seq.is_counted = self._counters.pop(), False
-            if not seq.num_preemptions:  # what comes after were hits on its own work
+            if not seq.num_preemptions:  # after a preemption it would count its own blocks as hits
                 seq.num_cached_tokens = seq.num_computed_tokens
             self.running.append(seq)
             budget -= self._add_chunk(chunks, seq, budget)
@@ -228,7 +229,8 @@ class Scheduler:
         seq.status = SequenceStatus.FINISHED
 
     def _take_back(self, seq: Sequence) -> None:
-        """What it has on the device. A step under way may still use it: later ones come after."""
+        """Frees the blocks and the counter of a sequence. A step in flight may still use them, but
+        steps that reuse them are computed after it."""
         self.block_manager.free(seq)
         if seq.counter >= 0:
             self._counters.append(seq.counter)

@@ -13,7 +13,7 @@ from vllm.text.grammars import GrammarError
 
 
 class SequenceStatus(enum.Enum):
-    """Where a sequence is in its life; a preempted one is waiting again."""
+    """The state of a sequence; a preempted one is waiting again."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -21,7 +21,7 @@ class SequenceStatus(enum.Enum):
 
 
 class FinishReason(str, enum.Enum):
-    """Why a sequence ended; the values are what `CompletionOutput.finish_reason` shows."""
+    """Why a sequence ended; the values appear in `CompletionOutput.finish_reason`."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -30,26 +30,27 @@ class FinishReason(str, enum.Enum):
 
 
 class Sequence:
-    """Tokens so far, and the cache blocks that hold the keys and values of the first of them.
+    """The tokens of a sequence, and the KV blocks with the keys and values of the computed ones.
 
-    Nothing here distinguishes prefill from decode: the model has computed the first
+    Prefill and decode are not distinguished: the model has computed the first
     ``num_computed_tokens`` tokens, and whenever it reaches the last one a new token is sampled.
-    A preempted sequence goes back to zero computed tokens and is otherwise unchanged.
+    Preemption sets ``num_computed_tokens`` to zero and changes nothing else.
 
-    block_table: entry i is the cache block of tokens [i * block_size, (i + 1) * block_size).
-    block_hashes: chained hashes of the full blocks, kept by the block manager.
-    cache_salt: only sequences of the same share blocks.
+    block_table: entry i is the KV block of tokens [i * block_size, (i + 1) * block_size).
+    block_hashes: chained hashes of the full blocks, maintained by the block manager.
+    cache_salt: only sequences with the same salt share blocks.
     num_published_blocks: leading blocks that other sequences may already share.
-    num_pending: sampled tokens that the device has, and the host does not know yet: of a step that
-        is still being computed. Everything else here is about tokens that are known.
-    pending_row: which row of that step gives the last of them.
-    has_penalties: for tokens that it has.
-    counter: of its tokens, on the device; -1 where it has no penalties, or does not run.
-    is_counted: whether the counter has them, but for those that were added since.
-    constraints: what it may not or has to say; None where it may say anything.
-    ends_with_stop_token: whether its last token is one that ended it, and no part of its text.
-    is_plain: whether it is sampled greedily, with nothing else to it.
-    max_tokens: output tokens after which the sequence ends, whatever is sampled.
+    num_pending: tokens of steps in flight that the host does not know yet; no other field counts
+        them.
+    pending_row: the row of the step in flight that samples the last of them.
+    has_penalties: whether a repetition, presence or frequency penalty is set.
+    counter: its row in the device's token counts; -1 without penalties or while it does not run.
+    is_counted: whether the initial token counts have been written to that row.
+    constraints: limits on the output tokens; None without any.
+    ends_with_stop_token: whether its last token ended it and is not part of its text.
+    is_plain: whether it is sampled greedily, without penalties, constraints, a minimum length or
+        log-probabilities.
+    max_tokens: the most output tokens.
     """
 
     __slots__ = (
@@ -124,8 +125,8 @@ class Sequence:
             and not params.min_tokens
             and params.logprobs is None
         )
-        # A position's prompt log-probabilities come from computing it: until they are all there,
-        # the prefix cache may spare nothing.
+        # Prompt log-probabilities need every position computed, so until all are known the
+        # sequence takes no blocks from the prefix cache.
         self.prompt_logprobs_wanted = params.prompt_logprobs is not None
 
     @property
@@ -150,18 +151,18 @@ class Sequence:
         return self.num_pending > 0 and self.num_output_tokens + self.num_pending >= self.max_tokens
 
     def ending_token_ids(self) -> FrozenSet[int]:
-        """Tokens that end this sequence when they are sampled."""
+        """The tokens that end this sequence when sampled."""
         if self.params.ignore_eos:
             return frozenset(self.params.stop_ids)
         return self.eos_token_ids.union(self.params.stop_ids)
 
     def append(self, token_id: int) -> bool:
-        """Adds a sampled token; sets `finish_reason` and returns True if the sequence ends with
-        it."""
+        """Appends a sampled token; sets `finish_reason` and returns True if it ends the
+        sequence."""
         self.token_ids.append(token_id)
         num_output = len(self.token_ids) - self.num_prompt_tokens
         params = self.params
-        if num_output > params.min_tokens:  # until then the sampler gives no such token
+        if num_output > params.min_tokens:  # before that, such tokens are masked out
             if token_id in self.eos_token_ids and not params.ignore_eos:
                 self.finish_reason = FinishReason.STOP
                 self.ends_with_stop_token = True

@@ -1,9 +1,8 @@
-"""What a step is, as one piece of memory.
+"""The input of a step, as one buffer.
 
-Everything that the device needs to know of a step lies in one buffer, at offsets that depend on the
-step's size class alone: it goes to the device in one copy, a CUDA graph that was captured for a
-class serves all its steps, and the buffer of the next step can be filled while one runs. Buffers
-are used over and over.
+Everything that the device needs for a step is in one buffer, at offsets that depend only on the
+step's size class. So it takes one copy to the device, a CUDA graph that was captured for a size
+class serves all its steps, and double buffering lets the next step be written while one runs.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from vllm.engine.masks import StepMasks
 
 _ALIGNMENT = 16  # bytes: enough for every type, and for kernels that load 16 at a time
-_SMALLEST = 16  # smaller capacities than this save nothing
+_SMALLEST = 16  # capacities below this save nothing
 
 
 class SizeClass(NamedTuple):
-    """How much room a buffer has.
+    """The capacity of a buffer.
 
-    tokens: that the model computes.
-    sequences: that they belong to.
-    blocks: of the cache, per sequence.
+    tokens: tokens that the model computes.
+    sequences: sequences that these belong to.
+    blocks: KV blocks per sequence.
     rows: tokens whose logits are sampled.
-    changes: to single logits.
-    counted: tokens that sequences have when their counting begins, and the sequences themselves.
+    changes: biases on single logits.
+    counted: distinct tokens of sequences whose token counts begin, plus one for each of these
+        sequences.
     """
 
     tokens: int
@@ -37,9 +37,12 @@ class SizeClass(NamedTuple):
 
     @classmethod
     def for_counts(cls, *counts: int) -> SizeClass:
-        """The class for as many of each: powers of two, so that there are few classes. Block tables
-        grow with every sequence, and are as wide as a power of eight times the smallest: otherwise
-        each doubling of a context would need all its graphs anew."""
+        """The smallest class that holds these counts.
+
+        Capacities are powers of two, so that there are few classes. The width of block tables is
+        the smallest capacity times a power of eight: with powers of two, all CUDA graphs would be
+        captured again each time the longest context doubles.
+        """
         size = cls(*[capacity(count) for count in counts])
         blocks = _SMALLEST
         while blocks < size.blocks:
@@ -48,7 +51,7 @@ class SizeClass(NamedTuple):
 
 
 def capacity(count: int) -> int:
-    """The power of two, `_SMALLEST` or more, that holds `count`; 0 for none."""
+    """`count` rounded up to a power of two, at least `_SMALLEST`; 0 for 0."""
     return max(_SMALLEST, 1 << (count - 1).bit_length()) if count else 0
 
 
@@ -93,9 +96,9 @@ class Field(NamedTuple):
 
 
 class StepLayout:
-    """Where everything lies in the buffer of a size class.
+    """The offsets of the arrays in a buffer of a size class.
 
-    room: bytes behind it for what the executor itself adds; see `Executor.room`.
+    room: bytes after the arrays for the executor's own data; see `Executor.room`.
     """
 
     def __init__(self, size: SizeClass, room: int = 0) -> None:
@@ -115,12 +118,12 @@ def _aligned(nbytes: int) -> int:
 
 
 class PromptLogprobs(NamedTuple):
-    """Tokens of the step that give log-probabilities of a prompt.
+    """Consecutive tokens of a step whose logits give log-probabilities of the prompt.
 
-    sequence: which of the step's sequences this is.
-    row: the first of the tokens; the logits of each predict the token after it.
-    targets: the tokens that they are to predict, one after another.
-    num_best: how many of the most likely tokens are wanted beside each.
+    sequence: the index of the sequence in the step.
+    row: the index of the first token in the step; its logits predict the token after it.
+    targets: the tokens to predict, one after another.
+    num_best: how many of the most likely tokens to return beside each target.
     """
 
     sequence: int
@@ -132,20 +135,20 @@ class PromptLogprobs(NamedTuple):
 class StepInput:
     """One step for an `Executor`, in one of the engine's buffers.
 
-    token_ids, positions: int64, of the tokens of all sequences, one after the other.
-    sources: int64, where each token id is: `max_rows` of the executor plus its index in
-        `token_ids`; or, for a token that only the device knows yet, the row of the step before
-        that has sampled it.
+    token_ids, positions: int64, of the tokens of all sequences, one sequence after another.
+    sources: int64, where to load each token id from: the executor's `max_rows` plus its index in
+        `token_ids`; or, for a token that only the device knows yet, the row of the previous step
+        that samples it.
     slots: int64, block * block_size + offset where a token's key and value are stored.
-    block_tables: int32 [sequences, blocks]; what lies behind a sequence's last block is not read.
-    context_lens: int32, tokens of each sequence, those of this step included.
+    block_tables: int32 [sequences, blocks]; entries after a sequence's last KV block are not read.
+    context_lens: int32, tokens of each sequence, this step's included.
     query_starts: int32, sequence i has the tokens from query_starts[i] up to query_starts[i + 1].
     rows: int64, the tokens whose logits are sampled.
     temperatures, top_k, top_p, min_p, seeds, draws: how each row is sampled; see `ops.sample`.
     counters, counts, repetition, presence, frequency: penalties of each row; see `ops.penalize`.
-        Which tokens a sequence has is counted on the device, by every step that samples it.
-    fresh_counters, fresh_starts, fresh_tokens, fresh_counts: what sequences have before that; see
-        `ops.count_tokens`.
+        The device counts the tokens of a sequence in every step that samples it.
+    fresh_counters, fresh_starts, fresh_tokens, fresh_counts: the initial token counts of sequences;
+        see `ops.count_tokens`.
     change_rows, change_tokens, change_amounts, change_after: see `ops.bias_logits`.
 
     num_tokens, num_sequences, num_rows, num_fresh, num_changes: how much of the arrays this step
@@ -196,7 +199,7 @@ class StepInput:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets the step that was described here last."""
+        """Resets the buffer for another step."""
         self.num_tokens = self.num_sequences = self.num_rows = 0
         self.num_fresh = self.num_changes = 0
         self.uses_temperatures = self.uses_penalties = False
@@ -206,17 +209,17 @@ class StepInput:
         self.masks: Optional[StepMasks] = None
 
     def pad(self, count: int, max_rows: int) -> None:
-        """Adds sequences, up to `count`, that change nothing: a graph computes a fixed number.
+        """Pads the step to `count` sequences for a CUDA graph, which computes a fixed number.
 
-        Only where each sequence has one token, which is sampled. Their keys and values are stored
-        nowhere, what is sampled for them is nobody's, and nothing is counted. All the room for
-        changes is used: of those that are added, none is of a row.
+        Only for steps in which each sequence has one token, sampled. Slot and counter -1 make the
+        kernels skip a padding sequence; its sampled token is never read. Logit changes are padded
+        to the array's full length, with row -1.
         """
         start, more = self.num_sequences, count - self.num_sequences
         zeros, ones = array("q", [0]) * more, array("i", [1]) * more
         for name in ("token_ids", "positions", "top_k", "seeds", "draws"):
             getattr(self, name)[start:count] = zeros
-        self.sources[start:count] = array("q", [max_rows]) * more  # any token that there is
+        self.sources[start:count] = array("q", [max_rows]) * more  # any valid index
         for name in ("slots", "counters"):
             getattr(self, name)[start:count] = array("q", [-1]) * more
         self.context_lens[start:count] = ones
@@ -235,10 +238,10 @@ class StepInput:
 
 
 class StepBuffers:
-    """The memory of steps: two buffers in turns, so that one is filled while the other is read.
+    """Double-buffered memory of steps: one buffer is written while the other is read.
 
-    allocate: gives writable memory of that many bytes that a device can copy from.
-    room: what `StepLayout` takes, for a size class.
+    allocate: returns that many writable bytes, which a device can copy from.
+    room: the argument `room` of `StepLayout` for a size class.
     """
 
     def __init__(
@@ -252,7 +255,7 @@ class StepBuffers:
         self._turn = 0
 
     def take(self, size: SizeClass) -> StepInput:
-        """A cleared buffer. It is used again at the second call from now."""
+        """A cleared buffer. The call after the next reuses its memory."""
         turn = self._turn = 1 - self._turn
         step = self._steps[turn].get(size)
         if step is None:
@@ -263,6 +266,6 @@ class StepBuffers:
     def _make(self, size: SizeClass, turn: int) -> StepInput:
         layout = self._layouts.setdefault(size, StepLayout(size, self._room(size)))
         if layout.nbytes > len(self._memory[turn]):
-            self._steps[turn].clear()  # they lie in memory that is about to be left
+            self._steps[turn].clear()  # they are views of the old memory
             self._memory[turn] = self._allocate(1 << (layout.nbytes - 1).bit_length())
         return StepInput(layout, self._memory[turn])

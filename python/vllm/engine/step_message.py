@@ -1,6 +1,6 @@
-"""A step as bytes, for processes that compute it together: a fixed header, numbers, its memory.
+"""Serialises a step for the other ranks: a fixed header, a list of numbers, the step's arrays.
 
-Nothing in a message is code, and all of it is checked: it may have come over a network.
+Messages may come over a network: nothing in them is unpickled, and lengths are checked.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Callable, Iterator, List, Union
 
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepInput, StepLayout
 
-# The size class, what is used of it, how rows are sampled, and how many numbers follow.
+# The size class, the used lengths, the `uses_` flags, and how many numbers follow.
 _HEADER = struct.Struct("=6q5q5?3xq")
 
 Bytes = Union[bytes, bytearray, memoryview]
 
 
 def pack_step(step: StepInput) -> bytes:
-    """All that a step says; without the room that an executor has behind it."""
+    """The message of a step; the executor's own data after the arrays is left out."""
     numbers = array("q", [len(step.logprobs)])
     for row, num_best in step.logprobs:
         numbers.extend((row, num_best))
@@ -43,18 +43,18 @@ def pack_step(step: StepInput) -> bytes:
 
 
 def unpack_step(message: Bytes, take: Callable[[SizeClass], StepInput]) -> StepInput:
-    """The step of a message, in a buffer of this process.
+    """Reads a message into a buffer of this process.
 
-    take: gives a cleared buffer of a size class, as `StepBuffers.take`.
-    Raises ValueError for bytes that are no step.
+    take: returns a cleared buffer of a size class, as `StepBuffers.take` does.
+    Raises ValueError for a malformed message.
     """
     if len(message) < _HEADER.size:
-        raise ValueError(f"a step of {len(message)} bytes has no whole header")
+        raise ValueError(f"a step of {len(message)} bytes is shorter than its header")
     *fields, num_numbers = _HEADER.unpack_from(message)
     size, counts, uses = SizeClass(*fields[:6]), fields[6:11], fields[11:]
     limits = (size.tokens, size.sequences, size.rows, size.rows, size.changes)
     if min(*size, num_numbers) < 0 or not all(0 <= n <= m for n, m in zip(counts, limits)):
-        raise ValueError(f"a step of {size} says that it uses {counts} of it")
+        raise ValueError(f"a step's used lengths {counts} do not fit in {size}")
     end = _HEADER.size + 8 * num_numbers
     nbytes = StepLayout(size).room_offset
     if len(message) != end + nbytes:
@@ -69,7 +69,7 @@ def unpack_step(message: Bytes, take: Callable[[SizeClass], StepInput]) -> StepI
     try:
         _read_logprobs(step, iter(numbers))
     except StopIteration:
-        raise ValueError("a step says of more log-probabilities than it describes") from None
+        raise ValueError("a step ends in the middle of its log-probability requests") from None
     return step
 
 

@@ -1,4 +1,4 @@
-"""The engine as its client has it: text here, and the model in one process or in several."""
+"""The client's side of the engine: it tokenizes and detokenizes; engine processes compute."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from vllm.text.tokenizer import Tokenizer
 
 
 class AsyncEngineClient(AsyncEngine):
-    """Serves the requests of one event loop by engines in processes of their own.
+    """Serves the requests of one event loop with engines in separate processes.
 
-    All have the same model. A request goes to the one that has its prompt's beginning, or the
-    fewest sequences (`Router`). An engine that ends takes the others with it.
+    All have the same model. A request is sent to the engine that has its prompt's prefix cached,
+    or to the one with the fewest sequences (`Router`). If one engine ends, the others are ended.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class AsyncEngineClient(AsyncEngine):
     ) -> AsyncEngineClient:
         """Starts the processes and waits until they have loaded the model.
 
-        Raises what `vllm.engines.LLMEngine` raises, ValueError where the machine has not enough
-        GPUs for all, EngineError if a process ends instead.
+        Raises what `vllm.engines.LLMEngine` raises, ValueError if the machine has too few GPUs for
+        all replicas, EngineError if a process ends before it is ready.
         """
         variables = environments(args, num_engines)
         if max_requests is None:
             max_requests = 4 * args.max_num_seqs * num_engines
         folder = find_folder(args.model, args.revision)
-        # The hub has been asked already.
+        # Already downloaded: the engines read the folder.
         found = dataclasses.replace(args, model=str(folder), revision=None)
         engines: List[EngineConnection] = []
         starting: List[asyncio.Future[Ready]] = []
@@ -76,7 +76,7 @@ class AsyncEngineClient(AsyncEngine):
                 engines.append(EngineConnection(found, each))
                 starting.append(asyncio.ensure_future(engines[-1].ready()))
             loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
-            ready = await asyncio.gather(*starting)  # what it does not like is said first
+            ready = await asyncio.gather(*starting)  # first: an engine's error is more precise
             maker = RequestMaker(
                 ModelConfig.read(folder),
                 GenerationDefaults.read(folder),
@@ -112,7 +112,7 @@ class AsyncEngineClient(AsyncEngine):
         await self._dead.wait()
 
     async def shutdown(self) -> None:
-        """Ends the processes; one that does not end by itself is killed."""
+        """Ends the processes; kills one that does not end in time."""
         self._end(None)
         engines, self._engines = self._engines, []
         await asyncio.gather(*[engine.end() for engine in engines])
@@ -136,7 +136,7 @@ class AsyncEngineClient(AsyncEngine):
                 tokens,
                 pack_params(params),
                 [seq.seed for seq in request.seqs],
-                quiet=all(each.is_quiet for each in request.continuations),
+                final_only=all(each.final_only for each in request.continuations),
                 cache_salt=request.seqs[0].cache_salt,
             )
         )
@@ -148,7 +148,7 @@ class AsyncEngineClient(AsyncEngine):
         reader.abort()
 
     def _leave(self, engine: EngineConnection, ids: List[int]) -> None:
-        """Tells an engine that nobody wants to hear more of these sequences."""
+        """Cancels sequences in an engine, and drops what it still sends about them."""
         left = [seq_id for seq_id in ids if engine.readers.pop(seq_id, None) is not None]
         if left and not self._dead.is_set():
             engine.send(Abort(left))
@@ -183,7 +183,7 @@ class AsyncEngineClient(AsyncEngine):
         return True
 
     def _end(self, cause: Optional[BaseException]) -> None:
-        """Nobody is served any more, by any of the engines."""
+        """Ends all engines and fails all requests."""
         if self._dead.is_set():
             return
         self._cause = cause

@@ -1,4 +1,4 @@
-"""One engine's process and the sockets to it, in the client's event loop."""
+"""An engine's process and the sockets to it, in the client's event loop."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from vllm.engine_process.process import END_SECONDS, EngineProcess
 from vllm.engine_process.reader import RequestReader
 from vllm.errors import EngineError, RankError
 
-# Errors of an engine that are raised here as what they are.
+# Errors of an engine that keep their class in the client.
 _KNOWN: Dict[str, Type[Exception]] = {
     error.__name__: error for error in (ModelError, ValueError, ImportError, RankError)
 }
-# Seconds in which what a process has sent before its end is read.
-_LAST_WORDS = 0.2
+# Seconds to read what a process has sent before its end.
+_DRAIN_SECONDS = 0.2
 
 
 def as_error(kind: str, text: str) -> Exception:
-    """An error of the engine's process, in this one."""
+    """The exception in this process for an error in the engine's process."""
     known = _KNOWN.get(kind)
     return EngineError(kind, text) if known is None else known(text)
 
 
 class EngineConnection:
-    """Starts an engine. Made in the event loop that it belongs to.
+    """Starts an engine's process and connects to it. Create it inside the event loop.
 
-    variables: of its environment; see `EngineProcess`.
+    variables: of the process's environment; see `EngineProcess`.
 
-    ended: how the process has ended, once it has.
-    readers: whose sequences the engine has, by sequence id.
-    load: what it had to do when it was last heard.
+    ended: done when the process has ended, with how it ended.
+    readers: the readers of the engine's sequences, by sequence id.
+    load: the engine's load, as last reported.
     """
 
     def __init__(self, args: EngineArgs, variables: Mapping[str, str]) -> None:
@@ -59,7 +59,7 @@ class EngineConnection:
         self.process = EngineProcess(args, variables)
         self._context = zmq.Context()
         self._outbox = self._context.socket(zmq.PUSH)
-        self._outbox.sndhwm = 0  # the event loop waits for nobody; `max_requests` is the bound
+        self._outbox.sndhwm = 0  # unlimited: `max_requests` bounds the queue
         self._inbox = zmq.asyncio.Context(self._context).socket(zmq.PULL)
         for socket, name in ((self._outbox, TO_ENGINE), (self._inbox, FROM_ENGINE)):
             socket.bind(f"ipc://{self.process.folder / name}")
@@ -68,25 +68,25 @@ class EngineConnection:
         ).start()
 
     def send(self, message: ToEngine) -> None:
-        """Does not wait. Nobody takes it where the process has ended, which `ended` says."""
+        """Sends without waiting. If the process has ended, the message is lost; see `ended`."""
         with contextlib.suppress(zmq.Again):
             self._outbox.send(encoder.encode(message), zmq.NOBLOCK)
 
     async def ready(self) -> Ready:
-        """The engine's first words. Raises the error that came instead."""
-        first_words: List[FromEngine] = []
+        """Waits until the engine is ready. Raises the error of an engine that fails to start."""
+        received: List[FromEngine] = []
 
         def take(message: FromEngine) -> bool:
-            first_words.append(message)
+            received.append(message)
             return False
 
         await self.listen(take)
-        if not first_words:
+        if not received:
             raise EngineError("EngineEnded", await self.ended)
-        if isinstance(first_words[0], Died):
-            raise as_error(first_words[0].kind, first_words[0].text)
-        assert isinstance(first_words[0], Ready)
-        return first_words[0]
+        if isinstance(received[0], Died):
+            raise as_error(received[0].kind, received[0].text)
+        assert isinstance(received[0], Ready)
+        return received[0]
 
     async def listen(self, take: Callable[[FromEngine], bool]) -> None:
         """Calls `take` with each message until it returns False or the process has ended."""
@@ -95,7 +95,7 @@ class EngineConnection:
             either: List[asyncio.Future[Any]] = [listening, self.ended]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not listening.done():
-                await asyncio.wait({listening}, timeout=_LAST_WORDS)
+                await asyncio.wait({listening}, timeout=_DRAIN_SECONDS)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
@@ -105,21 +105,20 @@ class EngineConnection:
             pass
 
     async def end(self, seconds: float = END_SECONDS) -> None:
-        """Waits until the process is gone, which it is soon if it was told to `Close`; ends it
-        after `seconds`."""
+        """Waits for the process to exit, as it does after `Close`; kills it after `seconds`."""
         await asyncio.get_running_loop().run_in_executor(None, self.process.end, seconds)
 
     def close(self) -> None:
-        """Once the process has ended, and nobody listens."""
+        """Closes the sockets; call it after the process has ended and `listen` has returned."""
         self._inbox.close(linger=0)
         self._outbox.close(linger=0)
         self._context.term()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         how = self.process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
-            loop.call_soon_threadsafe(self._note_end, how)
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(self._set_ended, how)
 
-    def _note_end(self, how: str) -> None:
+    def _set_ended(self, how: str) -> None:
         if not self.ended.done():
             self.ended.set_result(how)

@@ -1,7 +1,7 @@
 """The process of an engine: ``python -m vllm.engine_process.main '{"args": …, "folder": …}'``.
 
-The main thread reads messages and makes sequences of them (a grammar may take long to compile); the
-engine's thread computes, and sends what each step gave as one message.
+The main thread reads messages and creates sequences (compiling a grammar may take long); the
+engine's thread computes, and sends the results of each step as one message.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """What the engine's thread has to tell, sent as one message after each step."""
+    """Collects the outputs of a step in the engine's thread, and sends them as one message."""
 
     def __init__(self, engine: LLMEngine, send: Callable[[FromEngine], None]) -> None:
         self._engine = engine
@@ -57,7 +57,7 @@ class Outbox:
         self._failures: List[Failure] = []
 
     def put(self, request: TokenRequest, news: News) -> bool:
-        """For `EngineThread`: the request itself, or an error that has ended it."""
+        """The reader that `EngineThread` calls: with the request itself, or with its error."""
         if isinstance(news, Exception):
             self._fail(request.seq.seq_id, news)
             return True
@@ -81,7 +81,7 @@ class Outbox:
         kind, text = type(error).__name__, str(error)
         last = self._failures[-1] if self._failures else None
         if last is not None and (last.kind, last.text) == (kind, text):
-            last.ids.append(seq_id)  # one error of a step has ended all that were in it
+            last.ids.append(seq_id)  # a failed step ends all of its sequences
             return
         if not isinstance(error, ValueError):
             logger.error("requests have failed", exc_info=error)
@@ -91,7 +91,7 @@ class Outbox:
 def main() -> None:
     _end_with_client()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the client gets them too, and says when to end
+        signal.signal(number, signal.SIG_IGN)  # the client gets them too, and sends `Close`
     what = json.loads(sys.argv[1])
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vllm").setLevel(what["log_level"])
@@ -108,7 +108,7 @@ def main() -> None:
         engine = LLMEngine(args, assemble(args))
     except (Exception, SystemExit) as error:  # the client raises it
         if not isinstance(error, (ValueError, ImportError)):
-            logger.critical("the engine cannot be made", exc_info=True)
+            logger.critical("the engine cannot start", exc_info=True)
         send(Died(type(error).__name__, str(error)))
     else:
         serve(engine, inbox, send)
@@ -116,16 +116,16 @@ def main() -> None:
 
 
 def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> None:
-    """Does what messages say until one says that this is the end, or the engine dies."""
+    """Handles messages until `Close`. If the engine dies, sends `Died` and waits for `Close`."""
     outbox = Outbox(engine, send)
     send(Ready(engine.max_model_len))
     thread = EngineThread(engine, after_batch=outbox.flush)
 
-    def tell_end(_: Any) -> None:
+    def send_died(_: Any) -> None:
         if thread.cause is not None:
             send(Died(type(thread.cause).__name__, str(thread.cause)))
 
-    thread.ended.add_done_callback(tell_end)  # in the engine's thread, which alone sends
+    thread.ended.add_done_callback(send_died)  # in the engine's thread, the only one that sends
     while True:
         message = decode_to_engine(inbox.recv())
         if isinstance(message, Close):
@@ -134,7 +134,7 @@ def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> 
             for seq_id in message.ids:
                 thread.abort(str(seq_id))
         else:
-            with contextlib.suppress(EngineClosedError):  # `Died` is on its way
+            with contextlib.suppress(EngineClosedError):  # `Died` has been sent
                 _add(engine, thread, outbox, message)
     thread.close()
     engine.executor.close()
@@ -145,15 +145,15 @@ def _add(engine: LLMEngine, thread: EngineThread, outbox: Outbox, message: Add) 
     seqs = engine.request_maker.sequences(
         message.ids, message.token_ids, params, message.seeds, cache_salt=message.cache_salt
     )
-    for seq in seqs[1:]:  # one computation of the prompt tells
+    for seq in seqs[1:]:  # all share the prompt: the first computes its log-probabilities
         seq.prompt_logprobs_wanted = False
     for seq in seqs:
-        request: Any = TokenRequest(seq, is_quiet=message.quiet)
+        request: Any = TokenRequest(seq, final_only=message.final_only)
         thread.add(request, functools.partial(outbox.put, request))
 
 
 def _end_with_client() -> None:
-    """Ends this process when the client's has ended: its end of the pipe is closed then."""
+    """Ends this process when the client's has ended, which closes the pipe to stdin."""
 
     def wait() -> None:
         while os.read(sys.stdin.fileno(), 1):

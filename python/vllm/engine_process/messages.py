@@ -1,6 +1,6 @@
-"""What crosses between a client and the process of its engine. Nothing in it is code.
+"""The messages between a client and its engine's process.
 
-Messages are MessagePack, whose types msgspec checks when it reads them.
+They are MessagePack, and msgspec checks their types when it reads them; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import msgspec
 from vllm.outputs import Logprob, TokenLogprobs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-# Names of the two sockets. The client binds both, in a folder that is its own.
+# Names of the two sockets. The client binds both, in a private folder.
 TO_ENGINE, FROM_ENGINE = "to-engine", "from-engine"
 
 
 class Add(msgspec.Struct, tag=True, array_like=True):
-    """Sequences that continue one prompt.
+    """Adds sequences that continue one prompt.
 
-    ids: one for each; the client's own, which no other of its sequences has had.
-    params: fields of `SamplingParams`, but for those that are about text.
-    quiet: nobody looks at a token before the last one has come.
+    ids: an id for each sequence, unique in the client.
+    params: fields of `SamplingParams`, without those that are about text.
+    final_only: no output is needed before the last token.
     """
 
     ids: List[int]
     token_ids: List[int]
     params: Dict[str, Any]
     seeds: List[int]
-    quiet: bool
+    final_only: bool
     cache_salt: str = ""
 
 
 class Abort(msgspec.Struct, tag=True, array_like=True):
-    """Ends sequences, of which nothing more is wanted."""
+    """Cancels sequences. Nothing more is sent about them."""
 
     ids: List[int]
 
@@ -43,17 +43,17 @@ class Close(msgspec.Struct, tag=True, array_like=True):
     """Ends the engine."""
 
 
-# Of one position: token, log-probability, rank.
+# The entries of one position: token, log-probability, rank.
 PackedLogprobs = List[Tuple[int, float, int]]
 
 
 class SequenceNews(msgspec.Struct, array_like=True):
-    """What is new of a sequence, if it is more than one token.
+    """Everything new about a sequence, if that is more than one token.
 
-    logprobs: one entry for each token, where they are wanted.
-    prompt_logprobs: (position of the first, one entry for each), as they are computed.
-    times: when it was first computed, and had its first token; by `time.monotonic`, which all
-        processes of a machine share.
+    logprobs: an entry for each token, if the request returns them.
+    prompt_logprobs: (position of the first, an entry for each), for each chunk computed.
+    times: of its first computation and of its first token; by `time.monotonic`, which is the same
+        clock in all processes of a machine.
     """
 
     id: int
@@ -69,7 +69,7 @@ class SequenceNews(msgspec.Struct, array_like=True):
 
 
 class Failure(msgspec.Struct, array_like=True):
-    """An error that ended sequences; also the one that ended the engine. kind: its class."""
+    """An error that ended sequences. kind: its class name."""
 
     ids: List[int]
     kind: str
@@ -77,10 +77,11 @@ class Failure(msgspec.Struct, array_like=True):
 
 
 class StepNews(msgspec.Struct, tag=True, array_like=True):
-    """What a step gave.
+    """The results of a step.
 
-    ids, tokens: of sequences that have one more token, and nothing else to say.
-    load: sequences that run, that wait, the part of the cache in use.
+    ids, tokens: of sequences with one more token and no other news.
+    others: of all other sequences with news.
+    load: the fields of `EngineLoad`.
     """
 
     ids: List[int]
@@ -91,13 +92,13 @@ class StepNews(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """The model is loaded. max_model_len: as the cache allows."""
+    """The model is loaded. max_model_len: what the KV cache allows."""
 
     max_model_len: int
 
 
 class Died(msgspec.Struct, tag=True, array_like=True):
-    """The engine could not be made, or has ended by an error of its own."""
+    """The engine could not start, or has failed."""
 
     kind: str
     text: str
@@ -110,12 +111,12 @@ encoder = msgspec.msgpack.Encoder()
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
 decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
 
-# Fields that say what becomes of tokens, which is the client's.
+# Fields that only the client needs: it makes continuations, text and outputs.
 _OF_TEXT = frozenset(("n", "stop", "detokenize", "include_stop_str_in_output", "output_kind"))
 
 
 def pack_params(params: SamplingParams) -> Dict[str, Any]:
-    """What differs from the defaults, as plain data."""
+    """The fields that differ from the defaults, as plain data."""
     packed: Dict[str, Any] = {}
     for field in dataclasses.fields(params):
         value = getattr(params, field.name)
@@ -129,7 +130,7 @@ def pack_params(params: SamplingParams) -> Dict[str, Any]:
 
 
 def unpack_params(packed: Dict[str, Any]) -> SamplingParams:
-    """For one sequence, of which no text is made. Raises ValueError."""
+    """The parameters of one sequence in the engine, without text. Raises ValueError."""
     kind = RequestOutputKind.DELTA
     return SamplingParams(**packed, detokenize=False, output_kind=kind)
 

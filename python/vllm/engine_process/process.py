@@ -1,4 +1,4 @@
-"""The process of an engine, as its client sees it: how it starts, and how it ends."""
+"""Starts and ends the process of an engine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Mapping
 
 from vllm.engine_args import EngineArgs
 
-# What an engine that was told to end may take for it; then it is ended.
+# How long an engine may take to exit after `Close`; then it is killed.
 END_SECONDS = 10.0
 _STDERR = 2
 
 
 class EngineProcess:
-    """One process, and the folder of its sockets. Starts it.
+    """Starts an engine's process, with a folder for its sockets.
 
-    variables: of its environment, beside those of this process.
+    variables: added to this process's environment variables.
     """
 
     module = "vllm.engine_process.main"
@@ -39,15 +39,15 @@ class EngineProcess:
         environment = {
             **os.environ,
             **variables,
-            # Modules are where this process has found its own, and not in the current folder.
+            # Import modules from where this process does, and not from the current folder.
             "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
             "PYTHONSAFEPATH": "1",
         }
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.module, json.dumps(what)],
-                stdin=subprocess.PIPE,  # the engine ends when this end is closed
-                stdout=_STDERR,  # what this process prints may be read by others
+                stdin=subprocess.PIPE,  # the engine ends when this end of the pipe is closed
+                stdout=_STDERR,  # stdout belongs to the user's program
                 env=environment,
             )
         except BaseException:
@@ -59,14 +59,14 @@ class EngineProcess:
         return self._process.pid
 
     def wait(self) -> str:
-        """How it has ended, once it has."""
+        """Waits for the process to end; returns how it ended."""
         status = self._process.wait()
         if status < 0:
-            return f"its process ({self.pid}) was ended by {signal.Signals(-status).name}"
-        return f"its process ({self.pid}) has ended with status {status}"
+            return f"its process ({self.pid}) was killed by {signal.Signals(-status).name}"
+        return f"its process ({self.pid}) exited with status {status}"
 
     def end(self, seconds: float) -> None:
-        """Waits for its end for that long, and ends it then."""
+        """Waits that long for the process to exit, then kills it; deletes the folder."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""A request of the client: what comes of it from the engine, and what its reader gets."""
+"""Turns the messages about a request into the outputs that its reader gets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vllm.outputs import RequestOutput
 
 
 class RequestReader:
-    """Takes in tokens as they come. Text is made of them when an output is read, so what a slow
-    reader has not read costs no more than its tokens.
+    """Stores tokens as they arrive, and decodes them when an output is read: for a slow reader
+    only tokens pile up.
 
-    leave: tells the engine that nobody wants to hear more of sequences, by their ids.
+    leave: cancels sequences in the engine, by their ids.
     """
 
     def __init__(self, request: Request, leave: Callable[[List[int]], None]) -> None:
@@ -30,11 +30,11 @@ class RequestReader:
 
     @property
     def unfinished_ids(self) -> List[int]:
-        """Of its sequences."""
+        """The ids of its unfinished sequences."""
         return [seq.seq_id for seq in self.request.seqs if seq.finish_reason is None]
 
     def take(self, seq_id: int, token: int) -> None:
-        """One more token, and nothing else."""
+        """Appends a token of a sequence without other news."""
         continuation = self._by_id[seq_id]
         continuation.seq.token_ids.append(token)
         self._has_news.set()
@@ -42,7 +42,7 @@ class RequestReader:
             self._stop(continuation.seq)
 
     def take_news(self, news: SequenceNews) -> None:
-        """All that is new of a sequence."""
+        """Applies everything new about a sequence."""
         request, continuation = self.request, self._by_id[news.id]
         seq = continuation.seq
         if news.times is not None:
@@ -55,7 +55,7 @@ class RequestReader:
         for first, entries in news.prompt_logprobs or ():
             request.take_prompt_logprobs(first, [unpack_logprobs(entry) for entry in entries])
         if news.token_ids:
-            seq.prompt_logprobs_wanted = False  # they are all there
+            seq.prompt_logprobs_wanted = False  # all have been received
         logprobs: List[Any] = [unpack_logprobs(entry) for entry in news.logprobs or ()]
         last = len(news.token_ids) - 1
         for index, token in enumerate(news.token_ids):
@@ -81,12 +81,12 @@ class RequestReader:
         self._has_news.set()
 
     def _stop(self, seq: Sequence) -> None:
-        """A stop string has ended the text, of which the engine knows nothing."""
+        """Ends a sequence at a stop string, which only the client searches for."""
         self._leave([seq.seq_id])
         seq.finish_reason = FinishReason.STOP
 
     async def get(self) -> RequestOutput:
-        """The next output, once there is one; raises the error that came instead."""
+        """Waits for the next output and returns it; raises the error that ended the request."""
         while True:
             await self._has_news.wait()
             self._has_news.clear()

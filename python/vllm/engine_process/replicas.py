@@ -1,4 +1,4 @@
-"""What each engine of several has of a machine: its GPUs, or its share of the processors."""
+"""Divides a machine among several engines: GPUs, or CPU threads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vllm.engine_args import EngineArgs
 
 
 def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
-    """Variables for the process of each engine; none for one that is alone.
+    """Environment variables for each engine's process; none for a single engine.
 
-    Raises ValueError where the machine has not enough GPUs, and for arguments that name one.
+    Raises ValueError if the machine has too few GPUs, or if `args.device` names one GPU.
     """
     if num_engines < 1:
         raise ValueError(f"data_parallel_size must be an integer, at least 1, got {num_engines}")
@@ -20,21 +20,21 @@ def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
         return [{}]
     if "WORLD_SIZE" in os.environ:
         raise ValueError(
-            f"data_parallel_size is {num_engines}, and torchrun has started this process: start a "
-            f"server for each replica instead, and balance their load"
+            f"data_parallel_size is {num_engines}, but torchrun has started this process: start a "
+            f"server for each replica instead, behind a load balancer"
         )
     if not _uses_gpus(args):
         return _shares_of_processors(num_engines)
     if args.device not in ("auto", "cuda"):
         raise ValueError(
             f"device must be auto, cuda or cpu with data_parallel_size {num_engines}, got "
-            f"{args.device!r}: CUDA_VISIBLE_DEVICES says which GPUs there are for the replicas"
+            f"{args.device!r}: choose the GPUs of the replicas by CUDA_VISIBLE_DEVICES"
         )
     each, gpus = args.tensor_parallel_size, _gpus()
     if num_engines * each > len(gpus):
         raise ValueError(
-            f"data_parallel_size {num_engines} × tensor_parallel_size {each} takes "
-            f"{num_engines * each} GPUs, and there are {len(gpus)}"
+            f"data_parallel_size {num_engines} × tensor_parallel_size {each} needs "
+            f"{num_engines * each} GPUs, but there are {len(gpus)}"
         )
     return [
         {"CUDA_VISIBLE_DEVICES": ",".join(gpus[start : start + each])}
@@ -50,7 +50,7 @@ def _uses_gpus(args: EngineArgs) -> bool:
 
 
 def _gpus() -> List[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs, as CUDA_VISIBLE_DEVICES names them."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
         return [name for name in told.split(",") if name]

@@ -1,4 +1,4 @@
-"""What the engine's process keeps of a sequence: its tokens, and who hears of them."""
+"""A sequence in the engine's process: collects what is new for the client."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from vllm.outputs import TokenLogprobs
 
 
 class TokenRequest:
-    """A request of one sequence whose output are tokens: to `LLMEngine` it is a `Request`, and its
-    own only continuation, and to those who read outputs an output.
+    """A request of one sequence without text. To `LLMEngine` it is the `Request`, its only
+    `Continuation` and its `RequestOutput`.
 
-    is_quiet: nobody looks at a token before the last one has come.
+    final_only: no output is needed before the last token.
     """
 
-    def __init__(self, seq: Sequence, *, is_quiet: bool) -> None:
+    def __init__(self, seq: Sequence, *, final_only: bool) -> None:
         self.request_id = str(seq.seq_id)
         self.seq = seq
         self.seqs = (seq,)
         self.continuations = (self,)
-        self.is_quiet = is_quiet
+        self.final_only = final_only
         self.first_token_time: Optional[float] = None
         self._first_scheduled_time: Optional[float] = None
         self._num_told = seq.num_prompt_tokens
@@ -37,7 +37,7 @@ class TokenRequest:
 
     finished = is_finished
 
-    def note_progress(self, step_started: float, *, has_token: bool) -> None:
+    def record_progress(self, step_started: float, *, has_token: bool) -> None:
         if self._first_scheduled_time is None:
             self._first_scheduled_time = step_started
         if has_token:
@@ -47,7 +47,8 @@ class TokenRequest:
         self._prompt_logprobs.append((first, [pack_logprobs(each) for each in found]))
 
     def take(self, logprobs: Optional[TokenLogprobs]) -> bool:
-        """Looks at a token; False, for strings end a text only where it is made."""
+        """Stores the token's log-probabilities; False, because only the client finds stop
+        strings."""
         if logprobs is not None:
             self._logprobs.append(pack_logprobs(logprobs))
         return False
@@ -56,7 +57,7 @@ class TokenRequest:
         return self
 
     def only_token(self) -> Optional[int]:
-        """The one token that is all there is to tell; None if there is more."""
+        """The new token, if that is the only news; otherwise None, and `news` has everything."""
         seq = self.seq
         tokens = seq.token_ids
         if (
@@ -70,7 +71,7 @@ class TokenRequest:
         return tokens[-1]
 
     def news(self) -> SequenceNews:
-        """All that there is to tell."""
+        """Everything new since the last call."""
         seq = self.seq
         news = SequenceNews(seq.seq_id, seq.token_ids[self._num_told :])
         self._num_told = len(seq.token_ids)
