@@ -63,13 +63,13 @@ def test_sizes_that_divide(size):
 @pytest.mark.parametrize(
     ("size", "changes", "message"),
     [
-        (5, {}, "num_attention_heads is 12, which is no multiple of it; it can be among 1, 2, 4"),
+        (5, {}, "num_attention_heads is 12, not a multiple of 5; possible numbers are 1, 2, 4"),
         (3, {}, "num_key_value_heads is 4, neither a multiple nor a divisor"),
-        (4, {"intermediate_size": 6}, "intermediate_size is 6, .*; it can be among 1, 2$"),
-        (2, {"vocab_size": 481}, "vocab_size is 481, .*; it can be among 1$"),
+        (4, {"intermediate_size": 6}, "intermediate_size is 6, .*; possible numbers are 1, 2$"),
+        (2, {"vocab_size": 481}, "vocab_size is 481, .*; possible numbers are 1$"),
     ],
 )
-def test_sizes_that_do_not_are_refused_by_name(size, changes, message):
+def test_impossible_sizes_are_refused_with_the_reason(size, changes, message):
     with pytest.raises(ModelError, match=f"cannot be divided among {size} ranks: {message}"):
         require_size(SimpleNamespace(**{**SHAPE, **changes}), size)
 

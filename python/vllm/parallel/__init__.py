@@ -1,1 +1,1 @@
-"""The processes that hold one model together, and which part of it each of them holds."""
+"""Tensor parallelism: the processes of a model, the part that each holds, and their collectives."""

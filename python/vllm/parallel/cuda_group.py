@@ -1,6 +1,6 @@
-"""Ranks with a GPU each: exchanges by NCCL, those of few rows through each other's memory.
+"""Collectives of ranks with a GPU each: by NCCL, or for few rows through peer memory.
 
-All of them are launched on the current stream and return at once; graphs capture them.
+They are launched on the current stream and return at once; CUDA graphs can capture them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from vllm.parallel.group import Group
 from vllm.parallel.peer_memory import PeerMemory
 from vllm.parallel.torch_group import LostPeerError
 
-# How long giving up NCCL's connections may hold up the process. The kernel ends them with it.
+# How long `close` waits for NCCL to abort. The operating system ends the rest with the process.
 _ABORT_SECONDS = 2.0
 
 
 class CudaGroup(Group):
     """A group whose ranks are processes with one GPU each.
 
-    process_group: of NCCL.
+    process_group: NCCL's.
     device: this rank's GPU.
-    memory: through which ranks of one host reach each other; None is NCCL for everything.
+    memory: peer memory of ranks on one host; None uses NCCL for everything.
 
-    A rank that is gone is noticed by whoever waits for the device: the kernels of the others wait
-    for it until `abort`.
+    These methods do not detect that another rank has died: the kernels wait for it until `abort`.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class CudaGroup(Group):
             _wait(self._group.broadcast([tensor], options))
 
     def warm_up(self) -> None:
-        """Makes the connections that exchanges need, which a capture could not."""
+        """Opens NCCL's connections, which must not happen during a graph capture."""
         small = torch.zeros(self.size, 1, device=self.device)
         _wait(self._group.allreduce([small], _on_stream(dist.AllreduceOptions())))
         self.gather(small)
@@ -93,7 +92,7 @@ class CudaGroup(Group):
         torch.cuda.synchronize(self.device)
 
     def abort(self) -> None:
-        """Nobody is waited for any more: kernels that wait end, with results that mean nothing."""
+        """Ends kernels that wait for other ranks; their results are invalid."""
         if self._aborting is not None:
             return
         if self.memory is not None:
@@ -103,7 +102,7 @@ class CudaGroup(Group):
         self._aborting.start()
 
     def close(self) -> None:
-        """Ends what there is between the ranks, when no graph and no kernel uses it any more."""
+        """Frees the group's resources; call it when no graph and no kernel uses them any more."""
         self.abort()
         assert self._aborting is not None
         self._aborting.join(_ABORT_SECONDS)
@@ -113,7 +112,7 @@ class CudaGroup(Group):
 
     def _abort(self) -> None:
         abort = getattr(self._group, "abort", None) or getattr(self._group, "_abort", None)
-        if abort is not None:  # torch before 2.6 has none: the process ends with its kernels
+        if abort is not None:  # torch before 2.6 has no abort: the kernels end with the process
             with contextlib.suppress(RuntimeError):
                 abort()
 
@@ -135,9 +134,9 @@ class CudaGroup(Group):
 
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# Tensors of as many bytes are sent in two shots. Between two ranks both ways send the same bytes,
-# but two shots add up half of them each (benchmarks/cuda_all_reduce.py, two H200). For more ranks
-# one shot sends half as many times the bytes as there are ranks; that was not measured.
+# From this many bytes on, the two-shot all-reduce is used. With two ranks both algorithms send the
+# same bytes, but in two shots each rank adds up only half (benchmarks/cuda_all_reduce.py, two
+# H200). With n ranks one shot sends n / 2 times as many bytes; the limit was not measured.
 _TWO_SHOT_BYTES_OF_TWO = 4 << 20
 _TWO_SHOT_BYTES = 256 << 10
 
@@ -151,10 +150,10 @@ def connect_nccl(
     timeout: timedelta,
     loopback: bool,
 ) -> CudaGroup:
-    """Connects the ranks by NCCL; returns when all of them are there.
+    """Connects the ranks by NCCL; returns when all of them are connected.
 
     store, timeout: as for `connect_gloo`.
-    loopback: meet on this machine alone; else where `NCCL_SOCKET_IFNAME` says, or NCCL finds.
+    loopback: use the loopback interface, unless `NCCL_SOCKET_IFNAME` names another.
 
     Raises LostPeerError.
     """
@@ -175,14 +174,14 @@ def connect_nccl(
 
 
 def _on_stream(options: Any) -> Any:
-    """So that newer versions of torch launch on the current stream, and not beside it."""
+    """Makes newer versions of torch launch on the current stream."""
     if hasattr(options, "asyncOp"):
         options.asyncOp = False
     return options
 
 
 def _wait(work: Any) -> None:
-    """Has the current stream wait for an exchange; what is None was launched on it."""
+    """Makes the current stream wait for a collective; None was launched on that stream."""
     if work is not None:
         work.wait()
 

@@ -1,4 +1,4 @@
-"""What the ranks of a model compute together."""
+"""The collectives of a model's ranks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Group(ABC):
-    """The processes that hold one model together: `size` of them, of which this is `rank`.
+    """The processes that a model is divided among: `size` of them; this one is `rank`.
 
-    All ranks call the same methods in the same order, with tensors of the same shape and dtype.
+    All ranks must call the same methods in the same order, with tensors of the same shape and
+    dtype.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -30,7 +31,7 @@ class Group(ABC):
     def add_norm(
         self, delta: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float
     ) -> torch.Tensor:
-        """Adds the sum of the ranks' deltas to residual, in place; returns the norm of that.
+        """Adds the sum of the ranks' deltas to residual, in place; returns the RMS norm of that.
 
         The memory of `delta` may be reused for the result. See `ops.fused_add_rms_norm`.
         """
@@ -40,18 +41,15 @@ class Group(ABC):
 
     @abstractmethod
     def broadcast(self, tensor: torch.Tensor) -> None:
-        """Fills the tensor with that of rank 0."""
+        """Overwrites the tensor with rank 0's."""
 
     @abstractmethod
     def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
-        """In rank 0 the ranks' tensors beside each other, the last dimension `size` times as wide.
-
-        None in the other ranks.
-        """
+        """In rank 0, the ranks' tensors concatenated along the last dimension; None in others."""
 
 
 class SingleGroup(Group):
-    """One process that holds the whole model: there is nothing to exchange."""
+    """A single process with the whole model: nothing to exchange."""
 
     def __init__(self) -> None:
         super().__init__(0, 1)

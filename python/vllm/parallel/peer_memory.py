@@ -1,4 +1,4 @@
-"""Memory of GPUs that the ranks of one host write to directly, by CUDA's inter-process handles."""
+"""Peer memory: GPU memory that the ranks of one host map by CUDA IPC handles and write to."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from vllm.ops.native import _C
 
 logger = logging.getLogger(__name__)
 
-_TURN_BYTES = 4  # of each row, at the start of the memory: csrc/params/comm.h
+_TURN_BYTES = 4  # per row, a counter at the start of the memory: csrc/params/comm.h
 _HANDLE_WORDS = 8
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-# share(topic, value) gives the values of all ranks, by rank: a note that JSON can hold.
+# share(topic, value) returns the values of all ranks, by rank; a value must fit in JSON.
 Share = Callable[[str, Any], List[Any]]
 
 
 class PeerMemory:
-    """This rank's memory for rows of others, and theirs as this process reaches it.
+    """This rank's memory for rows of other ranks, and their memory as mapped in this process.
 
-    rows, row_bytes: what can be exchanged at once.
+    rows, row_bytes: the most that one exchange can carry.
     """
 
     def __init__(self, device: torch.device, rank: int, size: int, rows: int, row_bytes: int):
@@ -37,22 +37,22 @@ class PeerMemory:
         self.group = comm.PeerGroup(self._addresses, rank, rows, row_bytes, self._stop.data_ptr())
 
     def handle(self) -> List[int]:
-        """What other processes need to `open` it."""
+        """The IPC handle of this rank's memory, for `open` in other processes."""
         words = torch.zeros(_HANDLE_WORDS, dtype=torch.int64)
         _C.peer_memory_handle(self._device, int(self._addresses[self._rank]), words)
         return [int(word) for word in words]
 
     def open(self, rank: int, handle: List[int]) -> None:
-        """Reaches another rank's memory from now on. Raises RuntimeError."""
+        """Maps another rank's memory. Raises RuntimeError."""
         words = torch.tensor(handle, dtype=torch.int64)
         self._addresses[rank] = _C.open_peer_memory(self._device, words)
 
     def stop(self) -> None:
-        """Nobody is waited for any more, by kernels that run neither."""
+        """Ends the waiting of kernels for other ranks, also in kernels that already run."""
         self._stop.fill_(1)
 
     def close(self) -> None:
-        """Gives up all memory; to be called when no kernel uses it any more."""
+        """Frees and unmaps all memory; call it when no kernel uses it any more."""
         for rank, address in enumerate(self._addresses.tolist()):
             if address and rank == self._rank:
                 _C.free_peer_memory(self._device, address)
@@ -64,7 +64,7 @@ class PeerMemory:
 def open_peer_memory(
     device: torch.device, rank: int, size: int, rows: int, row_bytes: int, share: Share
 ) -> Optional[PeerMemory]:
-    """Memory through which all ranks reach each other; None, in all of them, where they do not."""
+    """Opens peer memory between all ranks; None, in all ranks, if one of them cannot."""
     memory: Optional[PeerMemory] = None
     note: Dict[str, Any] = {"host": _host()}
     if size > comm.MOST_RANKS or not 0 < row_bytes <= comm.MOST_ROW_BYTES or row_bytes % 16:
@@ -92,7 +92,7 @@ def open_peer_memory(
     if memory is not None:
         memory.close()
     if rank == 0:
-        logger.warning("ranks exchange all through NCCL: %s", problem)
+        logger.warning("without peer memory, all collectives use NCCL: %s", problem)
     return None
 
 
@@ -104,5 +104,5 @@ def _problem(notes: List[Dict[str, Any]]) -> Optional[str]:
 
 
 def _host() -> str:
-    """The same for all processes of a running kernel."""
+    """An id of the running operating system: the same for all of its processes."""
     return _BOOT_ID.read_text().strip()

@@ -1,7 +1,7 @@
 """How the dimensions of a model are divided among ranks (Shoeybi et al. 2019, arXiv:1909.08053).
 
-Heads, the width of the MLP and the vocabulary are divided, each rank holding neighbours. Where
-there are fewer key and value heads than ranks, several ranks hold copies of one.
+Heads, the width of the MLP and the vocabulary are divided into contiguous parts. If there are fewer
+key and value heads than ranks, several ranks hold copies of the same head.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vllm.parallel.group import Group
 
 @dataclass(frozen=True)
 class Shard:
-    """What a rank holds of a dimension: elements [start, stop) of `whole`."""
+    """A rank's part of a dimension: elements [start, stop) of `whole`."""
 
     start: int
     stop: int
@@ -48,7 +48,7 @@ def split(whole: int, group: Group) -> Shard:
 
 
 def split_or_copy(whole: int, group: Group) -> Shard:
-    """Like `split`; where there are fewer elements than ranks, one that several ranks hold."""
+    """Like `split`; with fewer elements than ranks, one element, which several ranks hold."""
     if whole >= group.size:
         return split(whole, group)
     if group.size % whole:
@@ -58,7 +58,8 @@ def split_or_copy(whole: int, group: Group) -> Shard:
 
 
 def require_size(config: ModelConfig, size: int) -> None:
-    """Raises ModelError, with the sizes that would do, for a group that cannot hold this model."""
+    """Raises ModelError, listing the possible sizes, if the model cannot be divided among `size`
+    ranks."""
     obstacle = _obstacle(config, size)
     if obstacle is not None:
         possible = [
@@ -67,7 +68,7 @@ def require_size(config: ModelConfig, size: int) -> None:
             if _obstacle(config, other) is None
         ]
         raise ModelError(
-            f"this model cannot be divided among {size} ranks: {obstacle}; it can be among "
+            f"this model cannot be divided among {size} ranks: {obstacle}; possible numbers are "
             f"{', '.join(possible)}"
         )
 
@@ -76,8 +77,8 @@ def _obstacle(config: ModelConfig, size: int) -> Optional[str]:
     for name in ("num_attention_heads", "intermediate_size", "vocab_size"):
         whole = getattr(config, name)
         if whole % size:
-            return f"{name} is {whole}, which is no multiple of it"
+            return f"{name} is {whole}, not a multiple of {size}"
     kv_heads = config.num_key_value_heads
     if kv_heads % size and size % kv_heads:
-        return f"num_key_value_heads is {kv_heads}, neither a multiple nor a divisor of it"
+        return f"num_key_value_heads is {kv_heads}, neither a multiple nor a divisor of {size}"
     return None

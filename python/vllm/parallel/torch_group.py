@@ -1,4 +1,4 @@
-"""Ranks that exchange tensors of the CPU, through torch.distributed and gloo."""
+"""Collectives on CPU tensors, through torch.distributed and gloo."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from vllm.parallel.group import Group
 
 
 class LostPeerError(RuntimeError):
-    """Another rank did not take part in an exchange. Why, this rank does not know."""
+    """An exchange failed because another rank did not take part. The reason is unknown here."""
 
 
 class TorchGroup(Group):
-    """A group whose exchanges are those of a process group of torch.distributed.
+    """A group that uses a process group of torch.distributed.
 
-    entered: exchanges that this rank has begun.
-    waiting: whether it is in one now. Where one rank waits and another has begun fewer, the
-        other is what it waits for.
+    entered: exchanges (collectives) that this rank has begun.
+    waiting: whether it is in one now. It waits for the ranks that have begun fewer.
 
     Exchanges raise LostPeerError.
     """
 
-    def __init__(self, process_group: Any) -> None:  # stubs take ProcessGroupGloo for none
+    def __init__(self, process_group: Any) -> None:  # torch's stubs lack its base class
         super().__init__(process_group.rank(), process_group.size())
         self.entered = 0
         self.waiting = False
@@ -69,14 +68,14 @@ class TorchGroup(Group):
 def connect_gloo(
     store: dist.Store, rank: int, size: int, *, timeout: timedelta, address: str
 ) -> TorchGroup:
-    """Connects the ranks by gloo, for tensors of the CPU; returns when all of them are there.
+    """Connects the ranks by gloo, for CPU tensors; returns when all of them are connected.
 
-    store: where they find each other; of this group alone (see `dist.PrefixStore`).
+    store: where they find each other; used only by this group (see `dist.PrefixStore`).
     timeout: an exchange that takes longer fails.
-    address: where the others reach this one. `GLOO_SOCKET_IFNAME` comes before it, but for
-        loopback, which is reached from this machine alone.
+    address: where the others reach this rank. `GLOO_SOCKET_IFNAME` overrides it, unless it is
+        loopback.
 
-    A process group of its own, not the default one of the process: that is the user's.
+    It does not use the process's default group, which belongs to the user.
     """
     if "GLOO_SOCKET_IFNAME" in os.environ and address != "127.0.0.1":
         return TorchGroup(dist.ProcessGroupGloo(store, rank, size, timeout))

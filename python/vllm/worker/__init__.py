@@ -1,1 +1,1 @@
-"""Runs the model for the engine: executors, the model runner, and the cache."""
+"""Runs the model for the engine: executors, the model runner, and the KV cache."""

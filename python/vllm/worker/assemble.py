@@ -1,4 +1,4 @@
-"""From arguments to what an engine is made of."""
+"""Creates the parts of an engine from its arguments."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from vllm.worker.ranks.meeting import launched_local_rank
 
 
 def assemble(args: EngineArgs) -> EngineParts:
-    """The parts of an engine whose model runs in this process, or in several of this machine.
+    """Loads the model, in this process or in several, and returns the parts of an engine.
 
     Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for arguments that
-    contradict each other or the machine, `vllm.errors.RankError` if one of several processes fails.
+    contradict each other or the machine, `vllm.errors.RankError` if a rank fails.
     """
     plan = make_plan(args, launched_local_rank())
     defaults = GenerationDefaults.read(plan.folder)
     tokenizer = None
     if not args.skip_tokenizer_init:
-        # The revision is the model's; another repository knows nothing of it.
+        # Without `revision`, which belongs to the model's repository.
         tokenizer = Tokenizer(find_folder(args.tokenizer) if args.tokenizer else plan.folder)
     executor: Executor = (
         load(args, plan) if args.tensor_parallel_size == 1 else start_ranks(args, plan)

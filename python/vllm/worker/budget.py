@@ -1,4 +1,4 @@
-"""How many tokens a step computes where nobody says so."""
+"""The default token budget of a step, for a model and a device."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from vllm.config import ModelConfig
 
 _LEAST, _MOST = 2048, 8192
 
-# A step may take about as long: those that generate wait for it.
+# The longest step: sequences that decode wait for it.
 _SECONDS = 0.1
 
-# 16-bit products of dense matrices, 10^12 a second and multiprocessor, by compute capability.
+# Peak rate of dense 16-bit matrix products, in TFLOP/s per multiprocessor, by the major version of
+# the compute capability.
 _RATES = {7: 1.5, 8: 1.7, 9: 7.5, 10: 15.0, 11: 15.0, 12: 1.7}
 _RATE_8_0 = 2.9
-_REACHED = 0.6  # of that, by steps of many tokens
+_REACHED = 0.6  # the fraction of the peak that steps of many tokens reach
 
 
 def advised_tokens(
     config: ModelConfig, dtype: torch.dtype, device: torch.device, ranks: int
 ) -> int:
-    """Tokens of a step: the more, the better matrix products use a GPU, and the longer all others
-    wait for a step that computes a prompt.
+    """The token budget of a step. A larger one makes matrix products more efficient, but makes
+    sequences that decode wait longer for a step with a prompt in it.
 
-    As many as `_SECONDS` of products allow, a power of two between `_LEAST` and `_MOST`: beyond
-    that, products gain nothing.
+    The largest power of two, between `_LEAST` and `_MOST`, whose products take at most `_SECONDS`.
+    Above `_MOST`, products do not become more efficient.
     """
     if device.type != "cuda" or dtype.itemsize > 2:
         return _LEAST
@@ -38,7 +39,7 @@ def advised_tokens(
 
 
 def flops_per_token(config: ModelConfig) -> int:
-    """Of the matrix products of all layers; attention and logits left out."""
+    """FLOPs of the matrix products of all layers, without attention and logits."""
     heads = 2 * config.num_attention_heads + 2 * config.num_key_value_heads
     layer = config.hidden_size * (heads * config.head_dim + 3 * config.intermediate_size)
     return 2 * config.num_hidden_layers * layer

@@ -1,8 +1,8 @@
-"""How much memory of a GPU steps take beside weights and cache: measured, before there is a cache.
+"""Measures the GPU memory that steps need beside weights and KV cache, before the cache exists.
 
-The largest step that the engine may ask for is computed once, over a cache of a single block in
-which all tokens lie on top of each other. What comes out is nobody's. It readies kernels and
-libraries as well, which the first step would otherwise have to wait for.
+It computes the largest step that the engine can submit once, with a cache of a single KV block that
+all tokens share; the results are discarded. This also loads kernels and initialises libraries,
+which the first step would otherwise wait for.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from vllm.worker.graphs import MOST_GRAPHS
 from vllm.worker.local import LocalExecutor
 from vllm.worker.model_runner import ModelRunner
 
-# Everything that takes memory beside the logits.
+# Sampling parameters that need the most memory beside the logits.
 _SAMPLED = {"temperature": 0.8, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.1}
-_TOLD = {"logprobs": 20}
-_PROMPT = {"prompt_logprobs": 20}  # as many rows at a time as a step of 256 sequences samples
+_LOGPROBS = {"logprobs": 20}
+_PROMPT_LOGPROBS = {"prompt_logprobs": 20}  # computed for 256 rows at a time
 
-# CUDA keeps so much of each graph beside its pool (H200).
+# Memory that CUDA holds for each graph outside its pool (measured on an H200).
 _GRAPH_BYTES = 2 << 20
 
-# torch's allocator keeps pieces that fit nothing else when steps of many sizes follow one another:
-# a quarter more than one step of the largest takes.
-_PIECES = 4
+# Steps of many sizes fragment the memory of torch's allocator: reserve 1 / 4 more than the largest
+# step takes.
+_FRAGMENTATION = 4
 
 
 def step_bytes(
@@ -44,9 +44,9 @@ def step_bytes(
     max_model_len: int,
     token_budget: int,
 ) -> int:
-    """Bytes that steps take on a GPU at most, graphs included. All ranks have to call it.
+    """The most bytes that steps take on a GPU, CUDA graphs included. All ranks must call it.
 
-    token_budget: tokens of a step at most.
+    token_budget: the most tokens of a step.
     """
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(device)
@@ -59,7 +59,7 @@ def step_bytes(
         torch.cuda.reset_peak_memory_stats(device)
         idle = torch.cuda.memory_allocated(device)
         executor.submit(writer.write(chunks))
-        torch.cuda.synchronize(device)  # what it gave is not looked at
+        torch.cuda.synchronize(device)  # the result is not collected
         return torch.cuda.max_memory_allocated(device) - idle
 
     count, width = args.max_num_seqs, -(-max_model_len // args.block_size)
@@ -67,17 +67,17 @@ def step_bytes(
     for index in range(count):
         more = min(max_model_len - 1, rest)
         lengths[index], rest = 1 + more, rest - more
-    told = {**_TOLD, **(_PROMPT if count < 256 else {})}
-    compute(_chunks(lengths, width, {**_SAMPLED, **told}))
+    logprobs = {**_LOGPROBS, **(_PROMPT_LOGPROBS if count < 256 else {})}
+    compute(_chunks(lengths, width, {**_SAMPLED, **logprobs}))
     needed = torch.cuda.max_memory_reserved(device) - before
-    needed += needed // _PIECES
+    needed += needed // _FRAGMENTATION
     if not args.enforce_eager:
         needed += compute(_chunks([1] * count, width, _SAMPLED)) + MOST_GRAPHS * _GRAPH_BYTES
     return needed
 
 
 def _chunks(lengths: List[int], width: int, params: Mapping[str, Any]) -> List[Chunk]:
-    """Sequences of so many tokens, whose blocks are all the first one; `width` of them."""
+    """A chunk for each length. `width` entries of each block table all point to block 0."""
     chunks = []
     for index, length in enumerate(lengths):
         seq = Sequence(index, [0] * length, SamplingParams(**params), max_tokens=1)

@@ -1,9 +1,8 @@
-"""CUDA graphs: many kernels, launched as one.
+"""CUDA graphs: many kernels in one launch.
 
 A step of a small model is a few hundred kernels of a few microseconds each, which Python launches
 more slowly than the device runs them. A graph is captured once and replayed for every step of its
-kind: it reads the memory in which steps are described, so nothing of it changes but that memory's
-contents.
+kind. It reads the step's input from a fixed address, so only the contents there change.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from typing import Callable, Hashable, Set
 
 import torch
 
-# Kinds of steps come and go with the number and the length of sequences.
+# The most graphs kept. The number and the length of the sequences determine a step's kind.
 MOST_GRAPHS = 64
 
 
 class Graphs:
-    """Graphs by kind; the least recently used go first.
+    """An LRU cache of CUDA graphs by kind of step.
 
-    A kind is computed kernel by kernel the first time, which readies whatever a kernel readies at
-    its first launch, and captured the second time.
+    The first step of a kind is launched kernel by kernel, so that first launches can initialise
+    what they need; the second one is captured.
 
-    All share one memory pool: they are replayed one at a time, and what they compute lies in
-    tensors that they were not captured with.
+    All graphs share one memory pool. That is safe because they are replayed one at a time, and
+    their results are copied to tensors outside the pool.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -34,8 +33,8 @@ class Graphs:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def run(self, kind: Hashable, compute: Callable[[], None]) -> None:
-        """Does what `compute` does, on the current stream. It must launch the same kernels with
-        the same arguments whenever the kind is the same, and wait for nothing."""
+        """Does what `compute` does, on the current stream. For the same kind, `compute` must launch
+        the same kernels with the same arguments; it must not synchronise."""
         if kind not in self._seen:
             self._seen.add(kind)
             compute()
@@ -50,19 +49,19 @@ class Graphs:
         graph.replay()
 
     def clear(self) -> None:
-        """Forgets all graphs: the memory that they read is about to move."""
+        """Deletes all graphs, before memory that they use is moved or freed."""
         torch.cuda.current_stream().synchronize()  # one may be running
         self._graphs.clear()
 
     def _capture(self, compute: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        if not self._graphs:  # torch gives up a pool with the last graph that uses it
+        if not self._graphs:  # torch deletes a pool with the last graph that uses it
             self._pool = torch.cuda.graph_pool_handle()
-        # Each thread has its own, made when it is first asked for.
+        # Create this thread's cuBLAS handle before the capture.
         torch.cuda.current_blas_handle()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            # What other threads do on the device meanwhile is no part of the capture, nor an error.
+            # Device calls of other threads are neither captured nor errors.
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 compute()
@@ -72,7 +71,7 @@ class Graphs:
 
 
 def padded(count: int) -> int:
-    """How many sequences a graph for `count` of them has: one of four sizes to each power of two,
-    so that there are few graphs, and at most a fifth of a step is in vain."""
+    """The number of sequences that `count` is padded to: there are four sizes for each power of
+    two, so that graphs are few and at most a fifth of a step is padding."""
     step = max(1, 1 << max(0, (count - 1).bit_length() - 3))
     return -(-count // step) * step

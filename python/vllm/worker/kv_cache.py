@@ -1,4 +1,4 @@
-"""How large the cache of keys and values is, and its memory."""
+"""Chooses the size of the KV cache and allocates it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vllm.worker.memory import free_memory
 logger = logging.getLogger(__name__)
 
 _GIB = 1 << 30
-# On a machine that does other things too, a cache that nobody asked for stays this small.
+# The most that the cache takes of a CPU's memory by default: other programs need memory too.
 _CPU_DEFAULT_BYTES = 4 * _GIB
 
 
 def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype, group: Group) -> int:
-    """Memory of one block in a rank: keys and values of `block_size` tokens in every layer."""
+    """Bytes of one KV block in a rank: keys and values of `block_size` tokens in every layer."""
     kv_heads = split_or_copy(config.num_key_value_heads, group).size
     return 2 * config.num_hidden_layers * kv_heads * config.head_dim * block_size * dtype.itemsize
 
@@ -36,12 +36,13 @@ def choose_num_blocks(
     group: Group,
     step_bytes: Callable[[], int],
 ) -> int:
-    """Blocks of the cache, after the model is loaded: as told, or from the memory that is free.
+    """The number of KV blocks: as the arguments say, else as many as the free memory holds.
 
-    step_bytes: measures what steps take beside weights and cache; called on CUDA, if nothing is
-        told.
+    Called after the model is loaded. Other ranks may have memory for fewer.
 
-    Other ranks may have room for fewer.
+    step_bytes: measures the memory that steps take beside weights and cache; called only on CUDA,
+        and only if the arguments set no size.
+
     Raises ValueError if not even one block fits.
     """
     if args.num_kv_blocks is not None:
@@ -58,17 +59,17 @@ def choose_num_blocks(
     num_blocks = min(available // size, useful)
     if num_blocks < 1:
         raise ValueError(
-            f"no room for the cache: a block of {args.block_size} tokens takes {size:,} bytes, "
-            f"{available:,} are available; raise gpu_memory_utilization or "
+            f"no memory for the KV cache: a block of {args.block_size} tokens takes {size:,} "
+            f"bytes, {available:,} are available; raise gpu_memory_utilization or "
             f"kv_cache_memory_bytes, or choose a smaller model"
         )
     return num_blocks
 
 
 def fit_max_model_len(args: EngineArgs, config: ModelConfig, num_blocks: int) -> int:
-    """Tokens of the longest sequence: as told, else what the model and the cache allow.
+    """The most tokens of a sequence: `args.max_model_len`, else what the model and the cache allow.
 
-    Raises ValueError if the cache does not hold what was told.
+    Raises ValueError if `args.max_model_len` does not fit in the cache.
     """
     room = num_blocks * args.block_size
     if args.max_model_len is not None:
@@ -96,14 +97,13 @@ def allocate(
     device: torch.device,
     group: Group,
 ) -> List[KVCache]:
-    """Uninitialised keys and values of the rank's heads for every layer.
+    """Allocates keys and values of the rank's heads for every layer, uninitialised: a slot is
+    never read before it is written.
 
-    Slots are read only once written.
+    Heads come before slots in memory, so that one head of a KV block, which attention reads at a
+    time, is contiguous.
 
-    In memory heads come before slots: attention reads one head of a block at a time, and finds it
-    in one piece.
-
-    Raises ValueError if the device has not that much memory.
+    Raises ValueError if the device has too little memory.
     """
     kv_heads = split_or_copy(config.num_key_value_heads, group).size
     shape = (num_blocks, kv_heads, block_size, config.head_dim)
@@ -116,18 +116,18 @@ def allocate(
     except RuntimeError as error:  # also torch.OutOfMemoryError
         size = num_blocks * block_bytes(config, block_size, dtype, group)
         raise ValueError(
-            f"a cache of {num_blocks} blocks, {size:,} bytes, cannot be allocated on {device}: "
+            f"a KV cache of {num_blocks} blocks, {size:,} bytes, cannot be allocated on {device}: "
             f"lower num_kv_blocks or kv_cache_memory_bytes"
         ) from error
 
 
 def _free_on_cuda(args: EngineArgs, device: torch.device, step_bytes: int) -> int:
-    torch.cuda.empty_cache()  # what loading and measuring have left with torch is free too
+    torch.cuda.empty_cache()  # memory that torch cached while loading and measuring is free too
     free, total = torch.cuda.mem_get_info(device)
     return int(total * args.gpu_memory_utilization) - (total - free) - step_bytes
 
 
 def _free_on_cpu() -> int:
-    """Bytes that can be had without swapping; where nobody knows, as many as the default takes."""
+    """Bytes that can be allocated without swapping; if unknown, the default size of the cache."""
     free = free_memory()
     return _CPU_DEFAULT_BYTES if free is None else free

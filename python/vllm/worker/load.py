@@ -1,4 +1,4 @@
-"""From arguments to a model that runs: what each rank does, in whatever process it is."""
+"""Loads a rank's part of the model: from arguments to an executor."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be loaded, and where to.
+    """What to load, and onto which device.
 
-    max_model_len: before the cache may limit it.
-    advised_tokens: of a step; see `advised_tokens`.
+    max_model_len: the most tokens of a sequence; the size of the cache may lower it later.
+    advised_tokens: the default token budget of a step; see `budget.advised_tokens`.
     """
 
     folder: Path
@@ -43,15 +43,15 @@ class Plan:
 
 
 def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
-    """Checks all that can be checked before the weights are read.
+    """Checks everything that can be checked before the weights are read.
 
-    local_rank: which of this machine's ranks it is for: each has a GPU.
+    local_rank: the index of this rank among those of its machine, and so of its GPU.
 
     Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for arguments that
     contradict each other or the machine.
     """
     folder = find_folder(args.model, args.revision)
-    # First, for families that are not supported have other fields than those that are.
+    # First: config.json of an unsupported architecture may have other fields.
     find_architecture(read_architecture(folder))
     config = ModelConfig.read(folder)
     require_size(config, args.tensor_parallel_size)
@@ -74,9 +74,9 @@ def load(
     group: Optional[Group] = None,
     agree: Callable[[int], int] = lambda num_blocks: num_blocks,
 ) -> LocalExecutor:
-    """This rank's part of the model, on its device, with its cache.
+    """Loads this rank's part of the model onto its device, and allocates its KV cache.
 
-    agree: the least of the numbers that the ranks have; for blocks of the cache.
+    agree: returns the minimum of the ranks' numbers of KV blocks.
     """
     phases = Phases()
     group = group or SingleGroup()
@@ -127,14 +127,14 @@ def load(
 
 
 class Phases:
-    """How long each part of loading takes. seconds: by name, of those that have ended."""
+    """Measures the phases of loading. seconds: by the name of each phase that has ended."""
 
     def __init__(self) -> None:
         self.seconds: Dict[str, float] = {}
         self._started = time.monotonic()
 
     def end(self, name: str) -> None:
-        """Of the part that began when the one before ended."""
+        """Ends the current phase, which has this name, and begins the next."""
         now = time.monotonic()
         self.seconds[name], self._started = now - self._started, now
 
@@ -158,10 +158,10 @@ def _device(name: str, num_ranks: int, local_rank: int) -> torch.device:
             raise ValueError(f"device is {name!r}, but torch finds no CUDA device")
         if num_ranks > 1:
             return _device_of_rank(name, num_devices, num_ranks, local_rank)
-        if name == "cuda":  # the one that torch has as current, once and for all
+        if name == "cuda":  # torch's current device, fixed from now on
             device = torch.device("cuda", torch.cuda.current_device())
         if device.index >= num_devices:
-            raise ValueError(f"device is {name!r}, but the last one is cuda:{num_devices - 1}")
+            raise ValueError(f"device is {name!r}, but the last GPU is cuda:{num_devices - 1}")
     return device
 
 
@@ -169,7 +169,7 @@ def _device_of_rank(name: str, num_devices: int, num_ranks: int, local_rank: int
     if name != "cuda":
         raise ValueError(
             f"device must be auto or cuda with tensor_parallel_size {num_ranks}, got "
-            f"{name!r}: each rank has a GPU; CUDA_VISIBLE_DEVICES says which"
+            f"{name!r}: each rank has its own GPU; choose them by CUDA_VISIBLE_DEVICES"
         )
     if local_rank >= num_devices:
         raise ValueError(

@@ -20,7 +20,7 @@ class LocalExecutor(Executor):
     num_blocks, block_size: of the runner's caches.
     load_seconds: how long each part of loading took, by its name.
 
-    A GPU computes beside the host. A CPU has computed a step when `submit` returns.
+    On a GPU, `submit` only launches the step. On a CPU, `submit` returns when it is computed.
     """
 
     def __init__(self, runner: ModelRunner, *, num_blocks: int, block_size: int) -> None:
@@ -33,7 +33,7 @@ class LocalExecutor(Executor):
         self._memory: List[Tuple[memoryview, torch.Tensor]] = []  # the same bytes
 
     def allocate(self, nbytes: int) -> memoryview:
-        """Pinned where the device is a GPU: a copy from there does not hold up the host."""
+        """Pinned memory if the device is a GPU, so that copies from it are asynchronous."""
         pinned = self.runner.device.type == "cuda"
         tensor = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
         view = _view(tensor)
@@ -61,7 +61,7 @@ class LocalExecutor(Executor):
         return torch.cuda.device(self.runner.device)
 
     def _tensor(self, memory: memoryview) -> torch.Tensor:
-        """uint8, what `allocate` gave."""
+        """The uint8 tensor over memory that `allocate` returned."""
         return next(tensor for view, tensor in self._memory if view is memory)
 
     def collect(self, handle: PendingResult) -> StepResult:
@@ -77,7 +77,7 @@ class LocalExecutor(Executor):
 
 
 def _view(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a tensor, which must outlive the view."""
+    """A writable view of a tensor's bytes. The tensor must outlive the view."""
     view = ctypes.pythonapi.PyMemoryView_FromMemory
     view.restype = ctypes.py_object
     view.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]

@@ -1,8 +1,8 @@
-"""How much memory this process may still take.
+"""How much memory this process can still allocate.
 
-A container or a batch system limits memory through control groups, of which /proc/meminfo knows
-nothing. Version 1 and version 2 of them say it in different files, and every group around the one
-that this process is in may limit it further.
+Containers and batch systems limit memory through control groups (cgroups), which /proc/meminfo does
+not reflect. cgroups v1 and v2 use different files, and every parent of this process's group may
+have a lower limit.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Dict, Iterator, List, Optional
 
 
 def free_memory(root: Path = Path("/")) -> Optional[int]:
-    """Bytes that can be had without swapping, here and in every control group; None if unknown.
+    """Bytes that can be allocated without swapping, within every control group's limit; None if
+    unknown.
 
-    root: where /proc and /sys are looked for.
+    root: the folder that contains proc and sys.
     """
     free = [_free_in_group(folder) for folder in _memory_groups(root)]
     free.append(_available(root / "proc/meminfo"))
@@ -29,13 +30,13 @@ def _available(meminfo: Path) -> Optional[int]:
 
 
 def _free_in_group(folder: Path) -> Optional[int]:
-    """None where the group has no limit, or is another kind's."""
+    """Free bytes of a control group; None without a limit or the files of one."""
     limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
     used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
     if limit is None or used is None:
         return None
-    # Pages of files count as used, and are given up when somebody needs the room.
-    # Version 1 has those of the groups inside only in the total.
+    # Inactive pages of the file cache count as used, but the kernel reclaims them on demand. In v1
+    # only the "total" fields include the child groups.
     files = _field(folder / "memory.stat", r"total_inactive_file (\d+)")
     if files is None:
         files = _field(folder / "memory.stat", r"inactive_file (\d+)") or 0
@@ -43,7 +44,7 @@ def _free_in_group(folder: Path) -> Optional[int]:
 
 
 def _memory_groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups that may limit memory, with those around."""
+    """The folders of this process's control groups that may limit memory, and of their parents."""
     paths: Dict[str, str] = {}  # controller ("" for version 2) → the group of this process
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -61,20 +62,20 @@ def _memory_groups(root: Path) -> Iterator[Path]:
             continue
         top = root / mount_point.lstrip("/")
         yield top
-        # A container may see its own group mounted as the top, under the name it has outside.
+        # In a container the mount's root may be the container's own group, with its outside name.
         inside = _relative(paths.get(controller, mounted), mounted)
         for depth in range(1, len(inside) + 1):
             yield top.joinpath(*inside[:depth])
 
 
 def _relative(path: str, mounted: str) -> List[str]:
-    """The parts of the path of a group below the one that is mounted; none if it is not below."""
+    """The path of a group relative to the mounted one, in parts; empty if it is not below it."""
     group, top = PurePosixPath(path).parts, PurePosixPath(mounted).parts
     return list(group[len(top) :]) if group[: len(top)] == top else []
 
 
 def _number(*paths: Path) -> Optional[int]:
-    """What the first of these files says that is there; None for "max", or without any."""
+    """The number in the first of these files that exists; None for "max" or without a file."""
     for path in paths:
         for line in _lines(path):
             return int(line) if line.strip().isdigit() else None
@@ -92,5 +93,5 @@ def _field(path: Path, pattern: str) -> Optional[int]:
 def _lines(path: Path) -> List[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux, no such controller, or not ours to read
+    except OSError:  # not Linux, no such controller, or not readable
         return []

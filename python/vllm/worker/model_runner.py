@@ -1,4 +1,4 @@
-"""One step on the device: from its description to sampled tokens."""
+"""Runs a step on the device: from its input to sampled tokens."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from vllm.worker.graphs import Graphs, padded
 from vllm.worker.results import PendingLogprobs, PendingResult, Unsampled
 from vllm.worker.step_tensors import StepTensors
 
-# Prompt log-probabilities take a row of logits per token; this many rows at a time bounds that.
+# Prompt log-probabilities need a row of logits per token: compute this many at a time.
 _LOGPROB_ROWS = 256
 
-# Up to so many bytes a kernel copies sooner than the copy engine does, which starts when the
-# kernels before it are done, as do those behind it.
+# Up to this many bytes a copy kernel is faster than the copy engine, which waits for the kernels
+# before it and which the kernels after it wait for.
 _FEW_BYTES = 1 << 18
 
 Plans = Mapping[int, ops.AttentionPlan]
 
 
 class ModelRunner:
-    """Runs a model over paged caches.
+    """Runs a model over a paged KV cache.
 
-    caches: keys and values of each layer, in blocks of tokens.
-    max_num_seqs: sequences of a step at most.
-    use_graphs: on CUDA, run steps in which all sequences generate as CUDA graphs.
-    share_tokens: give what rank 0 samples to all ranks, for steps that are described before.
+    caches: keys and values of each layer, in KV blocks.
+    max_num_seqs: the most sequences of a step.
+    use_graphs: on CUDA, run steps in which all sequences decode as CUDA graphs.
+    share_tokens: broadcast the tokens that rank 0 samples, for steps that are prepared before the
+        host knows them.
 
-    The memory of the device begins with the tokens that the last step sampled; the description of
-    a step is copied behind them, token ids first. So one index says where a token id is, whether
-    the host knows it or not; see `StepInput.sources`.
+    One device buffer holds the tokens that the last step sampled, followed by the step's input,
+    which begins with its token ids. So one index finds a token id, whether the host knows it or
+    not; see `StepInput.sources`.
     """
 
     def __init__(
@@ -61,23 +62,23 @@ class ModelRunner:
         self._counters: Optional[TokenCounters] = None
         if model.group.rank == 0:  # it samples
             self._counters = TokenCounters.make(max_num_seqs, model.config.vocab_size, device)
-        self._logits: Optional[torch.Tensor] = None  # [max_rows, vocab], once it is needed
+        self._logits: Optional[torch.Tensor] = None  # [max_rows, vocab], allocated on first use
         self._memory = torch.zeros(self.max_rows, dtype=torch.int64, device=device)
-        # Where tokens come back to, in turns: the step before may not have been collected yet.
+        # Double-buffered: the tokens of the previous step may not have been collected yet.
         pinned = device.type == "cuda"
         self._results = torch.empty(2, self.max_rows, dtype=torch.int64, pin_memory=pinned)
         self._turn = 0
         self._views: Dict[Tuple[int, SizeClass], StepTensors] = {}  # by address and class
 
     def room(self, size: SizeClass) -> int:
-        """Bytes behind the description of a step, for the plans of its attention."""
+        """Bytes after a step's arrays, for its attention plans."""
         if self._planner is None:
             return 0
         shape = self._planner.items_shape(size.tokens, size.sequences)
         return math.prod(shape) * torch.int32.itemsize
 
     def close(self) -> None:
-        """Gives up graphs, when no step is computed any more: they use what the group has."""
+        """Deletes the graphs, which use the group's resources. Call it after the last step."""
         if self._graphs is not None:
             self._graphs.clear()
 
@@ -145,9 +146,9 @@ class ModelRunner:
         masked = step.masks is not None
 
         def compute() -> None:
-            # All the lists and tiles that a plan may have, whatever their number is in this step.
+            # The most lists and tiles that a plan may have, so that the graph serves all steps.
             num_lists = 0 if self._planner is None else self._planner.blocks
-            lasting = {
+            largest = {
                 window: plan._replace(
                     items=items,
                     decode_blocks=num_lists,
@@ -157,7 +158,7 @@ class ModelRunner:
                 for (window, plan), items in zip(plans.items(), self._items(tensors))
             }
             token_ids = self._token_ids(tensors, count)
-            logits = self.model.logits(self._hidden(token_ids, tensors, count, lasting))
+            logits = self.model.logits(self._hidden(token_ids, tensors, count, largest))
             if masked:
                 assert logits is not None  # only rank 0 is given masks
                 self._kept_logits(logits).copy_(logits)
@@ -205,7 +206,7 @@ class ModelRunner:
         self._share_tokens(len(token_ids))
 
     def _kept_logits(self, like: torch.Tensor) -> torch.Tensor:
-        """Where a graph leaves its logits, for masks that come after it."""
+        """Memory outside the graph for its logits, which are masked after the replay."""
         if self._logits is None:
             self._logits = like.new_empty(self.max_rows, like.shape[-1])
         return self._logits[: len(like)]
@@ -217,7 +218,7 @@ class ModelRunner:
     def _hidden(
         self, token_ids: torch.Tensor, tensors: StepTensors, num_sequences: int, plans: Plans
     ) -> torch.Tensor:
-        """[tokens, hidden_size], before the logits."""
+        """The last hidden states, [tokens, hidden_size]."""
         num_tokens = len(token_ids)
         hidden: torch.Tensor = self.model(
             token_ids,
@@ -230,7 +231,10 @@ class ModelRunner:
     def _draw(
         self, logits: torch.Tensor, how: SamplingTensors, inputs: torch.Tensor
     ) -> torch.Tensor:
-        """int64 [rows], where the next step finds them. inputs: the tokens that rows come from."""
+        """Samples a token for each row, int64 [rows], into the memory that the next step reads.
+
+        inputs: the input token of each row, int64 [rows].
+        """
         assert self._counters is not None
         logits = change_logits(logits, how, inputs, self._counters)
         return sample(logits, how, self._last_tokens(len(logits)))
@@ -243,7 +247,7 @@ class ModelRunner:
         return self._memory[:num_rows]
 
     def _plan(self, step: StepInput, memory: torch.Tensor) -> Plans:
-        """Plans of the step's attention, which are written behind its description."""
+        """Plans the step's attention; the plans' items are written after the step's arrays."""
         if self._planner is None:
             return {}
         host = self._views_of(memory, step.layout)
@@ -255,14 +259,15 @@ class ModelRunner:
         )
 
     def _items(self, tensors: StepTensors) -> torch.Tensor:
-        """int32, of `AttentionPlanner.items_shape`: the plans of a step; none on the CPU."""
+        """The items of a step's plans, int32 of shape `AttentionPlanner.items_shape`; empty on the
+        CPU."""
         if self._planner is None:
             return tensors.room.view(0, 0, 0)
         size = tensors.size
         return tensors.room.view(self._planner.items_shape(size.tokens, size.sequences))
 
     def _send(self, layout: StepLayout, memory: torch.Tensor) -> StepTensors:
-        """The step on the device, in one copy."""
+        """Copies the step to the device, in one copy."""
         start = self.max_rows * self._memory.element_size()
         if self._memory.nbytes < start + len(memory):
             larger = torch.zeros(
@@ -280,7 +285,7 @@ class ModelRunner:
         return self._views_of(described, layout)
 
     def _copy(self, out: torch.Tensor, values: torch.Tensor) -> None:
-        """int64, between the device and memory of the host. That is pinned: nobody waits."""
+        """Copies int64 values between device and host, asynchronously: host memory is pinned."""
         if self.device.type == "cuda" and values.nbytes <= _FEW_BYTES:
             ops.copy_pinned(out, values)
         else:
@@ -296,7 +301,7 @@ class ModelRunner:
     def _prompt_logprobs(
         self, states: torch.Tensor, targets: List[int], num_best: int
     ) -> List[PendingLogprobs]:
-        """states: hidden ones, [targets, hidden_size], whose logits predict the targets."""
+        """states: [targets, hidden_size], the hidden states whose logits predict the targets."""
         parts = []
         for start in range(0, len(targets), _LOGPROB_ROWS):
             part = targets[start : start + _LOGPROB_ROWS]
@@ -322,8 +327,8 @@ def _mask_logits(logits: torch.Tensor, masks: StepMasks, memory: torch.Tensor) -
 
 
 def _generates(step: StepInput) -> bool:
-    """Whether each sequence has one token, which is sampled, nothing else is wanted, and no
-    sequence is counted for the first time."""
+    """Whether a graph can run the step: each sequence has one token, sampled, no log-probabilities
+    are returned, and no token counts begin."""
     return (
         step.num_tokens == step.num_sequences == step.num_rows
         and not step.logprobs

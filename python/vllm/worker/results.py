@@ -1,4 +1,4 @@
-"""What a step has computed, on its way from the device to the host."""
+"""Results of a step that are being copied from the device to the host."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vllm.outputs import Logprob, TokenLogprobs
 
 
 class PendingLogprobs(NamedTuple):
-    """Log-probabilities of one token in each of some rows, and of the most likely ones.
+    """Per row of logits, the log-probability of one token, and those of the most likely tokens.
 
-    tokens, logprobs, ranks: [rows]. best, best_ids: [rows, most].
-    num_best: how many of the most likely ones are wanted, of each row.
+    tokens, logprobs, ranks: [rows]. best, best_ids: [rows, max(num_best)].
+    num_best: how many of the most likely tokens to return, for each row.
     """
 
     tokens: torch.Tensor
@@ -37,7 +37,7 @@ class PendingLogprobs(NamedTuple):
         return cls(to_host(tokens), logprobs, ranks, best, best_ids, num_best)
 
     def entries(self) -> List[TokenLogprobs]:
-        """One for each row: its token first, then the most likely ones."""
+        """An entry for each row: its token first, then the most likely ones."""
         tensors = (self.tokens, self.logprobs, self.ranks, self.best, self.best_ids)
         columns = [tensor.tolist() for tensor in tensors]
         entries = []
@@ -67,9 +67,9 @@ class PendingResult:
     """A `StepResult` that the device may still be computing.
 
     unsampled: what `ModelRunner.sample` goes on with, where the step waits for its masks.
-    tokens: int64 [rows], sampled.
-    logprobs: of the rows `logprob_rows`, None if there are none.
-    prompt_logprobs: by sequence of the step, in parts.
+    tokens: int64 [rows], the sampled tokens.
+    logprobs: of the rows `logprob_rows`; None without any.
+    prompt_logprobs: by the sequence's index in the step, in parts.
     """
 
     def __init__(self) -> None:
@@ -81,16 +81,16 @@ class PendingResult:
         self._done: Optional[torch.cuda.Event] = None
 
     def mark_end(self) -> None:
-        """Called on CUDA when everything has been launched, copies to the host included."""
+        """Records the end of the step on CUDA; call it after the last launch and copy."""
         self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._done.record()
 
-    def is_there(self) -> bool:
+    def is_done(self) -> bool:
         """Whether `wait` returns at once."""
         return self._done is None or bool(self._done.query())  # type: ignore[no-untyped-call]
 
     def wait(self) -> StepResult:
-        """The result, once it is there. Work launched after this step is not waited for."""
+        """Waits for the result and returns it. Does not wait for work launched after this step."""
         if self._done is not None:
             self._done.synchronize()
         result = StepResult([] if self.tokens is None else self.tokens.tolist())
@@ -102,7 +102,7 @@ class PendingResult:
 
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy on the host, in pinned memory: whoever reads it has to wait for the device first."""
+    """Starts a copy to the host; it must be synchronised before it is read."""
     if tensor.is_cuda:
         return tensor.to("cpu", non_blocking=True)
     return tensor.clone()

@@ -1,4 +1,4 @@
-"""The arrays of a step, as tensors."""
+"""The arrays of a step as tensors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _DTYPES = {"q": torch.int64, "i": torch.int32, "f": torch.float32}
 
 
 class StepTensors:
-    """Views of the memory of steps, on the host or on the device.
+    """Views of a step's buffer, on the host or on the device.
 
     memory: uint8, at least `layout.nbytes`.
-    room: int32, what lies behind the description; see `Executor.room`.
+    room: int32, the executor's own data after the arrays; see `Executor.room`.
 
-    The arrays are as long as the layout has room for; callers say how much of them a step uses.
+    The arrays have the capacity of the size class; methods take the length that a step uses.
     """
 
     def __init__(self, layout: StepLayout, memory: torch.Tensor) -> None:
@@ -33,7 +33,7 @@ class StepTensors:
         self.room = memory[layout.room_offset : layout.nbytes].view(torch.int32)
 
     def sources(self, num_tokens: int) -> torch.Tensor:
-        """int64 [tokens], where each token id is."""
+        """int64 [tokens], where to load each token id from; see `StepInput.sources`."""
         return self._arrays["sources"][:num_tokens]
 
     def positions(self, num_tokens: int) -> torch.Tensor:
@@ -41,7 +41,7 @@ class StepTensors:
         return self._arrays["positions"][:num_tokens]
 
     def rows(self, num_rows: int) -> torch.Tensor:
-        """int64 [rows], which tokens are sampled."""
+        """int64 [rows], the indices of the tokens whose logits are sampled."""
         return self._arrays["rows"][:num_rows]
 
     def context_lens(self, num_sequences: int) -> torch.Tensor:
@@ -69,7 +69,8 @@ class StepTensors:
         )
 
     def sampling(self, step: StepInput, num_rows: int, num_changes: int) -> SamplingTensors:
-        """How rows are sampled: what `step` uses, for as many rows and changes."""
+        """The sampling parameters that `step` uses, for `num_rows` rows and `num_changes` logit
+        changes."""
 
         def array(name: str, wanted: bool) -> Optional[torch.Tensor]:
             return self._arrays[name][:num_rows] if wanted else None

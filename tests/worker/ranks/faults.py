@@ -31,9 +31,9 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault(1, "is killed", "between steps", r"rank 1 \(process \d+\) was ended by SIGKILL"),
-    Fault(1, "is killed", "in a step", r"rank 1 \(process \d+\) was ended by SIGKILL"),
-    Fault(1, "is killed", "while loading", r"rank 1 \(process \d+\) was ended by SIGKILL"),
+    Fault(1, "is killed", "between steps", r"rank 1 \(process \d+\) was killed by SIGKILL"),
+    Fault(1, "is killed", "in a step", r"rank 1 \(process \d+\) was killed by SIGKILL"),
+    Fault(1, "is killed", "while loading", r"rank 1 \(process \d+\) was killed by SIGKILL"),
     Fault(1, "is stopped", "in a step", r"rank 1 stalls: there has been no sign of life"),
     Fault(1, "hangs", "in a step", r"rank 1 stalls: others have waited 3.5 s for its exchange"),
     Fault(1, "raises", "in a step", r"rank 1 raised ArithmeticError: an injected error"),

@@ -1,1 +1,1 @@
-"""A model divided among processes: how they start, meet, compute each step together, and end."""
+"""Tensor parallelism: how the processes of a model start, meet, compute each step, and end."""

@@ -1,4 +1,4 @@
-"""The way of steps from rank 0 to the others: one broadcast each."""
+"""Sends steps from rank 0 to the other ranks, one broadcast each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from vllm.parallel.torch_group import TorchGroup
 
 _LENGTH = struct.Struct("=q")
-# Messages up to this size need one broadcast, longer ones a second. It takes no longer than one of
-# a few bytes: what counts is to wake the others up.
+# Messages up to this size need one broadcast, longer ones a second. A broadcast of this size takes
+# no longer than one of a few bytes: waking the other processes dominates.
 _FIRST_BYTES = 1 << 16
 
 
 class StepChannel:
-    """Messages from rank 0 to all others. group: for this alone, of tensors of the CPU."""
+    """Sends messages from rank 0 to all others. group: of CPU tensors, used only for this."""
 
     def __init__(self, group: TorchGroup) -> None:
         self._group = group
@@ -23,7 +23,7 @@ class StepChannel:
         self._first = torch.frombuffer(self._bytes, dtype=torch.uint8)  # the same memory
 
     def send(self, message: bytes) -> None:
-        """To be called in rank 0. Raises LostPeerError."""
+        """Call it in rank 0. Raises LostPeerError."""
         start, room = _LENGTH.size, _FIRST_BYTES - _LENGTH.size
         _LENGTH.pack_into(self._bytes, 0, len(message))
         self._bytes[start : start + min(len(message), room)] = message[:room]
@@ -32,9 +32,9 @@ class StepChannel:
             self._group.broadcast(torch.frombuffer(bytearray(message[room:]), dtype=torch.uint8))
 
     def receive(self) -> memoryview:
-        """To be called in the other ranks; waits for as long as it takes. Raises LostPeerError.
+        """Call it in the other ranks; waits without a limit. Raises LostPeerError.
 
-        What it returns is valid until the next call.
+        The result is valid until the next call.
         """
         self._group.broadcast(self._first)
         (length,) = _LENGTH.unpack_from(self._bytes)

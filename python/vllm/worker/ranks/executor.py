@@ -1,8 +1,8 @@
-"""The executor of a model that several processes hold together: this one, rank 0, and others.
+"""The executor of a model that is divided among several processes: this one, rank 0, and others.
 
-Rank 0 is the process of the engine. So results need not cross anything, and there are as many
-processes as ranks. It computes in a thread: Ctrl-C interrupts only the main one, and a step that
-some ranks had begun and others not would leave them waiting for each other.
+Rank 0 is the engine's process, so results are not sent between processes, and no extra process is
+needed. It computes in a thread: Ctrl-C interrupts only the main thread, and a step that only some
+ranks had begun would leave them waiting for each other.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from vllm.worker.ranks.serve import serve
 from vllm.worker.ranks.watch import Watch
 from vllm.worker.results import PendingResult
 
-# How long a step that nobody waits for may take until its ranks are ended.
+# How long `close` waits for the step in flight before it kills the ranks.
 _END_SECONDS = 2.0
-# Between two looks at a device that computes: the next step is launched before, so nothing waits
-# for the look but what is done with the tokens.
-_LOOK_SECONDS = 50e-6
+# How often `collect` polls the device. The next step is already launched, so polling delays only
+# the handling of the tokens.
+_POLL_SECONDS = 50e-6
 
 
 def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
-    """Starts the other ranks, or meets those that torchrun has started.
+    """Starts the other ranks, or connects to those that torchrun has started.
 
-    A process that torchrun has started as another rank than the first serves in here until rank 0
-    ends, and then ends as well, by SystemExit.
+    In a process that torchrun has started as another rank than 0, this serves steps until rank 0
+    ends, and then raises SystemExit.
     """
     size = args.tensor_parallel_size
     arranged = torchrun_meeting(size)
@@ -52,7 +52,7 @@ def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
     first = FirstRank()
     try:
         if arranged is None:
-            # The hub has been asked already.
+            # Already downloaded: the other ranks read the folder.
             found = dataclasses.replace(args, model=str(plan.folder), revision=None)
             first.processes = Processes(found, size, port_of(meeting))
         find_dead = first.processes.find_dead if first.processes else lambda: None
@@ -68,20 +68,20 @@ def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
 
 
 class FirstRank:
-    """Rank 0 and its thread, and the processes of the others, where it has started them."""
+    """Rank 0, its thread, and the processes of the other ranks if it has started them."""
 
     def __init__(self) -> None:
         self.processes: Optional[Processes] = None
         self.watch: Optional[Watch] = None
         self.failure: Optional[str] = None
-        self.cause: Optional[BaseException] = None  # in this rank, if it was this one
+        self.cause: Optional[BaseException] = None  # the error, if this rank failed
         self.unfinished: Set[Future[PendingResult]] = set()
         # Steps to start, steps (of which only the future is needed) to sample, and None: the end.
         self._jobs: queue.SimpleQueue[Optional[Tuple[Optional[StepInput], Future[PendingResult]]]]
         self._jobs = queue.SimpleQueue()
         self._thread: Optional[threading.Thread] = None
         self._rank: Optional[Rank] = None
-        self._ending = threading.RLock()  # garbage may be collected in the thread that has it
+        self._ending = threading.RLock()  # re-entrant: the holding thread may run the finalizer
 
     def start(self, rank: Rank) -> None:
         self._rank = rank
@@ -100,7 +100,7 @@ class FirstRank:
         self.unfinished.add(future)
         future.add_done_callback(self.unfinished.discard)
         self._jobs.put((step, future))
-        if self.failure is not None:  # maybe since before the future was among the unfinished
+        if self.failure is not None:  # it may have failed before the future was added
             self.fail(self.failure)
         return future
 
@@ -109,7 +109,7 @@ class FirstRank:
         self._jobs.put((None, future))
 
     def fail(self, text: str) -> None:
-        """Ends everything; whoever waits gets a RankError."""
+        """Ends all ranks; pending futures get a RankError."""
         self.failure = text
         if self.processes is not None:
             self.processes.kill()
@@ -117,10 +117,10 @@ class FirstRank:
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(self._error(text))
         self._jobs.put(None)
-        with self._ending:  # nobody returns before all has ended: then Python may, too
+        with self._ending:  # every caller returns after the end, so Python may exit then
             rank, self._rank = self._rank, None
             if rank is not None and rank.cuda is not None:
-                rank.cuda.abort()  # what waits on the device ends
+                rank.cuda.abort()  # ends kernels that wait for other ranks
                 self._join()
                 rank.executor.close()
                 rank.cuda.close()
@@ -136,7 +136,7 @@ class FirstRank:
         return error
 
     def close(self) -> None:
-        """Ends the other ranks: those of torchrun by a message, the others at once."""
+        """Ends the other ranks: those of torchrun by a message, its own by a signal."""
         if self.watch is not None:
             self.watch.stop()
         if self._thread is not None:
@@ -145,7 +145,7 @@ class FirstRank:
         self.fail(self.failure or "the engine has been shut down")
 
     def _join(self) -> None:
-        if self._thread not in (None, threading.current_thread()):  # garbage is collected anywhere
+        if self._thread not in (None, threading.current_thread()):  # the finalizer may run in it
             self._thread.join(_END_SECONDS)
 
     def _run(self, rank: Rank) -> None:
@@ -174,15 +174,15 @@ class FirstRank:
                 else:
                     continue
                 del unsampled[future]
-                with contextlib.suppress(InvalidStateError):  # it has failed meanwhile
+                with contextlib.suppress(InvalidStateError):  # `fail` has set an error
                     future.set_result(pending)
-        except BaseException as error:  # noqa: BLE001 (it is raised where the step is collected)
+        except BaseException as error:  # noqa: BLE001 (`collect` raises it)
             self.cause = None if isinstance(error, LostPeerError) else error
             watch.report(error)
 
 
 class RanksExecutor(Executor):
-    """Runs steps in several processes at once. A failure of one ends all of them, for good."""
+    """Runs steps in several processes at once. A failure of one rank ends all of them."""
 
     def __init__(self, first: FirstRank, rank: Rank) -> None:
         self.num_blocks = rank.executor.num_blocks
@@ -192,7 +192,7 @@ class RanksExecutor(Executor):
         self._first = first
         self._local = rank.executor
         self._progress = rank.progress
-        # Also when nobody has this executor any more, and when Python exits.
+        # Also runs when this executor is garbage, and when Python exits.
         self._close = weakref.finalize(self, first.close)
 
     @property
@@ -216,10 +216,10 @@ class RanksExecutor(Executor):
         """Raises RankError if a rank has failed."""
         pending = handle.result()
         with self._progress.wait():
-            while not pending.is_there():  # a device that waits for a rank that is gone never ends
+            while not pending.is_done():  # polls: a kernel that waits for a dead rank never ends
                 self._first.check()
-                time.sleep(_LOOK_SECONDS)
-        self._first.check()  # the end of a step that was given up means nothing
+                time.sleep(_POLL_SECONDS)
+        self._first.check()  # the results of an aborted step are invalid
         return self._local.collect(pending)
 
     def reset(self) -> None:

@@ -21,24 +21,24 @@ from vllm.worker.ranks.channel import StepChannel
 from vllm.worker.ranks.meeting import Meeting
 from vllm.worker.ranks.watch import Progress, Watch
 
-# An exchange of a step in which nobody is late may still take long. `Watch` finds who is late.
+# A collective of a step may take this long although no rank is late; `Watch` finds late ranks.
 _EXCHANGE = timedelta(seconds=60)
 # Between two steps there may be days.
 _UNTIL_NEXT_STEP = timedelta(days=365)
 
-# Rows that are exchanged through memory that all ranks of a host reach; more of them go by NCCL. Up
-# to here that takes longer (benchmarks/cuda_all_reduce.py).
+# Up to this many rows are exchanged through peer memory, more through NCCL: up to here NCCL takes
+# longer (benchmarks/cuda_all_reduce.py).
 _PEER_ROWS = 2048
 
-# Where a model lies may differ between machines.
+# Arguments that may differ between ranks: machines may keep the model in different folders.
 _OWN_ARGS = ("model", "tokenizer", "revision", "device")
 
 
 class Rank(NamedTuple):
     """A rank that is ready for steps.
 
-    progress: of its steps, which whoever runs them keeps.
-    cuda: how it exchanges tensors with the others, None on the CPU.
+    progress: updated by the code that runs its steps.
+    cuda: its group for exchanging tensors; None on the CPU.
     """
 
     executor: LocalExecutor
@@ -48,9 +48,10 @@ class Rank(NamedTuple):
 
 
 def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
-    """To be called in all ranks; returns when all of them are ready.
+    """Call it in all ranks; returns when all of them are ready.
 
-    Raises ValueError where ranks would not compute the same, RankError if another one fails.
+    Raises ValueError if the ranks differ in version, arguments or model, RankError if another rank
+    fails.
     """
     compare(meeting.exchange("hello", _description(args, plan), watch.check))
     steps = connect_gloo(
@@ -68,7 +69,7 @@ def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
     executor = load(args, plan, group, least)
     meeting.exchange("ready", True, watch.check)
     progress = Progress()
-    if isinstance(group, CudaGroup):  # a GPU's exchanges begin long after the host has asked
+    if isinstance(group, CudaGroup):  # collectives run long after the host has launched them
         watch.follow(progress)
         return Rank(executor, StepChannel(steps), progress, group)
     watch.follow(group)
@@ -99,7 +100,7 @@ def _connect_tensors(plan: Plan, meeting: Meeting, watch: Watch) -> Union[TorchG
 
 
 def compare(descriptions: List[Dict[str, Any]]) -> None:
-    """Raises ValueError with the first difference between rank 0 and another."""
+    """Raises ValueError with the first difference between rank 0 and another rank."""
     first = descriptions[0]
     for rank, other in enumerate(descriptions):
         for name, value in first.items():
@@ -111,7 +112,7 @@ def compare(descriptions: List[Dict[str, Any]]) -> None:
 
 
 def _description(args: EngineArgs, plan: Plan) -> Dict[str, Any]:
-    """What has to be the same in all ranks."""
+    """What must be the same in all ranks."""
     this = build()
     given = dataclasses.asdict(args)
     return {

@@ -1,6 +1,6 @@
-"""Where the ranks of a model meet: a store of torch.distributed, where they leave each other notes.
+"""Where the ranks of a model meet: a key-value store of torch.distributed.
 
-A note is JSON. Nothing that came from another process is ever unpickled.
+Values are JSON. Nothing from another process is unpickled.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch.distributed.rendezvous import rendezvous
 
 _LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
-# For the first answer of a store, and between two notes of a start that nobody is late for.
+# Timeout of a store's first answer, and of reading a value.
 _CONNECT = timedelta(seconds=60)
 
 
 class Meeting:
-    """The notes of one group of ranks.
+    """The shared values of one group of ranks.
 
-    address: where the others reach this rank: on loopback, where all are on this machine.
-    local_rank: which of those of its machine this rank is; `rank` itself, if not told.
+    address: the address at which the others reach this rank; loopback if all are on this machine.
+    local_rank: the index of this rank among those of its machine; `rank` by default.
     """
 
     def __init__(
@@ -45,22 +45,22 @@ class Meeting:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody else than processes of this machine need reach this one."""
+        """Whether all ranks are on this machine."""
         return self.address == _LOOPBACK
 
     def tell(self, topic: str, value: Any) -> None:
-        """Leaves this rank's note on a topic, in place of the one before."""
+        """Sets this rank's value of a topic."""
         self.store.set(f"{topic}/{self.rank}", json.dumps(value))
 
     def heard(self, topic: str, rank: int) -> Optional[Any]:
-        """A rank's note on a topic; None if there is none."""
+        """A rank's value of a topic; None if it has set none."""
         key = f"{topic}/{rank}"
         return json.loads(self.store.get(key)) if self.store.check([key]) else None
 
     def exchange(self, topic: str, value: Any, meanwhile: Callable[[], None]) -> List[Any]:
-        """Leaves a note, and waits for those of all ranks; returns them by rank.
+        """Sets this rank's value, and waits for those of all ranks; returns them by rank.
 
-        meanwhile: called again and again, to raise what makes waiting useless.
+        meanwhile: called while it waits; raises if waiting is useless.
         """
         self.tell(topic, value)
         while not self.store.check([f"{topic}/{rank}" for rank in range(self.size)]):
@@ -69,14 +69,14 @@ class Meeting:
         return [self.heard(topic, rank) for rank in range(self.size)]
 
     def claim(self, topic: str, value: str) -> str:
-        """Says something that only one rank may say; returns what the first one has said."""
+        """Sets a topic that only the first caller of all ranks sets; returns its value."""
         return self.store.compare_set(topic, "", value).decode()
 
     def claimed(self, topic: str) -> Optional[str]:
         return self.store.get(topic).decode() if self.store.check([topic]) else None
 
     def part(self, name: str) -> dist.Store:
-        """The store, for something else, whose keys begin with a name."""
+        """The store with a prefix before its keys, for another purpose."""
         return dist.PrefixStore(name, self.store)
 
 
@@ -90,13 +90,13 @@ def open_meeting(size: int) -> Meeting:
         is_master=True,
         wait_for_workers=False,
         timeout=_CONNECT,
-        master_listen_fd=listener.detach(),  # the store's from now on
+        master_listen_fd=listener.detach(),  # the store closes it
     )
     return Meeting(store, 0, size, address=_LOOPBACK)
 
 
 def join_meeting(port: int, rank: int, size: int) -> Meeting:
-    """The meeting that `open_meeting` has opened. Raises RuntimeError if it is over."""
+    """Joins the meeting of `open_meeting`. Raises RuntimeError if its store is gone."""
     store = dist.TCPStore(
         _LOOPBACK, port, is_master=False, wait_for_workers=False, timeout=_CONNECT
     )
@@ -104,20 +104,20 @@ def join_meeting(port: int, rank: int, size: int) -> Meeting:
 
 
 def torchrun_meeting(size: int) -> Optional[Meeting]:
-    """The meeting that a launcher such as torchrun has arranged; None without one.
+    """The meeting in the store of a launcher such as torchrun; None without a launcher.
 
-    Raises ValueError if it has started another number of processes than `size`.
+    Raises ValueError if the launcher has not started `size` processes.
     """
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         return None
     started = os.environ["WORLD_SIZE"]
     if started != str(size):
         raise ValueError(
-            f"tensor_parallel_size is {size}, but WORLD_SIZE says that {started} processes were "
-            f"started: the two must be equal"
+            f"tensor_parallel_size is {size}, but WORLD_SIZE is {started}: the launcher must start "
+            f"as many processes as there are ranks"
         )
     store, rank, _ = next(rendezvous("env://", timeout=_CONNECT))
-    # A launcher that starts everything again keeps its store.
+    # torchrun keeps its store when it restarts all processes: keys must differ by attempt.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return Meeting(
         dist.PrefixStore(f"vllm/{attempt}", store),
@@ -129,7 +129,7 @@ def torchrun_meeting(size: int) -> Optional[Meeting]:
 
 
 def _address_towards(host: str) -> str:
-    """This machine's address on the network on which it reaches another, or itself."""
+    """The address of this machine's interface towards a host."""
     if host == "localhost":
         return _LOOPBACK
     family, kind, _, _, where = socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM)[0]
@@ -140,12 +140,12 @@ def _address_towards(host: str) -> str:
 
 
 def launched_local_rank() -> int:
-    """Which process of this machine a launcher such as torchrun has started here; 0 without one."""
+    """The local rank that a launcher such as torchrun has given this process; 0 without one."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def port_of(meeting: Meeting) -> int:
-    """Where others of this machine join a meeting that `open_meeting` has opened."""
+    """The port of a meeting of `open_meeting`, for `join_meeting`."""
     store = meeting.store
     assert isinstance(store, dist.TCPStore)
     return store.port

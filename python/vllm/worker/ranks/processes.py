@@ -1,4 +1,4 @@
-"""The processes of ranks on this machine, as rank 0 sees them."""
+"""The processes of the other ranks on this machine, which rank 0 starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STDERR = 2
 class Processes:
     """Starts ranks 1 to `size` - 1; rank 0 is this process.
 
-    port: where they find the meeting.
+    port: of the meeting that they join.
     """
 
     module = "vllm.worker.ranks.serve"
@@ -32,7 +32,7 @@ class Processes:
             "OMP_NUM_THREADS": str(threads),
             "VLLM_CPU_THREADS": str(threads),
             **os.environ,
-            # Modules are where this process has found its own, and not in the current folder.
+            # Import modules from where this process does, and not from the current folder.
             "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
             "PYTHONSAFEPATH": "1",
         }
@@ -44,7 +44,7 @@ class Processes:
                     subprocess.Popen(
                         [sys.executable, "-m", self.module, json.dumps(what)],
                         stdin=subprocess.DEVNULL,
-                        stdout=_STDERR,  # what this process prints may be read by others
+                        stdout=_STDERR,  # stdout belongs to the user's program
                         env=environment,
                     )
                 )
@@ -57,20 +57,20 @@ class Processes:
         return [process.pid for process in self._ranks]
 
     def find_dead(self) -> Optional[str]:
-        """Which rank has ended, and how; None while all are there."""
+        """A message about a rank that has ended; None while all run."""
         for rank, process in enumerate(self._ranks, start=1):
             status = process.poll()
             if status is not None:
                 how = (
-                    f"was ended by {signal.Signals(-status).name}"
+                    f"was killed by {signal.Signals(-status).name}"
                     if status < 0
-                    else f"has ended with status {status}"
+                    else f"exited with status {status}"
                 )
                 return f"rank {rank} (process {process.pid}) {how}"
         return None
 
     def kill(self) -> None:
-        """Ends all, stopped ones too, and waits until they are gone. They have nothing to save."""
+        """Kills all processes, stopped ones too, and waits for them. They have nothing to save."""
         for process in self._ranks:
             process.kill()
         for process in self._ranks:

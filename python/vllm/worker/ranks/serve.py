@@ -1,4 +1,4 @@
-"""What ranks other than the first do: compute the steps that rank 0 sends."""
+"""The main loop of ranks other than 0: compute the steps that rank 0 sends."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def serve(
 ) -> None:
     """Computes steps until rank 0 ends.
 
-    on_failure: called in another thread after a failure of any rank. By default it ends the
-        process at once, wherever it waits.
+    on_failure: called in another thread after a failure of any rank. The default ends the process
+        at once, whatever it waits for.
     """
 
     def end(text: str) -> None:
@@ -53,16 +53,16 @@ def serve(
                 break
             in_flight.append(executor.submit(unpack_step(message, buffers.take)))
             progress.entered += 1
-            if len(in_flight) > 1:  # the next step is described where this one was
+            if len(in_flight) > 1:  # the next step reuses its buffer
                 with progress.wait():
                     executor.collect(in_flight.popleft())
         if cuda is not None:
-            cuda.abort()  # nobody wants what is not done
+            cuda.abort()  # unfinished steps are not needed
             executor.close()
             cuda.close()
     except BaseException as error:
         if not isinstance(error, (LostPeerError, RankError)):
-            logger.exception("an error of rank %d", meeting.rank)
+            logger.exception("rank %d failed", meeting.rank)
         watch.report(error)
         raise
     watch.stop()
@@ -70,7 +70,7 @@ def serve(
 
 def main() -> None:
     """The process that `Processes` starts."""
-    # Ctrl-C at a terminal goes to all processes; what becomes of it is rank 0's to decide.
+    # Ctrl-C at a terminal signals all processes; rank 0 decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     what = json.loads(sys.argv[1])

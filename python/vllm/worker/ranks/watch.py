@@ -1,10 +1,11 @@
-"""How ranks notice that one of them has died, stalls or has raised, and end with the reason.
+"""How ranks detect that one of them has died, stalls or has raised, and all end with the reason.
 
-Each rank has a thread that leaves a sign of life every quarter of a second, with how many exchanges
-its rank has begun. Rank 0 reads them all. The first failure that anybody claims is everybody's.
+In each rank a thread writes a heartbeat every quarter of a second, with the number of exchanges
+(collectives) that the rank has begun. Rank 0 reads them all. The first failure that a rank claims
+becomes the failure of all ranks.
 
-Time is counted in looks, not in seconds: a process that was itself stopped (Ctrl-Z, a laptop that
-was closed) has not looked meanwhile, and blames nobody.
+Timeouts count polls, not seconds: a process that was itself stopped (Ctrl-Z, a closed laptop) has
+not polled meanwhile, and does not report the others as stalled.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ from vllm.parallel.torch_group import LostPeerError, TorchGroup
 from vllm.worker.ranks.meeting import Meeting
 
 _LOOK_SECONDS = 0.25
-# So many looks without a sign of life, or without the exchange that others wait for: a stall.
-# With what else it takes, others end within 5 s.
+# A rank stalls if for this many polls there is no heartbeat, or not the exchange that others wait
+# for. All ranks end within 5 s of a stall.
 _PATIENCE = 14
-# Reading weights may hold Python's lock for long, and nobody waits in an exchange yet.
+# Reading weights may hold the GIL for long, and no rank waits in an exchange yet.
 _PATIENCE_WHILE_LOADING = 480
-# How long a rank whose exchange has failed waits to hear why.
+# How long a rank whose exchange has failed waits for the reason from another rank.
 _REASON_SECONDS = 4.5
 
 _FAILURE = "failure"
 
 
 class Progress:
-    """How far a rank is whose device computes beside it. As `TorchGroup` counts exchanges:
+    """The progress of a rank with a GPU; counts steps as `TorchGroup` counts exchanges.
 
-    entered: steps that it has launched; rank 0 counts those that it has begun to launch.
-    waiting: whether it waits now, for the device or for others to take a step.
+    entered: steps that it has launched; in rank 0, steps that it has begun to launch.
+    waiting: whether it now waits, for the device or for other ranks to receive a step.
     """
 
     def __init__(self) -> None:
         self.entered = 0
-        self._waiting: Set[int] = set()  # threads
+        self._waiting: Set[int] = set()  # ids of threads
 
     @property
     def waiting(self) -> bool:
@@ -46,7 +47,7 @@ class Progress:
 
     @contextlib.contextmanager
     def wait(self) -> Iterator[None]:
-        """For as long as it lasts, this thread waits."""
+        """Marks this thread as waiting."""
         self._waiting.add(threading.get_ident())
         try:
             yield
@@ -55,10 +56,10 @@ class Progress:
 
 
 class Watch:
-    """The thread of one rank.
+    """The watching thread of one rank.
 
-    on_failure: called once, in that thread, with what has happened.
-    find_dead: what rank 0 knows about processes that have ended; a message, or None.
+    on_failure: called once, in that thread, with the reason.
+    find_dead: in rank 0, returns a message about a process that has ended, or None.
     """
 
     def __init__(
@@ -77,22 +78,22 @@ class Watch:
         self._looks = 0
         self._patience = _PATIENCE_WHILE_LOADING
         size = meeting.size
-        self._last: List[Any] = [None] * size  # of each rank: its last sign of life,
-        self._silent = [0] * size  # looks since it came,
-        self._behind = [0] * size  # and looks in which others have waited for this rank
+        self._last: List[Any] = [None] * size  # of each rank: its last heartbeat,
+        self._silent = [0] * size  # polls since that heartbeat,
+        self._behind = [0] * size  # and polls in which others have waited for this rank
         self._thread = threading.Thread(target=self._run, name="vllm-watch", daemon=True)
         self._thread.start()
         if meeting.rank:
             threading.Thread(target=self._guard, name="vllm-guard", daemon=True).start()
 
     def follow(self, progress: Union[TorchGroup, Progress]) -> None:
-        """From now on ranks compute, and are to keep up with each other."""
+        """From now on ranks compute steps, and one that falls behind the others stalls."""
         self._progress = progress
 
     def report(self, error: BaseException) -> None:
-        """Ends all ranks for an error of this one, and returns when they know.
+        """Ends all ranks because of an error of this one, and returns when it is published.
 
-        Of an exchange that has failed another rank is the reason, if it can be found out.
+        If an exchange has failed, first waits for the reason from the rank that caused it.
         """
         if isinstance(error, LostPeerError) and self._failed.wait(_REASON_SECONDS):
             return
@@ -105,7 +106,7 @@ class Watch:
             raise RankError(self.failure)
 
     def stop(self) -> None:
-        """Nothing is a failure from now on."""
+        """Ends the watch: nothing is reported as a failure from now on."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2 * _LOOK_SECONDS)
@@ -114,16 +115,16 @@ class Watch:
         while not self._stop.wait(_LOOK_SECONDS):
             try:
                 text = self._look()
-            except RuntimeError as error:  # the store is rank 0's, or the launcher's
+            except RuntimeError as error:  # the store is in rank 0 or the launcher
                 text = f"rank 0 is gone: {error}"
             if text is not None and not self._stop.is_set():
                 self._fail(text)
                 return
 
     def _look(self) -> Optional[str]:
-        """One look at the others; what has failed, if anything."""
+        """Polls the other ranks once; returns the failure, if there is one."""
         meeting, progress = self._meeting, self._progress
-        dead = self._find_dead()  # first: a rank that dies of an error says so before
+        dead = self._find_dead()  # first: a rank claims its own error before it dies
         entered = (0, False) if progress is None else (progress.entered, progress.waiting)
         meeting.tell("life", [self._looks, *entered])
         self._looks += 1
@@ -160,7 +161,7 @@ class Watch:
         return None
 
     def _guard(self) -> None:
-        """Where rank 0 is stopped, its store does not answer, and the other thread hangs."""
+        """Detects that rank 0 is stopped: its store does not answer then, and `_run` hangs."""
         looks, hanging = 0, 0
         while not self._stop.wait(_LOOK_SECONDS):
             hanging = hanging + 1 if looks == self._looks else 0
@@ -171,7 +172,7 @@ class Watch:
     def _claim(self, text: str) -> str:
         try:
             return self._meeting.claim(_FAILURE, text)
-        except RuntimeError:  # nobody can be told any more
+        except RuntimeError:  # the store is gone
             return text
 
     def _fail(self, text: str) -> None:
