@@ -210,11 +210,11 @@ def test_what_templates_on_the_hub_use(source, expected):
         (
             "x",
             [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
-            r"messages\[0\].content\[1\] is of type 'image_url': this engine takes text alone",
+            r"messages\[0\].content\[1\] is of type 'image_url': this engine takes only text",
         ),
         ("x", [{"role": "user", "content": [{"type": "text"}]}], "must have its text under 'text'"),
         ("x", [{"role": "user", "content": [{}]}], "must be a mapping with a type, got {}"),
-        ("x", [{"role": "user", "content": "a", "extra": object}], "data as JSON has it, got"),
+        ("x", [{"role": "user", "content": "a", "extra": object}], "must be JSON data, got"),
     ],
 )
 def test_refusals(source, messages, message):
@@ -247,7 +247,7 @@ def test_messages_are_the_caller_s_even_if_a_variable_has_their_name():
         ({"tools": "add"}, "tools must be a list of mappings"),
         ({"tools": ["add"]}, "tools must be a list of mappings"),
         ({"documents": [5]}, "documents must be a list of mappings"),
-        ({"mood": object()}, "data as JSON has it, got <object"),
+        ({"mood": object()}, "must be JSON data, got <object"),
     ],
 )
 def test_refused_options(tmp_path, options, message):

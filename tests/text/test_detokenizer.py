@@ -156,7 +156,7 @@ def test_bytes_of_tokens_add_up(kind):
 def test_a_decoder_that_looks_at_more_than_one_token_is_refused():
     tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     tokenizer.decoder = decoders.CTC()
-    with pytest.raises(ValueError, match="its decoder, CTC, makes 'a' of two tokens 'a'"):
+    with pytest.raises(ValueError, match="its decoder, CTC, decodes two tokens 'a' as 'a'"):
         TokenBytes(tokenizer)
 
 

@@ -1,1 +1,1 @@
-"""Text in and out of a model: tokenizers, detokenization, chat templates and prompts. No torch."""
+"""Tokenizers, detokenization, chat templates, prompts, grammars. Does not import torch."""

@@ -1,4 +1,4 @@
-"""A conversation as one prompt, by the Jinja templates that come with a model."""
+"""Renders a conversation as a prompt, with a model's Jinja templates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vllm.text.messages import Message, plain, plain_messages
 from vllm.text.template_forms import TemplateForms
 from vllm.text.template_sandbox import SANDBOX, TemplateError
 
-# Stands where the final message ends, if the model is to continue it; a space shows whether the
-# template trims messages.
+# Marks the end of the final message if the model is to continue it. The trailing space shows
+# whether the template trims messages.
 _END = "<|vllm: the final message ends here|> "
 
 
 class ChatTemplate:
-    """A template. It is a stranger's code: it runs in a sandbox, with limits of time and size.
+    """A chat template. It is untrusted code: it runs in a sandbox with limits on time and size.
 
-    source: None where the model has none; rendering then raises ValueError.
+    source: None if the model has no template; rendering then raises ValueError.
     """
 
     def __init__(self, source: Optional[str]) -> None:
@@ -36,11 +36,11 @@ class ChatTemplate:
         continue_final_message: bool = False,
         **variables: Any,
     ) -> str:
-        """The prompt.
+        """Renders the prompt.
 
-        continue_final_message: end with the last message's text, for the model to go on with it.
-        variables: what the template may look at: `tools`, `documents`, `add_generation_prompt`…
-        Raises ValueError naming the message, or what the template said.
+        continue_final_message: end with the last message's text, for the model to continue it.
+        variables: the template's variables: `tools`, `documents`, `add_generation_prompt`…
+        Raises ValueError naming the message, or with the template's own error.
         """
         if self._source is None:
             raise ValueError(
@@ -51,8 +51,8 @@ class ChatTemplate:
         if continue_final_message:
             if variables.get("add_generation_prompt"):
                 raise ValueError(
-                    "continue_final_message goes on with the last message, add_generation_prompt "
-                    "begins a new one: set one of them"
+                    "continue_final_message continues the last message, add_generation_prompt "
+                    "begins a new one: set only one of them"
                 )
             end = _mark_end(listed[-1])
         given = {name: plain(value) for name, value in variables.items()}
@@ -77,11 +77,11 @@ class ChatTemplates:
 
     @classmethod
     def read(cls, folder: Path, tokenizer_config: Mapping[str, Any]) -> ChatTemplates:
-        """The templates of a model folder, from whichever place has them.
+        """Reads the templates of a model folder.
 
         Files come first: chat_template.jinja, and additional_chat_templates/NAME.jinja; then
         tokenizer_config.json, which may list several by name; then chat_template.json. Raises
-        ModelError for what is no template.
+        ModelError if they are not templates.
         """
         files = {path.stem: path for path in folder.glob("additional_chat_templates/*.jinja")}
         if (folder / "chat_template.jinja").exists():
@@ -103,11 +103,11 @@ class ChatTemplates:
             ) from error
 
     def choose(self, wanted: Optional[str], *, has_tools: bool) -> ChatTemplate:
-        """The template to use.
+        """Chooses the template to use.
 
-        wanted: one of the names, or Jinja source. None is the one named "tool_use" if there are
-            tools, else the one named "default".
-        Raises ValueError if none is meant.
+        wanted: the name of a template, or Jinja source. None chooses "tool_use" if there are tools
+            and such a template, else "default".
+        Raises ValueError if there is no default.
         """
         if wanted is not None:
             return self._by_name.get(wanted) or ChatTemplate(wanted)
@@ -115,8 +115,8 @@ class ChatTemplates:
             if name in self._by_name:
                 return self._by_name[name]
         raise ValueError(
-            f"this model has several chat templates and none is the default: pass the name of one "
-            f"as chat_template, of {', '.join(sorted(self._by_name))}"
+            f"this model has several chat templates and none is the default: pass one of their "
+            f"names as chat_template: {', '.join(sorted(self._by_name))}"
         )
 
 
@@ -133,7 +133,7 @@ def _forms(source: str) -> TemplateForms:
 
 
 def _mark_end(message: Dict[str, Any]) -> str:
-    """Marks where the text of a message ends; returns that text."""
+    """Appends `_END` to the text of a message; returns the text without it."""
     content: Any = message.get("content")
     last = content[-1] if content and isinstance(content, list) else None
     if isinstance(last, dict) and isinstance(last.get("text"), str):

@@ -1,4 +1,4 @@
-"""Text from tokens as they come, in whole characters, up to a stop string."""
+"""Incremental detokenization in whole characters, and the search for stop strings."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Optional, Sequence, Tuple
 from vllm.text.token_bytes import TokenBytes
 
 _REPLACEMENT = "\ufffd"
-# A character has at most four bytes, so at most three can wait for its last one.
+# A character has at most four bytes, so at most three bytes can be incomplete.
 _MAX_WAITING = 3
 _EACH_BYTE = "vllm.replace-each-byte"
 
 
 class IncrementalDetokenizer:
-    """The text of a growing list of tokens, without ever showing part of a character.
+    """Decodes a growing list of tokens, and never returns part of a character.
 
-    It is the UTF-8 text of the bytes of all tokens, one after the other: however they are grouped,
-    the pieces add up to the same text. Bytes that are not, and will not be, part of a character
-    become U+FFFD as soon as that is known.
+    The text is the UTF-8 decoding of the concatenated bytes of all tokens, whatever groups they are
+    appended in. Invalid bytes become U+FFFD as soon as they are known to be invalid.
 
-    token_bytes: what each token adds.
-    prompt_token_ids: what comes before. A character that they begin, and the new tokens go on with,
-        belongs to the new text.
+    token_bytes: the bytes of each token.
+    prompt_token_ids: the tokens before. A character that begins in the prompt and is completed by
+        new tokens belongs to the new text.
     skip_special_tokens: leave special tokens out of the text.
     """
 
@@ -38,11 +37,11 @@ class IncrementalDetokenizer:
         errors = _EACH_BYTE if token_bytes.replaces_each_byte else "replace"
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors)
         self._has_begun = any(self._is_visible(token) for token in reversed(prompt_token_ids))
-        # Bytes at the end of the prompt that begin a character.
+        # Bytes of an incomplete character at the end of the prompt.
         self._begun_by_prompt = self._incomplete_end(prompt_token_ids) if self._has_begun else b""
 
     def append(self, token_ids: Sequence[int]) -> str:
-        """Adds tokens; returns the text that they complete."""
+        """Appends tokens; returns the text of the characters that they complete."""
         known, skipped = self._bytes, self._skipped
         new = b""
         if not self._has_begun:
@@ -55,11 +54,11 @@ class IncrementalDetokenizer:
         return self._utf8.decode(new)
 
     def flush(self) -> str:
-        """U+FFFD for what is left of a character when no more tokens come; else nothing."""
+        """Ends the text: U+FFFD if its last character is incomplete, else the empty string."""
         return self._utf8.decode(b"", True)
 
     def _begin(self, token_ids: Sequence[int]) -> Tuple[bytes, Sequence[int]]:
-        """The bytes of the first token that is seen, and the tokens behind it."""
+        """The bytes of the first visible token, and the tokens after it."""
         for index, token in enumerate(token_ids):
             if self._is_visible(token):
                 self._has_begun = True
@@ -70,7 +69,7 @@ class IncrementalDetokenizer:
         return token not in self._skipped and self._bytes.has_token(token)
 
     def _incomplete_end(self, token_ids: Sequence[int]) -> bytes:
-        """The first bytes of a character whose others are not there."""
+        """The bytes of an incomplete character at the end."""
         end = b""
         for token in reversed(token_ids):
             if token not in self._skipped:
@@ -83,7 +82,7 @@ class IncrementalDetokenizer:
 
 
 def _may_go_on(begun: bytes, byte: int) -> bool:
-    """Whether a byte can be the next one of the character that these begin."""
+    """Whether a byte can be the next one of an incomplete character."""
     try:
         codecs.getincrementaldecoder("utf-8")("strict").decode(begun + bytes([byte]))
     except UnicodeDecodeError:
@@ -100,16 +99,16 @@ codecs.register_error(_EACH_BYTE, _replace_each_byte)
 
 
 class StopStrings:
-    """Looks for the first of several strings in a growing text."""
+    """Searches a growing text for the first of several stop strings."""
 
     def __init__(self, strings: Sequence[str], *, include: bool) -> None:
         self._strings = tuple(strings)
         self._include = include
 
     def find(self, text: str, num_old: int) -> Optional[Tuple[str, str]]:
-        """The stop string that comes first and the text that it leaves, or None.
+        """The first stop string in the text, and the text truncated there; or None.
 
-        num_old: characters that were searched before; a match ends after them.
+        num_old: characters that have been searched before; a new match ends after them.
         """
         matches = []
         for string in self._strings:
@@ -122,7 +121,7 @@ class StopStrings:
         return string, text[: start + len(string) if self._include else start]
 
     def num_safe(self, text: str) -> int:
-        """Leading characters that no stop string can still take back."""
+        """How many leading characters cannot be part of a stop string that is still incomplete."""
         held = 0
         for string in self._strings:
             for length in range(min(len(string) - 1, len(text)), held, -1):

@@ -16,9 +16,9 @@ class GrammarError(RuntimeError):
 
 
 class Grammar:
-    """How far one output has got in its grammar.
+    """The state of one output in its grammar.
 
-    matcher: llguidance's. eos_token_id: what ends the output where the grammar lets it end.
+    matcher: an llguidance.LLMatcher. eos_token_id: ends the output where the grammar allows it.
     """
 
     def __init__(self, matcher: Any, eos_token_id: int) -> None:

@@ -1,4 +1,4 @@
-"""The messages of a conversation, as templates may see them: plain data, and text alone."""
+"""Converts the messages of a conversation to plain data for templates. Text only."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Sequence as SequenceOf
 
 from vllm.numbers import as_integer, as_real
 
-# {"role": "user", "content": "…"}, and whatever else the template knows.
+# {"role": "user", "content": "…"}, and any further fields that the template uses.
 Message = Mapping[str, Any]
 
-# Names under which templates and clients know what a model thought before it answered.
+# The names that templates and clients use for the reasoning of a message.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 def plain_messages(messages: SequenceOf[Message]) -> List[Dict[str, Any]]:
-    """A copy of a conversation, of JSON's types alone.
+    """A copy of a conversation that consists of JSON types only.
 
-    Fields that are None are left out, for many templates would print them. `content` is text, or a
-    list of parts {"type": "text", "text": …}; a tool's may be other data. Raises ValueError naming
-    the message, and the type of a part that is no text.
+    Fields that are None are left out, because many templates would print them. `content` is text or
+    a list of parts {"type": "text", "text": …}; a tool's content may be other data. Raises
+    ValueError naming the message, and the type of a part that is not text.
     """
     if isinstance(messages, (str, Mapping)):
         raise ValueError(f"messages must be a list of mappings, got {messages!r}")
@@ -58,21 +58,21 @@ def _text_part(where: str, part: Any) -> Dict[str, Any]:
     if not _has_type(part):
         raise ValueError(f"{where} must be a mapping with a type, got {part!r}")
     if part["type"] != "text":
-        raise ValueError(f"{where} is of type {part['type']!r}: this engine takes text alone")
+        raise ValueError(f"{where} is of type {part['type']!r}: this engine takes only text")
     if not isinstance(part.get("text"), str):
         raise ValueError(f"{where} must have its text under 'text', got {part!r}")
     return dict(part)
 
 
 def joined_text(content: SequenceOf[Mapping[str, Any]]) -> str:
-    """Parts as one text, each on lines of its own."""
+    """The texts of the parts, joined by newlines."""
     return "\n".join(part["text"] for part in content)
 
 
 def plain(value: Any) -> Any:
-    """A value rebuilt of JSON's types, as templates may see it.
+    """Converts a value to JSON types. A template must not get objects with methods.
 
-    Raises ValueError for what has no such form: a template must not get objects with methods.
+    Raises ValueError for a value that cannot be converted.
     """
     if value is None or type(value) in (str, int, float, bool):
         return value
@@ -92,4 +92,4 @@ def plain(value: Any) -> Any:
     for method in ("model_dump", "tolist"):  # of pydantic; of NumPy and torch
         if callable(getattr(value, method, None)):
             return plain(getattr(value, method)())
-    raise ValueError(f"a template can be given data as JSON has it, got {value!r}")
+    raise ValueError(f"a template's variables must be JSON data, got {value!r}")

@@ -1,4 +1,4 @@
-"""The forms in which a prompt may be given, and what is refused."""
+"""Reads and checks a prompt in any of its forms."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vllm.numbers import as_integer
 from vllm.text.messages import Message
 from vllm.text.tokenizer import Tokenizer
 
-# Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then for
-# the record only), and maybe a "cache_salt".
+# Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then only
+# copied to outputs), and optionally a "cache_salt".
 Prompt = Union[str, SequenceOf[int], Mapping[str, object]]
 
 
 def encode_prompt(
     prompt: Prompt, tokenizer: Optional[Tokenizer], *, vocab_size: int, max_model_len: int
 ) -> Tuple[Optional[str], List[int]]:
-    """The text, if there is one, and the token ids of a prompt. Raises ValueError."""
+    """The text (None if only token ids were given) and the token ids. Raises ValueError."""
     text, ids = _parts(prompt)
     if ids is None:
         if not text:
@@ -26,7 +26,7 @@ def encode_prompt(
         if tokenizer is None:
             raise ValueError(
                 "the prompt is text, but this engine has no tokenizer (skip_tokenizer_init): "
-                "give token ids"
+                "pass token ids"
             )
         ids = tokenizer.encode(text)
     if not ids:
@@ -62,21 +62,21 @@ def chat_prompt(
     """The prompt for a conversation, as text and as token ids.
 
     chat_template: the name of one of the model's templates, or Jinja source to use instead.
-    options: what else `Tokenizer.apply_chat_template` takes.
+    options: further arguments of `Tokenizer.apply_chat_template`.
     Raises ValueError without a tokenizer or a template, and if the template refuses the messages.
     """
     if tokenizer is None:
         raise ValueError(
-            "a conversation becomes a prompt by the tokenizer's chat template, but this engine has "
-            "no tokenizer (skip_tokenizer_init)"
+            "a conversation needs the tokenizer's chat template, but this engine has no tokenizer "
+            "(skip_tokenizer_init)"
         )
     text = tokenizer.apply_chat_template(messages, template=chat_template, **options)
-    ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
+    ids = tokenizer.encode(text, add_special_tokens=False)  # the template contains them
     return {"prompt": text, "prompt_token_ids": ids}
 
 
 def cache_salt_of(prompt: Prompt) -> str:
-    """The salt of a prompt; "" where it has none. Raises ValueError."""
+    """The cache salt of a prompt; "" without one. Raises ValueError."""
     salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
     if salt is not None and not (isinstance(salt, str) and salt):
         raise ValueError(f"cache_salt must be a non-empty text, got {salt!r}")
@@ -84,7 +84,7 @@ def cache_salt_of(prompt: Prompt) -> str:
 
 
 def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:
-    """One prompt, in any of its forms, or several: as a list of prompts."""
+    """A list of prompts, from one prompt in any of its forms or from several."""
     if isinstance(prompts, (str, Mapping)):
         return [prompts]
     items = _items(prompts)
@@ -121,7 +121,7 @@ def _listed(what: str, expected: str, ids: Any) -> List[Any]:
 
 
 def _items(value: Any) -> Optional[List[Any]]:
-    """The items of a list, an array, a tensor; None for what has no items in an order."""
+    """The items of a list, array or tensor; None for a value without ordered items."""
     if isinstance(value, (bytes, bytearray, abc.Set)) or not isinstance(value, abc.Iterable):
         return None
     if hasattr(value, "tolist"):  # of NumPy and torch: Python's own numbers at once

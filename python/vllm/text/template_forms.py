@@ -1,4 +1,4 @@
-"""What form of a message a template can show: found by letting it show one."""
+"""Finds out which forms of messages a chat template supports, by rendering probe messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SHOWN, _HIDDEN = "vllm-probe-shown", "vllm-probe-hidden"
 _PARTS = [{"type": "text", "text": _SHOWN, "note": _HIDDEN}]
 _USER = {"role": "user", "content": "x"}
 _ARGUMENTS = {"name": _SHOWN}
-# How a message may say that it has calls and no content, the usual way first.
+# The ways to write a message with calls but without content, the usual one first.
 _WITHOUT_CONTENT: Tuple[Dict[str, Any], ...] = ({}, {"content": None}, {"content": ""})
 
 
 class _CallForms(NamedTuple):
-    """What calls may be like: without content in which way, with arguments in which form."""
+    """How a template wants calls: how to leave out content, and the form of arguments."""
 
     without_content: Mapping[str, Any]
     takes_object: bool
@@ -29,12 +29,12 @@ class _CallForms(NamedTuple):
 
 
 class TemplateForms:
-    """Fits messages to a template that takes only one of the forms in which clients give them.
+    """Converts messages to the form that a template supports.
 
-    A template that prints `content` would print the list of a message in parts, one that goes
-    through parts would go through the letters of a text. And the arguments of a tool's call are
-    an object for some, and JSON's text for others; and a message with calls alone has no content
-    for most, but an empty one for others. A form that a template takes is left as it is.
+    A template that prints `content` would print a list of parts as Python; one that iterates over
+    parts would iterate over the characters of a text. Some templates want the arguments of a call
+    as an object, others as JSON text. Most want no content in a message that has only calls, others
+    want an empty one. A form that the template supports is not changed.
     """
 
     def __init__(self, source: str) -> None:
@@ -43,7 +43,7 @@ class TemplateForms:
         self._calls: Optional[_CallForms] = None
 
     def fit(self, messages: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-        """The same messages, in forms that the template takes."""
+        """The same messages, in forms that the template supports."""
         return [self._fit_calls(self._fit_content(message)) for message in messages]
 
     def _fit_content(self, message: Dict[str, Any]) -> Dict[str, Any]:
@@ -89,7 +89,7 @@ class TemplateForms:
         return self._calls
 
     def _forms_with(self, without_content: Mapping[str, Any]) -> _CallForms:
-        """What calls may be like in a message that says thus that it has no content."""
+        """The forms of calls that work with this way to leave out content."""
         as_object, as_text = (
             self._probe(_around({**_calling(form), **without_content}))
             for form in (_ARGUMENTS, json.dumps(_ARGUMENTS))
@@ -103,7 +103,7 @@ class TemplateForms:
         )
 
     def _probe(self, messages: List[Dict[str, Any]]) -> Optional[str]:
-        """What the template makes of a conversation; None if it refuses it."""
+        """The rendered conversation; None if the template raises."""
         try:
             return SANDBOX.render(
                 self._source, {"messages": messages, "add_generation_prompt": False}

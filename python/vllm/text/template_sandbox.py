@@ -1,4 +1,4 @@
-"""The process that renders chat templates: started at the first use, again after it was ended."""
+"""Manages the process that renders chat templates: starts it on first use and after its end."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import threading
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
-MAX_SECONDS = 5  # of processor time, so that a busy machine does not matter
+MAX_SECONDS = 5  # CPU time, which does not depend on how busy the machine is
 MAX_BYTES = 1 << 30
-MAX_CHARACTERS = 1 << 25  # several times the longest context there is
+MAX_CHARACTERS = 1 << 25  # several times the longest context of any model
 
 _WORKER = Path(__file__).with_name("template_worker.py")
 
 
 class TemplateError(ValueError):
-    """A template that raised, or that reached a limit; says which."""
+    """The template raised an error or reached a limit; the message says which."""
 
 
 class TemplateSandbox:
-    """Renders templates in a process with limits. Thread-safe: one at a time.
+    """Renders templates in a process with limits. Thread-safe; renders one at a time.
 
-    max_seconds: processor time of one rendering. max_bytes: address space of the process.
-    max_characters: of the text.
+    max_seconds: CPU time of one rendering.
+    max_bytes: address space of the process.
+    max_characters: length of the rendered text.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class TemplateSandbox:
         self._owner = 0  # a forked child must not use the pipes of its parent
 
     def render(self, source: str, variables: Mapping[str, Any]) -> str:
-        """The text of a template. Raises TemplateError.
+        """Renders a template. Raises TemplateError.
 
-        variables: plain data, as JSON has it.
+        variables: JSON data.
         """
         request = json.dumps({"source": source, "variables": variables})
         with self._lock:
@@ -61,9 +62,9 @@ class TemplateSandbox:
                 process.stdin.write(request + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
-            except BrokenPipeError as error:  # it died after it was found running
+            except BrokenPipeError as error:  # it died after the check
                 raise TemplateError(self._why_ended()) from error
-            except BaseException:  # Ctrl-C: an answer that is not read must not stay in the pipe
+            except BaseException:  # Ctrl-C: no unread answer may stay in the pipe
                 self._end()
                 raise
             if not line:
@@ -80,7 +81,7 @@ class TemplateSandbox:
                 self._end()
 
     def _running(self) -> subprocess.Popen[str]:
-        if self._owner != os.getpid():  # of the process that this one was forked from
+        if self._owner != os.getpid():  # this process was forked: the worker belongs to its parent
             self._process = None
         elif self._process is not None and self._process.poll() is not None:
             self._end()
@@ -91,7 +92,7 @@ class TemplateSandbox:
                 stdout=subprocess.PIPE,
                 encoding="utf-8",
                 env={name: os.environ[name] for name in ("TZ",) if name in os.environ},
-                start_new_session=True,  # Ctrl-C in a terminal is for this process
+                start_new_session=True,  # Ctrl-C in a terminal must not reach it
             )
             self._owner = os.getpid()
             assert self._process.stdin is not None
@@ -104,8 +105,8 @@ class TemplateSandbox:
         status = process.wait()
         self._end()
         if status == -signal.SIGXCPU:
-            return f"it took more than {self._setup['seconds']} seconds of processor time"
-        return f"the process that renders it has ended with status {status}"
+            return f"it took more than {self._setup['seconds']} seconds of CPU time"
+        return f"the process that renders it exited with status {status}"
 
     def _end(self) -> None:
         process, self._process = self._process, None

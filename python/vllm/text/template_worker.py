@@ -1,11 +1,11 @@
-"""Renders chat templates in a process of its own, within limits of memory and processor time.
+"""Renders chat templates in a separate process, with limits on memory and CPU time.
 
-A template is a stranger's code. Jinja's sandbox keeps it from Python's objects, but not from
-computing for ever or filling the memory, in a loop or in one call ('x' * 10**10): the kernel does.
+A template is untrusted code. Jinja's sandbox protects Python's objects, but does not stop endless
+loops or huge allocations ('x' * 10**10); the operating system's resource limits do.
 
-Run as a program by `vllm.text.template_sandbox`, and imports nothing of vllm. Speaks JSON, one
-object a line: first the module search path and the limits, then a template and its variables each
-time, answered with the text or the error.
+`vllm.text.template_sandbox` runs this file as a program; it imports nothing of vllm. Its protocol
+is one JSON object per line: first the module search path and the limits, then requests with a
+template and its variables, each answered with the text or an error.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Dict, List, NoReturn
 if TYPE_CHECKING:
     import jinja2
 
-_MAX_TEMPLATES = 32  # compiled, that are kept
+_MAX_TEMPLATES = 32  # compiled templates in the cache
 
 
 def main() -> None:
     setup = json.loads(sys.stdin.readline())
     sys.path[:] = setup["path"]
-    import jinja2.sandbox  # noqa: F401  (before the limits, as they are for templates)
+    import jinja2.sandbox  # noqa: F401  (before the limits, which are meant for templates)
 
     _limit(resource.RLIMIT_AS, setup["memory"])
     for line in sys.stdin:
@@ -37,7 +37,8 @@ def main() -> None:
 
 def _answer(request: Dict[str, Any], seconds: int, characters: int) -> Dict[str, str]:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    # Past the limit the kernel ends this process; whoever waits for the answer knows what that is.
+    # Beyond the limit the operating system kills this process with SIGXCPU, which the sandbox
+    # reports.
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds + 1)
     pieces: List[str] = []
     size = 0
@@ -49,13 +50,13 @@ def _answer(request: Dict[str, Any], seconds: int, characters: int) -> Dict[str,
             pieces.append(piece)
     except MemoryError:
         return {"error": "it needs more memory than a template may have"}
-    except Exception as error:  # noqa: BLE001  (whatever such code makes of what it did not expect)
+    except Exception as error:  # noqa: BLE001  (a template may raise anything)
         return {"error": str(error) or type(error).__name__}
     return {"text": "".join(pieces)}
 
 
 def _limit(what: int, amount: int) -> None:
-    """Sets a limit, or leaves a lower one that somebody else has set."""
+    """Sets a resource limit, unless the hard limit is lower."""
     _, hard = resource.getrlimit(what)
     resource.setrlimit(
         what, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard)
@@ -69,7 +70,7 @@ def _compile(source: str) -> jinja2.Template:
 
 @functools.lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    """What templates on the hub are written for: the environment that transformers gives them."""
+    """The environment in which transformers renders templates, which the hub's are written for."""
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.parser import Parser
@@ -82,7 +83,7 @@ def _environment() -> jinja2.Environment:
         return json.dumps(value, ensure_ascii=ensure_ascii, **kwargs)
 
     class Generation(Extension):
-        """{% generation %} marks what training counts; for a prompt it is its contents."""
+        """{% generation %} marks text for training; in a prompt it is just its contents."""
 
         tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
 

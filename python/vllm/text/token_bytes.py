@@ -1,9 +1,9 @@
-"""What each token adds to a text, in bytes.
+"""The bytes that each token adds to a text.
 
-A character may span tokens, so the text of a token by itself is not well defined, but its bytes
-are. They are found by asking the tokenizer's own decoder (`tokenizers.decoders`), between two
-neighbours whose text is known. What a decoder does at the start of a text, such as dropping a
-space, is kept apart.
+A character may span tokens, so the text of a single token is not well defined, but its bytes are.
+They are found by running the tokenizer's decoder (`tokenizers.decoders`) on the token between two
+neighbours whose text is known. What a decoder does only at the start of a text, such as dropping a
+space, is handled separately.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenBytes:
-    """The bytes of every token of a tokenizer, each found when it is first asked for.
+    """The bytes of every token of a tokenizer, computed on first use.
 
     backend: a `tokenizers.Tokenizer`.
-    special_ids: ids of the special tokens, whose text most readers do not want to see.
-    replaces_each_byte: whether a wrong byte becomes one U+FFFD, as byte fallback has it, or a
-        wrong sequence does, as Unicode advises and byte-level tokenizers have it.
-    Raises ValueError for a decoder that makes no text token by token.
+    special_ids: ids of the special tokens, whose text is usually skipped.
+    replaces_each_byte: whether each invalid byte becomes one U+FFFD, as with byte fallback, or each
+        invalid sequence, as Unicode recommends and byte-level tokenizers do.
+
+    Raises ValueError for a decoder that cannot decode token by token.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -35,8 +36,8 @@ class TokenBytes:
         both = self._decode([_NEIGHBOUR, _NEIGHBOUR])
         if not (both.startswith(_NEIGHBOUR) and len(both) > 1 and both.endswith(_NEIGHBOUR)):
             raise ValueError(
-                f"its decoder, {type(decoder).__name__}, makes {both!r} of two tokens "
-                f"{_NEIGHBOUR!r}: text cannot be made token by token"
+                f"its decoder, {type(decoder).__name__}, decodes two tokens {_NEIGHBOUR!r} as "
+                f"{both!r}: it cannot decode token by token"
             )
         self._behind = both[len(_NEIGHBOUR) :]
         self._is_byte_level = self._between("Ã©") == "é"
@@ -47,18 +48,18 @@ class TokenBytes:
         self._known: Dict[int, bytes] = {}
 
     def __getitem__(self, token_id: int) -> bytes:
-        """What a token adds to a text that has begun; nothing for an id without a token."""
+        """The bytes of a token that is not the first; empty for an id without a token."""
         known = self._known.get(token_id)
         if known is None:
             known = self._known[token_id] = self._bytes(token_id, self._between)
         return known
 
     def first(self, token_id: int) -> bytes:
-        """What a token makes of an empty text."""
+        """The bytes of a token at the start of a text."""
         return self._bytes(token_id, self._before)
 
     def has_token(self, token_id: int) -> bool:
-        """Whether the id stands for a token: models may have more rows than tokens."""
+        """Whether the id has a token: a model's vocabulary may be larger than its tokenizer's."""
         return self._id_to_token(token_id) is not None
 
     def _bytes(self, token_id: int, text_of: Callable[[str], str]) -> bytes:
@@ -68,7 +69,7 @@ class TokenBytes:
         text = text_of(token)
         if _REPLACEMENT not in text:
             return text.encode()
-        # Part of a character, or a replacement character that is meant.
+        # Part of a character, or a token that really is the replacement character.
         if self._is_byte_level:
             mapped = [_BYTE_OF_CHARACTER.get(character) for character in token]
             return token.encode() if None in mapped else bytes(b for b in mapped if b is not None)

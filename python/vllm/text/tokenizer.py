@@ -1,4 +1,4 @@
-"""Text to tokens and back, with a model's own tokenizer and chat template."""
+"""A model's tokenizer and chat templates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vllm.text.token_bytes import TokenBytes
 
 
 class Tokenizer:
-    """The tokenizer of a model folder: `tokenizer.json`, and what goes with it.
+    """The tokenizer of a model folder: `tokenizer.json` and the files that belong to it.
 
-    folder: where its files are.
-    token_bytes: what each token adds to a text, in bytes.
+    folder: the model folder.
+    token_bytes: the bytes that each token adds to a text.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Tokenizer:
             self.token_bytes = TokenBytes(self._backend)
         except ValueError as error:
             raise ModelError(f"{path} cannot be used: {error}") from error
-        # A file may ask for what suits training: every text cut or filled to one length.
+        # A file may enable truncation and padding, which are for training.
         self._backend.no_truncation()
         self._backend.no_padding()
         config_path = folder / "tokenizer_config.json"
@@ -49,14 +49,13 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Tokens, the added ones included."""
+        """The number of tokens, added ones included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> List[int]:
-        """Token ids; with the tokens that this model puts around every text, if it has any.
+        """Encodes a text. add_special_tokens: add the tokens that this model has around every text.
 
-        Raises ValueError for half a surrogate pair, which is what Python makes of input that is
-        not UTF-8.
+        Raises ValueError for a lone surrogate, which Python uses for input that is not UTF-8.
         """
         try:
             text.encode()
@@ -68,20 +67,20 @@ class Tokenizer:
         return list(encoding.ids)
 
     def decode(self, token_ids: SequenceOf[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of tokens: what a detokenizer makes of them, in whatever groups they come."""
+        """Decodes token ids; the same text as an incremental detokenizer gives."""
         detokenizer = self.detokenizer(skip_special_tokens=skip_special_tokens)
         return detokenizer.append(token_ids) + detokenizer.flush()
 
     def detokenizer(
         self, prompt_token_ids: SequenceOf[int] = (), *, skip_special_tokens: bool = True
     ) -> IncrementalDetokenizer:
-        """Makes text of tokens as they come, behind those of a prompt."""
+        """An incremental detokenizer for tokens that follow a prompt."""
         return IncrementalDetokenizer(
             self.token_bytes, prompt_token_ids, skip_special_tokens=skip_special_tokens
         )
 
     def token_text(self, token_id: int) -> str:
-        """What a token adds to a text; U+FFFD stands for bytes that are no whole character."""
+        """The text of a token; bytes of an incomplete character become U+FFFD."""
         return self.token_bytes[token_id].decode(errors="replace")
 
     def apply_chat_template(
@@ -99,10 +98,10 @@ class Tokenizer:
         """The prompt for a conversation, special tokens included.
 
         template: the name of one of the model's templates, or Jinja source to use instead.
-        tools, documents: what the model may call, as JSON schemas, and what it may quote.
-        add_generation_prompt: end with the beginning of an answer.
-        continue_final_message: end with the text of the last message, for the model to go on.
-        variables: what else the template may look at, such as `enable_thinking`.
+        tools, documents: JSON schemas of callable functions, and texts the model may quote.
+        add_generation_prompt: append the start of the assistant's turn.
+        continue_final_message: end with the text of the last message, for the model to continue it.
+        variables: further variables of the template, such as `enable_thinking`.
         Raises ValueError if there is no template, or if it refuses these messages.
         """
         chosen = self._templates.choose(template, has_tools=tools is not None)

@@ -234,7 +234,7 @@ def test_an_answer_of_a_schema(client):
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role must be 'user'"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
-            "messages.0.content.0 is of type 'image': this engine takes text alone",
+            "messages.0.content.0 is of type 'image': this engine takes only text",
         ),
         (
             {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},

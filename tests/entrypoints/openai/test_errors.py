@@ -152,7 +152,7 @@ REFUSED = [
     (
         CHAT,
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-        "messages[0].content[0] is of type 'image_url': this engine takes text alone",
+        "messages[0].content[0] is of type 'image_url': this engine takes only text",
         "messages",
     ),
     (
@@ -165,8 +165,8 @@ REFUSED = [
     (
         CHAT,
         {"messages": HI, "continue_final_message": True},
-        "continue_final_message goes on with the last message, add_generation_prompt begins a new "
-        "one: set one of them",
+        "continue_final_message continues the last message, add_generation_prompt begins a new "
+        "one: set only one of them",
         "continue_final_message",
     ),
     (

@@ -260,7 +260,7 @@ def test_a_key_finds_its_own_responses_alone(chat_model):
         ({"input": [{"content": "a"}]}, "input.0.role is missing"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-            "input.0.content.0 is of type 'input_image': this engine takes text alone",
+            "input.0.content.0 is of type 'input_image': this engine takes only text",
         ),
         ({"input": [{"type": "item_reference", "id": "a"}]}, "input.0 is of type 'item_reference'"),
         (

@@ -91,7 +91,7 @@ def _messages(where: str, message: InputMessage) -> List[Dict[str, Any]]:
 def _text(where: str, block: InputBlock) -> Dict[str, Any]:
     if block.type != "text":
         raise ApiError(
-            400, f"{where} is of type {block.type!r}: this engine takes text alone", param=where
+            400, f"{where} is of type {block.type!r}: this engine takes only text", param=where
         )
     if block.text is None:
         raise ApiError(400, f"{where}.text is missing", param=where)

@@ -1,4 +1,4 @@
-"""What a model's text holds beside text: calls of tools, and reasoning. In pieces or as a whole.
+"""Parses tool calls and reasoning in a model's text, streamed or as a whole.
 
     parser = Parser(TOOL_FORMATS["hermes"], REASONING_FORMATS["qwen3"], tool_names=["add"])
     for piece in pieces:
@@ -7,21 +7,21 @@
     for delta in parser.finish():
         ...
 
-`parse` is the same for a whole text, and `join` makes one `ParsedMessage` of deltas. Wherever the
-pieces end, they join to the same message: the parser reads characters, and decides nothing by where
-a piece ends. A `Call` with a name begins a call, whose name is never cut; those of the same index
-that follow have more of its arguments, JSON's text. A call without arguments has `{}`. Text that
-begins like a call and is none stays text.
+`parse` does the same for a whole text, and `join` makes one `ParsedMessage` of deltas. The parser
+reads character by character, so the message does not depend on where pieces end. A `Call` with a
+name begins a call, and its name is always complete; later ones with the same index have more of its
+arguments, as JSON text. A call without arguments has `{}`. Text that begins like a call but is not
+one stays text.
 
-tools: the format of calls, None where the client gave no tools: all text is content then.
-reasoning: the format of reasoning, None where the model has none.
-tool_names: the names of the client's tools. Where nothing marks a call (Llama), and within
-    reasoning, a call is one only with a name of these.
-begins_in_reasoning: the prompt ends in an open reasoning; `begins_in_reasoning(prompt, format)`
-    finds out.
+tools: the format of calls; None if the client gave no tools, so that all text is content.
+reasoning: the format of reasoning; None if the model has none.
+tool_names: the names of the client's tools. A call without a marker (Llama), or within reasoning,
+    must have one of these names.
+begins_in_reasoning: whether the prompt ends in an open reasoning; see
+    `begins_in_reasoning(prompt, format)`.
 
-Text must come with special tokens (`skip_special_tokens=False`) where the format's
-`needs_special_tokens` is true, for its markers are such.
+If the format's `needs_special_tokens` is true, its markers are special tokens, and the text must
+include them (`skip_special_tokens=False`).
 """
 
 from vllm.text.parsing.deltas import (

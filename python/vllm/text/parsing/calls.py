@@ -1,4 +1,4 @@
-"""Reads the calls of a tool format. What is no call raises NotACallError, before it is begun."""
+"""Reads the calls of a tool format. Raises NotACallError for text that turns out not to be one."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from vllm.text.parsing.json_text import SPACE, NotACallError, copy_value, read_s
 from vllm.text.parsing.reader import END, Reader, Steps
 
 _NAMES, _ARGUMENTS = ("name",), ("arguments", "parameters")
-_BESIDE_NAMES = ("type", "id")  # members that an unmarked call may have, too
+_BESIDE_NAMES = ("type", "id")  # further members that an unmarked call may have
 _IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
 
 
 class CallWriter(Protocol):
-    """Takes calls as they are read."""
+    """Receives calls while they are read."""
 
     def begin(self, name: str) -> None:
-        """Begins a call, which cannot be taken back. Raises NotACallError for a name of no tool."""
+        """Begins a call, which cannot be undone. Raises NotACallError for an unknown tool."""
 
     def is_known(self, name: str) -> bool:
         """Whether the client has a tool of this name."""
 
     def add_arguments(self, text: str) -> None:
-        """More of the arguments of the call that was begun last."""
+        """Appends to the arguments of the last call."""
 
 
 def read_calls(
     reader: Reader, form: ToolFormat, writer: CallWriter, *, marked: bool
 ) -> Steps[None]:
-    """Reads what stands behind a marker, or unmarked at the start of an answer.
+    """Reads the calls after a marker, or without a marker at the start of an answer.
 
-    Each call that is begun puts the reader's mark behind it: what follows and is none is text.
+    The reader's mark is moved after each call that has begun, so that what follows it, if it is not
+    a call, stays text.
     """
     if form.body is CallBody.PYTHON:
         yield from _python_list(reader, writer)
@@ -62,7 +63,7 @@ def _json_list(reader: Reader, writer: CallWriter) -> Steps[None]:
 
 
 def _json_object(reader: Reader, writer: CallWriter, *, marked: bool) -> Steps[None]:
-    """{"name": "f", "arguments": {…}}, its members in any order, others left out."""
+    """{"name": "f", "arguments": {…}}, with members in any order; ignores other members."""
     if (yield from reader.match(("{",))) is None:
         raise NotACallError
     name: Optional[str] = None
@@ -89,7 +90,7 @@ def _json_object(reader: Reader, writer: CallWriter, *, marked: bool) -> Steps[N
                 yield from copy_value(reader, early.append, strict=True)
             elif marked or key in _BESIDE_NAMES:
                 yield from copy_value(reader, _ignore, strict=True)
-            else:  # an answer that is JSON, which must not wait for its end
+            else:  # the answer itself is JSON: stream it instead of waiting for its end
                 raise NotACallError
             if name is not None and early is not None and not begun:
                 writer.begin(name)
@@ -105,7 +106,7 @@ def _json_object(reader: Reader, writer: CallWriter, *, marked: bool) -> Steps[N
     except NotACallError:
         if not begun:
             raise
-        reader.rewind()  # what was begun stays; the rest is text
+        reader.rewind()  # the call stays; the rest is text
     if not begun:
         if name is None or not (marked or writer.is_known(name)):
             raise NotACallError
@@ -114,7 +115,7 @@ def _json_object(reader: Reader, writer: CallWriter, *, marked: bool) -> Steps[N
 
 
 def _arguments(reader: Reader, writer: CallWriter, name: str) -> Steps[bool]:
-    """The value of a call's arguments, as it comes if it is an object; True: the call is begun."""
+    """Reads a call's arguments; streams them if they are an object. True: the call has begun."""
     if (yield from reader.peek()) == "{":
         writer.begin(name)
         reader.mark()
@@ -129,7 +130,7 @@ def _arguments(reader: Reader, writer: CallWriter, name: str) -> Steps[bool]:
 
 
 def _as_object(text: str) -> str:
-    """Arguments that were not given as an object: as a string that holds one, or as null."""
+    """Converts arguments that are not an object: a string that contains one, or null."""
     if text == "null":
         return "{}"
     if text.startswith('"'):
@@ -141,7 +142,7 @@ def _as_object(text: str) -> str:
 
 
 def _named(reader: Reader, form: ToolFormat, writer: CallWriter) -> Steps[None]:
-    """A name, what ends it, and an object, which may stand in a fence."""
+    """A name, its end marker, and an object, which may be fenced."""
     if form.kind:
         yield from reader.match((form.kind,))
     name: List[str] = []
@@ -157,7 +158,7 @@ def _named(reader: Reader, form: ToolFormat, writer: CallWriter) -> Steps[None]:
         name.append((yield from reader.read()))
     if not name:
         raise NotACallError
-    if end is not None and end != form.name_ends[0]:  # an id, before what ends the name
+    if end is not None and end != form.name_ends[0]:  # an id before the end marker
         while (yield from reader.match(form.name_ends[:1])) is None:
             if (yield from reader.read()) == END:
                 raise NotACallError
@@ -197,7 +198,7 @@ def _python_list(reader: Reader, writer: CallWriter) -> Steps[None]:
 
 
 def _python_call(reader: Reader) -> Steps[str]:
-    """The text of a call: a name, and what stands in its parentheses."""
+    """The text of a call: a name and its arguments in parentheses."""
     text: List[str] = []
     while (yield from reader.peek()) in _IN_NAMES:
         text.append((yield from reader.read()))
@@ -220,7 +221,7 @@ def _python_call(reader: Reader) -> Steps[str]:
 
 
 class _JsonNames(ast.NodeTransformer):
-    """Lets true, false and null stand for what they are in JSON."""
+    """Replaces the names true, false and null by their JSON values."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         values: Any = {"true": True, "false": False, "null": None}
@@ -228,9 +229,9 @@ class _JsonNames(ast.NodeTransformer):
 
 
 def _evaluated(text: str) -> Tuple[str, str]:
-    """The name and the arguments of a Python call, whose arguments must be literals by name."""
+    """The name and the JSON arguments of a Python call with literal keyword arguments."""
     try:
-        with warnings.catch_warnings():  # of escapes that are none
+        with warnings.catch_warnings():  # of invalid escapes
             warnings.simplefilter("ignore")
             call = ast.parse(text, mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
@@ -246,4 +247,4 @@ def _evaluated(text: str) -> Tuple[str, str]:
 
 
 def _ignore(text: str) -> None:
-    """Takes text that nobody wants."""
+    """Discards text."""

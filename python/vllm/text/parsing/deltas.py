@@ -1,4 +1,4 @@
-"""What is new in a message, and messages made of it."""
+"""The deltas of a streamed message, and whole messages joined from them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Content:
 
 @dataclass(frozen=True)
 class Reasoning:
-    """More of what the model thinks before it answers."""
+    """More of the model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a tool, or more of it.
+    """The beginning of a tool call, or more of its arguments.
 
-    index: which of the message's calls it is, from 0.
-    name: the tool's, in the first delta of a call; then None.
-    arguments: more of the arguments, as JSON's text.
+    index: the index of the call in the message.
+    name: the tool's name in the first delta of a call, None in later ones.
+    arguments: more of the arguments, as JSON text.
     """
 
     index: int
@@ -39,7 +39,7 @@ Delta = Union[Content, Reasoning, Call]
 
 @dataclass(frozen=True)
 class ParsedCall:
-    """A whole call; arguments are JSON's text, cut short where the model was."""
+    """A whole call; arguments are JSON text, incomplete if the model was stopped."""
 
     name: str
     arguments: str
@@ -47,7 +47,7 @@ class ParsedCall:
 
 @dataclass(frozen=True)
 class ParsedMessage:
-    """A whole message; what it does not have is None."""
+    """A whole message; absent parts are None."""
 
     content: Optional[str] = None
     reasoning: Optional[str] = None
@@ -55,7 +55,7 @@ class ParsedMessage:
 
 
 def join(deltas: Iterable[Delta]) -> ParsedMessage:
-    """The message that deltas make, in their order."""
+    """Joins deltas, in their order, to a message."""
     content: List[str] = []
     reasoning: List[str] = []
     names: Dict[int, str] = {}

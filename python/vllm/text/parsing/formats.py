@@ -1,4 +1,4 @@
-"""How families of models write calls of tools and reasoning, as data."""
+"""The formats in which families of models write tool calls and reasoning, as data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Mapping, Optional, Tuple
 
 
 class CallBody(enum.Enum):
-    """What stands between the markers of a call."""
+    """The syntax between the markers of a call."""
 
     JSON = "json"  # {"name": "f", "arguments": {…}}, or a list of such
     NAMED = "named"  # the name, a separator, and the arguments as JSON
@@ -19,14 +19,14 @@ class CallBody(enum.Enum):
 class ToolFormat:
     """How a family writes its calls.
 
-    body: what a call consists of.
-    begin: markers before a call, or before several.
-    end: markers behind a call, or behind several.
-    unmarked: whether a call may also begin where an answer does, without a marker.
-    name_ends: with NAMED, what comes between name and arguments.
-    kind: with NAMED, a word and a separator that may come before the name.
-    fence: with NAMED, marks that may stand around the arguments.
-    needs_special_tokens: whether markers are special tokens, which text usually leaves out.
+    body: the syntax of a call.
+    begin: markers before one or several calls.
+    end: markers after one or several calls.
+    unmarked: whether an answer may begin with a call without a marker.
+    name_ends: for NAMED, separators between name and arguments.
+    kind: for NAMED, an optional word with a separator before the name.
+    fence: for NAMED, optional marks around the arguments.
+    needs_special_tokens: whether markers are special tokens, which detokenization usually skips.
     """
 
     body: CallBody
@@ -41,7 +41,7 @@ class ToolFormat:
 
 @dataclass(frozen=True)
 class ReasoningFormat:
-    """The markers around what a model thinks, at the beginning of its answer."""
+    """The markers around the reasoning at the beginning of an answer."""
 
     begin: str
     end: str
@@ -52,7 +52,7 @@ _DEEPSEEK_CALLS = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _DEEPSEEK_CALL = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 _DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
 
-# By the names that vLLM's --tool-call-parser has for them.
+# By their names in vLLM's --tool-call-parser.
 TOOL_FORMATS: Mapping[str, ToolFormat] = {
     # Hermes 2 Pro, Qwen 2.5 and Qwen 3
     "hermes": ToolFormat(CallBody.JSON, begin=("<tool_call>",), end=("</tool_call>",)),
@@ -98,7 +98,7 @@ TOOL_FORMATS: Mapping[str, ToolFormat] = {
     ),
 }
 
-# By the names that vLLM's --reasoning-parser has for them.
+# By their names in vLLM's --reasoning-parser.
 _THINK = ReasoningFormat("<think>", "</think>")
 REASONING_FORMATS: Mapping[str, ReasoningFormat] = {
     "qwen3": _THINK,
@@ -109,5 +109,5 @@ REASONING_FORMATS: Mapping[str, ReasoningFormat] = {
 
 
 def begins_in_reasoning(prompt: str, reasoning: Optional[ReasoningFormat]) -> bool:
-    """Whether a prompt ends in a reasoning that its template has begun for the model."""
+    """Whether a prompt ends with the marker that begins reasoning, written by the template."""
     return reasoning is not None and prompt.rstrip().endswith(reasoning.begin)

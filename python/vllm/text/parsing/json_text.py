@@ -1,4 +1,4 @@
-"""Reads JSON's text, as far as is needed to know where a value ends."""
+"""Scans JSON text just enough to find where a value ends."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Callable, List
 from vllm.text.parsing.reader import END, Reader, Steps
 
 SPACE = " \t\r\n"
-# What may stand outside of strings: punctuation, space, numbers and true, false, null.
+# Characters allowed outside of strings: in punctuation, space, numbers, true, false and null.
 _OUTSIDE_STRINGS = frozenset("{}[],:+-." + SPACE + "0123456789abcdefghijklmnopqrstuvwxyzE")
 
 Out = Callable[[str], None]
 
 
 class NotACallError(Exception):
-    """What looked like a call is none."""
+    """The text looked like a call but is not one."""
 
 
 def read_string(reader: Reader) -> Steps[str]:
-    """The value of a string. Raises NotACallError if none comes."""
+    """Reads a string and returns its value. Raises NotACallError if the next value is no string."""
     raw: List[str] = []
     if (yield from reader.peek()) != '"':
         raise NotACallError
@@ -33,8 +33,8 @@ def read_string(reader: Reader) -> Steps[str]:
 def copy_value(reader: Reader, out: Out, *, strict: bool) -> Steps[None]:
     """Copies a value's text.
 
-    strict: raise NotACallError for what cannot be JSON; else brackets alone decide where the value
-        ends. At the end of the text a value ends in any case, unless `strict`.
+    strict: raise NotACallError for invalid JSON and at the end of the text. Otherwise only brackets
+        decide where the value ends, and the end of the text ends it too.
     """
     depth = 0
     while True:
@@ -46,7 +46,7 @@ def copy_value(reader: Reader, out: Out, *, strict: bool) -> Steps[None]:
         if character == '"':
             yield from _string(reader, out, strict=strict)
         elif depth == 0 and character in ",}]" + SPACE:
-            return  # behind a number, true, false or null
+            return  # after a number, true, false or null
         else:
             if strict and character not in _OUTSIDE_STRINGS:
                 raise NotACallError

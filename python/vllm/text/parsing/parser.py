@@ -1,4 +1,4 @@
-"""Takes apart the text of an answer as it comes."""
+"""The incremental parser of an answer's text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vllm.text.parsing.reader import END, Reader, Steps
 
 
 class Parser:
-    """Content, reasoning and calls from pieces of text; `vllm.text.parsing` says what is what."""
+    """Parses pieces of text into content, reasoning and calls; see `vllm.text.parsing`."""
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class Parser:
         self._in_reasoning = begins_in_reasoning and reasoning is not None
         if self._in_reasoning:
             self._content.begin_anew()
-        # Whether only space has come since the answer began, a reasoning ended or a call did.
+        # Whether there was only space since the answer began, or since a reasoning or call ended.
         self._at_start = True
-        # A reasoning that a call has ended may have its marker behind the call.
+        # If a call has ended a reasoning, the reasoning's end marker may follow the call.
         self._end_is_due = False
         self._calls = _Calls(self, tool_names)
         self._reader = Reader()
@@ -45,11 +45,11 @@ class Parser:
         next(self._steps)
 
     def feed(self, text: str) -> List[Delta]:
-        """What a piece of text adds."""
+        """The deltas of a piece of text."""
         position = 0
         while position < len(text):
             if self._is_in_text and self._reader.is_at_rest:
-                # Up to where a marker may begin, there is only text.
+                # A fast path: up to where a marker may begin, there is only text.
                 found = self._plain_until.search(text, position)
                 end = found.start() if found else len(text)
                 if end > position:
@@ -61,17 +61,17 @@ class Parser:
         return self._taken()
 
     def finish(self) -> List[Delta]:
-        """What is left when no more text comes."""
+        """The last deltas, at the end of the text."""
         try:
             self._steps.send(END)
         except StopIteration:
             pass
         else:
-            raise AssertionError("the parser waits for more behind the end")
+            raise AssertionError("the parser waits for more text after the end")
         return self._taken()
 
     def begin_call(self) -> None:
-        """Leaves what was before a call: text, or a reasoning that the call ends."""
+        """Ends the text before a call, or the reasoning that the call ends."""
         self._content.begin_anew()
         if self._in_reasoning:
             self._in_reasoning, self._end_is_due = False, True
@@ -82,7 +82,7 @@ class Parser:
 
     @property
     def wants_known_names(self) -> bool:
-        """Whether a call is one only if the client has the tool."""
+        """Whether a call must have the name of one of the client's tools."""
         return self._in_reasoning or not self._is_marked
 
     def _run(self) -> Steps[None]:
@@ -110,7 +110,7 @@ class Parser:
         (self._thoughts if self._in_reasoning else self._content).finish()
 
     def _cross(self, *, is_begin: bool) -> bool:
-        """Goes over a marker of reasoning; False where it is only text."""
+        """Handles a marker of reasoning; False if it is only text here."""
         if is_begin:
             if self._in_reasoning or not self._at_start:
                 return False
@@ -132,13 +132,13 @@ class Parser:
         return (yield from self._reader.peek()) == opening
 
     def _read_calls(self, *, marked: bool) -> Steps[bool]:
-        """Reads calls and what is behind them; False where there are none."""
+        """Reads calls and their end markers; False if there are none."""
         reader, tools = self._reader, self._tools
         assert tools is not None
         num_before, self._is_marked = self._calls.count, marked
         try:
             if reader.has_ended and self._calls.has_failed_at_end:
-                raise NotACallError  # the text was read to its end for a call: not for each marker
+                raise NotACallError  # the rest was already read to its end: keeps this linear
             yield from reader.skip(SPACE)
             while tools.begin and (yield from reader.match(tools.begin)):
                 yield from reader.skip(SPACE)
@@ -155,7 +155,7 @@ class Parser:
         return True
 
     def _skip_end(self, tools: ToolFormat) -> Steps[None]:
-        """Skips what closes calls; models write a bracket too many, too."""
+        """Skips end markers of calls, and surplus brackets that models write."""
         reader = self._reader
         while True:
             yield from reader.skip(SPACE)
@@ -170,7 +170,7 @@ class Parser:
         self._at_start = self._at_start and text.isspace()
 
     def _taken(self) -> List[Delta]:
-        """The deltas so far, those that go on with each other as one."""
+        """The deltas so far; consecutive ones of the same kind are merged."""
         merged: List[Delta] = []
         for delta in self._deltas:
             last = merged[-1] if merged else None
@@ -187,11 +187,11 @@ class Parser:
 
 
 class _Text:
-    """Text, without the space between it and what comes before or after it."""
+    """Text, stripped of the space between it and calls or reasoning."""
 
     def __init__(self, out: Callable[[str], None]) -> None:
         self._out = out
-        self._space = ""  # inside of the text only if more text follows
+        self._space = ""  # part of the text only if more text follows
         self._is_anew = False
         self._has_begun = False
 
@@ -209,7 +209,7 @@ class _Text:
             self._out(shown)
 
     def begin_anew(self) -> None:
-        """Something else comes in between: the space behind it is none of the text's."""
+        """A call or reasoning interrupts the text: the space after it is dropped."""
         self._is_anew = True
         if not self._has_begun:
             self._space = ""
@@ -262,7 +262,7 @@ def parse(
     tool_names: Collection[str] = (),
     begins_in_reasoning: bool = False,
 ) -> ParsedMessage:
-    """The message that a whole text is."""
+    """Parses a whole text."""
     parser = Parser(
         tools, reasoning, tool_names=tool_names, begins_in_reasoning=begins_in_reasoning
     )

@@ -1,7 +1,7 @@
-"""Reads a text that is not all there yet, one character at a time.
+"""Reads a growing text, one character at a time.
 
-What reads is written as if the whole text were there, as generators: where no character is left
-they wait (`yield`), and go on when one is sent. So where pieces of the text end cannot matter.
+The parsing functions are generators, written as if the whole text were available: when no character
+is left they `yield`, and continue when one is sent. So it cannot matter where pieces of text end.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 from typing import Collection, Generator, List, Optional, TypeVar
 
 T = TypeVar("T")
-# Waits for characters, and returns a T.
+# A generator that waits for characters and returns a T.
 Steps = Generator[None, str, T]
 
-END = ""  # what is read behind the last character
+END = ""  # read after the last character
 
 
 class Reader:
-    """Characters as they are sent, some of which may be read again."""
+    """Reads characters as they are sent, and can go back to a mark."""
 
     def __init__(self) -> None:
-        self._again: List[str] = []  # to be read before others, the last one first
+        self._again: List[str] = []  # to be read again, in reverse order
         self._since_mark: List[str] = []
         self.has_ended = False
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing has been read since the mark, and nothing is there to be read."""
+        """Whether nothing has been read since the mark, and nothing is left to read again."""
         return not self._since_mark and not self._again
 
     def read(self) -> Steps[str]:
-        """The next character, END behind the last one."""
+        """Reads the next character, or END after the last one."""
         if self._again:
             character = self._again.pop()
         elif self.has_ended:
@@ -43,22 +43,22 @@ class Reader:
         return character
 
     def peek(self) -> Steps[str]:
-        """The next character, which will be read again."""
+        """The next character, without reading it."""
         character = yield from self.read()
         if character != END:
             self._again.append(self._since_mark.pop())
         return character
 
     def mark(self) -> None:
-        """`rewind` comes back to here."""
+        """Sets the position that `rewind` goes back to."""
         self._since_mark = []
 
     def rewind(self) -> None:
-        """What was read since the mark will be read again."""
+        """Goes back to the mark."""
         self._give_back(len(self._since_mark))
 
     def match(self, words: Collection[str]) -> Steps[Optional[str]]:
-        """Reads the word that comes next; None, and nothing is read, if none of them does."""
+        """Reads and returns one of the words; None, with nothing read, if none comes next."""
         seen = ""
         while True:
             character = yield from self.read()
@@ -70,7 +70,7 @@ class Reader:
                 return None
 
     def skip(self, characters: str) -> Steps[None]:
-        """Reads all of these characters that come next."""
+        """Skips these characters."""
         while True:
             character = yield from self.peek()
             if character == END or character not in characters:
