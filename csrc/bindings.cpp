@@ -12,7 +12,7 @@ template <>
 constexpr auto members_of<ops::AttentionPlan> = std::make_tuple(
     &ops::AttentionPlan::items, &ops::AttentionPlan::arrivals, &ops::AttentionPlan::partials,
     &ops::AttentionPlan::decode_blocks, &ops::AttentionPlan::prefill_first,
-    &ops::AttentionPlan::prefill_tiles, &ops::AttentionPlan::settled);
+    &ops::AttentionPlan::prefill_tiles, &ops::AttentionPlan::metadata_ready);
 template <>
 constexpr auto members_of<ops::AttentionPlanSizes> =
     std::make_tuple(&ops::AttentionPlanSizes::items, &ops::AttentionPlanSizes::item_ints,
@@ -60,7 +60,7 @@ PyMethodDef methods[] = {
                               "cos_sin_cache", "is_neox"),
     op<ops::rotary_and_cache>("rotary_and_cache", "positions", "query", "key", "value",
                               "cos_sin_cache", "key_cache", "value_cache", "slot_mapping",
-                              "query_weight", "key_weight", "epsilon", "settled"),
+                              "query_weight", "key_weight", "epsilon", "metadata_ready"),
     op<ops::reshape_and_cache>("reshape_and_cache", "key", "value", "key_cache", "value_cache",
                                "slot_mapping"),
     op<ops::embedding>("embedding", "out", "ids", "table"),
@@ -68,7 +68,7 @@ PyMethodDef methods[] = {
                              "block_tables", "context_lens", "query_starts", "scale",
                              "sliding_window", "soft_cap", "sinks", "key_scale", "value_scale",
                              "items", "arrivals", "partials", "decode_blocks", "prefill_first",
-                             "prefill_tiles", "settled"),
+                             "prefill_tiles", "metadata_ready"),
     op<ops::attention_blocks>("attention_blocks", "head_size", "device"),
     op<ops::prefill_blocks>("prefill_blocks", "head_size", "device"),
     op<ops::attention_plan_sizes>("attention_plan_sizes", "tokens", "sequences", "heads",

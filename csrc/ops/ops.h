@@ -34,22 +34,22 @@ void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor
                       const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
                       const Tensor& value_cache, const Tensor& slot_mapping,
                       const Tensor* query_weight, const Tensor* key_weight, double epsilon,
-                      bool settled);
+                      bool metadata_ready);
 
 // Writes new keys and values into the slots of a paged cache; slot -1 skips a token.
 void reshape_and_cache(const Tensor& key, const Tensor& value, const Tensor& key_cache,
                        const Tensor& value_cache, const Tensor& slot_mapping);
 
-// How CUDA divides the attention of one step: made by plan_attention, the items then copied to the
-// device.
+// How CUDA divides the attention of one step. plan_attention writes the items; the caller copies
+// them to the device.
 struct AttentionPlan {
   Tensor items;           // int32 [items, item_ints]
   Tensor arrivals;        // int32 [arrivals], zeros
   Tensor partials;        // float32 [partials] at least
   int64_t decode_blocks;  // lists of decode items; list i begins at item i
-  int64_t prefill_first;  // the item that says how many prefill items follow it
+  int64_t prefill_first;  // the index of the first prefill item
   int64_t prefill_tiles;  // their number, or more
-  bool settled;           // kernels that may still run write neither items nor block tables
+  bool metadata_ready;    // kernels that may still run write neither items nor block tables
 };
 
 // Causal attention of the last tokens of each sequence over all of its tokens in the cache.

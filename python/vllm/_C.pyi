@@ -45,7 +45,7 @@ def rotary_and_cache(
     query_weight: Optional[Tensor],
     key_weight: Optional[Tensor],
     epsilon: float,
-    settled: bool,
+    metadata_ready: bool,
     /,
 ) -> None: ...
 def reshape_and_cache(
@@ -72,7 +72,7 @@ def paged_attention(
     decode_blocks: int,
     prefill_first: int,
     prefill_tiles: int,
-    settled: bool,
+    metadata_ready: bool,
     /,
 ) -> None: ...
 def attention_blocks(head_size: int, device: int, /) -> int: ...

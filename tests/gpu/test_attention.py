@@ -71,7 +71,7 @@ print(json.dumps(loaded))
 
 @pytest.mark.parametrize("heads", [Heads(32, 8, 128), Heads(14, 2, 64), Heads(8, 1, 256)])
 def test_what_the_kernel_before_writes_is_seen(kind, heads):
-    """Whether the plan is settled or not; calls in a graph overlap as much as any do."""
+    """Whether or not `metadata_ready` is set; calls in a graph overlap as much as any do."""
     from tests.ops.test_paged_attention import plan_for
     from vllm import ops
 
@@ -85,29 +85,29 @@ def test_what_the_kernel_before_writes_is_seen(kind, heads):
     slot = tables[:, 0].long() * 16
     query = kind.tensor(batch.query)
     plan = plan_for(kind, heads, batch.context_lens, batch.query_starts)
-    assert plan.settled
+    assert plan.metadata_ready
     out = torch.full((2, steps, *query.shape), float("nan"), dtype=query.dtype, device="cuda")
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for settled in (0, 1):
+        for ready in (0, 1):
             for step in range(steps):
                 ops.reshape_and_cache(*(each[step] for each in draws), *caches, slot)
                 ops.paged_attention(
-                    out[settled, step],
+                    out[ready, step],
                     query,
                     *caches,
                     tables,
                     lens,
                     starts,
                     batch.scale,
-                    plan=plan._replace(settled=bool(settled)),
+                    plan=plan._replace(metadata_ready=bool(ready)),
                 )
     graph.replay()
     # With one key there is but one weight, 1: each head's result is its value.
     expected = draws[1].repeat_interleave(heads.query // heads.kv, dim=2)
-    for settled in (0, 1):
-        assert torch.equal(out[settled], expected)
+    for ready in (0, 1):
+        assert torch.equal(out[ready], expected)
 
 
 def test_a_graph_serves_other_lengths(kind):

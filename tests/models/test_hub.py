@@ -36,9 +36,11 @@ def test_a_hub_id_is_found_in_the_cache(cache):
 
 
 def test_offline_and_not_in_the_cache(cache):
-    with pytest.raises(ModelError, match="'some/other' cannot be had: HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        ModelError, match="'some/other' cannot be downloaded: HF_HUB_OFFLINE is set"
+    ):
         find_folder("some/other")
-    with pytest.raises(ModelError, match="'some/model' at revision 'v2' cannot be had"):
+    with pytest.raises(ModelError, match="'some/model' at revision 'v2' cannot be downloaded"):
         find_folder("some/model", "v2")
 
 

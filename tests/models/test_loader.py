@@ -88,7 +88,7 @@ def test_misshapen_tensor(folder):
 
 def test_tensor_that_the_architecture_lacks(folder):
     change_weights(folder, lambda w: w.update({"model.layers.0.mlp.router.weight": torch.zeros(1)}))
-    with pytest.raises(ModelError, match=r"layers\.0\.mlp\.router\.weight has no place"):
+    with pytest.raises(ModelError, match=r"layers\.0\.mlp\.router\.weight does not belong to"):
         load(folder)
 
 
@@ -99,7 +99,7 @@ def test_bias_that_config_json_denies(tiny, tmp_path, name):
     config = json.loads((folder / "config.json").read_text())
     field = "attention_bias" if name == "o_proj" else "mlp_bias"
     (folder / "config.json").write_text(json.dumps({**config, field: False}))
-    with pytest.raises(ModelError, match=rf"{name}\.bias.* has no place in this model"):
+    with pytest.raises(ModelError, match=rf"{name}\.bias.* does not belong to this model"):
         load(folder)
 
 
@@ -137,7 +137,7 @@ def test_shard_that_is_not_there(tmp_path):
     write_model(tmp_path, "llama2", max_shard_size="60KB")
     shards = sorted(set(json.loads((tmp_path / INDEX).read_text())["weight_map"].values()))
     (tmp_path / shards[1]).unlink()
-    with pytest.raises(ModelError, match=f"names files that are not there: {shards[1]}"):
+    with pytest.raises(ModelError, match=f"lists files that do not exist: {shards[1]}"):
         load(tmp_path)
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(ModelError, match="weight_map is missing or empty"):

@@ -56,9 +56,9 @@ class Call:
         }
         self.kind = kind
 
-    def run(self, settled=False):
+    def run(self, metadata_ready=False):
         tensors = {name: placed.tensor for name, placed in self.placed.items()}
-        ops.rotary_and_cache(**tensors, epsilon=EPSILON, settled=settled)
+        ops.rotary_and_cache(**tensors, epsilon=EPSILON, metadata_ready=metadata_ready)
 
     def after(self, name):
         return self.placed[name].read()
@@ -96,9 +96,9 @@ def test_numbers_of_heads(kind, heads, kv_heads):
 
 
 @pytest.mark.parametrize("tokens", [1, 17])
-def test_what_is_settled_is_read_all_the_same(kind, tokens, normed):
+def test_metadata_ready_does_not_change_results(kind, tokens, normed):
     call = Call(kind, tokens, 64, 64, normed=normed)
-    call.run(settled=True)
+    call.run(metadata_ready=True)
     call.check()
 
 

@@ -218,7 +218,7 @@ void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tenso
   launch.partials = static_cast<float*>(plan->partials.data);
   launch.weights = launch.partials + slots * kDecodeRows * params.head_size;
   launch.arrivals = static_cast<int*>(plan->arrivals.data);
-  launch.settled = plan->settled ? 1 : 0;
+  launch.settled = plan->metadata_ready ? 1 : 0;
 
   // First: decode items may add results of prefill items to theirs.
   if (plan->prefill_tiles > 0) {

@@ -30,7 +30,7 @@ void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor
                       const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
                       const Tensor& value_cache, const Tensor& slot_mapping,
                       const Tensor* query_weight, const Tensor* key_weight, double epsilon,
-                      bool settled) {
+                      bool metadata_ready) {
   require_float(kOp, query);
   require_ndim(kOp, query, 3, "(tokens, heads, head_size)");
   RotaryEmbeddingParams params =
@@ -63,7 +63,7 @@ void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor
   params.key_token_stride = params.write.key_token_stride;
   params.key_head_stride = params.write.key_head_stride;
   params.epsilon = require_epsilon(kOp, epsilon);
-  params.settled = settled;
+  params.settled = metadata_ready;
   if (params.tokens == 0 || params.query_heads + params.key_heads == 0) return;
   // Before anything is written: on the CPU a wrong index leaves query and caches as they were.
   if (query.device_type == DeviceType::cpu) {

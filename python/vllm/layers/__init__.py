@@ -1,1 +1,1 @@
-"""The parts that models are made of: torch for matrix products, `vllm.ops` for the rest."""
+"""The layers of models: torch for most matrix products, `vllm.ops` for the rest."""

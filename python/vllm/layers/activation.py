@@ -8,7 +8,7 @@ from vllm import ops
 
 
 def silu_and_mul(gate_and_up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up, of [rows, 2 * width] -> [rows, width]."""
+    """silu(gate) * up: [rows, 2 * width] -> [rows, width]."""
     rows, both = gate_and_up.shape
     out = gate_and_up.new_empty(rows, both // 2)
     ops.silu_and_mul(out, gate_and_up)

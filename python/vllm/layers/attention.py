@@ -1,4 +1,4 @@
-"""Attention over the paged cache."""
+"""Attention over the paged KV cache."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ KVCache = Tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class AttentionMetadata:
-    """Where the tokens of a step lie in their sequences and in the cache.
+    """The positions of a step's tokens in their sequences and in the KV cache.
 
     The tokens of all sequences are concatenated. Those of sequence i are rows
     [query_starts[i], query_starts[i + 1]) and are the last of its context_lens[i] tokens.
 
     slot_mapping: int64 [tokens], block * block_size + offset where a key and value are stored.
-    block_tables: int32 [sequences, blocks], padded with any valid block.
+    block_tables: int32 [sequences, blocks], padded with the index of any valid KV block.
     context_lens: int32 [sequences].
     query_starts: int32 [sequences + 1].
     plans: on CUDA, by sliding window; see `AttentionPlanner`.
@@ -35,14 +35,15 @@ class AttentionMetadata:
 
 
 class AttentionPlanner:
-    """Divides the attention of one step after another among the blocks of a GPU.
+    """Divides the attention of each step among the thread blocks of a GPU.
 
-    windows: the sliding windows of the model's layers, 0 for none; each has a plan of its own.
-    blocks: as many as the GPU runs at once, if not told, and then prefill_blocks of prefills.
-    block_size: tokens of a block of the cache; where that and the dtype let kernels do so, keys
-        and values that sequences share are read once for all of them. 0: they are not.
+    windows: the sliding windows of the model's layers, 0 for none; each gets a separate plan.
+    blocks, prefill_blocks: thread blocks for decode and for prefill attention; by default as many
+        as the GPU runs at once.
+    block_size: tokens of a KV block. If kernels support it with this dtype, keys and values that
+        sequences share are read once for all of them; 0 disables that.
 
-    The plans of all steps share the memory of partial results: steps run one after another.
+    All plans share the memory for partial results, because steps run one after another.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class AttentionPlanner:
         )
 
     def items_shape(self, tokens: int, sequences: int) -> Tuple[int, int, int]:
-        """[windows, items, int32 of an item], enough for the plans of any step of so many tokens
-        and sequences."""
+        """[windows, items, int32s of an item]: the space for the plans of any step with at most
+        this many tokens and sequences."""
         sizes = self._sizes(tokens, sequences)
         return len(self.windows), sizes.items, sizes.item_ints
 
@@ -95,13 +96,14 @@ class AttentionPlanner:
         memory: Optional[torch.Tensor] = None,
         block_tables: Optional[torch.Tensor] = None,
     ) -> Mapping[int, ops.AttentionPlan]:
-        """By window, with `items` still on the CPU, as the arguments are: int32 [sequences] and
-        [sequences + 1]; see `AttentionMetadata`. They and the block tables are to be copied to the
-        GPU before the step, not made there by the kernel before an attention: see `settled` of
-        `AttentionPlan`.
+        """The plan of each window. `items` are on the CPU, as all arguments are; copy them, the
+        lengths and the block tables to the GPU before the step, because the plans have
+        `AttentionPlan.metadata_ready` set.
 
-        memory: int32, of `items_shape`, to write the items to, if not to new memory.
-        block_tables: int32 [sequences, blocks], to find what sequences share; None: nothing."""
+        context_lens, query_starts: int32 [sequences] and [sequences + 1]; see `AttentionMetadata`.
+        memory: int32 of `items_shape`, for the items; allocated if None.
+        block_tables: int32 [sequences, blocks], to find shared KV blocks; None finds none.
+        """
         if memory is None:
             shape = self.items_shape(int(query_starts[-1]), len(context_lens))
             memory = torch.empty(shape, dtype=torch.int32)
@@ -128,7 +130,7 @@ class AttentionPlanner:
                 decode_blocks,
                 prefill_first,
                 prefill_tiles,
-                settled=True,
+                metadata_ready=True,
             )
         return plans
 
@@ -136,7 +138,7 @@ class AttentionPlanner:
 class Attention:
     """Causal attention of one layer, for any number of query heads per key and value head.
 
-    sliding_window: a token sees itself and the window - 1 tokens before it; 0 is all of them.
+    sliding_window: a token attends to itself and the window - 1 tokens before it; 0 is no limit.
     """
 
     def __init__(
@@ -154,9 +156,9 @@ class Attention:
         cache: KVCache,
         metadata: AttentionMetadata,
     ) -> torch.Tensor:
-        """Lets each query attend to its sequence, whose keys and values are in the cache by now.
+        """Attention of each query to its sequence, whose keys and values are already in the cache.
 
-        query is [tokens, heads, head_size]; returns [tokens, heads * head_size].
+        query: [tokens, heads, head_size]. Returns [tokens, heads * head_size].
         """
         key_cache, value_cache = cache
         out = query.new_empty(query.shape)

@@ -1,4 +1,4 @@
-"""Token ids to vectors."""
+"""Token embeddings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vllm.parallel.shard import Shard
 
 
 class Embedding(nn.Module):
-    """One row of weight, [vocabulary, hidden_size], per token id.
+    """A table of weights, [vocabulary, hidden_size], with a row for each token id.
 
-    vocabulary: the ids whose rows this rank holds.
+    vocabulary: the token ids whose rows this rank holds.
     """
 
     def __init__(self, vocabulary: Shard, hidden_size: int, group: Group) -> None:
@@ -39,6 +39,6 @@ class Embedding(nn.Module):
         return self.group.all_reduce(out.masked_fill_(elsewhere[:, None], 0))
 
     def targets(self) -> Iterator[Tuple[str, str, Target]]:
-        """What is loaded; see `Linear.targets`."""
+        """The tensors to load; see `Linear.targets`."""
         width = Shard.all(self.weight.shape[1])
         yield "", "weight", Target(self.weight, (self.vocabulary, width))

@@ -1,4 +1,4 @@
-"""Matrix products, alone or several in one, whole or divided among ranks."""
+"""Linear layers: single or merged, whole or divided among ranks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vllm.parallel.shard import Shard
 class Linear(nn.Module):
     """``x @ weight.T + bias``, uninitialised.
 
-    inputs: what this rank has of the input.
-    outputs: what it makes of the output. Several, by their names in checkpoints: the products of
-        linear layers of one input, made at once and side by side in this order.
-    weights: how the weight is stored.
+    inputs: this rank's part of the input.
+    outputs: this rank's part of the output. A mapping merges several linear layers of the same
+        input, by their names in checkpoints: one product gives their outputs concatenated.
+    weights: the format in which the weight is stored.
     """
 
-    weight: nn.Parameter  # None where the format has put something else in its place
-    packed: Optional[torch.Tensor]  # there with `OneDNN` alone
+    weight: nn.Parameter  # None if the format has replaced it
+    packed: Optional[torch.Tensor]  # set by `OneDNN` only
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Linear(nn.Module):
         return self.weights.apply(self, x, self.bias)
 
     def of(self, x: Normed) -> torch.Tensor:
-        """[tokens, inputs], yet to be normalised -> [tokens, outputs]."""
+        """Normalises x, then multiplies: [tokens, inputs] -> [tokens, outputs]."""
         if x.delta is None:
             out = self.weights.apply_fused(self, x.residual, self.bias, norm=x.norm)
             if out is not None:
@@ -59,7 +59,7 @@ class Linear(nn.Module):
         return self.forward(x.tensor())
 
     def gated_of(self, x: Normed) -> torch.Tensor:
-        """The same for a gate and what it is multiplied by, side by side, after `silu_and_mul`."""
+        """`of`, then `silu_and_mul`; the layer merges the gate and up projections."""
         if x.delta is None:
             out = self.weights.apply_fused(self, x.residual, self.bias, norm=x.norm, gated=True)
             if out is not None:
@@ -67,27 +67,27 @@ class Linear(nn.Module):
         return silu_and_mul(self.forward(x.tensor()))
 
     def split(self, merged: torch.Tensor) -> Iterator[Tuple[str, torch.Tensor]]:
-        """The rows of a tensor that belong to each of the outputs, as views of it."""
+        """Splits a tensor's rows among the merged outputs: (name, view)."""
         sizes = [part.size for part in self.parts.values()]
         return zip(self.parts, torch.split(merged, sizes))
 
     def targets(self) -> Iterator[Tuple[str, str, Target]]:
-        """What is loaded: which output ("" for the only one), a tensor of it, where it goes."""
+        """The tensors to load: (output, "" if there is only one; tensor name; target)."""
         yield from self.weights.targets(self)
         if self.bias is not None:
             for part, rows in self.split(self.bias):
                 yield part, "bias", Target(rows, (self.parts[part],))
 
     def finish(self) -> None:
-        """To be called once after loading, before the first product."""
+        """Call it once after loading, before the first product."""
         self.weights.finish(self)
 
 
 class RowParallelLinear(Linear):
-    """A product whose input is divided among ranks: each makes an addend of the output.
+    """A linear layer whose input is divided among ranks: each computes an addend of the output.
 
-    Takes what layers with divided outputs give, so that two products exchange their results once:
-    in the addition to the residual that follows (`RMSNorm.add`).
+    It follows a layer whose output is divided, so that the two together need one all-reduce, which
+    `RMSNorm.add` does.
     """
 
     def __init__(
@@ -103,12 +103,13 @@ class RowParallelLinear(Linear):
         self.group = group
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[tokens, the rank's inputs] -> [tokens, outputs], whose sum over the ranks is meant."""
-        bias = self.bias if self.group.rank == 0 else None  # once in the sum
+        """[tokens, the rank's inputs] -> [tokens, outputs], to be summed over the ranks."""
+        bias = self.bias if self.group.rank == 0 else None  # only once in the sum
         return self.weights.apply(self, x, bias)
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> Optional[torch.Tensor]:
-        """Adds the product to residual, in place; or returns the rank's addend, yet to be added."""
+        """Adds the product to residual, in place, and returns None; or returns the rank's addend,
+        which the caller must add."""
         if self.group.size == 1:
             added = self.weights.apply_fused(self, x, self.bias, residual=residual)
             if added is not None:

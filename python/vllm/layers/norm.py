@@ -15,7 +15,7 @@ from vllm.parallel.group import Group, SingleGroup
 class RMSNorm(nn.Module):
     """``x / sqrt(mean(x²) + epsilon) * weight`` over the last dimension.
 
-    group: the ranks whose addends `add` takes.
+    group: the ranks whose deltas `add` sums.
     """
 
     def __init__(self, size: int, epsilon: float, group: Optional[Group] = None) -> None:
@@ -31,9 +31,9 @@ class RMSNorm(nn.Module):
         return out
 
     def add(self, residual: torch.Tensor, delta: Optional[torch.Tensor]) -> torch.Tensor:
-        """Adds all ranks' deltas to residual, in place, and returns the norm of the sum.
+        """Adds the sum of the ranks' deltas to residual, in place, and returns the norm of that.
 
-        The memory of delta is reused for the result. None adds nothing: the first layer.
+        The memory of delta is reused for the result. None (in the first layer) adds nothing.
         """
         if delta is None:
             normed: torch.Tensor = self(residual)
@@ -43,10 +43,10 @@ class RMSNorm(nn.Module):
 
 @dataclass(frozen=True)
 class Normed:
-    """The norm of a residual stream, for the one layer that takes it: some products compute it
-    themselves (`Linear.of`).
+    """The norm of a residual stream, not computed yet: some matrix products compute it themselves
+    (`Linear.of`).
 
-    residual: [rows, size]. delta: what is yet to be added to it, in place, or None.
+    residual: [rows, size]. delta: still to be added to residual, in place; or None.
     """
 
     norm: RMSNorm
@@ -54,5 +54,5 @@ class Normed:
     delta: Optional[torch.Tensor]
 
     def tensor(self) -> torch.Tensor:
-        """To be called once: it does the addition."""
+        """Adds delta to residual and returns the norm. Call it only once."""
         return self.norm.add(self.residual, self.delta)

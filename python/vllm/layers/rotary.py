@@ -1,7 +1,7 @@
-"""Rotary position embedding, and the ways in which models stretch it to longer contexts.
+"""Rotary position embedding (RoPE), and its scaling to longer contexts.
 
-The scaled frequencies follow the models' own definitions: "llama3" that of Llama 3.1's reference
-code, "yarn" that of the paper (Peng et al. 2023, arXiv:2309.00071).
+The scaled frequencies follow the models' definitions: "llama3" Llama 3.1's reference code, "yarn"
+the paper (Peng et al. 2023, arXiv:2309.00071).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vllm.layers.norm import RMSNorm
 
 
 class RotaryEmbedding(nn.Module):
-    """Turns pairs of elements of each query and key head by angles that grow with the position.
+    """Rotates pairs of elements of each query and key head by angles that grow with the position.
 
     max_position: positions that the table covers; a position beyond it raises IndexError (CPU).
     """
@@ -44,9 +44,9 @@ class RotaryEmbedding(nn.Module):
     ) -> None:
         """Rotates the query in place, and stores the rotated key and the value in the cache.
 
-        query, key and value are [tokens, heads, head_size], slices of a joint projection or not;
-        positions and slot_mapping int64 [tokens], on a GPU copied there before the step. norms:
-        those of each head of query and key, which come first.
+        query, key, value: [tokens, heads, head_size]; they may be slices of a merged projection.
+        positions, slot_mapping: int64 [tokens]; on a GPU, copied there before the step.
+        norms: applied to each head of query and key before the rotation.
         """
         query_norm, key_norm = norms or (None, None)
         ops.rotary_and_cache(
@@ -60,14 +60,14 @@ class RotaryEmbedding(nn.Module):
             query_norm.weight if query_norm else None,
             key_norm.weight if key_norm else None,
             query_norm.epsilon if query_norm else 0.0,
-            settled=True,
+            metadata_ready=True,
         )
 
 
 def cos_sin_table(head_size: int, max_position: int, rope: RopeConfig) -> torch.Tensor:
-    """float32 [max_position, head_size]: in each row the cosines, then the sines, of its angles.
+    """float32 [max_position, head_size]: each row has the cosines, then the sines, of its angles.
 
-    Raises ModelError for a kind of scaling that is unknown, or that lacks a parameter.
+    Raises ModelError for an unknown type of scaling, or a missing parameter.
     """
     try:
         frequencies, attention_factor = _SCALINGS[rope.type](head_size, max_position, rope)
@@ -82,7 +82,7 @@ def cos_sin_table(head_size: int, max_position: int, rope: RopeConfig) -> torch.
     return torch.cat((angles.cos(), angles.sin()), dim=-1) * attention_factor
 
 
-_Scaled = Tuple[torch.Tensor, float]  # frequencies, and what cosines and sines are multiplied by
+_Scaled = Tuple[torch.Tensor, float]  # frequencies, and a factor for cosines and sines
 
 
 def _exponents(head_size: int) -> torch.Tensor:
@@ -100,7 +100,7 @@ def _linear(head_size: int, max_position: int, rope: RopeConfig) -> _Scaled:
 
 
 def _llama3(head_size: int, max_position: int, rope: RopeConfig) -> _Scaled:
-    """Slow turns are divided by the factor, fast ones kept, those between interpolated."""
+    """Divides low frequencies by the factor, keeps high ones, interpolates those between."""
     frequencies, _ = _default(head_size, max_position, rope)
     scaling = rope.scaling
     factor = scaling["factor"]
@@ -111,14 +111,14 @@ def _llama3(head_size: int, max_position: int, rope: RopeConfig) -> _Scaled:
 
 
 def _yarn(head_size: int, max_position: int, rope: RopeConfig) -> _Scaled:
-    """Like llama3's, with the ramp over the index of the frequency, and warmer attention."""
+    """Like llama3, but interpolates by the index of the frequency, and scales attention."""
     frequencies, _ = _default(head_size, max_position, rope)
     scaling = rope.scaling
     factor = scaling["factor"]
     original = scaling["original_max_position_embeddings"]
 
     def index_of(turns: float) -> float:
-        """Where a frequency makes this many turns within the original context."""
+        """The index of the frequency that makes this many turns in the original context."""
         wavelength = original / (turns * 2 * math.pi)
         return head_size * math.log(wavelength) / (2 * math.log(rope.theta))
 

@@ -1,8 +1,8 @@
-"""From logits to tokens, for a whole batch at once.
+"""Samples tokens from logits, for a whole batch at once.
 
-A draw is a function of the logits, a seed and a count, and of nothing else: no generator keeps
-state. So a request gives the same tokens whoever shares its batch, and after a preemption. What
-exactly is drawn is said in `vllm.ops.sample`.
+A sample is a pure function of the logits, a seed and a counter; there is no generator state. So a
+request gets the same tokens whatever else is in its batch, and after a preemption.
+`vllm.ops.sample` defines the function.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from vllm import ops
 
 @dataclass(frozen=True)
 class TokenCounters:
-    """Which tokens sequences have, and how often they have said them; see `ops.count_tokens`."""
+    """Which tokens each sequence has, and how often its output has them; see `ops.count_tokens`."""
 
     seen: torch.Tensor  # int32 [counters, vocab / 32 rounded up]
     uses: torch.Tensor  # int32 [counters, vocab]
 
     @classmethod
     def make(cls, counters: int, vocab_size: int, device: torch.device) -> TokenCounters:
-        """Uninitialised: whoever gets a counter begins it. Untouched, it takes no memory on a
-        CPU."""
+        """Allocates without initialising: `ops.count_tokens` initialises a counter when a sequence
+        gets it. On a CPU, untouched pages take no memory."""
         words = -(-vocab_size // 32)
         return cls(
             torch.empty(counters, words, dtype=torch.int32, device=device),
@@ -35,7 +35,7 @@ class TokenCounters:
 
 @dataclass(frozen=True)
 class FreshCounters:
-    """Counters that begin; see `ops.count_tokens`."""
+    """Counters to initialise; see `ops.count_tokens`."""
 
     counters: torch.Tensor  # int64 [lists]
     starts: torch.Tensor  # int64 [lists + 1]
@@ -45,7 +45,7 @@ class FreshCounters:
 
 @dataclass(frozen=True)
 class Penalties:
-    """Of each row, see `ops.penalize`; and the counters that begin with this step."""
+    """The penalties of each row (see `ops.penalize`), and the counters to initialise first."""
 
     fresh: Optional[FreshCounters]
     counters: torch.Tensor  # int64 [rows]
@@ -67,11 +67,11 @@ class LogitChanges:
 
 @dataclass(frozen=True)
 class SamplingTensors:
-    """How to sample each row of a batch, one entry per row; None where no row asks for it.
+    """Sampling parameters, one entry per row; None if no row uses the parameter.
 
-    temperatures: 0 in greedy rows; None: all of them are.
-    top_k: 0 where all tokens may be drawn.
-    draws: how many tokens the sequence has drawn before.
+    temperatures: 0 for greedy rows; None if all rows are greedy.
+    top_k: 0 for no limit.
+    draws: how many tokens the sequence has sampled before.
     """
 
     temperatures: Optional[torch.Tensor] = None  # float32
@@ -90,11 +90,11 @@ def change_logits(
     inputs: torch.Tensor,
     counters: TokenCounters,
 ) -> torch.Tensor:
-    """The logits with penalties and single changes, in float32: in place, if they are that.
+    """Applies penalties and logit changes. Returns float32; float32 logits are changed in place.
 
     logits: [rows, vocab].
-    inputs: int64 [rows], the tokens that the rows come from.
-    counters: of the sequences with penalties; they count those tokens.
+    inputs: int64 [rows], the input token of each row, which is counted.
+    counters: of the sequences with penalties.
     """
     penalties, changes = how.penalties, how.changes
     if penalties is None and changes is None:
@@ -126,7 +126,10 @@ def change_logits(
 def sample(
     logits: torch.Tensor, how: SamplingTensors, out: Optional[torch.Tensor] = None
 ) -> torch.Tensor:
-    """[rows, vocab], changed by now -> int64 [rows], in `out` if there is one."""
+    """Samples from logits that `change_logits` returned: [rows, vocab] -> int64 [rows].
+
+    out: where to write the tokens; allocated if None.
+    """
     if out is None:
         out = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     workspace = None
@@ -149,7 +152,7 @@ def sample(
 def token_logprobs(
     logits: torch.Tensor, tokens: torch.Tensor, num_best: int
 ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the model thought of each token, and of its own favourites.
+    """The log-probability of one token per row, and those of the most likely tokens.
 
     [rows, vocab] and int64 [rows] -> float32 log-probabilities [rows], ranks [rows] (1 is the
     most likely), and the log-probabilities and ids, [rows, num_best], of the most likely tokens.

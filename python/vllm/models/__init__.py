@@ -1,1 +1,1 @@
-"""The architectures that this library runs, and how their weights are found and read."""
+"""The supported architectures, and how their weights are found and loaded."""

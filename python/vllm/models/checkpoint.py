@@ -1,4 +1,4 @@
-"""The safetensors files of a model: which tensors there are, and parts of them."""
+"""Reads a model's safetensors files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vllm.config import ModelError, read_json
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
-# Tensors that old checkpoints carry and no model reads: tables that are computed here.
+# Tensors in old checkpoints that are not loaded: tables that are computed instead.
 _IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
 
 _DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class Stored:
-    """The tensors of one file, memory-mapped: what is not asked for is not read."""
+    """The tensors of a memory-mapped file; only the parts that are used are read."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path = path
@@ -29,16 +29,17 @@ class Stored:
 
     @property
     def names(self) -> List[str]:
-        """In the order of the file."""
+        """The tensor names, in the order of the file."""
         names = list(self._file.keys())
         return [name for name in names if not name.endswith(_IGNORED_SUFFIXES)]
 
     def read(self, name: str, shape: Tuple[int, ...], index: Tuple[slice, ...]) -> torch.Tensor:
-        """A part of a tensor, as a view of the file where that is possible.
+        """Reads a part of a tensor, as a view of the file if possible. Thread-safe.
 
-        shape: what the whole tensor must have. Raises ModelError for another, for another dtype
-        than those of weights that are not quantized, and for a broken file. Several threads may
-        read at the same time.
+        shape: the expected shape of the whole tensor.
+
+        Raises ModelError for another shape, for a dtype of quantized weights, and for a broken
+        file.
         """
         try:
             return self._read(name, shape, index)
@@ -49,7 +50,9 @@ class Stored:
         stored = self._file.get_slice(name)
         found = tuple(stored.get_shape())
         if found != shape:
-            raise ModelError(f"{self.path}: {name} has shape {found}, config.json makes it {shape}")
+            raise ModelError(
+                f"{self.path}: {name} has shape {found}, but config.json requires {shape}"
+            )
         if stored.get_dtype() not in _DTYPES:
             raise ModelError(
                 f"{self.path}: {name} is {stored.get_dtype()}; quantized weights are not supported"
@@ -73,7 +76,7 @@ def _broken(path: Path, error: Exception) -> ModelError:
 
 
 def find_tensors(folder: Path) -> Dict[str, Path]:
-    """The file of each tensor of a model folder. Raises ModelError if one is in two of them."""
+    """The file of each tensor in a model folder. Raises ModelError if one is in two files."""
     places: Dict[str, Path] = {}
     for path in find_shards(folder):
         with open_shard(path) as stored:
@@ -85,7 +88,7 @@ def find_tensors(folder: Path) -> Dict[str, Path]:
 
 
 def find_shards(folder: Path) -> List[Path]:
-    """The safetensors files of a model folder, all of which exist. Raises ModelError."""
+    """The safetensors files of a model folder. Raises ModelError if one is missing."""
     index = folder / INDEX
     if index.exists():
         weight_map = read_json(index).get("weight_map")
@@ -106,7 +109,7 @@ def find_shards(folder: Path) -> List[Path]:
         )
     absent = [shard.name for shard in shards if not shard.exists()]
     if absent:
-        raise ModelError(f"{folder}: {INDEX} names files that are not there: {some(absent)}")
+        raise ModelError(f"{folder}: {INDEX} lists files that do not exist: {some(absent)}")
     return shards
 
 
@@ -115,6 +118,6 @@ def _is_file_name(name: object) -> bool:
 
 
 def some(names: List[str], limit: int = 5) -> str:
-    """The first of many names, for an error."""
+    """The first of many names, for an error message."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,11 +1,11 @@
-"""The decoder-only transformer that Llama and its descendants share.
+"""The decoder-only transformer that Llama and similar architectures share.
 
-Each layer adds two things to a residual stream: attention, then a gated MLP, each of the norm of
-the stream. An architecture derives from `DecoderLM` and says what its layer of an index is made of:
-of the modules here, or of modules of its own.
+Each layer adds attention, then a gated MLP, to a residual stream; both take the norm of the stream.
+An architecture derives from `DecoderLM` and implements `make_layer`, with the modules here or its
+own.
 
-Modules and parameters bear the names that checkpoints use, so that loading needs no table; merged
-linear layers say themselves which parts they are made of.
+Modules and parameters have the names that checkpoints use, so that loading needs no table; merged
+linear layers know the names of their parts.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from vllm.parallel.shard import Shard, require_size, split, split_or_copy
 
 @dataclass(frozen=True)
 class ModelContext:
-    """What the modules of a model have in common.
+    """What all modules of a model share.
 
-    weights: how the weights of matrix products are stored.
-    group: the ranks that hold the model together.
+    weights: the storage format of the linear layers' weights.
+    group: the ranks that the model is divided among.
     """
 
     config: ModelConfig
@@ -43,7 +43,7 @@ class ModelContext:
 
 
 class SelfAttention(nn.Module):
-    """Projections, rotary embedding and attention, of the heads that this rank holds.
+    """Projections, rotary embedding and attention of this rank's heads.
 
     sliding_window: see `Attention`.
     qkv_bias, output_bias: whether the projections before and after attention have biases.
@@ -83,8 +83,8 @@ class SelfAttention(nn.Module):
         cache: KVCache,
         metadata: AttentionMetadata,
     ) -> Optional[torch.Tensor]:
-        """Of the norm of a residual stream, to which it adds the result, or returns what is yet to
-        be added."""
+        """Attention of the norm of the residual stream. Adds the result to the stream and returns
+        None, or returns what the caller must add."""
         residual = hidden.residual
         heads = self.qkv_proj.of(hidden).view(len(residual), -1, self.attention.head_size)
         query, key, value = torch.split(heads, self.heads, dim=1)
@@ -133,11 +133,11 @@ class DecoderLayer(nn.Module):
         cache: KVCache,
         metadata: AttentionMetadata,
     ) -> Optional[torch.Tensor]:
-        """Adds delta, which the layer before left, to residual; returns what this one leaves.
+        """Adds the previous layer's delta to residual; returns this layer's delta.
 
-        A delta is this rank's addend: the sum of all ranks' is added. The addition waits for the
-        norm that follows it, so that both are one pass over the stream, unless the product does
-        it: then nothing is left.
+        A delta is this rank's addend of what is added to the residual stream; the sum over all
+        ranks is added. The addition is delayed to the next norm, so that both are one pass over the
+        stream. None means that a matrix product has already added it.
         """
         hidden = Normed(self.input_layernorm, residual, delta)
         delta = self.self_attn(hidden, positions, cache, metadata)
@@ -173,10 +173,10 @@ class Decoder(nn.Module):
 
 
 class DecoderLM(nn.Module):
-    """A decoder with a language-model head, of the weights that this rank holds.
+    """A decoder with a language-model head, with this rank's part of the weights.
 
     max_model_len: positions that the rotary table covers.
-    sliding_windows: one per layer, 0 where a layer attends to everything.
+    sliding_windows: one per layer, 0 for full attention.
 
     Raises ModelError for a model that cannot be divided among the ranks.
     """
@@ -194,7 +194,7 @@ class DecoderLM(nn.Module):
         self.sliding_windows = [layer.self_attn.attention.sliding_window for layer in layers]
         self.model = Decoder(context, layers)
         self.tied = config.tie_word_embeddings
-        # A tied head takes no memory for a weight of its own.
+        # A tied head shares the embedding's weight and allocates none.
         with torch.device("meta") if self.tied else contextlib.nullcontext():
             self.lm_head = Linear(
                 Shard.all(config.hidden_size), split(config.vocab_size, group), weights=weights
@@ -204,7 +204,7 @@ class DecoderLM(nn.Module):
 
     @staticmethod
     def make_layer(context: ModelContext, index: int) -> DecoderLayer:
-        """The layer of an index, from 0: what an architecture has to say."""
+        """Creates the decoder layer with an index, from 0. Each architecture implements it."""
         raise NotImplementedError
 
     def forward(
@@ -223,13 +223,13 @@ class DecoderLM(nn.Module):
         return self.group.gather(self.lm_head(hidden))
 
     def untie(self) -> None:
-        """Gives the head a weight of its own, uninitialised, in place of the embedding's."""
+        """Gives the head a separate weight, uninitialised, instead of the embedding's."""
         weight = torch.empty_like(self.model.embed_tokens.weight)
         self.lm_head.weight = nn.Parameter(weight, requires_grad=False)
         self.tied = False
 
     def finish(self) -> None:
-        """To be called once after loading; see `WeightFormat.finish`."""
+        """Call it once after loading; see `WeightFormat.finish`."""
         for module in self.modules():
             if isinstance(module, Linear):
                 module.finish()

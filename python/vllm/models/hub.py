@@ -1,4 +1,4 @@
-"""From what a user calls a model to a folder on this machine."""
+"""Finds the folder of a model: a local one, or a download from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import List, Optional
 
 from vllm.config import ModelError
 
-# What the engine reads; a repository's other formats of the same weights stay where they are.
+# The files that the engine reads; the same weights in other formats are not downloaded.
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
-# Folders hold other formats; Mistral's repositories have all weights a second time in one file.
+# Subfolders have other formats; Mistral's repositories have all weights again in one file.
 _NEVER = ["*/*", "consolidated*.safetensors"]
 
 
 def find_folder(model: str, revision: Optional[str] = None, *, weights: bool = True) -> Path:
-    """The folder of a model: itself a folder, or the hub's, downloaded once into its cache.
+    """The folder of a model: a local folder, or a hub id, which is downloaded into the hub's cache.
 
-    weights: False leaves them out of what is downloaded.
-    `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN` and the hub's other settings hold. Raises ModelError.
+    weights: False does not download the weights.
+
+    `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN` and the hub's other settings apply. Raises ModelError.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -40,11 +41,14 @@ def _download(hub_id: str, revision: Optional[str], patterns: List[str]) -> Path
                 hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_NEVER
             )
         )
-    except (OSError, ValueError) as error:  # every error of the hub's is one of these
+    except (OSError, ValueError) as error:  # all of the hub's errors derive from these
         at = f" at revision {revision!r}" if revision else ""
         advice = (
-            "HF_HUB_OFFLINE is set and it is not in the cache: unset it, or download it before"
+            "HF_HUB_OFFLINE is set and the model is not in the cache: unset it, or download the "
+            "model first"
             if constants.HF_HUB_OFFLINE
             else "check the id, the network and, for a gated model, HF_TOKEN"
         )
-        raise ModelError(f"model {hub_id!r}{at} cannot be had: {advice} ({error})") from error
+        raise ModelError(
+            f"model {hub_id!r}{at} cannot be downloaded: {advice} ({error})"
+        ) from error

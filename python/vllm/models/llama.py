@@ -1,4 +1,4 @@
-"""Llama 2, 3 and 3.x, whose rope scaling `vllm.layers.rotary` knows."""
+"""Llama 2, 3 and 3.x; `vllm.layers.rotary` implements their RoPE scaling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, Self
 
 
 class LlamaForCausalLM(DecoderLM):
-    """The plain decoder; biases only where config.json asks for them."""
+    """The plain decoder; biases only if config.json sets them."""
 
     @staticmethod
     def make_layer(context: ModelContext, index: int) -> DecoderLayer:

@@ -1,4 +1,4 @@
-"""Weights, from the files of a checkpoint into a model: each rank reads its part."""
+"""Loads the weights of a checkpoint into a model: each rank reads its part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 _default_dtype = threading.RLock()
 
-# Two weights are compared so many elements at a time.
+# Compare two weights this many elements at a time.
 _COMPARED = 1 << 24
 
 
@@ -38,15 +38,15 @@ def load_model(
     weights: Optional[WeightFormat] = None,
     note: Callable[[str], None] = lambda phase: None,
 ) -> DecoderLM:
-    """The model of a folder, ready to run, with its weights converted to dtype.
+    """Loads a model from a folder, ready to run, with its weights converted to dtype.
 
-    group: the ranks that hold the model together, by default this process alone.
-    weights: how to store the weights of matrix products, by default as is fastest on the device.
-    note: is told which part of the work is done, for a report of how long each takes.
+    group: the ranks that the model is divided among; by default this process alone.
+    weights: the storage format of linear layers; by default the fastest on the device.
+    note: called with the name of each phase that has ended, to measure how long each takes.
 
-    Files are memory-mapped, and parts of tensors are read in turn: beside the model itself little
-    is in memory, on a GPU's host 128 MiB. Raises ModelError naming the architecture, file or tensor
-    at fault.
+    Files are memory-mapped and tensors are read part by part, so that little memory is needed
+    beside the model; 128 MiB on the host of a GPU. Raises ModelError naming the faulty
+    architecture, file or tensor.
     """
     architecture = find_architecture(config.architecture)
     with default_dtype(dtype), device:
@@ -61,28 +61,27 @@ def load_model(
 
 
 def load_weights(model: DecoderLM, folder: Path) -> None:
-    """Fills every parameter of a model, and makes sure that nothing in the files is left over."""
+    """Fills every parameter of a model. Raises ModelError if a tensor is missing or left over."""
     places = find_tensors(folder)
     targets = checkpoint_targets(model)
     if model.tied and _HEAD in places:
-        if _EMBEDDING not in places:  # one weight, under its other name
+        if _EMBEDDING not in places:  # the shared weight, stored under the head's name
             targets[_HEAD] = targets.pop(_EMBEDDING)
         elif _is_copy(targets[_EMBEDDING], places):
             del places[_HEAD]
-        else:  # as transformers has it, config.json is wrong then
+        else:  # the files contradict config.json: use both weights, as transformers does
             model.untie()
             targets = checkpoint_targets(model)
     missing = sorted(targets.keys() - places.keys())
     if missing:
         raise ModelError(
-            f"{folder}: {len(missing)} of {len(targets)} tensors are in no safetensors file: "
-            f"{some(missing)}"
+            f"{folder}: {len(missing)} of {len(targets)} tensors are missing: {some(missing)}"
         )
     strange = sorted(places.keys() - targets.keys())
     if strange:
         raise ModelError(
-            f"{places[strange[0]]}: {some(strange)} has no place in this model: neither its "
-            f"architecture nor its config.json knows of it"
+            f"{places[strange[0]]}: {some(strange)} does not belong to this model: neither its "
+            f"architecture nor its config.json has such a tensor"
         )
     device = next(model.parameters()).device
     if device.type == "cuda":
@@ -93,7 +92,7 @@ def load_weights(model: DecoderLM, folder: Path) -> None:
     by_file: Dict[Path, List[str]] = {}
     for name, path in places.items():
         by_file.setdefault(path, []).append(name)
-    for path, names in by_file.items():  # one after another: what is mapped counts as memory
+    for path, names in by_file.items():  # one after another: mapped files count as memory
         with open_shard(path) as stored:
             for name in names:
                 target = targets[name]
@@ -101,9 +100,9 @@ def load_weights(model: DecoderLM, folder: Path) -> None:
 
 
 def checkpoint_targets(model: DecoderLM) -> Dict[str, Target]:
-    """Where each tensor of a checkpoint goes, by the name it has there.
+    """The targets of a checkpoint's tensors, by name.
 
-    Of a tied head the embedding's name stands for both.
+    For a tied head, only the embedding's name is included.
     """
     targets: Dict[str, Target] = {}
     for path, module in model.named_modules():
@@ -120,7 +119,7 @@ def checkpoint_targets(model: DecoderLM) -> Dict[str, Target]:
 
 
 def _is_copy(embedding: Target, places: Dict[str, Path]) -> bool:
-    """Whether the head that is stored beside a tied embedding equals it, in this rank's part."""
+    """Whether a stored head equals the stored embedding, in this rank's part."""
     with open_shard(places[_EMBEDDING]) as one, open_shard(places[_HEAD]) as other:
         rows, columns = embedding.index
         step = max(1, _COMPARED // embedding.shape[1])
@@ -137,10 +136,8 @@ def _is_copy(embedding: Target, places: Dict[str, Path]) -> bool:
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Makes parameters that do not say otherwise of this dtype.
-
-    The default is the process's: one thread at a time has it.
-    """
+    """Sets torch's default dtype. It is global to the process: a lock admits one thread at a
+    time."""
     with _default_dtype:
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)

@@ -1,4 +1,4 @@
-"""Mistral: the plain decoder, whose layers may see only a window of the past."""
+"""Mistral: the plain decoder, optionally with a sliding window."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, Self
 
 
 class MistralForCausalLM(DecoderLM):
-    """A window on every layer, unless config.json says null, as that of 7B v0.3 does."""
+    """A sliding window in every layer, unless config.json has null, as for 7B v0.3."""
 
     @staticmethod
     def make_layer(context: ModelContext, index: int) -> DecoderLayer:

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5: biases on query, key and value; the upper layers may have a window."""
+"""Qwen2 and Qwen2.5: biases on query, key and value; upper layers may have a sliding window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vllm.models.decoder import MLP, DecoderLayer, DecoderLM, ModelContext, Self
 
 
 class Qwen2ForCausalLM(DecoderLM):
-    """Always with biases on query, key and value, and nowhere else."""
+    """Biases on query, key and value only."""
 
     @staticmethod
     def make_layer(context: ModelContext, index: int) -> DecoderLayer:
@@ -17,10 +17,10 @@ class Qwen2ForCausalLM(DecoderLM):
 
 
 def layer_window(config: ModelConfig, index: int) -> int:
-    """The sliding window of a layer, 0 where it attends to everything.
+    """The sliding window of a layer, 0 for full attention.
 
-    config.json usually has a `sliding_window`; it counts where `use_sliding_window` is true, on
-    the layers that `layer_types` says, or else on those from `max_window_layers` on.
+    `sliding_window` in config.json applies only if `use_sliding_window` is true: to the layers that
+    `layer_types` lists, or without that to those from `max_window_layers` on.
     """
     if not config.use_sliding_window or not config.sliding_window:
         return 0

@@ -1,4 +1,4 @@
-"""Qwen3: Qwen2 without its biases, and with a norm of each query and key head."""
+"""Qwen3: Qwen2 without biases, and with a norm of each query and key head."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vllm.models.qwen2 import layer_window
 
 
 class Qwen3ForCausalLM(DecoderLM):
-    """Heads are normalised before the rotary embedding; head_dim is config.json's own."""
+    """Each query and key head is normalised before the rotary embedding."""
 
     @staticmethod
     def make_layer(context: ModelContext, index: int) -> DecoderLayer:

@@ -1,4 +1,4 @@
-"""Which class runs which architecture; a new one is a file in this folder and a line here."""
+"""The class of each architecture. To add one, add a file in this folder and a line here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARCHITECTURES = {
 
 
 def find_architecture(name: str) -> Type[DecoderLM]:
-    """The class for an architecture. Raises ModelError, with those there are, if none is known."""
+    """The class for an architecture. Raises ModelError, listing the supported ones."""
     try:
         module, _, attribute = ARCHITECTURES[name].partition(":")
     except KeyError:

@@ -1,8 +1,8 @@
-"""Weights from files to a GPU.
+"""Copies weights from files to a GPU.
 
-Several threads take piece after piece: each copies one out of the file into pinned memory while the
-piece that it had before is on its way to the device. One thread reads some 5 GB/s out of the page
-cache, four read 25; the device takes 55 (benchmarks/cuda_load.py).
+Several threads take pieces from a queue. Each thread is double-buffered: it copies a piece from the
+file into pinned memory while the device copies its previous piece. One thread reads about 5 GB/s
+from the page cache, four read 25; the device accepts 55 (benchmarks/cuda_load.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from vllm.layers.weights import Target
 from vllm.models.checkpoint import Stored
 
-_THREADS = 4  # torch copies a piece with threads of its own, too
+_THREADS = 4  # torch uses further threads to copy a piece
 _PIECE_BYTES = 16 << 20
 
 
 class Piece(NamedTuple):
-    """Some rows of a tensor in a file, and where on the device they go."""
+    """Some rows of a tensor in a file, and their target on the device."""
 
     stored: Stored
     name: str
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 def upload(tensors: Iterable[Tuple[Stored, str, Target]], device: torch.device) -> None:
     """Fills the targets, which are on a GPU, from files. Raises ModelError as `Stored.read`."""
     pieces = deque(piece for tensor in tensors for piece in divide(*tensor))
-    torch.cuda.synchronize(device)  # nobody uses the memory of the targets any more
+    torch.cuda.synchronize(device)  # kernels in flight may still use the targets' memory
     with ThreadPoolExecutor(_THREADS) as pool:
         lanes = [pool.submit(_work, pieces, device) for _ in range(_THREADS)]
         for lane in lanes:
@@ -43,7 +43,7 @@ def upload(tensors: Iterable[Tuple[Stored, str, Target]], device: torch.device) 
 def divide(
     stored: Stored, name: str, target: Target, piece_bytes: int = _PIECE_BYTES
 ) -> Iterator[Piece]:
-    """A tensor in pieces of some rows each; see `upload`."""
+    """Divides a tensor into pieces of some rows each; see `upload`."""
     rows, *columns = target.index
     row_bytes = max(1, target.tensor[:1].numel() * target.tensor.element_size())
     step = max(1, piece_bytes // row_bytes)
@@ -66,20 +66,21 @@ def _work(pieces: Deque[Piece], device: torch.device) -> None:
                 buffers.reverse()
                 buffers[0].send(piece.stored.read(*piece[1:4]), piece.target)
             except BaseException:
-                pieces.clear()  # the others need not go on
+                pieces.clear()  # ends the other threads
                 raise
         stream.synchronize()
 
 
 class _Pinned:
-    """Memory of the host that a device copies from by itself."""
+    """A buffer in pinned host memory, which the device copies from asynchronously."""
 
     def __init__(self) -> None:
         self._memory = torch.empty(0, dtype=torch.uint8)
         self._sent: Optional[torch.cuda.Event] = None
 
     def send(self, part: torch.Tensor, target: torch.Tensor) -> None:
-        """Starts a copy on the current stream, once the one before has left this memory."""
+        """Waits until the previous copy from this buffer is done, then starts a copy on the current
+        stream."""
         if self._sent is not None:
             self._sent.synchronize()
         if part.nbytes > len(self._memory):
@@ -87,7 +88,7 @@ class _Pinned:
             self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         held = self._memory[: part.nbytes].view(part.dtype).view(part.shape)
         held.copy_(part)
-        if held.dtype != target.dtype:  # converted there, not by this thread
+        if held.dtype != target.dtype:  # converted on the device
             held = held.to(target.device, non_blocking=True)
         target.copy_(held, non_blocking=True)
         self._sent = torch.cuda.Event()  # type: ignore[no-untyped-call]

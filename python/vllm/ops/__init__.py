@@ -1,15 +1,15 @@
 """The ops of ``csrc/``, on torch tensors or, on the CPU, NumPy arrays.
 
-They compute in float32, round once to the dtype of their tensors, and write to arguments: nothing
-is allocated or returned. dtypes are float32, float16 and bfloat16 (in NumPy, that of ml_dtypes),
-one for all floating-point arguments of a call. On CUDA they are launched on torch's current stream
-of the tensors' device, and may be captured in a CUDA graph.
+They compute in float32, round once to the dtype of their tensors, and write results to arguments:
+they allocate and return nothing. The dtype is float32, float16 or bfloat16 (in NumPy, ml_dtypes'),
+the same for all floating-point arguments of a call. On CUDA they are launched on torch's current
+stream of the tensors' device, and may be captured in a CUDA graph.
 
-The last dimension must be contiguous and of at most 2³¹ - 1 elements; leading dimensions may have
-any one stride between rows. What is written to shares no memory with another argument, but where a
-docstring allows it. Errors name the op, the argument, what it got and what it takes: ValueError
-(shape, stride, device), TypeError (dtype, not a tensor), IndexError, RuntimeError (CUDA), and
-NativeCodeError in a build without compiled code. Autograd sees nothing of all this.
+The last dimension must be contiguous and have at most 2³¹ - 1 elements; the leading dimensions must
+have a single stride between rows. An argument that is written must not share memory with another
+one, unless a docstring allows it. Errors name the op, the argument, its value and what is allowed:
+ValueError (shape, stride, device), TypeError (dtype, not a tensor), IndexError, RuntimeError
+(CUDA), and NativeCodeError in a build without compiled code. Autograd does not record ops.
 """
 
 from __future__ import annotations

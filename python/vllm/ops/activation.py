@@ -1,4 +1,4 @@
-"""What stands between the two products of a feed-forward layer."""
+"""The gated activation of an MLP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def silu_and_mul(out: Tensor, input: Tensor) -> None:
-    """out = silu(x) * y, where input is x and y side by side and silu(x) = x / (1 + exp(-x)).
+    """out = silu(x) * y, where input is x and y concatenated, and silu(x) = x / (1 + exp(-x)).
 
     out: [..., width], written.
     input: [..., 2 * width].

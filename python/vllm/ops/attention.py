@@ -1,4 +1,4 @@
-"""Attention over a paged cache, and the plan that divides it among the blocks of a GPU."""
+"""Attention over a paged KV cache, and the plan that divides it among a GPU's thread blocks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class AttentionPlan(NamedTuple):
     """How CUDA divides the attention of one step; see `plan_attention`.
 
     items: int32 [items, item_ints], what `plan_attention` wrote, on the device.
-    arrivals: int32 [arrivals], zeros before the first use. Every use leaves zeros: steps and layers
-        share it, but for those that run at the same time.
-    partials: float32 [partials] or more, of any values; shared likewise.
-    decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. In a CUDA graph
-        that is to serve other steps, all of `blocks`, and as many tiles as a step may have, or 0
-        where none prefills.
-    settled: whether `items` and the block tables are there before the kernel that was launched
-        last begins: by a copy, or by a kernel before that one. Then they are read, and the first
-        keys and values asked for, while it still runs. What that kernel itself writes into the
-        cache or the query is waited for in any case.
+    arrivals: int32 [arrivals], counters, zero before the first use. Every use resets them to zero,
+        so steps and layers can share them unless they run at the same time.
+    partials: float32 [partials] or more, scratch memory; shared likewise.
+    decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. For a CUDA graph
+        that will serve other steps: all of `blocks`, and the most tiles that a step may have, or 0
+        if no step prefills.
+    metadata_ready: whether `items` and the block tables are complete before the previously launched
+        kernel begins, because a copy or an earlier kernel wrote them. Then attention reads them and
+        prefetches its first keys and values while that kernel still runs (programmatic dependent
+        launch, PDL). It always waits for that kernel before it reads the query and the KV cache.
     """
 
     items: Tensor
@@ -36,12 +36,12 @@ class AttentionPlan(NamedTuple):
     decode_blocks: int
     prefill_first: int
     prefill_tiles: int
-    settled: bool = False
+    metadata_ready: bool = False
 
 
 class AttentionPlanSizes(NamedTuple):
     """The shapes of an `AttentionPlan`: items [items, item_ints], arrivals [arrivals], partials
-    [partials]. The first is enough for any step of so many tokens and sequences."""
+    [partials]. `items` is enough for any step with at most this many tokens and sequences."""
 
     items: int
     item_ints: int
@@ -52,29 +52,29 @@ class AttentionPlanSizes(NamedTuple):
 def attention_plan_sizes(
     tokens: int, sequences: int, heads: int, kv_heads: int, head_size: int, blocks: int
 ) -> AttentionPlanSizes:
-    """What the plan of a step takes that has at most so many query tokens and sequences. Arrivals
-    and partials depend on head_size and blocks only."""
+    """The sizes of the plan of a step with at most this many query tokens and sequences. arrivals
+    and partials depend only on head_size and blocks."""
     sizes = _C.attention_plan_sizes(tokens, sequences, heads, kv_heads, head_size, blocks)
     return AttentionPlanSizes(*sizes)
 
 
 def attention_blocks(head_size: int, device: int) -> int:
-    """The blocks that CUDA device `device` runs at once in attention with heads of that size: two
-    on a multiprocessor whose shared memory has room for them, else one. RuntimeError where there is
-    no such device, or no code for it."""
+    """The thread blocks of decode attention that CUDA device `device` runs at once with heads of
+    this size: two on each multiprocessor if they fit in its shared memory, else one. RuntimeError
+    if there is no such device, or no code for it."""
     return int(_C.attention_blocks(head_size, device))
 
 
 def prefill_blocks(head_size: int, device: int) -> int:
-    """The blocks of prefill attention that CUDA device `device` runs at once with heads of that
-    size, of float16 or bfloat16: one on a multiprocessor that has wgmma (9.0a), else two.
+    """The thread blocks of prefill attention that CUDA device `device` runs at once with float16 or
+    bfloat16 heads of this size: one on each multiprocessor with wgmma (9.0a), else two.
     RuntimeError as for `attention_blocks`."""
     return int(_C.prefill_blocks(head_size, device))
 
 
 def attention_shares(head_size: int, block_size: int, device: int) -> bool:
-    """Whether CUDA device `device` can read keys once that several decoding sequences share: those
-    of float16 and bfloat16 heads of that size, in blocks of so many tokens. See
+    """Whether CUDA device `device` can read keys that several decoding sequences share only once:
+    for float16 and bfloat16 heads of this size, in KV blocks of `block_size` tokens. See
     `plan_attention`."""
     return bool(_C.attention_shares(head_size, block_size, device))
 
@@ -91,28 +91,29 @@ def plan_attention(
     block_tables: Optional[Tensor] = None,
     block_size: int = 0,
 ) -> Tuple[int, int, int, int]:
-    """Divides the attention of a step among the blocks of a GPU: once for all layers that have
-    these heads and this window. Everything is on the CPU, and no GPU is asked.
+    """Divides the attention of a step among the thread blocks of a GPU, once for all layers with
+    these heads and this window. All tensors are on the CPU, and the GPU is not used.
 
-    Keys and values that decoding tokens read are cut into `blocks` pieces of about equal length
-    (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), those of a
-    sequence's KV heads alike; prefills are cut into tiles of rows, and these over keys as well
-    where there are too few for the blocks.
+    The keys and values of decoding tokens are cut into `blocks` pieces of about equal length
+    (Flash-Decoding, Dao et al. 2023, with the cuts of stream-K, arXiv:2301.03598), in the same
+    places for all KV heads of a sequence. Prefills are cut into tiles of rows; if there are fewer
+    tiles than thread blocks, they are also cut along the keys.
 
-    items: int32 [items, item_ints], written; `attention_plan_sizes` says how many are enough.
-        ValueError says how many are, where it is too small.
-    context_lens, query_starts: int32, as `paged_attention` takes them.
-    blocks: as many as run on the GPU at once; see `attention_blocks`.
-    prefill_blocks: the same for prefills, see `prefill_blocks`; `blocks` where it is more, or 0.
-    block_tables, block_size: int32 [sequences, blocks], as `paged_attention` takes them, if keys
-        that neighbours share are to be read once (Juravsky et al. 2024, arXiv:2402.05099): only
-        where `attention_shares` says that the kernels can, and for 16-bit types. Where sequences
-        with one query token each begin with the same blocks, and enough of them, their rows make
-        tiles against these keys, which count as prefill items.
+    items: int32 [items, item_ints], written; see `attention_plan_sizes`. If it is too small, the
+        ValueError names the needed size.
+    context_lens, query_starts: int32, as for `paged_attention`.
+    blocks: the thread blocks that the GPU runs at once; see `attention_blocks`.
+    prefill_blocks: the same for prefills, see `prefill_blocks`; 0, or more than `blocks`, means
+        `blocks`.
+    block_tables, block_size: int32 [sequences, blocks], as for `paged_attention`, to read keys that
+        consecutive sequences share only once (Juravsky et al. 2024, arXiv:2402.05099). Pass them
+        only for 16-bit dtypes, and if `attention_shares` is true. If sequences with one query token
+        each begin with the same KV blocks, and enough of them, their rows form tiles over these
+        keys, which are planned as prefill items.
 
-    Returns the number of lists of decode items, of which list i begins at item i; where the prefill
-    items begin, behind their number, which is item `blocks`; that number; and how many items there
-    are in all.
+    Returns (1) the number of decode lists, where list i begins at item i; (2) the index of the
+    first prefill item, which follows item `blocks`, where their number is stored; (3) the number of
+    prefill items; (4) the number of all items.
     """
     decode_blocks, prefill_first, prefill_tiles, used = _C.plan_attention(
         items,
@@ -146,40 +147,38 @@ def paged_attention(
     key_scale: float = 1.0,
     value_scale: float = 1.0,
 ) -> None:
-    """Causal attention of new tokens over a paged cache (Kwon et al. 2023, arXiv:2309.06180).
+    """Causal attention of new tokens over a paged KV cache (Kwon et al. 2023, arXiv:2309.06180).
 
-    The query tokens of a sequence are the last of those that its cache holds: one for decoding,
-    all of them for a prefill, something between for a chunk or behind a shared prefix. A token
-    sees itself and what is before it.
+    The query tokens of a sequence are the last of its tokens in the cache: one for decoding, all of
+    them for a prefill, some of them for a chunk or after a shared prefix. A token attends to itself
+    and to the tokens before it.
 
-    On CUDA, float16 and bfloat16 use tensor cores where head_size is 64, 80, 96, 128 or 256, in
-    prefills 192 too, blocks are of a multiple of 16 tokens, every head of the cache, in prefills of
-    `query` and `out` too, begins at a multiple of 16 bytes, and the GPU has them (compute
-    capability 7.5 for float16, 8.0 for bfloat16); all else is slower. The weights are rounded to
-    the dtype before they multiply values. Prefills with a positive scale run at Hopper's full speed
-    (9.0, from CUDA 12 on) where blocks are of 2 ** n tokens.
+    On CUDA, float16 and bfloat16 use tensor cores if all of this holds: head_size is 64, 80, 96,
+    128 or 256 (in prefills also 192); KV blocks have a multiple of 16 tokens; every head of the
+    cache, and in prefills of `query` and `out`, begins at a multiple of 16 bytes; and the compute
+    capability is at least 7.5 (float16) or 8.0 (bfloat16). Otherwise it is slower. Attention
+    weights are rounded to the dtype before they are multiplied by values. Prefills with a positive
+    scale run at full speed on Hopper (9.0, from CUDA 12 on) if block_size is a power of two.
 
     out: [tokens, heads, head_size], written; may be `query` itself.
     query: [tokens, heads, head_size], any strides but the last; head_size is a multiple of 8, up
         to 256. heads is a multiple of kv_heads: query head h reads KV head h // (heads / kv_heads).
     key_cache, value_cache: [blocks, block_size, kv_heads, head_size], any strides but the last.
-    block_tables: int32 [sequences, max_blocks], the blocks of each sequence in order. Entries that
-        no query sees, before a sliding window or past the last token, are not read.
+    block_tables: int32 [sequences, max_blocks], the KV blocks of each sequence in order. Entries
+        that no query attends to, before a sliding window or past the last token, are not read.
     context_lens: int32 [sequences], the tokens of each sequence, its query tokens included.
     query_starts: int32 [sequences + 1], rising from 0 to tokens: sequence i has the query tokens
-        from query_starts[i] up to query_starts[i + 1].
+        [query_starts[i], query_starts[i + 1]).
     scale: multiplies query · key, commonly head_size ** -0.5.
-    sliding_window: a token sees the last `sliding_window` tokens, itself included; 0 for all.
-    soft_cap: where positive, a score s becomes soft_cap * tanh(s / soft_cap), as in Gemma 2.
-    plan: of these lengths, heads and window; CUDA needs it, the CPU ignores it.
-    sinks, key_scale, value_scale: for a score of each head that no key has, as in gpt-oss, and for
-        caches in FP8. No kernel does either yet, nor keys and values of different sizes:
-        ValueError.
+    sliding_window: a token attends to the last `sliding_window` tokens, itself included; 0 for all.
+    soft_cap: if positive, a score s becomes soft_cap * tanh(s / soft_cap), as in Gemma 2.
+    plan: the plan for these lengths, heads and window; required on CUDA, ignored on the CPU.
+    sinks, key_scale, value_scale: reserved for attention sinks (as in gpt-oss) and FP8 caches. No
+        kernel supports them yet, nor keys and values of different sizes: ValueError.
 
-    Raises IndexError for a block that the cache does not have and ValueError for lengths that do
-    not fit together, before anything is written. On CUDA neither is looked at, since that would
-    wait for the GPU, and an infinity or NaN among the values of a token may reach tokens of the
-    same step before it.
+    Raises IndexError for a KV block outside of the cache and ValueError for inconsistent lengths,
+    before anything is written. CUDA checks neither, since that would wait for the GPU; and on CUDA
+    an infinity or NaN in the values of a token may reach earlier tokens of the same step.
     """
     items, arrivals, partials, *counts = plan if plan is not None else _NO_PLAN
     args = (

@@ -1,4 +1,4 @@
-"""Writing keys and values into a paged cache."""
+"""Writes keys and values to a paged KV cache."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 def reshape_and_cache(
     key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
 ) -> None:
-    """Writes the keys and values of new tokens into the slots of a paged cache.
+    """Writes the keys and values of new tokens to slots of a paged KV cache.
 
-    Slot s is token s % block_size of block s // block_size.
+    Slot s is token s % block_size of KV block s // block_size.
 
     key, value: [tokens, kv_heads, head_size], any strides but the last.
     key_cache, value_cache: [blocks, block_size, kv_heads, head_size], written; likewise.
-    slot_mapping: int64 [tokens], each in [0, blocks * block_size), or -1 for a token that is left
-        out. Out of range: IndexError on the CPU, before anything is written; on CUDA the token is
-        left out. Which of two tokens with one slot stays there is not defined.
+    slot_mapping: int64 [tokens], each in [0, blocks * block_size), or -1 to skip a token. Out of
+        range: IndexError on the CPU, before anything is written; on CUDA the token is skipped. If
+        two tokens have the same slot, either may be stored.
     """
     if tracing.is_tracing():
         tracing.call("reshape_and_cache", key, value, key_cache, value_cache, slot_mapping)

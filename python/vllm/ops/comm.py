@@ -1,7 +1,7 @@
-"""The ops of ``csrc/ops/comm``: what ranks of one host compute together, on CUDA alone.
+"""The ops of ``csrc/ops/comm``: all-reduce among ranks of one host, through peer memory. CUDA only.
 
-All ranks call them in the same order, with tensors of the same shape and dtype. They are launched
-like the other ops, and wait on the GPU until the others' have been.
+All ranks must call them in the same order, with tensors of the same shape and dtype. They are
+launched like the other ops; on the GPU they wait for the other ranks.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ MOST_ROW_BYTES = 2048 * 16  # kMostRowPacks
 
 
 class PeerGroup(NamedTuple):
-    """Memory of each rank that all of them reach; see `vllm.parallel.peer_memory`.
+    """Memory of each rank that all ranks can write to; see `vllm.parallel.peer_memory`.
 
-    addresses: int64 [ranks] on the CPU, where each rank's memory is for this one.
-    rank: which of them this is.
-    rows: that can be exchanged in one call.
-    row_bytes: of the widest row, a multiple of 16.
-    stop: address on the host of an int32 that is set to 1 when nobody is to be waited for any more;
-        what calls give from then on means nothing.
+    addresses: int64 [ranks] on the CPU, the address of each rank's memory in this process.
+    rank: the index of this rank.
+    rows: the most rows of one call.
+    row_bytes: the most bytes of a row, a multiple of 16.
+    stop: host address of an int32. 1 makes kernels stop waiting for other ranks; results are
+        invalid from then on.
     """
 
     addresses: Tensor
@@ -38,7 +38,7 @@ class PeerGroup(NamedTuple):
 
 
 def exchange_bytes(ranks: int, rows: int, row_bytes: int) -> int:
-    """Bytes of each rank's memory."""
+    """The size of each rank's peer memory, in bytes."""
     nbytes: int = _C.exchange_bytes(ranks, rows, row_bytes)
     return nbytes
 
@@ -46,12 +46,12 @@ def exchange_bytes(ranks: int, rows: int, row_bytes: int) -> int:
 def all_reduce(out: Tensor, input: Tensor, peers: PeerGroup, *, two_shots: bool = False) -> None:
     """out = the sum of all ranks' inputs.
 
-    Added in float32 in the order of the ranks, rounded once: the same bits in all ranks.
+    Adds in float32, in the order of the ranks, and rounds once: all ranks get the same bits.
 
     out: [..., width], written; may be `input` itself.
-    input: [..., width], in rows of a multiple of 16 bytes.
-    two_shots: each row is added up by one rank, which sends the sum to the others, rather than by
-        all: fewer bytes where there are more than two ranks, and two ways one after the other.
+    input: [..., width]; a row has a multiple of 16 bytes.
+    two_shots: one rank adds up each row and sends the sum to the others, instead of every rank
+        adding up all rows: fewer bytes with more than two ranks, but two transfers in sequence.
     """
     _C.all_reduce(out, input, two_shots, *peers)
 
@@ -65,7 +65,7 @@ def all_reduce_add_rms_norm(
     *,
     two_shots: bool = False,
 ) -> None:
-    """`all_reduce` of input, then `fused_add_rms_norm`: what these two give, bit for bit.
+    """`all_reduce` of input, then `fused_add_rms_norm`, in one kernel with the same bits.
 
     input: [..., width], this rank's addend; overwritten with the norm.
     residual: [..., width], the same in all ranks; overwritten with the sum.

@@ -1,4 +1,4 @@
-"""Between a GPU and its host."""
+"""Small copies between a GPU and its host."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def copy_pinned(out: Tensor, input: Tensor) -> None:
-    """Copies a few numbers to or from a GPU, by a kernel on its current stream: sooner done than by
-    the copy engine, which other kernels wait for, and which waits for them.
+    """Copies a few numbers to or from a GPU with a kernel on its current stream. That is faster
+    than the copy engine, which waits for the kernels before it and delays those after it.
 
-    out, input: int64 [count], one on a GPU and the other in pinned memory of the host. ValueError
-        if it is not pinned.
+    out, input: int64 [count], one on a GPU and the other in pinned host memory. ValueError if that
+        is not pinned.
     """
     _C.copy_pinned(out, input)

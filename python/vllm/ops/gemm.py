@@ -1,4 +1,4 @@
-"""Matrix products of few rows, with what stands around a product in a model."""
+"""Matrix products of few rows, fused with the operations around them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def few_rows_linear(
     gated: bool = False,
     residual: Optional[Tensor] = None,
 ) -> None:
-    """out = activation(norm(x) @ weight.T + bias) + residual, of at most `FEW_ROWS` rows.
+    """out = activation(norm(x) @ weight.T + bias) + residual, for at most `FEW_ROWS` rows.
 
-    The norm is left out without `norm_weight`. What is multiplied is rounded to the dtype: the norm
-    as `rms_norm` would store it or, in bfloat16 on CUDA, x * norm_weight, before it is scaled. The
-    activation, if `gated`, makes silu(y) * z of the two halves y and z of a row, as `silu_and_mul`
-    does; else it is left out. Nothing else is rounded in between.
+    Without `norm_weight` there is no norm. The left factor is rounded to the dtype: it is the norm
+    as `rms_norm` stores it or, in bfloat16 on CUDA, x * norm_weight, scaled after the product. If
+    `gated`, the activation is silu(y) * z of the two halves y and z of a row, as in `silu_and_mul`;
+    otherwise there is none. No other intermediate is rounded.
 
     out: [rows, outputs], written; may be `residual` itself.
     x: [rows, inputs].
@@ -37,11 +37,11 @@ def few_rows_linear(
     norm_weight: [inputs], or None; epsilon: see `rms_norm`.
     residual: [rows, outputs], or None.
 
-    On CUDA it takes float16 and bfloat16 from compute capability 8.0 on, a multiple of 8 inputs,
-    and rows of x and weight, and a norm_weight, that start at multiples of 16 bytes. What a row
-    becomes depends on that row alone, to the last bit. weight, bias and norm_weight are read while
-    kernels before may still run: none of this library's may write them in the same stream, but for
-    those that another library's kernel, a copy or a synchronization has followed.
+    On CUDA it needs float16 or bfloat16, compute capability 8.0, a multiple of 8 inputs, and
+    norm_weight and rows of x and weight that start at multiples of 16 bytes. The bits of a row
+    depend on that row alone. With PDL, weight, bias and norm_weight are read while earlier kernels
+    may still run: if a kernel of this library has written them in the same stream, another
+    library's kernel, a copy or a synchronization must come between.
     """
     args = (out, x, weight, bias, norm_weight, epsilon, gated, residual)
     if tracing.is_tracing():

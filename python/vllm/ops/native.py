@@ -1,4 +1,4 @@
-"""The compiled part of vllm, or what stands in for it where a build has none."""
+"""The compiled extension `vllm._C`, or a placeholder in a build without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Missing:
-    """Says why there is no compiled code, when something of it is first used."""
+    """A placeholder that raises NativeCodeError when it is used. reason: why there is no code."""
 
     def __init__(self, reason: Exception) -> None:
         self._reason = reason
@@ -37,8 +37,8 @@ def _load() -> Union[ModuleType, Missing]:
     try:
         return importlib.import_module("vllm._C")
     except (ImportError, UnicodeEncodeError) as error:
-        # The latter: some Pythons (3.8 and 3.13 are seen to) load no extension from a folder whose
-        # name is not UTF-8.
+        # UnicodeEncodeError: some Pythons (seen: 3.8 and 3.13) load no extension from a folder
+        # whose name is not UTF-8.
         return Missing(error)
 
 

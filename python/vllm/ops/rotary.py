@@ -1,4 +1,4 @@
-"""Rotary position embeddings, alone or on the way into the cache."""
+"""Rotary position embedding, alone or fused with the write to the KV cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rotary_embedding(
         before anything is written; on CUDA the rotated elements of that token become NaN.
     query: [tokens, heads * head_size] or [tokens, heads, head_size], written. Tokens and heads may
         have any strides, as in a slice of a joint query-key-value projection.
-    key: likewise, with heads of its own number, or None.
+    key: likewise, with any number of heads, or None.
     cos_sin_cache: [max_position, rotary_size], the dtype of query: for each position the cosines,
         then the sines, of rotary_size / 2 angles; rotary_size is even and at most head_size.
     """
@@ -51,29 +51,31 @@ def rotary_and_cache(
     query_weight: Optional[Tensor] = None,
     key_weight: Optional[Tensor] = None,
     epsilon: float = 0.0,
-    settled: bool = False,
+    metadata_ready: bool = False,
 ) -> None:
-    """What comes between an attention's projections and the attention itself, in one pass.
+    """Everything between attention's projections and attention itself, in one pass.
 
     Each head of the query becomes rotary_embedding(rms_norm(head)), in place. Each head of the key
-    goes likewise to its slot of the cache, and each of the value as it is; neither is written
-    itself. Without a weight there is no norm. Pairs are NeoX's; nothing is rounded in between.
+    is transformed likewise and stored in its slot of the cache; the value is stored unchanged; key
+    and value themselves are not written. Without a weight there is no norm. Pairs are NeoX's, and
+    intermediates are not rounded.
 
     positions: int64 [tokens], each in [0, max_position). Out of range: IndexError on the CPU,
-        before anything is written; on CUDA what that token rotates becomes NaN.
+        before anything is written; on CUDA that token's rotated elements become NaN.
     query: [tokens, heads, head_size], written; head_size is at most 256. Tokens and heads may have
-        any strides, as in a slice of a joint projection; so may those of key and value.
+        any strides, as in a slice of a merged projection; so may those of key and value.
     key, value: [tokens, kv_heads, head_size].
     cos_sin_cache: [max_position, rotary_size], as for `rotary_embedding`.
     key_cache, value_cache: [blocks, block_size, kv_heads, head_size], written; any strides but the
         last.
     slot_mapping: int64 [tokens], as for `reshape_and_cache`: -1 writes no key and value.
-    query_weight, key_weight: [head_size], of the norms (Henry et al. 2020, arXiv:2010.04245, with
-        an RMS norm in Qwen3), or None.
+    query_weight, key_weight: [head_size], the weights of the norms (Henry et al. 2020,
+        arXiv:2010.04245, with an RMS norm in Qwen3), or None.
     epsilon: of both norms.
-    settled: whether positions, slot_mapping, cos_sin_cache and the weights are there before the
-        kernel that was launched last begins, as for `AttentionPlan`: by a copy, or a kernel of
-        another library. CUDA may then read them while that one still runs.
+    metadata_ready: whether positions, slot_mapping, cos_sin_cache and the weights are complete
+        before the previously launched kernel begins, because a copy or a kernel of another library
+        wrote them. With PDL, CUDA then reads them while that kernel still runs; see
+        `AttentionPlan`.
     """
     args = (
         positions,
@@ -87,7 +89,7 @@ def rotary_and_cache(
         query_weight,
         key_weight,
         epsilon,
-        settled,
+        metadata_ready,
     )
     if tracing.is_tracing():
         tracing.call("rotary_and_cache", *args)

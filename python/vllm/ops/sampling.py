@@ -1,4 +1,4 @@
-"""From logits to tokens."""
+"""Logit processing and sampling."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 def count_tokens(
     seen: Tensor, uses: Tensor, counters: Tensor, starts: Tensor, tokens: Tensor, counts: Tensor
 ) -> None:
-    """Begins counters of tokens anew, for `penalize`.
+    """Initialises token counters for `penalize`.
 
-    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+    Out of range: IndexError on the CPU, before anything is written; on CUDA skipped.
 
-    seen: int32 [counters, vocab / 32 rounded up], written: a bit for each token, the lowest first.
-    uses: int32 [counters, vocab], written: how often each seen token is in the output. Of others
-        it says nothing, and may be uninitialised.
-    counters: int64 [lists], which counter each list is for, none twice; below 0: for none.
-    starts: int64 [lists + 1]; list i has the tokens from starts[i] up to starts[i + 1].
-    tokens, counts: int64 [tokens of all lists], each token once in a list, and its uses.
+    seen: int32 [counters, vocab / 32 rounded up], written: bit i (lowest first) is set if the
+        sequence has token i.
+    uses: int32 [counters, vocab], written: how often each seen token occurs in the output. Entries
+        of other tokens are not used, and may be uninitialised.
+    counters: int64 [lists], the counter (row of `seen` and `uses`) that each list initialises; no
+        counter twice; negative: skipped.
+    starts: int64 [lists + 1]; list i has the tokens [starts[i], starts[i + 1]).
+    tokens, counts: int64 [tokens of all lists]: each distinct token of a list, and its uses.
     """
     if tracing.is_tracing():
         tracing.call("count_tokens", seen, uses, counters, starts, tokens, counts)
@@ -42,18 +44,18 @@ def penalize(
     seen: Tensor,
     uses: Tensor,
 ) -> None:
-    """Counts the token that each row comes from, then changes the logits of all tokens that its
-    sequence has, in place: a positive one is divided by the factor of repetition, another
-    multiplied (Keskar et al. 2019, arXiv:1909.05858); if the output has the token, presence is
-    subtracted, and frequency as often as it does.
+    """Counts the input token of each row, then penalises the logits of all tokens that its sequence
+    has, in place: repetition divides positive logits and multiplies others (Keskar et al. 2019,
+    arXiv:1909.05858); if the token occurs n > 0 times in the output, presence is subtracted once
+    and frequency n times.
 
-    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+    Out of range: IndexError on the CPU, before anything is written; on CUDA skipped.
 
     logits: float32 [rows, vocab], written.
-    inputs: int64 [rows], the token that each row comes from.
-    counters: int64 [rows], which counter each row's sequence has, none twice; below 0: none, and
-        the row stays as it is.
-    counts: int64 [rows], 1 where that token is one of the output, 0 where it is of the prompt.
+    inputs: int64 [rows], the input token of each row.
+    counters: int64 [rows], the counter of each row's sequence; no counter twice; negative: the row
+        is not changed.
+    counts: int64 [rows], 1 if the input token belongs to the output, 0 if to the prompt.
     repetition, presence, frequency: float32 [rows].
     seen, uses: the counters, see `count_tokens`; written.
     """
@@ -67,15 +69,16 @@ def penalize(
 def bias_logits(
     logits: Tensor, rows: Tensor, tokens: Tensor, amounts: Tensor, after: Tensor, inputs: Tensor
 ) -> None:
-    """Adds to single logits in place. Amounts for the same logit add up.
+    """Adds amounts to single logits, in place. Amounts for the same logit add up.
 
-    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+    Out of range: IndexError on the CPU, before anything is written; on CUDA skipped.
 
     logits: float32 [rows, vocab], written.
-    rows, tokens: int64 [changes], which logits; below 0 in rows: none.
-    amounts: float32 [changes], minus infinity where a token is forbidden.
-    after: int64 [changes]: only where the row comes from this token; below 0: in any case.
-    inputs: int64 [rows], the token that each row comes from.
+    rows, tokens: int64 [changes], the indices of the logits; a negative row is skipped.
+    amounts: float32 [changes]; -inf excludes the token.
+    after: int64 [changes]: the change applies only if this is the row's input token; negative:
+        always.
+    inputs: int64 [rows], the input token of each row.
     """
     if tracing.is_tracing():
         tracing.call("bias_logits", logits, rows, tokens, amounts, after, inputs)
@@ -84,14 +87,13 @@ def bias_logits(
 
 
 def mask_logits(logits: Tensor, rows: Tensor, bits: Tensor) -> None:
-    """Makes logits of tokens that may not be drawn minus infinity, in place.
+    """Sets the logits of excluded tokens to -inf, in place.
 
-    Out of range: IndexError on the CPU, before anything is written; on CUDA left out.
+    Out of range: IndexError on the CPU, before anything is written; on CUDA skipped.
 
     logits: [rows, vocab], written.
-    rows: int64 [masks], which row each mask is for; below 0: for none.
-    bits: int32 [masks, vocab / 32 rounded up], a bit for each token that may be drawn, the lowest
-        first.
+    rows: int64 [masks], the row of each mask; negative: skipped.
+    bits: int32 [masks, vocab / 32 rounded up]; bit i (lowest first) is set if token i is allowed.
     """
     if tracing.is_tracing():
         tracing.call("mask_logits", logits, rows, bits)
@@ -110,21 +112,22 @@ def sample(
     draws: Optional[Tensor] = None,
     workspace: Optional[Tensor] = None,
 ) -> None:
-    """Draws a token from every row of logits.
+    """Samples a token from every row of logits.
 
-    A draw is a function of the row, its parameters, its seed and its count, and of nothing else:
-    not of other rows or of threads. Devices and instruction sets differ by rounding only. In
-    float32, with z = (max - logit) / temperature and weights exp(-z):
+    The result depends only on the row, its parameters, its seed and its draw counter, not on other
+    rows or on threads. Devices and instruction sets differ by rounding only. In float32, with
+    z = (max - logit) / temperature and weights exp(-z):
 
-    * top-k keeps the tokens whose z is at most the k-th least;
-    * top-p (Holtzman et al. 2019, arXiv:1904.09751) keeps those of them before which, in order of
-      z, less than p of their mass lies;
-    * min-p (Nguyen et al. 2024, arXiv:2407.01082) keeps the tokens that weigh at least min_p;
-    * a number that is uniform in [0, 1), SplitMix64's hash of seed and count, falls into the
-      stretch of one of them in the cumulative distribution, in the order of ids.
+    * top-k keeps the tokens whose z is at most the k-th smallest;
+    * top-p (Holtzman et al. 2019, arXiv:1904.09751) keeps those of them for which the tokens with a
+      smaller z have less than p of the mass;
+    * min-p (Nguyen et al. 2024, arXiv:2407.01082) keeps the tokens with a weight of at least min_p;
+    * a uniform number in [0, 1), SplitMix64's hash of seed and counter, selects one of them from
+      the cumulative distribution in the order of token ids.
 
-    Tokens of equal z are kept or dropped together. One with a weight below 2**-32 is never drawn,
-    nor is NaN or -inf; of a row with nothing else, token 0 is. Where there is +inf, it is drawn.
+    Tokens of equal z are kept or dropped together. A token with a weight below 2**-32, or a logit
+    of NaN or -inf, is never sampled; if a row has nothing else, the result is token 0. A token with
+    +inf is always sampled.
 
     out: int64 [rows], written.
     logits: [rows, vocab], not written; any stride between rows.
@@ -132,8 +135,8 @@ def sample(
     top_k: int64 [rows]; below 1, or at least vocab: all tokens. None: all.
     top_p: float32 [rows]; 1: all tokens. None: all.
     min_p: float32 [rows]; 0: all tokens. None: all.
-    seeds, draws: int64 [rows], required with temperatures: of the request, and how many tokens it
-        has drawn before.
+    seeds, draws: int64 [rows], required with temperatures: the request's seed, and how many tokens
+        it has sampled before.
     workspace: on CUDA, int64 of at least `sample_workspace_size(rows, vocab)`, overwritten.
     """
     if tracing.is_tracing():

@@ -1,4 +1,4 @@
-"""The rows of a table of embeddings."""
+"""Looks up token embeddings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The ops under ``torch.compile``, which cannot look into compiled code.
+"""Makes the ops work under ``torch.compile``, which cannot trace into compiled code.
 
-While Dynamo traces, a call goes through ``torch.ops.vllm.<name>``: an operator that torch knows,
-with a schema that says what it writes to. Calling those outside of a trace would cost 10 to 25 µs
-a call, so nobody does. torch is not imported from here before somebody else has.
+While Dynamo traces, a call goes through ``torch.ops.vllm.<name>``: a registered operator, whose
+schema names the arguments that it writes to. Outside of a trace the ops are called directly,
+because a registered operator adds 10 to 25 µs per call. This module imports torch only if the
+program already has.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SCHEMAS = {
     "rotary_and_cache": (
         "(Tensor positions, Tensor(a!) query, Tensor key, Tensor value, Tensor cos_sin_cache, "
         "Tensor(b!) key_cache, Tensor(c!) value_cache, Tensor slot_mapping, "
-        "Tensor? query_weight, Tensor? key_weight, float epsilon, bool settled) -> ()"
+        "Tensor? query_weight, Tensor? key_weight, float epsilon, bool metadata_ready) -> ()"
     ),
     "reshape_and_cache": (
         "(Tensor key, Tensor value, Tensor(a!) key_cache, Tensor(b!) value_cache, "
@@ -44,7 +45,7 @@ _SCHEMAS = {
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
         "int sliding_window, float soft_cap, Tensor? sinks, float key_scale, float value_scale, "
         "Tensor? items, Tensor(b!)? arrivals, Tensor(c!)? partials, int decode_blocks, "
-        "int prefill_first, int prefill_tiles, bool settled) -> ()"
+        "int prefill_first, int prefill_tiles, bool metadata_ready) -> ()"
     ),
     "count_tokens": (
         "(Tensor(a!) seen, Tensor(b!) uses, Tensor counters, Tensor starts, Tensor tokens, "
@@ -65,11 +66,11 @@ _SCHEMAS = {
     ),
 }
 
-_library: Optional[torch.library.Library] = None  # its operators live as long as it does
+_library: Optional[torch.library.Library] = None  # keeps the operators registered
 
 
 def register() -> bool:
-    """Registers ``torch.ops.vllm.*`` with torch, once. True, as Dynamo wants a constant."""
+    """Registers ``torch.ops.vllm.*`` with torch, once. Returns True: Dynamo needs a constant."""
     global _library
     if _library is None:
         import torch
@@ -90,7 +91,7 @@ register._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def call(op: str, *args: object) -> None:
-    """The op `op` as a node of the graph that Dynamo is tracing."""
+    """Adds a call of `op` to the graph that Dynamo is tracing."""
     import torch
 
     register()
@@ -98,17 +99,19 @@ def call(op: str, *args: object) -> None:
 
 
 def _shape_only(*args: object) -> None:
-    """What an op does to tensors without data: they keep their shapes, and it returns nothing."""
+    """The Meta implementation of all ops: shapes do not change, and nothing is returned."""
 
 
 def _find_torch() -> bool:
-    """Whether Dynamo traces the caller; once torch is imported, torch's own function answers."""
+    """Whether Dynamo traces the caller. Once torch is imported, replaces itself by torch's
+    function."""
     global is_tracing
     if sys.modules.get("torch") is None:
         return False
     import torch
 
-    # Not by `try`: Dynamo may be tracing this, and 2.1's handles no AttributeError.
+    # No `try`: Dynamo may be tracing this function, and that of torch 2.1 cannot trace an
+    # AttributeError.
     if hasattr(torch.compiler, "is_dynamo_compiling"):
         is_tracing = torch.compiler.is_dynamo_compiling
     else:

@@ -1,4 +1,4 @@
-"""How the weights of matrix products are stored: one format per file."""
+"""Storage formats of the weights of linear layers: one format per file."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ __all__ = ["Dense", "OneDNN", "Target", "WeightFormat", "choose_format"]
 
 
 def choose_format(device: torch.device) -> WeightFormat:
-    """The fastest format there is on a device, of weights that are not quantized."""
+    """The fastest format for unquantized weights on a device."""
     return OneDNN() if device.type == "cpu" else Dense()

@@ -1,4 +1,4 @@
-"""Weights as checkpoints have them: [outputs, inputs], in the dtype of the model."""
+"""Weights as in checkpoints: [outputs, inputs], in the dtype of the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Dense(WeightFormat):
-    """One parameter, `weight`, multiplied by as it lies in memory."""
+    """A single parameter, `weight`, used without conversion."""
 
     def create(self, layer: Linear) -> None:
         weight = torch.empty(layer.num_outputs, layer.inputs.size)
@@ -29,7 +29,7 @@ class Dense(WeightFormat):
             yield part, "weight", Target(rows, (layer.parts[part], layer.inputs))
 
     def finish(self, layer: Linear) -> None:
-        """It is multiplied by as it was loaded."""
+        """Nothing to convert."""
 
     def apply(
         self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
@@ -70,7 +70,8 @@ def _few_rows_linear(
 
 
 def _few_rows_win(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether our product of few rows takes these, and is faster than cuBLAS (docs/kernels.md)."""
+    """Whether `ops.few_rows_linear` supports these tensors, and so beats cuBLAS
+    (docs/kernels.md)."""
     return (
         len(x) <= ops.FEW_ROWS
         and x.is_cuda

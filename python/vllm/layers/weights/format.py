@@ -1,4 +1,4 @@
-"""What a format of weights does for the layers that multiply by them."""
+"""The interface of weight formats."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tensor of a checkpoint goes: the part of it that `shards` say, to `tensor`.
+    """Where to load a tensor of a checkpoint: this rank's part of it goes to `tensor`.
 
-    shards: one for each dimension of the checkpoint's tensor.
+    shards: this rank's part of each dimension of the checkpoint's tensor.
     """
 
     tensor: torch.Tensor
@@ -27,12 +27,12 @@ class Target:
 
     @classmethod
     def whole(cls, tensor: torch.Tensor) -> Target:
-        """Of a tensor that every rank holds all of."""
+        """The target of a tensor that every rank holds completely."""
         return cls(tensor, tuple(Shard.all(size) for size in tensor.shape))
 
     @property
     def shape(self) -> Tuple[int, ...]:
-        """Of the whole tensor, as the checkpoint has it."""
+        """The shape of the whole tensor in the checkpoint."""
         return tuple(shard.whole for shard in self.shards)
 
     @property
@@ -41,23 +41,23 @@ class Target:
 
 
 class WeightFormat(ABC):
-    """How a layer's weight is stored, in checkpoints and in memory, and multiplied by.
+    """How a linear layer's weight is stored, in checkpoints and in memory, and used.
 
-    A format keeps no state: what it makes becomes attributes of the layer. The layer says which
-    part of the weight this rank holds, by its `inputs` and `parts`; its bias is its own business.
+    A format has no state: it stores everything in attributes of the layer. The layer's `inputs` and
+    `parts` are this rank's part of the weight. The layer stores its bias itself.
     """
 
     @abstractmethod
     def create(self, layer: Linear) -> None:
-        """Gives the layer its parameters, uninitialised."""
+        """Adds the layer's parameters, uninitialised."""
 
     @abstractmethod
     def targets(self, layer: Linear) -> Iterator[Tuple[str, str, Target]]:
-        """What is loaded: a part of the layer, the tensor's name within it, and where it goes."""
+        """The tensors to load: (part of the layer, the tensor's name in it, target)."""
 
     @abstractmethod
     def finish(self, layer: Linear) -> None:
-        """Turns what was loaded into what `apply` reads; called once, after loading."""
+        """Converts the loaded tensors to what `apply` reads; called once, after loading."""
 
     @abstractmethod
     def apply(
@@ -75,8 +75,9 @@ class WeightFormat(ABC):
         gated: bool = False,
         residual: Optional[torch.Tensor] = None,
     ) -> Optional[torch.Tensor]:
-        """What `apply` makes, together with what stands around it: of the norm of x; with the gated
-        activation of the result (`silu_and_mul`); added to residual, in place.
+        """`apply` fused with the operations around it: the norm of x before it; `silu_and_mul`
+        after it; the addition to residual, in place.
 
-        None, with nothing done, where the format has no such product for these rows."""
+        None, with nothing done, if the format has no fused kernel for these rows.
+        """
         return None

@@ -1,9 +1,9 @@
-"""Weights laid out once for the processor that will multiply by them.
+"""Weights packed for the CPU by oneDNN.
 
-On the CPU torch hands matrix products to a library, row by row as the weight lies in memory. oneDNN
-comes with torch too and can lay a weight out in the blocks that its kernels read: on an AMD
-processor with AVX-512 that is 2 to 3 times as fast for float32, and for the few rows of a decode
-step in bfloat16 (benchmarks/cpu_throughput.py). torch's own compiler uses the same two operators.
+By default torch passes the row-major weight of a matrix product to a BLAS library. oneDNN, which is
+also part of torch, can reorder a weight once into the blocked layout that its kernels read: on an
+AMD processor with AVX-512 that is 2 to 3 times as fast for float32, and for the few rows of a
+decode step in bfloat16 (benchmarks/cpu_throughput.py). torch.compile uses the same two operators.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from vllm.layers.weights.dense import Dense
 if TYPE_CHECKING:
     from vllm.layers.linear import Linear
 
-# oneDNN prepares a kernel for each new number of rows, half a millisecond: more than small products
-# can win back.
+# oneDNN generates a kernel for each new number of rows, which takes half a millisecond: more than
+# packing saves for small weights.
 MIN_ELEMENTS = 1 << 16
 
 
 class OneDNN(Dense):
-    """Loaded as `Dense` is; then `packed`, in oneDNN's own layout, takes the place of `weight`.
+    """Loads like `Dense`, then replaces `weight` by `packed`, in oneDNN's layout.
 
-    Where packing is not possible, or not worth it, the weight stays as it was loaded.
+    The weight stays as it was loaded if packing is not possible, or not worth it.
     """
 
     def create(self, layer: Linear) -> None:
@@ -48,7 +48,7 @@ class OneDNN(Dense):
 
 
 def can_pack(weight: torch.Tensor) -> bool:
-    """Whether it is worth it, and this torch and this processor have what it takes."""
+    """Whether packing a weight pays off, and this torch and this processor support it."""
     if weight.device.type != "cpu" or weight.numel() < MIN_ELEMENTS:
         return False
     names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
