@@ -1,5 +1,5 @@
-// silu(x) * y over rows that hold x and y side by side: a thread has one pack, blocks along x the
-// parts of a row and along y the rows.
+// silu(x) * y of rows that hold x and y concatenated. Each thread computes one pack; the grid's x
+// dimension covers the parts of a row, its y dimension the rows.
 #include "kernels/activation/silu.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"

@@ -1,5 +1,5 @@
-// How the warps of a decode block read keys and values: chunks of 16 tokens, several ahead, through
-// one item after another.
+// How the warps of a decode CTA (thread block) prefetch keys and values: in chunks of 16 tokens,
+// several chunks ahead, across the ends of items.
 #pragma once
 
 #include "kernels/attention/attention_item.cuh"
@@ -10,7 +10,7 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-// The chunks that one warp reads, through all items of its block.
+// Reads the chunks of one warp, through all items of its CTA.
 template <typename T, int kHead>
 struct ChunkReader {
   using Rows = SharedRows<kHead>;
@@ -20,8 +20,8 @@ struct ChunkReader {
 
   const AttentionLaunchParams& p;
   const int warp, lane;
-  const unsigned stages;  // this warp's, in shared memory
-  int stage = 0;          // that the next chunk goes to
+  const unsigned stages;  // shared-memory address of this warp's stages
+  int stage = 0;          // the stage that the next chunk is copied to
 
   ItemList items;
   int chunk = 0, chunks_end = 0;  // of the item: the next one, and past the last one
@@ -29,7 +29,7 @@ struct ChunkReader {
   const int* table = nullptr;
   const T* keys = nullptr;  // of the item's KV head
   const T* values = nullptr;
-  // The blocks of this warp's next 32 chunks, and where in them the chunks begin; one a lane.
+  // The KV blocks of this warp's next 32 chunks, and the first slot of each chunk; one per lane.
   int held_from = 0, held_block = 0, held_slot = 0;
 
   __device__ ChunkReader(const AttentionLaunchParams& params, unsigned shared)
@@ -73,7 +73,7 @@ struct ChunkReader {
     }
   }
 
-  // Where a token of the next chunk lies in the caches of its KV head, in elements.
+  // The element offsets of a token of the next chunk in the caches of its KV head.
   struct Place {
     i64 keys, values;
   };
@@ -85,7 +85,7 @@ struct ChunkReader {
             block * a.value_block_stride + slot * a.value_slot_stride};
   }
 
-  // Asks L2 for the first chunk, which changes nothing whoever writes it.
+  // Prefetches the first chunk into L2. Allowed before earlier kernels are done: it is only a hint.
   __device__ void look_ahead() {
     if (chunk >= chunks_end) return;
     const Place place = find(0, lane % kChunk);
@@ -96,7 +96,7 @@ struct ChunkReader {
     }
   }
 
-  // Starts to copy the next chunk, if there is one, and then looks where the one after it lies.
+  // Starts to copy the next chunk, if there is one, and then locates the chunk after it.
   __device__ void read_next() {
     if (chunk < chunks_end) {
       const Place place = find((chunk - held_from) / kAttentionWarps, 0);

@@ -1,15 +1,16 @@
-// Decode attention over a paged cache: few query rows against many keys, at the speed at which
-// keys and values can be read.
+// Decode attention over a paged KV cache: few query rows and many keys. It is designed to be bound
+// by memory bandwidth.
 //
-// A block does a list of items (AttentionItem). Of an item its warps take chunks of 16 keys in
-// turn, each on its own: a warp copies its chunks into shared memory, several ahead, across the end
-// of one item into the next, and multiplies them on tensor cores. Scores are computed transposed,
+// A CTA (thread block) processes a list of items (AttentionItem). Its warps divide the chunks of 16
+// keys of an item among them round-robin, without synchronisation: each warp prefetches its chunks
+// into shared memory, also those of the next item, and multiplies them on tensor cores. Scores are
+// computed transposed,
 //     scores^T [16 keys x 8 rows] = keys [16 x d] * query^T [d x 8 rows]
 //     out^T    [d x 8 rows]      += values^T [d x 16 keys] * weights^T [16 keys x 8 rows]
-// so that the 8 rows lie along the narrow side of a tensor core's tile and up to 8 query heads of a
-// KV head cost one pass. The softmax runs online (Milakov, Gimelshein 2018, arXiv:1805.02867). At
-// the end of an item the warps' results are added up; where several blocks share its keys, the last
-// of them to be done adds up theirs (as in Flash-Decoding, Dao et al. 2023).
+// so that the 8 rows are the narrow side of an mma tile, and up to 8 query heads of a KV head need
+// one pass. The softmax is online (Milakov, Gimelshein 2018, arXiv:1805.02867). At the end of an
+// item the warps' results are added up. If several CTAs share its keys, the last one to finish adds
+// up their partial results (as in Flash-Decoding, Dao et al. 2023).
 #include "kernels/attention/attention_chunks.cuh"
 #include "kernels/attention/attention_item.cuh"
 #include "kernels/common/early_launch.cuh"
@@ -19,9 +20,9 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-// What a warp has of an item: for each of its 8 rows the greatest score so far, the sum of the
-// weights, and the values' sum. A lane holds rows 2 * (lane % 4) and the next; of the sum of
-// weights, what the keys lane / 4 and lane / 4 + 8 of each chunk gave.
+// A warp's running results of an item: for each of its 8 rows the maximum score, the sum of the
+// weights, and the weighted sum of the values. A lane holds rows 2 * (lane % 4) and the next. Its
+// part of the sum of weights covers keys lane / 4 and lane / 4 + 8 of each chunk.
 template <int kHead>
 struct RowSums {
   float greatest[2];
@@ -35,7 +36,7 @@ struct RowSums {
     for (auto& tile : out) tile[0] = tile[1] = tile[2] = tile[3] = 0.0f;
   }
 
-  // `scores` become weights, and what is here is scaled to the greatest score so far.
+  // Converts `scores` to weights, and rescales the running results to the new maximum.
   __device__ void weigh(float (&scores)[4]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -44,7 +45,7 @@ struct RowSums {
         now = fmaxf(now, __shfl_xor_sync(kFullWarp, now, distance));
       }
       now = fmaxf(now, greatest[i]);
-      // Where no key was seen yet, -infinity is not subtracted from itself.
+      // Avoids -infinity - -infinity if the row has seen no key yet.
       const float base = now == lowest_score() ? 0.0f : now;
       const float before = exp2_fast(greatest[i] - base);
       greatest[i] = now;
@@ -78,8 +79,8 @@ __device__ void load_query(const AttentionLaunchParams& p, const AttentionItem& 
   }
 }
 
-// Adds up the results of the block's warps, and writes them. `results` and `weights` are shared by
-// the block: [warps, 8, pitch] and [warps, 8, 2]; the latter is another one for the next item.
+// Adds up the results of the CTA's warps, and writes them. `results` [warps, 8, pitch] and
+// `weights` [warps, 8, 2] are in shared memory; `weights` is double-buffered across items.
 template <typename T, int kHead>
 __device__ void finish_item(const AttentionLaunchParams& p, const AttentionItem& item,
                             RowSums<kHead>& mine, float* results, float2* weights) {
@@ -142,7 +143,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   float2* weights = reinterpret_cast<float2*>(results + kAttentionWarps * kDecodeRows *
                                                             decode_result_pitch(kHead));
 
-  allow_kernels_after();  // a product of few rows asks for its weights meanwhile
+  allow_kernels_after();  // at once: the next kernel (few_rows) prefetches its weights meanwhile
   Reader reader(p, shared_address(shared));
   const int warp = reader.warp, lane = reader.lane;
   ItemList items(p.items);
@@ -152,15 +153,15 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   };
   if (p.settled != 0) {
     start();
-    // A block without work leaves its place; the first one waits for all, as a kernel must.
+    // A CTA without work exits at once. CTA 0 never does: one CTA must wait for earlier kernels, so
+    // that the end of this kernel implies the end of those.
     if (items.ahead().rows == 0 && blockIdx.x > 0) return;
     reader.look_ahead();
   }
   wait_for_kernels_before();
   if (p.settled == 0) start();
   for (int i = 0; i < Reader::kStages; ++i) reader.read_next();
-  // Of a matrix instruction's operands, the address of the lane's row: of keys as they lie, of
-  // values transposed.
+  // Which row and segment this lane addresses for ldmatrix: of keys, and of values (transposed).
   const int key_row = lane % 16, key_segment = lane / 16;
   const int value_row = lane % 8 + lane / 16 * 8, value_segment = lane / 8 % 2;
   const Scoring scoring(p.attention);
@@ -170,7 +171,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 
   for (int parity = 0; items.more(); parity ^= 1) {
     const AttentionItem item = items.take();
-    int first[2], last[2];  // the keys that this lane's two rows see
+    int first[2], last[2];  // this lane's two rows attend to keys [first, last)
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const RowPlace place =
@@ -211,7 +212,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
                                  values + Rows::offset(value_row, 2 * tile + value_segment));
         multiply_add<T>(sums.out[tile], matrices, weights0, weights1);
       }
-      __syncwarp();  // all lanes have read the stage, which is written next
+      __syncwarp();  // all lanes have read the stage, which read_next overwrites
       reader.read_next();
       stage = stage + 1 == Reader::kStages ? 0 : stage + 1;
     }
@@ -226,7 +227,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 
 }  // namespace vllm
 
-// Where there are no tensor cores for a type there is no kernel; the plain one serves.
+// Without tensor cores for a type there is no kernel; attention_plain.cu is used instead.
 #define VLLM_PAGED_DECODE(name, T, head)                                                    \
   extern "C" __global__ void __launch_bounds__(vllm::kAttentionThreads)                     \
       paged_decode_##name##_##head(__grid_constant__ const vllm::AttentionLaunchParams p) { \
@@ -242,8 +243,8 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
 #if __CUDA_ARCH__ >= 750
 VLLM_PAGED_DECODE_HEADS(f16, vllm::Half)
 #else
-// In a module without kernels NVRTC leaves names that hold the number of its process: no two builds
-// would be alike.
+// A module must have a kernel: in one without, NVRTC generates names from its process id, and
+// builds would not be reproducible.
 extern "C" __global__ void no_tensor_cores() {}
 #endif
 #if __CUDA_ARCH__ >= 800

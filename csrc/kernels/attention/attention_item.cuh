@@ -1,5 +1,5 @@
-// What the attention kernels share: a work item, the keys that a row sees, and the merge of the
-// partial results of items that split a long context between them.
+// Shared by the attention kernels: work items, the keys that a row attends to, and the merge of
+// partial results if a long context is split among items.
 #pragma once
 
 #include "kernels/common/float_types.cuh"
@@ -11,10 +11,10 @@ namespace vllm {
 
 constexpr float kLog2E = 1.4426950408889634f;
 
-// No greater than the score of any key: the start of a running maximum.
+// At most the score of any key: the initial value of a running maximum.
 __device__ inline float lowest_score() { return __uint_as_float(0xff800000); }  // -infinity
 
-// Asks for an item; volatile, so that this is done where it is written.
+// Loads an item; volatile, so that the compiler does not move the load.
 __device__ inline AttentionItem read_item(const AttentionItem* items, int index) {
   AttentionItem item;
   const int4* from = reinterpret_cast<const int4*>(items + index);
@@ -27,10 +27,10 @@ __device__ inline AttentionItem read_item(const AttentionItem* items, int index)
   return item;
 }
 
-// Of a list of prefill items, which the first of `items` says.
+// The number of prefill items, which is stored in the first of `items`.
 __device__ inline int num_prefill_items(const AttentionItem* items) { return __ldg(&items->rows); }
 
-// The items of a block, one after another, each asked for while the one before it is done.
+// The items of a CTA, one after another; each is loaded while the one before it is processed.
 class ItemList {
  public:
   __device__ explicit ItemList(const AttentionItem* items) : items_(items) {}
@@ -54,7 +54,7 @@ class ItemList {
   bool more_ = false;
 };
 
-// The query token and head of a row of an item, and the keys [first, last) that it sees.
+// The query token and head of a row of an item, and the keys [first, last) that it attends to.
 struct RowPlace {
   int token;  // of query
   int head;
@@ -82,11 +82,11 @@ __device__ T* out_row(const PagedAttentionParams& p, const RowPlace& place) {
   return static_cast<T*>(p.out) + place.token * p.out_token_stride + place.head * p.out_head_stride;
 }
 
-// Turns query . key into a score in units of log(2), for exp2.
+// Converts query . key to a score in units of log(2), for exp2.
 struct Scoring {
-  float scale;  // of the product, where there is no cap
-  float cap;    // 0: none; in units of log(2)
-  float share;  // of the cap, that a product is without it
+  float scale;  // the factor for the product if there is no cap
+  float cap;    // the soft cap in units of log(2); 0: none
+  float share;  // scale / cap: the argument of tanh is share * product
 
   __device__ explicit Scoring(const PagedAttentionParams& p)
       : scale(p.scale * kLog2E),
@@ -97,18 +97,18 @@ struct Scoring {
     return cap > 0.0f ? cap * tanh_of(product) : product * scale;
   }
 
-  // What a score is of the cap.
+  // tanh(share * product): a capped score in units of the cap.
   __device__ float tanh_of(float product) const {
-    // tanh(x) = 1 - 2 / (exp(2x) + 1), which is right at both infinities.
+    // tanh(x) = 1 - 2 / (exp(2x) + 1), which is correct at both infinities.
     return 1.0f - __fdividef(2.0f, exp2_fast(product * (2.0f * kLog2E * share)) + 1.0f);
   }
 };
 
-// tanh of share * product near zero, without exponential and reciprocal, which take the time of 8
-// multiplications each: the odd polynomial nearest to it in [-0.75, 0.75], relatively within
-// 1.2e-5, of the product itself.
+// tanh(share * product) near zero, without exponential and reciprocal, which cost as much as 8
+// multiplications each: the minimax odd polynomial on [-0.75, 0.75], with a relative error of at
+// most 1.2e-5. The powers of share are folded into its coefficients.
 struct TanhOfSmall {
-  float greatest;  // product for which this is right; 0 where powers of the share get lost
+  float greatest;  // the largest |product| that this is for; 0 if powers of share would underflow
   float first, third, fifth, seventh;
 
   __device__ explicit TanhOfSmall(float share)
@@ -124,7 +124,7 @@ struct TanhOfSmall {
   }
 };
 
-// The threads that work on an item together: a block.
+// The threads that process an item together: here, a CTA.
 struct BlockTeam {
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ static int size() { return static_cast<int>(blockDim.x); }
@@ -132,9 +132,9 @@ struct BlockTeam {
   __device__ static bool any(bool value) { return __syncthreads_or(value) != 0; }  // and waits
 };
 
-// Whether this team is the last of `count` to have written their partial results, which are
-// counted at `slot`: the one that adds them up. All threads call it, after they have written
-// theirs.
+// Whether this team is the last of `count` teams to have written its partial result: the one that
+// adds them up. `slot`: the index of their counter. All threads call it, after they have written
+// the partial result.
 template <typename Team = BlockTeam>
 __device__ bool is_last(const AttentionLaunchParams& p, int slot, int count,
                         const Team& team = Team()) {
@@ -142,7 +142,7 @@ __device__ bool is_last(const AttentionLaunchParams& p, int slot, int count,
   team.wait();
   bool last = false;
   if (team.thread() == 0) {
-    // What the blocks wrote before they arrived is seen by the one that comes last.
+    // Acquire and release: the last CTA sees what the others wrote before they arrived.
     int before;
     asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
                  : "=r"(before)
@@ -154,11 +154,11 @@ __device__ bool is_last(const AttentionLaunchParams& p, int slot, int count,
   return team.any(last);
 }
 
-// Where write_quad and add_up put what is no partial result.
+// As a slot of write_quad and add_up: the result is final, not partial.
 constexpr int kFinal = -1;
 
-// Adds to a quad of a decode row what prefill items, which were done before, have made of the keys
-// that its sequence shares with others.
+// Adds to four elements of a decode row the result for the keys that its sequence shares with
+// others, which prefill items of an earlier launch have computed.
 __device__ inline void add_shared(const AttentionLaunchParams& p, const AttentionItem& item,
                                   int row, int quad, int head_size, float4& values, float& greatest,
                                   float& sum) {
@@ -180,8 +180,8 @@ __device__ inline void add_shared(const AttentionLaunchParams& p, const Attentio
   }
 }
 
-// Writes four neighbours of a row, not yet divided by the sum of its weights: a partial result into
-// `slot`, or the final one.
+// Writes four adjacent elements of a row, not yet divided by its sum of weights: as a partial
+// result to `slot`, or, if that is kFinal, as the final result.
 template <typename T>
 __device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& item, int slot,
                            int row, int quad, int head_size, float4 values, float greatest,
@@ -202,8 +202,7 @@ __device__ void write_quad(const AttentionLaunchParams& p, const AttentionItem& 
   if (quad == 0) reinterpret_cast<float2*>(p.weights)[at] = make_float2(greatest, sum);
 }
 
-// Adds up the partial results in `count` slots from `first` on, in their order, kBatch of them in
-// flight.
+// Adds up the partial results of `count` slots from `first` on, in order; loads kBatch at a time.
 template <typename T, int kBatch = 16, typename Team = BlockTeam>
 __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item, int first,
                        int count, int to, int head_size, const Team& team = Team()) {
@@ -220,7 +219,7 @@ __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item
       float4 partial[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if (begin + i < count) {  // from L2: another block wrote them
+        if (begin + i < count) {  // from L2: other CTAs wrote them
           weight[i] = __ldcg(weights + (begin + i) * kDecodeRows);
           partial[i] = __ldcg(partials + static_cast<i64>(begin + i) * kDecodeRows * quads);
         } else {
@@ -231,7 +230,7 @@ __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item
       float now = greatest;
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) now = fmaxf(now, weight[i].x);
-      if (now == lowest_score()) continue;  // rows of which no split so far sees a key
+      if (now == lowest_score()) continue;  // no split so far has a key that the row attends to
       const float before = exp2f(greatest - now);
       greatest = now;
       sum *= before;
@@ -248,8 +247,8 @@ __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item
   }
 }
 
-// Rows 8 g to 8 g + 8 of a prefill item, for one KV head, as a decode item has them. Of an item
-// that is split, their partial results lie beside each other, as that one's do.
+// Rows 8 g to 8 g + 8 of a prefill item, for one KV head, as a decode item. If the item is split,
+// the partial results of these rows are in consecutive slots, as those of a decode item are.
 __device__ inline AttentionItem row_group(const AttentionItem& item, int kv_head, int g) {
   AttentionItem part = item;
   part.kv_head = kv_head;
@@ -259,14 +258,15 @@ __device__ inline AttentionItem row_group(const AttentionItem& item, int kv_head
   return part;
 }
 
-// Where an item's own result goes.
+// The slot of an item's result.
 __device__ inline int slot_of(const AttentionItem& item) {
   return item.splits == 1 ? kFinal : item.first_slot + item.split;
 }
 
-// Adds up the results of an item's splits, by the last block that is done with one. One block can
-// only read so fast: of many splits each group is added up by its last, into a slot behind theirs.
-// All threads call it, after they have written the split's result.
+// Adds up the results of an item's splits; the last CTA to finish one does it. If there are many
+// splits, one CTA would read them too slowly: then the last CTA of each group of splits adds up the
+// group, into a slot after theirs, and the last group's CTA adds up the groups. All threads call
+// it, after they have written the split's result.
 template <typename T>
 __device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
                              int head_size) {

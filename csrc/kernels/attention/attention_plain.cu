@@ -1,8 +1,8 @@
-// Attention over a paged cache for what the faster kernels do not take: float32, head sizes and
-// layouts without a kernel of their own, and GPUs without the tensor cores. Reads the same items.
+// The fallback attention kernel, for what the faster kernels do not support: float32, other head
+// sizes and layouts, and GPUs without tensor cores. It reads the same items.
 //
-// A warp takes 32 keys at a time, one a lane, for 8 rows: the lane computes its key's scores by
-// itself, and the warp then adds up the values, with the elements of a head spread over the lanes.
+// A warp processes 32 keys at a time, one per lane, for 8 rows. A lane computes the scores of its
+// key; then the warp adds up the values, with the elements of a head distributed over the lanes.
 #include "kernels/attention/attention_item.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/reduce.cuh"
@@ -26,7 +26,7 @@ __device__ const T* token_row(const void* cache, const int* table, int token, i6
   return static_cast<const T*>(cache) + block * block_stride + slot * slot_stride;
 }
 
-// Up to 8 rows of an item. All threads of the block call it.
+// Computes up to 8 rows of an item. All threads of the CTA call it.
 template <typename T>
 __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item,
                        PlainShared& shared) {
@@ -38,7 +38,7 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
   const T* values = static_cast<const T*>(a.value_cache) + item.kv_head * a.value_head_stride;
   const Scoring scoring(a);
 
-  __syncthreads();  // the readers of the item before are done
+  __syncthreads();  // all threads have finished the previous item
   for (int row = warp; row < item.rows; row += kAttentionWarps) {
     const RowPlace place = place_row(a, item, item.kv_head, item.row + row);
     const T* query = static_cast<const T*>(a.query) + place.token * a.query_token_stride +
@@ -97,7 +97,7 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
 #pragma unroll
         for (int row = 0; row < kDecodeRows; ++row) {
           const float factor = __shfl_sync(kFullWarp, weight[row], i);
-          // A row feels nothing of a token that it does not see, whatever that holds.
+          // Skips masked tokens: their values may be NaN.
           if (factor != 0.0f) out[row][part] += factor * element;
         }
       }
@@ -137,7 +137,7 @@ __device__ void attend(const AttentionLaunchParams& p, const AttentionItem& item
   }
 }
 
-// The list of items of a block.
+// Processes the list of items of a CTA.
 template <typename T>
 __device__ void paged_decode(const AttentionLaunchParams& p) {
   wait_for_kernels_before();
@@ -150,7 +150,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
   }
 }
 
-// One item, for the KV head blockIdx.y, in parts of 8 rows.
+// Processes one item, for KV head blockIdx.y, 8 rows at a time.
 template <typename T>
 __device__ void paged_prefill(const AttentionLaunchParams& p) {
   wait_for_kernels_before();

@@ -1,9 +1,9 @@
-// Prefill attention over a paged cache: many query rows of a sequence against its keys, causal, as
-// in FlashAttention-2 (Dao 2023, arXiv:2307.08691), with mma.sync.
+// Causal prefill attention over a paged KV cache: many query rows of a sequence, as in
+// FlashAttention-2 (Dao 2023, arXiv:2307.08691), with mma.sync.
 //
-// A block takes up to 128 rows of one KV head (PrefillShape), the query heads that share it beside
-// each other, so that grouped heads read keys and values once. Tiles of keys and values go through
-// shared memory, from the last to the first, and are copied while others are multiplied.
+// A CTA (thread block) computes up to 128 rows of one KV head (PrefillShape). The query heads of
+// that KV head are adjacent rows, so that grouped heads read keys and values once. Tiles of keys
+// and values are copied to shared memory, from the last to the first, while others are multiplied.
 #include "kernels/attention/attention_prefill_load.cuh"
 #include "kernels/attention/attention_prefill_rows.cuh"
 #include "kernels/common/early_launch.cuh"
@@ -12,7 +12,8 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-// The part of an item's rows that a block does, of one KV head, and the keys that these see.
+// The part of an item that this CTA computes: its rows for one KV head, and the keys that these
+// rows attend to.
 __device__ inline AttentionItem read_part(const AttentionLaunchParams& p, int rows) {
   const int kv_heads = static_cast<int>(p.attention.kv_heads), parts = kPrefillRows / rows;
   const int index = blockIdx.x / kv_heads;
@@ -30,9 +31,9 @@ __device__ inline AttentionItem read_part(const AttentionLaunchParams& p, int ro
   return item;
 }
 
-// An item's rows in one block. Tiles of keys are done from the last to the first: those that some
-// row does not see come first, or last. Values are copied while keys are multiplied, and the next
-// keys while values are.
+// An item's rows in one CTA. Tiles of keys are processed from the last to the first; only the first
+// and the last ones processed can need a mask. Values are copied while keys are multiplied, and the
+// next keys while values are multiplied.
 template <typename T, int kHead>
 class PrefillBlock {
   static constexpr PrefillShape kShape = prefill_shape(kHead);
@@ -71,7 +72,7 @@ class PrefillBlock {
     tiles.look_up(last - 1);
     for (int tile = last; tile >= first; --tile) {
       copies_wait<0>();
-      __syncthreads();  // the keys have come, and all are done with the values
+      __syncthreads();  // the keys have been copied, and all warps have read the old values
       if (tile == last) rows.hold_query(query);
       tiles.copy_values(tile, values_);
       copies_commit();
@@ -83,7 +84,7 @@ class PrefillBlock {
         if (scoring_.cap > 0.0f) {
           rows.cap(scoring_);
           scale = scoring_.cap;
-        } else if (scale <= 0.0f) {  // the greatest product is not the greatest score
+        } else if (scale <= 0.0f) {  // then the maximum product is not the maximum score
           rows.for_each_score([&](float& score, int, int, int) { score *= scale; });
           scale = 1.0f;
         }
@@ -91,7 +92,7 @@ class PrefillBlock {
         rows.raise_base(scale);
       }
       copies_wait<0>();
-      __syncthreads();  // the values have come, and all are done with the keys
+      __syncthreads();  // the values have been copied, and all warps have read the keys
       tiles.copy_keys(tile - 1, keys_);
       copies_commit();
       tiles.look_up(tile - 2);
@@ -102,7 +103,7 @@ class PrefillBlock {
  private:
   __device__ __forceinline__ void mask(int begin, Rows& rows) const {
     const int lane = threadIdx.x % 32;
-    int last[kShape.strips][2];  // of the keys that a row sees, counted from the lane's first
+    int last[kShape.strips][2];  // the last key that a row attends to, from the lane's first column
 #pragma unroll
     for (int s = 0; s < kShape.strips; ++s) {
 #pragma unroll
@@ -115,7 +116,7 @@ class PrefillBlock {
     if (window_ < kNoWindow) rows.mask_before(last, window_);
   }
 
-  // The position of a row's token in the sequence; rows that do not exist are as the last.
+  // The position of a row's token in the sequence. Rows beyond the item's end repeat its last row.
   __device__ int position_of(int row) const {
     return item_.position + (item_.row + min(row, item_.rows - 1)) / group_of(p_);
   }
@@ -123,14 +124,14 @@ class PrefillBlock {
   const PagedAttentionParams& p_;
   const AttentionItem& item_;
   const Scoring scoring_;
-  const int warp_row_;                    // of the item, the warp's first
-  const int window_;                      // kNoWindow where there is none
+  const int warp_row_;                    // the warp's first row in the item
+  const int window_;                      // the sliding window, or kNoWindow
   const int lowest_;                      // position of the warp's first row
   const int highest_;                     // and of its last
   const unsigned query_, keys_, values_;  // in shared memory
 };
 
-// What is left when all keys are done.
+// Writes the results after the last tile of keys.
 template <typename T, int kHead>
 class PrefillResults {
   static constexpr PrefillShape kShape = prefill_shape(kHead);
@@ -167,7 +168,8 @@ class PrefillResults {
     }
   }
 
-  // Of an item that is split over keys. The last block that has done so for these rows adds up.
+  // For an item that is split over keys: writes a partial result. The last CTA to do so for these
+  // rows adds up all of them.
   __device__ __forceinline__ void write_partials(Rows& rows) const {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -215,7 +217,7 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
     Block(p.attention, item, shared_address(shared)).attend(rows);
   }
   allow_kernels_after();
-  const AttentionItem item = read_part(p, Block::kRows);  // again: there was no room to keep it
+  const AttentionItem item = read_part(p, Block::kRows);  // read again, to save registers
   const PrefillResults<T, kHead> results(p, item);
   if (item.splits > 1) {
     results.write_partials(rows);
@@ -245,8 +247,8 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
 #if __CUDA_ARCH__ >= 750
 VLLM_PAGED_PREFILL_HEADS(f16, vllm::Half)
 #else
-// In a module without kernels NVRTC leaves names that hold the number of its process: no two builds
-// would be alike.
+// A module must have a kernel: in one without, NVRTC generates names from its process id, and
+// builds would not be reproducible.
 extern "C" __global__ void no_tensor_cores() {}
 #endif
 #if __CUDA_ARCH__ >= 800

@@ -1,5 +1,5 @@
-// How the blocks of the mma.sync prefill kernel copy query rows, keys and values into shared
-// memory: 16 bytes at a time, each thread the same columns of the same rows of every tile.
+// How a CTA of the mma.sync prefill kernel copies query rows, keys and values to shared memory: 16
+// bytes at a time; each thread copies the same columns of the same rows of every tile.
 #pragma once
 
 #include "kernels/attention/attention_item.cuh"
@@ -9,8 +9,8 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-// How kThreads threads share out rows of kHead elements: 2, 4 or 8 neighbours take a row, whose
-// segments of 16 bytes they have in turns, so that each turn reads whole sectors of 32 bytes.
+// How kThreads threads divide rows of kHead elements: 2, 4 or 8 adjacent threads copy a row, one
+// segment of 16 bytes each per turn, so that each turn reads whole sectors of 32 bytes.
 template <int kHead, int kThreads>
 struct RowCopies {
   using Rows = SharedRows<kHead>;
@@ -34,9 +34,9 @@ struct RowCopies {
   }
 };
 
-// Copies tiles of kKeys keys or values that an item sees, zeros for tokens outside of it: a weight
-// of 0 does not hide what an unused slot may hold, NaN. Chunks of kChunk tokens lie in one block.
-// Keys and values have the same strides, and what is found for one serves the other.
+// Copies tiles of kKeys keys or values of an item, and zeros for tokens outside of it: an unused
+// slot may contain NaN, and 0 * NaN is not 0. A chunk of kChunk tokens is in one KV block. Keys and
+// values have the same strides, so that offsets are computed once for both.
 template <typename T, int kHead, int kKeys, int kThreads>
 class PagedTiles {
   using Copies = RowCopies<kHead, kThreads>;
@@ -57,7 +57,7 @@ class PagedTiles {
         chunks_(static_cast<unsigned>(p.block_size) / kChunk),
         inverse_(0x80000000u / chunks_ + 1) {}
 
-  // Looks up the blocks of a tile, some time before its keys are copied.
+  // Looks up the KV blocks of a tile, some time before its keys are copied.
   __device__ __forceinline__ void look_up(int tile) {
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {

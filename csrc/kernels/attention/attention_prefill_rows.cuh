@@ -1,5 +1,5 @@
-// What a warp of the mma.sync prefill kernel has in registers: the scores of its query rows for a
-// tile of keys, and their results so far.
+// The registers of a warp of the mma.sync prefill kernel: the scores of its query rows for a tile
+// of keys, and their running results.
 #pragma once
 
 #include "kernels/attention/attention_item.cuh"
@@ -10,8 +10,8 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 750
 
-// Makes an address that is the same in every turn of a loop look new: else the compiler keeps all
-// that follow from it in registers.
+// Makes a loop-invariant address look new to the compiler, which would otherwise keep everything
+// computed from it in registers.
 __device__ __forceinline__ void hide(unsigned& address) { asm volatile("" : "+r"(address)); }
 
 // No score is less; finite, so that it can be subtracted from itself.
@@ -24,11 +24,11 @@ template <typename T, int kHead, int kKeys, int kStrips>
 struct PrefillRows {
   using Shared = SharedRows<kHead>;
   static constexpr int kSteps = kHead / 16;
-  // Query rows stay in registers where there is room beside scores and results.
+  // Query rows stay in registers if these suffice for them beside scores and results.
   static constexpr int kHeld = kStrips * kSteps <= 8 ? kSteps : 0;
-  // Matrices that are loaded before the products that take them.
+  // How many matrices are loaded ahead of the products that use them.
   static constexpr int kAhead = 2;
-  // How much a score may grow before the results are scaled to it: weights are at most 2^8.
+  // How much the maximum score may grow before the results are rescaled: weights are at most 2^8.
   static constexpr float kSlack = 8.0f;
 
   unsigned query[kHeld + 1][kStrips][4];
@@ -118,7 +118,7 @@ struct PrefillRows {
     }
   }
 
-  // Puts products under the cap: they are scores in units of it then.
+  // Applies the soft cap to products: the results are scores in units of the cap.
   __device__ __forceinline__ void cap(const Scoring& scoring) {
     float most = 0.0f;
     for_each_score([&](float& score, int, int, int) { most = fmaxf(most, fabsf(score)); });
@@ -130,8 +130,8 @@ struct PrefillRows {
     }
   }
 
-  // Hides keys that a row does not see, which are those after last[strip][row], counted from the
-  // lane's first column, and those before the last `window`.
+  // Masks the keys that a row does not attend to: those after last[strip][row], counted from the
+  // lane's first column, and those before the last `window` keys.
   __device__ __forceinline__ void mask_after(const int (&last)[kStrips][2]) {
     for_each_score([&](float& score, int s, int row, int column) {
       score = column > last[s][row] ? lowest_score() : score;
@@ -143,8 +143,8 @@ struct PrefillRows {
     });
   }
 
-  // Sees to a base that is no more than kSlack below any score times `scale`. So most tiles spare
-  // the scaling of the results.
+  // Raises the base if it is more than kSlack below a score times `scale`. So most tiles need not
+  // rescale the results.
   __device__ __forceinline__ void raise_base(float scale) {
     float now[kStrips][2];
     bool grows = false;
@@ -178,7 +178,7 @@ struct PrefillRows {
     }
   }
 
-  // Scores of keys 16 n and on become weights.
+  // Converts the scores of the 16 keys from 16 n on to weights.
   __device__ __forceinline__ void weigh(float scale, int n) {
 #pragma unroll
     for (int s = 0; s < kStrips; ++s) {
@@ -191,8 +191,8 @@ struct PrefillRows {
     }
   }
 
-  // Scores become weights, and out += weights . values: with some keys while the weights of the
-  // next are made, for exponentials take about half as long as the products.
+  // Converts scores to weights, and computes out += weights . values. The products of some keys
+  // overlap with the exponentials of the next, which take about half as long.
   __device__ __forceinline__ void multiply_values(float scale, unsigned values) {
     constexpr int kLoads = kKeys / 16 * kSteps;
     hide(values);

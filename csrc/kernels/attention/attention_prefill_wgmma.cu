@@ -1,10 +1,11 @@
-// Prefill attention over a paged cache at the speed of Hopper's tensor cores, causal, as in
-// FlashAttention-3 (Shah et al. 2024, arXiv:2407.08608), with raw PTX.
+// Causal prefill attention over a paged KV cache with Hopper's wgmma, as in FlashAttention-3 (Shah
+// et al. 2024, arXiv:2407.08608), in raw PTX.
 //
-// A block takes one item after another: up to 128 query rows of one KV head (AttentionItem). One
-// warp has tiles of keys and values copied in bulk, three load query rows, and two warpgroups
-// multiply 64 rows each: the products of one tile of keys run beside those of the tile before with
-// its values, and both beside the softmax. The copies follow the block table, one for each block.
+// A persistent CTA (thread block) processes one item after another: up to 128 query rows of one KV
+// head (AttentionItem). Warps are specialised: one issues bulk copies (TMA) of key tiles, one those
+// of value tiles, two load query rows, and two warpgroups multiply 64 rows each. The products of a
+// tile's keys overlap with those of the previous tile's values, and both with the softmax. The bulk
+// copies follow the block table, one for each KV block.
 #include "kernels/attention/attention_wgmma_load.cuh"
 #include "kernels/attention/attention_wgmma_rows.cuh"
 
@@ -65,12 +66,11 @@ class RowWarpgroup {
   }
 
  private:
-  // Query token of the item's sequence that a row of the item belongs to; rows that do not exist
-  // are as the last.
+  // The query token of a row of the item. Rows beyond the item's end repeat its last row.
   __device__ int token_of(const AttentionItem& item, int row) const {
     return (item.row + min(row, item.rows - 1)) / p_.group;
   }
-  // From products, under a cap from its shares, to scores.
+  // The factor from products (with a soft cap: from tanh) to scores.
   __device__ float scale() const { return kCap ? scoring_.cap : scoring_.scale; }
   __device__ int first_key(int last) const {
     const int window = static_cast<int>(p_.launch.attention.sliding_window);
@@ -88,7 +88,8 @@ class RowWarpgroup {
     seen_begin_ = first_key(item.position + token_of(item, group_ * kWgmmaRows + kWgmmaRows - 1));
     seen_end_ = item.position + token_of(item, group_ * kWgmmaRows) + 1;
     const int first = Shared::first_tile(item), last = Shared::last_tile(item);
-    // Whole tiles: all rows see all of it, and each saw a key behind it, a base to go by.
+    // Whole tiles need no mask: all rows attend to all of their keys, and every row has already
+    // seen a later key, so that it has a base.
     const int whole_begin = max(first, (seen_begin_ + kKeys - 1) / kKeys);
     const int whole_end = (seen_end_ - 1) / kKeys;
     const auto whole = [&](int tile) { return tile >= whole_begin && tile < whole_end; };
@@ -123,8 +124,8 @@ class RowWarpgroup {
     }
   }
 
-  // The products of a tile of keys, and of the tile before it in turn (the one behind it) with its
-  // values; then the weights of the tile.
+  // One pipelined step: starts the products with this tile's keys and those with the previously
+  // processed tile's values, then computes this tile's weights.
   template <bool kMask>
   __device__ __forceinline__ void step(int tile, Softmax& rows) {
     wait(shared_.keys_full(keys_.stage), keys_.parity);
@@ -169,7 +170,8 @@ class RowWarpgroup {
     }
   }
 
-  // Products of a tile of which some are not seen, or under a cap, become weights.
+  // Converts the products of a tile to weights, with the mask and the soft cap. Returns the factors
+  // for the running results.
   __device__ __forceinline__ float2 weigh(int tile, Softmax& rows) {
     const int begin = tile * kKeys;
     if (kCap) rows.cap(scoring_);
@@ -210,12 +212,12 @@ class RowWarpgroup {
     wgmma_commit();
   }
 
-  // A warp's word that it has read a buffer.
+  // Signals that this warp has read a buffer.
   __device__ __forceinline__ void release(unsigned empty) const {
     if (lane_ == 0) arrive(empty);
   }
 
-  // An item that has no rows for this warpgroup.
+  // Skips an item without rows for this warpgroup: releases its buffers.
   __device__ __forceinline__ void pass_over(const AttentionItem& item) {
     release(shared_.query_empty(group_));
     for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
@@ -230,7 +232,8 @@ class RowWarpgroup {
     }
   }
 
-  // Of an item that is split over keys. The last warpgroup that has done so for these rows adds up.
+  // For an item that is split over keys: writes a partial result. The last warpgroup to do so for
+  // these rows adds up all of them.
   __device__ __forceinline__ void write_partials(const AttentionItem& item, Softmax& rows) {
     write_partial<0>(item, rows);
     write_partial<1>(item, rows);
@@ -275,9 +278,9 @@ class RowWarpgroup {
   const unsigned long long query_;
   ItemReader<kHead> items_;
   Ring<Shared::kStages> keys_{0, 0}, values_{0, 0};
-  int first_[2], last_[2];     // keys that the lane's rows see, less its first column
-  int seen_begin_, seen_end_;  // keys that all rows of the warpgroup see
-  int add_ = 0;                // 0 before the first product with values
+  int first_[2], last_[2];     // keys that the lane's rows attend to, minus the lane's first column
+  int seen_begin_, seen_end_;  // keys that all rows of the warpgroup attend to
+  int add_ = 0;                // 0 until the first product with values, which overwrites the sums
 };
 
 template <typename T, int kHead, bool kCap>
@@ -291,7 +294,8 @@ __device__ void wgmma_prefill(const WgmmaPrefillParams& p) {
   }
   __syncthreads();
   wait_for_kernels_before();
-  // 64 thousand registers: few for the warps that load, as many as can be for those that multiply.
+  // Of the multiprocessor's 64 Ki registers, the loading warps get few, the multiplying ones the
+  // rest.
   if (__shfl_sync(kFullWarp, threadIdx.x / 128, 0) == 0) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
     switch (__shfl_sync(kFullWarp, threadIdx.x / 32, 0)) {
@@ -333,7 +337,7 @@ VLLM_WGMMA_PREFILL_TYPES(128)
 VLLM_WGMMA_PREFILL_TYPES(192)
 VLLM_WGMMA_PREFILL_TYPES(256)
 #else
-// In a module without kernels NVRTC leaves names that hold the number of its process: no two builds
-// would be alike.
+// A module must have a kernel: in one without, NVRTC generates names from its process id, and
+// builds would not be reproducible.
 extern "C" __global__ void no_wgmma() {}
 #endif

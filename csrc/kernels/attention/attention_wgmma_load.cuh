@@ -1,5 +1,5 @@
-// The warps of the prefill kernel for wgmma that load: one chooses items and has their keys copied,
-// one has values copied, and two copy query rows.
+// The loading warps of the wgmma prefill kernel: one chooses items and issues the copies of their
+// keys, one issues the copies of values, and two copy query rows.
 #pragma once
 
 #include "kernels/attention/attention_wgmma_tile.cuh"
@@ -9,8 +9,8 @@ namespace vllm {
 
 #if __CUDA_ARCH_FEAT_SM90_ALL
 
-// Copies of the keys or of the values of an item's tiles, from the last tile to the first. A lane
-// has one copy of each tile to make: of a block, or of what of it the tile takes.
+// Issues the bulk copies of an item's keys or values, from the last tile to the first. A lane
+// issues one copy per tile: of a KV block, or of the tile's part of one.
 template <int kHead>
 class TileCopies {
   using Shared = WgmmaShared<kHead>;
@@ -32,19 +32,19 @@ class TileCopies {
     next_ = find_block((item.end - 1) / kKeys);
   }
 
-  // Starts the copies of a tile, and looks where those of the tile before it are.
+  // Starts the copies of a tile, and looks up the KV blocks of the tile before it.
   __device__ void copy(int tile, unsigned to, unsigned barrier) {
     const int block = next_;
     next_ = find_block(tile - 1);
     if (token_ >= kKeys) return;
     const int slot = (tile * kKeys + token_) & ((1 << p_.block_bits) - 1);
-    // A head that is not there makes zeros.
+    // Copying a head outside of the tensor fills with zeros.
     const int head = block < 0 ? -1 : block * block_heads_ + kv_head_;
     copy_box(to + token_ * 2 * kHead, map_, barrier, 0, 0, 0, slot / 8, head);
   }
 
  private:
-  // The lane's block, or -1 where no row sees a key of its copy.
+  // The lane's KV block, or -1 if no row attends to a key of its copy.
   __device__ int find_block(int tile) const {
     const int token = tile * kKeys + token_;
     const bool seen = token_ < kKeys && token < end_ && token + (1 << p_.copy_bits) > begin_;
@@ -69,8 +69,8 @@ __device__ inline AttentionItem find_item(const WgmmaPrefillParams& p, int index
   return item;
 }
 
-// One warp. Blocks take items by tickets, the longest first, so that all end at about the same
-// time.
+// Run by one warp. CTAs draw items by an atomic ticket counter, longest first, so that all CTAs end
+// at about the same time.
 template <int kHead>
 __device__ void load_keys(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared) {
   using Shared = WgmmaShared<kHead>;
@@ -101,11 +101,12 @@ __device__ void load_keys(const WgmmaPrefillParams& p, const WgmmaShared<kHead>&
   allow_kernels_after();
   if (lane == 0) {
     __threadfence();
-    if (atomicAdd(p.tickets + 1, 1) == blocks - 1) p.tickets[0] = p.tickets[1] = 0;  // for the next
+    // Reset for the next launch.
+    if (atomicAdd(p.tickets + 1, 1) == blocks - 1) p.tickets[0] = p.tickets[1] = 0;
   }
 }
 
-// Zeros in rows [begin, end) of a tile.
+// Fills rows [begin, end) of a tile with zeros.
 template <int kHead>
 __device__ void clear_rows(unsigned tile, int begin, int end) {
   using Rows = WgmmaRows<kHead>;
@@ -115,7 +116,7 @@ __device__ void clear_rows(unsigned tile, int begin, int end) {
   }
 }
 
-// One warp.
+// Run by one warp.
 template <int kHead>
 __device__ void load_values(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared) {
   using Shared = WgmmaShared<kHead>;
@@ -131,8 +132,8 @@ __device__ void load_values(const WgmmaPrefillParams& p, const WgmmaShared<kHead
     copies.start(item);
     for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
       const unsigned full = shared.values_full(ring.stage), to = shared.values(ring.stage);
-      // Of the copies at either end, the slots that no row sees: what they hold, NaN maybe, would
-      // be multiplied by a weight of 0.
+      // The first and the last copy may include slots that no row attends to. They may contain NaN,
+      // and 0 * NaN is not 0: clear them.
       const int begin = max(item.begin - tile * kKeys, 0),
                 end = min(item.end - tile * kKeys, kKeys);
       const bool whole = ((begin | end) & (copied - 1)) == 0;
@@ -155,7 +156,8 @@ __device__ void load_values(const WgmmaPrefillParams& p, const WgmmaShared<kHead
   }
 }
 
-// Two warps, of which this is thread 0 to 63: the rows of one warpgroup, then those of the other.
+// Run by two warps, whose threads are numbered 0 to 63: loads the rows of one warpgroup, then those
+// of the other.
 template <typename T, int kHead>
 __device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared,
                              int thread) {
@@ -164,7 +166,8 @@ __device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHea
   const PagedAttentionParams& a = p.launch.attention;
   const int segment = thread % Rows::kSegments;
   const int first_row = thread / Rows::kSegments;
-  // From a row to the thread's next: so many tokens and heads, one token more past the last head.
+  // From a row to the thread's next one: advance by so many tokens and heads, and carry a token
+  // when passing the last head.
   const int heads = kAtOnce % p.group;
   const i64 step = kAtOnce / p.group * a.query_token_stride + heads * a.query_head_stride;
   const i64 carry = a.query_token_stride - p.group * a.query_head_stride;

@@ -1,4 +1,4 @@
-// The softmax of the prefill kernel for wgmma: what a lane has of two query rows.
+// The softmax of the wgmma prefill kernel: a lane's part of two query rows.
 #pragma once
 
 #include "kernels/attention/attention_wgmma_tile.cuh"
@@ -8,16 +8,16 @@ namespace vllm {
 
 #if __CUDA_ARCH_FEAT_SM90_ALL
 
-// Stays where it is written, that is, behind a wgmma_wait.
+// Volatile, so that the compiler does not move it before a wgmma_wait.
 __device__ inline float exp2_in_order(float x) {
   float result;
   asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
 
-// What follows and needs one of these numbers comes after what is before: ptxas, which moves a wait
-// for products over arithmetic that is to run beside them, and sums to their summands, moves
-// nothing over a branch that might have changed an operand. `zero` is 0, which the compiler does
+// A scheduling fence: code after it that uses a, b or c stays behind the code before it. ptxas
+// would move a wait for products ahead of arithmetic that should overlap with them, but it moves
+// nothing across a branch that might have changed an operand. `zero` is 0, which the compiler does
 // not know.
 __device__ __forceinline__ void keep_behind(int zero, float& a, float& b, float& c) {
   asm volatile(
@@ -29,7 +29,7 @@ __device__ __forceinline__ void keep_behind(int zero, float& a, float& b, float&
       : "memory");
 }
 
-// A sum of weights from which on they are made smaller: far below the largest number of T.
+// The sum of weights above which they are rescaled; far below the largest number of T.
 template <typename T>
 constexpr float kMuchOf = 1048576.0f;
 template <>
@@ -101,7 +101,7 @@ struct WgmmaSoftmax {
     }
   }
 
-  // Puts products under the cap: they are scores in units of it then.
+  // Applies the soft cap to products: the results are scores in units of the cap.
   __device__ __forceinline__ void cap(const Scoring& scoring) {
     float most = 0.0f;
 #pragma unroll
@@ -116,8 +116,8 @@ struct WgmmaSoftmax {
     }
   }
 
-  // Of columns that a row does not see, which are those beyond last[row], counted from the lane's
-  // first, or before first[row].
+  // Masks the columns that a row does not attend to: those after last[row], counted from the lane's
+  // first column, or before first[row].
   __device__ __forceinline__ void mask_after(int last0, int last1) {
 #pragma unroll
     for (int i = 0; i < kKeys / 2; ++i) {
@@ -133,12 +133,12 @@ struct WgmmaSoftmax {
     }
   }
 
-  // Products, of which `scale` makes scores, become weights by the greatest score so far; what was
-  // before is to be multiplied by the result.
+  // Converts products (scores = scale * products) to weights relative to the running maximum.
+  // Returns the factor for the results so far.
   template <int kRow>
   __device__ __forceinline__ float weigh_row(float scale) {
     const float now = fmaxf(base[kRow], row_max<kRow>() * scale);
-    // Where no key was seen yet, -infinity is not subtracted from itself.
+    // Avoids -infinity - -infinity if the row has seen no key yet.
     const float from = now == lowest_score() ? 0.0f : now;
     const float factor = exp2_in_order(base[kRow] - from);
     base[kRow] = now;
@@ -153,8 +153,8 @@ struct WgmmaSoftmax {
     return factor;
   }
 
-  // Products become weights by the base as it is, whatever the scores: that spares the maximum, for
-  // which exponentials would wait. The sum shows whether they are too large.
+  // Converts products to weights with the current base, without computing the maximum, which the
+  // exponentials would wait for. The sum of the weights shows whether they became too large.
   template <int kRow>
   __device__ __forceinline__ void weigh_by_base(float scale) {
 #pragma unroll
@@ -166,8 +166,7 @@ struct WgmmaSoftmax {
     }
   }
 
-  // Of weights that have become large, or the sum of which (of the whole quad) is: smaller by a
-  // power of two.
+  // If the weights or their sum (over the quad) are too large, scales them down by a power of two.
   template <int kRow>
   __device__ __forceinline__ void shrink_row(float& tile_sum) {
     const float most = quad_max(tile_sum);
@@ -185,7 +184,7 @@ struct WgmmaSoftmax {
     round_row<kRow>();
   }
 
-  // The products of the tile once more, by mma.sync: `query` is that of the warp's 16 rows.
+  // Computes the products of the tile again, with mma.sync. query: of the warp's 16 rows.
   __device__ __forceinline__ void multiply_again(unsigned query, unsigned keys) {
     using Rows = WgmmaRows<kHead>;
     const int lane = threadIdx.x % 32;
@@ -213,7 +212,7 @@ struct WgmmaSoftmax {
     for (int i = 0; i < 4; ++i) scores[at + i] = part[i];
   }
 
-  // After weigh_by_base: rounds, and sees to it that no weight is too large.
+  // After weigh_by_base: makes sure that no weight is too large, and rounds again if it rescales.
   template <bool kCap>
   __device__ __forceinline__ void settle(float (&tile_sum)[2], const Scoring& scoring,
                                          unsigned query, unsigned keys) {
@@ -224,7 +223,7 @@ struct WgmmaSoftmax {
       shrink_row<1>(tile_sum[1]);
       return;
     }
-    // Too large even for float32: as in a tile with a mask.
+    // Overflow in float32: start again with the maximum, as for a masked tile.
     multiply_again(query, keys);
     if (kCap) cap(scoring);
     const float scale = kCap ? scoring.cap : scoring.scale;

@@ -1,4 +1,4 @@
-// How the prefill kernel for wgmma lays out its shared memory.
+// The shared-memory layout of the wgmma prefill kernel.
 #pragma once
 
 #include "kernels/attention/attention_item.cuh"
@@ -12,7 +12,8 @@ namespace vllm {
 
 #if __CUDA_ARCH_FEAT_SM90_ALL
 
-// Rows of kHead 16-bit elements, 8 by 8: of each 8 rows the first kRowBytes of all, then the next.
+// Rows of kHead 16-bit elements in groups of 8: for each group, the first kRowBytes of all 8 rows,
+// then the next kRowBytes.
 template <int kHead>
 struct WgmmaRows {
   static constexpr int kRowBytes = wgmma_row_bytes(kHead);
@@ -20,7 +21,7 @@ struct WgmmaRows {
   static constexpr int kGroupBytes = 8 * 2 * kHead;
   static constexpr int kSegments = kHead / 8;  // of 16 bytes in a row
 
-  // Of 16 bytes of a row, as a bulk copy swizzles them.
+  // The offset of a 16-byte segment, with the swizzle of bulk copies.
   __device__ static unsigned offset(unsigned row, unsigned segment) {
     constexpr unsigned kInPiece = kRowBytes / 16;
     const unsigned swizzled = segment % kInPiece ^ row % 8 / (8 / kInPiece);
@@ -41,7 +42,7 @@ struct WgmmaShared {
   static constexpr int kQueryBytes = 2 * kHead * 2 * kWgmmaRows;
 
   unsigned query, key_tiles, value_tiles, barriers;
-  AttentionItem* item;  // that the block is at
+  AttentionItem* item;  // the CTA's current item
 
   __device__ explicit WgmmaShared(unsigned char* shared) {
     const unsigned from = shared_address(shared);
@@ -90,15 +91,15 @@ struct WgmmaShared {
   }
 };
 
-// The items of a block in a warp that does not choose them.
+// Reads the CTA's items in a warp that does not choose them.
 template <int kHead>
 class ItemReader {
  public:
-  // The next one; with no rows, there are none left.
+  // The next item; one without rows means the end.
   __device__ AttentionItem next(const WgmmaShared<kHead>& shared) {
     wait(shared.item_full(), parity_);
     const AttentionItem item = *shared.item;
-    arrive(shared.item_empty());  // each lane by itself: it has read what is written next
+    arrive(shared.item_empty());  // every lane arrives: each has read the item
     parity_ ^= 1;
     return item;
   }

@@ -1,5 +1,4 @@
-// Writing results that lie as tensor cores leave them: of each 8 columns of a row, a lane of four
-// has two.
+// Writes results in the layout of mma accumulators: each lane of a quad has two of 8 columns.
 #pragma once
 
 #include "kernels/common/float_types.cuh"
@@ -7,7 +6,7 @@
 
 namespace vllm {
 
-// Of the four lanes that have parts of a row.
+// Reductions over the four lanes (a quad) that hold a row.
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
   return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
@@ -17,7 +16,8 @@ __device__ inline float quad_sum(float x) {
   return x + __shfl_xor_sync(kFullWarp, x, 2);
 }
 
-// A lane without `bit` gives its second word for the first of the lane with it.
+// Exchanges between lanes that differ in `bit`: the lane without it swaps its second word for the
+// other's first.
 __device__ __forceinline__ void exchange(unsigned& first, unsigned& second, int bit) {
   const bool upper = (threadIdx.x & bit) != 0;
   const unsigned got = __shfl_xor_sync(kFullWarp, upper ? first : second, bit);
@@ -25,15 +25,15 @@ __device__ __forceinline__ void exchange(unsigned& first, unsigned& second, int 
   second = upper ? second : got;
 }
 
-// A row of 8 kBlocks elements, of which words[i] are the lane's two of the i-th 8. `to` is null for
-// a row that does not exist; all lanes of the warp call it.
+// Writes a row of 8 kBlocks elements; words[i] has the lane's two of the i-th 8 elements. `to` is
+// null for a row that does not exist. All lanes of the warp call it.
 template <typename T, int kBlocks>
 __device__ __forceinline__ void write_row(T* to, unsigned (&words)[kBlocks]) {
   constexpr int kWhole = kBlocks / 4 * 4;
   const int lane = threadIdx.x % 4;
 #pragma unroll
   for (int i = 0; i < kWhole; i += 4) {
-    // Of four blocks of 8 columns each lane of a quad gets one, to write 16 bytes at once.
+    // Transposes four groups of 8 columns within a quad, so that each lane writes 16 bytes at once.
     exchange(words[i], words[i + 1], 1);
     exchange(words[i + 2], words[i + 3], 1);
     exchange(words[i], words[i + 2], 2);

@@ -1,4 +1,4 @@
-// Where in a paged cache a token goes.
+// Addresses of slots in a paged KV cache.
 #pragma once
 
 #include "params/cache.h"

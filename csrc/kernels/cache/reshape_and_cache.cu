@@ -1,6 +1,6 @@
-// New keys and values into the slots of a paged cache. The bits are copied, so an element is known
-// by its size alone. Blocks along x take the parts of a token, along y the tokens; a thread has a
-// pack of key and value.
+// Writes new keys and values to the slots of a paged KV cache. Bits are copied, so that only the
+// size of an element matters. The grid's x dimension covers the parts of a token, its y dimension
+// the tokens; each thread copies one pack of key and value.
 #include "kernels/cache/cache_slots.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"

@@ -1,18 +1,19 @@
-// The sum of a tensor over the ranks of one host, and what follows it in a model: the addition to
-// the residual stream and its norm.
+// All-reduce of a tensor over the ranks of one host, optionally fused with what follows it in a
+// model: the addition to the residual stream and its norm.
 //
-// A block has a row, and the same row in every rank. In one shot each rank sends its row to all
-// others, and each adds up what has come. In two, a row's owner alone adds up, and sends the sum:
-// two ways one after the other, but fewer bytes where there are more than two ranks.
+// A CTA (thread block) processes a row; the same row is processed in every rank. One-shot: each
+// rank sends its row to all others, and each adds up all rows. Two-shot: only the row's owner adds
+// up, and sends the sum: two transfers in sequence, but fewer bytes with more than two ranks.
 //
-// Why no row is overwritten before it was read: each row has two places, which it uses in turns. A
-// rank sends row r for the third time when it has received it for the second time; the others have
-// sent it then, so their kernel of the first time is over, which has read and emptied the place.
-// Whose turn it is lies on the device, for a graph replays the same arguments.
+// Why no row is overwritten before it was read: each row is double-buffered. A rank sends row r for
+// the third time only after it has received it for the second time. The other ranks have sent it a
+// second time by then, so their first kernel, which read and emptied the buffer, has ended. Which
+// of the two buffers is next is stored on the device, because a CUDA graph replays the same
+// arguments.
 //
-// Why nobody waits for ever: all ranks make the same calls, and the grid has no more blocks than
-// run at once, so every row that is waited for is sent by a block that runs, or that waits only for
-// kernels before it. If a rank has died the host sets *stop.
+// Why there is no deadlock: all ranks make the same calls, and the grid has no more CTAs than run
+// at once, so every row that is waited for is sent by a CTA that runs, or that waits only for
+// earlier kernels. If a rank has died, the host sets *stop.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "kernels/common/peer_memory.cuh"
@@ -21,7 +22,7 @@
 
 namespace vllm {
 
-constexpr unsigned kRowPacks = 2;  // of a thread
+constexpr unsigned kRowPacks = 2;  // packs of a row per thread
 
 template <typename T>
 __device__ void add_words(float (&sum)[kVector<T>], const Words& words) {
@@ -37,7 +38,7 @@ __device__ Words rounded(const float (&values)[kVector<T>]) {
   return reinterpret_cast<const Words&>(pack);
 }
 
-// kTwoShots: see above. kNorm: with the residual and its norm.
+// kTwoShots: see above. kNorm: with the addition to the residual and its norm.
 template <typename T, bool kTwoShots, bool kNorm>
 struct AllReduce {
   static constexpr int N = kVector<T>;
@@ -48,7 +49,7 @@ struct AllReduce {
   __device__ unsigned* turn_of(i64 row) const {
     return reinterpret_cast<unsigned*>(params.memory[params.rank]) + row;
   }
-  // In the memory of rank `there`, the place of a row from rank `source`.
+  // The address of a row from rank `source` in the memory of rank `there`.
   __device__ char* place(int there, unsigned turn, int source, i64 row, unsigned pack) const {
     return params.memory[there] + params.layout.place(turn, source, row) + pack * i64{16};
   }
@@ -75,7 +76,7 @@ struct AllReduce {
     for_packs([&](unsigned, unsigned pack) {
       const Words words = without_empty(input(row, pack));
 #pragma unroll 1
-      for (int next = 1; next < ranks; ++next) {  // each rank begins with another
+      for (int next = 1; next < ranks; ++next) {  // each rank begins with a different one
         const int there = (params.rank + next) % ranks;
         if (kTwoShots && there != owner(row)) continue;
         store_system(place(there, turn, params.rank, row, pack), words);
@@ -83,7 +84,7 @@ struct AllReduce {
     });
   }
 
-  // This row of all ranks, once it has come, added up and rounded.
+  // Waits for this row of all ranks; returns the rounded sum.
   __device__ Words sum_of(i64 row, unsigned turn, unsigned pack) const {
     float sum[N] = {};
 #pragma unroll 1
@@ -102,7 +103,7 @@ struct AllReduce {
     T* residual = static_cast<T*>(params.residual) + row * params.residual_stride;
     Words held[kRowPacks], old[kRowPacks], factors[kRowPacks];
     float squares = 0.0f;
-    if constexpr (kNorm) {  // while the others' rows are on their way
+    if constexpr (kNorm) {  // while the rows of other ranks are in flight
       for_packs([&](unsigned k, unsigned pack) {
         old[k] = reinterpret_cast<const Words*>(residual)[pack];
         factors[k] = static_cast<const Words*>(params.weight)[pack];
@@ -146,7 +147,7 @@ struct AllReduce {
     } else {
       __syncthreads();
     }
-    // All threads have read it, before the sum of squares or here.
+    // All threads have read the turn: block_sum or __syncthreads has synchronised them.
     if (threadIdx.x == 0) *turn_of(row) = turn ^ 1;
     parity ^= 1;
   }
@@ -158,7 +159,7 @@ struct AllReduce {
     for (i64 row = blockIdx.x; row < params.rows; row += step) send(row);
     allow_kernels_after();
     unsigned parity = 0;
-    // Own rows first: others wait for them, and nobody is waited for but for `send`.
+    // Own rows first: other ranks wait for them, and they depend only on `send` of other ranks.
 #pragma unroll 1
     for (i64 row = blockIdx.x; row < params.rows; row += step) {
       if (!kTwoShots || owner(row) == params.rank) finish(row, parity);

@@ -8,8 +8,9 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 900
 
-// Starts to copy the box at these coordinates to shared memory; its bytes count at `barrier`. What
-// lies outside of the tensor is zeros. The map is a __grid_constant__ parameter, or part of one.
+// Starts to copy the box at these coordinates to shared memory; completion is counted in bytes at
+// `barrier`. Elements outside of the tensor become zeros. The map must be a __grid_constant__
+// parameter, or part of one.
 __device__ inline void copy_box(unsigned to, const TensorMap& map, unsigned barrier, int c0, int c1,
                                 int c2, int c3, int c4) {
   asm volatile(

@@ -1,12 +1,12 @@
-// Loads that tell L2 what will become of their 16 bytes.
+// Loads with an L2 eviction hint.
 #pragma once
 
 #include "kernels/common/float_types.cuh"
 
 namespace vllm {
 
-// To be overwritten, or read again, soon: others leave L2 first. Compute capability 8.0 and later
-// listen.
+// For data that is soon overwritten or read again: L2 evicts it last. The hint is ignored before
+// compute capability 8.0.
 template <typename T, int N>
 __device__ Pack<T, N> load_to_keep(const T* from) {
 #if __CUDA_ARCH__ >= 800

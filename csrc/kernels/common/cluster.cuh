@@ -1,12 +1,14 @@
-// Clusters of blocks, from compute capability 9.0 on: their blocks run at the same time and reach
-// each other's shared memory. PTX ISA, "Cluster of Cooperative Thread Arrays".
+// Clusters of CTAs (thread blocks), from compute capability 9.0 on: the CTAs of a cluster run at
+// the same time and can access each other's shared memory. PTX ISA, "Cluster of Cooperative Thread
+// Arrays".
 #pragma once
 
 namespace vllm {
 
-// The cluster that this block belongs to. Launched without one, or elsewhere, it is alone in it.
+// The cluster that this CTA belongs to. Without cluster support, or if the kernel was launched
+// without clusters, it consists of this CTA only.
 struct Cluster {
-  unsigned rank = 0;  // of this block
+  unsigned rank = 0;  // of this CTA
   unsigned size = 1;
 
   __device__ Cluster() {
@@ -16,12 +18,12 @@ struct Cluster {
 #endif
   }
 
-  // Waits for all threads of all blocks, and for what they wrote. None may end while another block
-  // still reads its shared memory.
+  // Synchronises all threads of all CTAs, and makes their writes visible. A CTA must not end while
+  // another one still reads its shared memory.
   __device__ void sync() const {
 #if __CUDA_ARCH__ >= 900
     if (size > 1) {
-      // Released and acquired, which CUDA 11.8 cannot write out.
+      // Release and acquire by default; CUDA 11.8 does not accept the explicit qualifiers.
       asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
       return;
     }

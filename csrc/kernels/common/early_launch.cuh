@@ -1,11 +1,11 @@
-// For kernels that may be launched while the one before them in the stream still runs
-// (cuda::Grid::early): the launch is over by the time that they may begin.
+// Programmatic dependent launch (PDL): a kernel may be launched while the previous one in the
+// stream still runs (cuda::Grid::early), which hides its launch latency.
 #pragma once
 
 namespace vllm {
 
-// All threads call it before they touch memory that kernels before them may still write, or read:
-// what comes before in the stream is done then.
+// griddepcontrol.wait: waits until all earlier kernels in the stream have completed. All threads
+// must call it before they access memory that earlier kernels may still read or write.
 __device__ inline void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -14,16 +14,17 @@ __device__ inline void wait_for_kernels_before() {
 
 constexpr unsigned kLinePacks = 8;  // packs of 16 bytes in a line of L2
 
-// Asks L2 for a line of 128 bytes; that may be done at any time, for L2 sees later writes too.
+// Prefetches a line of 128 bytes into L2. Allowed at any time, because L2 is coherent: later writes
+// update the line.
 __device__ inline void prefetch(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
-// The next such kernel may be launched when all blocks have called it, or have ended; it waits for
-// their end by itself. Called in a block's last turn, once it has asked for its input: later the
-// launch is seen, and sooner blocks that wait take places that this kernel's own could have had.
-// Called at once where the next kernel has something to do before it waits, as products of few rows
-// have, which ask for weights (docs/decisions/0007).
+// griddepcontrol.launch_dependents: the next kernel may be launched when all CTAs have called it or
+// have ended. That kernel waits for the end of this one itself. Call it in a CTA's last iteration,
+// after its loads have been issued: later, the launch latency shows; earlier, waiting CTAs of the
+// next kernel occupy slots that CTAs of this one need. Call it at once if the next kernel has work
+// to do before it waits, as few_rows does, which prefetches weights (docs/decisions/0007).
 __device__ inline void allow_kernels_after() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

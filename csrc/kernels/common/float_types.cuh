@@ -91,8 +91,8 @@ __device__ inline unsigned from_floats<Half>(float lower, float upper) {
 }
 #endif
 
-// N neighbours that one instruction loads or stores: 16 bytes, or one element. Those of 16 bits
-// stay two to a register: compilers are slow to see that they may.
+// N adjacent elements that one instruction loads or stores: 16 bytes, or one element. 16-bit
+// elements are kept in pairs, one register each, which compilers do not do reliably.
 template <typename T, int N, bool kPaired = sizeof(T) == 2 && N % 2 == 0>
 struct alignas(N * sizeof(T)) Pack {
   T values[N];

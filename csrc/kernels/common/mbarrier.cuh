@@ -6,8 +6,8 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 900
 
-// For `arrivals` in each phase. One thread makes the block's barriers, then calls
-// publish_barriers, and the block synchronizes.
+// Initialises a barrier for `arrivals` per phase. One thread initialises the CTA's barriers, then
+// calls publish_barriers; then the CTA synchronises.
 __device__ inline void make_barrier(unsigned barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
@@ -25,8 +25,8 @@ __device__ inline void arrive_and_expect(unsigned barrier, unsigned bytes) {
                : "memory");
 }
 
-// Waits for the end of the phase of that parity: of the first phase 0, of the second 1, and so on.
-// That of "the phase before the first", parity 1, has ended.
+// Waits for the end of the phase with this parity. The first phase has parity 0, the second 1, and
+// so on; before the first phase, waiting for parity 1 returns at once.
 __device__ inline void wait(unsigned barrier, unsigned parity) {
   asm volatile(
       "{\n.reg .pred done;\nAGAIN:\n"
@@ -36,15 +36,15 @@ __device__ inline void wait(unsigned barrier, unsigned parity) {
       : "memory");
 }
 
-// What this thread wrote to shared memory is seen by copies in bulk and by wgmma that follow, in
-// this thread and in those that a barrier orders behind it.
+// Makes this thread's writes to shared memory visible to later bulk copies and wgmma (the async
+// proxy), in this thread and in threads that synchronise with it.
 __device__ inline void publish_to_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// A ring of kStages buffers, at the same place in the thread that fills it and in those that use
-// it. parity: of the phase to wait for: 0 in a user, 1 in the filler, whose buffers are free at
-// first.
+// The position in a ring of kStages buffers, tracked by the producer and by each consumer. parity:
+// of the phase to wait for next; starts at 0 in a consumer and at 1 in the producer, whose buffers
+// are free at first.
 template <int kStages>
 struct Ring {
   int stage;

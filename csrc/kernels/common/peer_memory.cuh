@@ -1,10 +1,10 @@
-// Packs of 16 bytes that one GPU writes into another's memory. A place says by itself whether
-// something has come: it is empty (all bits set) before, and whoever has read it empties it again.
-// So data needs no flag beside it, and takes one way only. (The protocol is known as Lamport's in
-// TensorRT-LLM and FlashInfer, which reserve -0.0.)
+// Packs of 16 bytes that one GPU writes to another's memory. The data is its own flag: a place with
+// all bits set is empty, and the reader sets it to that again after reading. So there is no
+// separate flag and only one transfer. (TensorRT-LLM and FlashInfer call this the Lamport protocol,
+// and reserve -0.0.)
 //
 // PTX ISA, "Memory Consistency Model": an access to four words is four relaxed accesses in any
-// order, each of them whole. So a pack has come when none of its words is empty.
+// order, each of them whole. So a pack has arrived when none of its words is empty.
 #pragma once
 
 namespace vllm {
@@ -15,7 +15,7 @@ struct alignas(16) Words {
 
 constexpr unsigned kEmptyWord = 0xffffffffu;  // a NaN, or two: see `without_empty`
 
-// Of 2^11 looks at a place that stays empty, one is followed by a look at the host's memory.
+// While a place stays empty, *stop in host memory is polled once in 2^11 polls of the place.
 constexpr unsigned kLooksBeforeStop = 2048;
 
 __device__ inline Words load_system(const void* from) {
@@ -39,16 +39,16 @@ __device__ inline unsigned load_system_word(const unsigned* from) {
   return got;
 }
 
-// What may be sent: a word that would look empty is two NaNs of 16 bits or one of 32, and becomes
-// other NaNs.
+// Replaces words that look empty before sending: such a word is one 32-bit NaN or two 16-bit NaNs,
+// and becomes a NaN with other bits.
 __device__ inline Words without_empty(Words value) {
 #pragma unroll
   for (unsigned& word : value.words) word = word == kEmptyWord ? 0x7fffffffu : word;
   return value;
 }
 
-// Waits until a pack has come, and empties its place for the next. Once *stop is set by the host it
-// returns whatever is there.
+// Waits until a pack has arrived, and empties its place for the next one. Once the host has set
+// *stop, it returns whatever is there.
 __device__ inline Words receive(void* place, const unsigned* stop) {
   for (unsigned looks = 1;; ++looks) {
     const Words got = load_system(place);

@@ -1,4 +1,4 @@
-// Sums over threads, and what a norm makes of one.
+// Sums over threads, and the scale of an RMS norm.
 #pragma once
 
 namespace vllm {
@@ -32,9 +32,9 @@ __device__ inline float warp_sum(float value) {
   return value;
 }
 
-// The sum of `value` over all threads, in every thread. Threads come in whole warps, and all of
-// them must call it. Calls that follow each other have an unlike `parity`: a thread may be at the
-// next one while another still reads the sums of this one.
+// The sum of `value` over all threads of the CTA, in every thread. The CTA consists of whole warps,
+// and all threads must call it. Consecutive calls must alternate `parity`, which double-buffers the
+// sums: a thread may be in the next call while another still reads the sums of this one.
 __device__ inline float block_sum(float value, unsigned parity) {
   __shared__ float partial[2][32];
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -44,7 +44,7 @@ __device__ inline float block_sum(float value, unsigned parity) {
   return warp_sum(lane < blockDim.x / 32 ? partial[parity][lane] : 0.0f);
 }
 
-// What the root mean square makes of `count` values whose squares add up to `sum`.
+// The RMS norm's scale of `count` values whose squares add up to `sum`.
 __device__ inline float norm_scale(float sum, float count, float epsilon) {
   return rsqrtf(__fdividef(sum, count) + epsilon);
 }

@@ -1,5 +1,5 @@
-// Reductions and prefix sums over the threads of a block. Threads come in whole warps; all of them
-// must call these, and may call them again at once.
+// Reductions and prefix sums over the threads of a CTA. The CTA consists of whole warps; all
+// threads must call these functions, and need not synchronise between calls.
 #pragma once
 
 #include "kernels/common/reduce.cuh"
@@ -15,7 +15,7 @@ __device__ inline float block_max(float value) {
   __shared__ float partial[32];
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   value = warp_max(value);
-  __syncthreads();  // the readers of the call before are done
+  __syncthreads();  // all threads have read the results of the previous call
   if (lane == 0) partial[warp] = value;
   __syncthreads();
   return warp_max(lane < blockDim.x / 32 ? partial[lane] : negative_infinity());
@@ -55,8 +55,8 @@ __device__ inline Scan block_scan(u64 value) {
   return {(warp == 0 ? 0 : earlier) + inside - value, __shfl_sync(kFullWarp, warps, 31)};
 }
 
-// Adds to shared memory, and returns what was there. For one thread: of atomicAdd NVRTC makes a
-// reduction over the threads that are there.
+// atomicAdd on shared memory for a single thread: NVRTC would turn atomicAdd into a reduction over
+// the active threads.
 __device__ inline unsigned add_shared(unsigned* to, unsigned value) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
   unsigned before;

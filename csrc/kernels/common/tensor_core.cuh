@@ -89,8 +89,8 @@ __device__ inline void multiply_add<BFloat16>(float (&sum)[4], const unsigned (&
 }
 #endif
 
-// 16 bytes from global to shared memory, zeros where not `valid` (then nothing is read). From
-// compute capability 8.0 on it happens while the thread goes on, until copies_wait.
+// Copies 16 bytes from global to shared memory, or zeros if not `valid` (then nothing is read).
+// From compute capability 8.0 on the copy is asynchronous (cp.async), until copies_wait.
 __device__ inline void copy_16_bytes(unsigned to, const void* from, bool valid) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
@@ -123,8 +123,8 @@ __device__ void copies_wait() {
 #endif  // __CUDA_ARCH__ >= 750
 
 // Rows of kSize 16-bit elements in shared memory, laid out so that load_matrices, which reads 16
-// bytes of eight rows at once, finds each in a bank of its own: by exclusive-or with the row where
-// a row is a power of two, else with 16 bytes more where it needs them.
+// bytes of eight rows at once, has no bank conflicts: by an XOR swizzle with the row if a row's
+// size is a power of two, else by 16 bytes of padding if necessary.
 template <int kSize>
 struct SharedRows {
   static constexpr int kSegments = kSize / 8;  // of 16 bytes

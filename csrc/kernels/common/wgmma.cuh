@@ -1,6 +1,6 @@
-// Matrix products of a warpgroup, four warps, by PTX (ISA, "wgmma.mma_async"); compute capability
-// 9.0a alone. They run while the warps go on: between wgmma_begin and the wgmma_wait for their
-// group nothing may touch the registers that they read or write.
+// Matrix products of a warpgroup (four warps), by PTX (ISA, "wgmma.mma_async"); compute capability
+// 9.0a only. They are asynchronous: between wgmma_begin and the wgmma_wait for their group, no code
+// may access the registers that they read or write.
 #pragma once
 
 #include "kernels/common/float_types.cuh"
@@ -10,7 +10,7 @@ namespace vllm {
 
 #if __CUDA_ARCH_FEAT_SM90_ALL
 
-// Orders what the registers held before in front of the products that follow.
+// Orders earlier register accesses before the products that follow (wgmma.fence).
 __device__ inline void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 // Closes a group of products.
 __device__ inline void wgmma_commit() {
@@ -22,7 +22,7 @@ __device__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
 
-// The compiler sees no use of these registers cross this line.
+// A compiler barrier for these registers: no access to them moves across it.
 template <int kSize>
 __device__ __forceinline__ void hold(float (&registers)[kSize]) {
 #pragma unroll

@@ -1,13 +1,13 @@
-// Matrix products of at most 16 rows: a matter of reading the weights.
+// Matrix products of at most 16 rows, which are bound by reading the weights.
 //
-// A block computes neighbouring outputs, a tile of weight rows at a time; its warps share out the
-// inputs, and their sums are added up in shared memory. A warp multiplies by mma with the weights
-// as the wide operand, and asks for weights through a ring of its own: before it waits for the
-// kernels before this one, so that memory is never idle. What stands around a product in a model
-// (norm, bias, activation, residual) is done here, too: each kernel less is a wait less.
+// A CTA (thread block) computes adjacent outputs, a tile of weight rows at a time. Its warps divide
+// the inputs (split-K), and their sums are added up in shared memory. A warp multiplies by mma with
+// the weights as the wide operand. It prefetches weights into its ring of stages before it waits
+// for earlier kernels (PDL), so that memory is never idle. The operations around a product (norm,
+// bias, activation, residual) are fused: fewer kernels mean fewer waits between them.
 //
-// A result depends on its row and its weights alone: the inputs are summed in one order, whatever
-// the number of rows and the tile.
+// A result depends only on its row and its weights: the inputs are summed in the same order
+// whatever the number of rows and the tile.
 #include "kernels/activation/silu.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/gemm/weight_rings.cuh"
@@ -36,8 +36,8 @@ class FewRows {
   static constexpr unsigned kThreads = 32 * kFewRowsWarps;
   static constexpr unsigned kStep = kPieces * kFewRowsWarps;  // pieces of a stage of all warps
   static constexpr unsigned kPieceStride = few_rows_piece_bytes(kTile);
-  // Whether inputs are multiplied by the norm's scale before they are rounded, which needs all of
-  // them first, or the product is. float16 might not hold what is not yet scaled.
+  // Whether the norm's scale is applied to the inputs before they are rounded, which needs all of
+  // them first, or to the product. Unscaled inputs might overflow float16.
   static constexpr bool kScaleFirst = kIsHalf<T>;
 
   // What a lane multiplies by: two segments of 8 inputs of a piece. The four lanes of a row hold
@@ -80,7 +80,7 @@ class FewRows {
     prefetch_bias();
     wait_for_kernels_before();
 
-    // Inputs of two stages are asked for ahead, as many as most models' warps have.
+    // Loads the inputs of two stages ahead, which is all of a warp's inputs in most models.
     Inputs even = load_inputs(warp), odd = load_inputs(warp + kStep);
     load_early_residual();
     if (p.norm_weight != nullptr && kScaleFirst) make_scales();
@@ -119,7 +119,7 @@ class FewRows {
     return (piece + i * kFewRowsWarps) * kPieceInputs + (2 * quad + half) * 8;
   }
 
-  // The lane's row of x; of rows that do not exist, the last.
+  // The lane's row of x; rows that do not exist repeat the last one.
   __device__ const T* row_of(int group) const {
     const unsigned wanted = group * 8 + row, last = static_cast<unsigned>(p.rows) - 1;
     return static_cast<const T*>(p.x) + (wanted < last ? wanted : last) * p.x_stride;
@@ -171,7 +171,7 @@ class FewRows {
     return sum;
   }
 
-  // Tells the block the squares of this warp's inputs.
+  // Publishes the sum of squares of this warp's inputs to the CTA.
   __device__ void share_squares() {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
@@ -296,7 +296,7 @@ class FewRows {
   __device__ void write(int group, unsigned output) const {
     constexpr unsigned kOutputs = kGated ? kTile / 2 : kTile;
     const unsigned left = static_cast<unsigned>(p.rows) - group * 8, rows = left < 8 ? left : 8;
-#pragma unroll 1  // most blocks have no second turn: less code to fetch
+#pragma unroll 1  // most CTAs have one iteration: less code to fetch
     for (unsigned i = threadIdx.x; i < rows * kOutputs; i += kThreads) {
       const unsigned row_here = i / kOutputs, in_tile = i % kOutputs;
       if (output + in_tile >= outputs.count) continue;
@@ -334,7 +334,7 @@ template <typename T, int kTile, int kGroups>
 __device__ void few_rows(const FewRowsParams& p) {
 #if __CUDA_ARCH__ >= 800
   extern __shared__ __align__(128) unsigned char shared[];
-  allow_kernels_after();  // at once: they begin with weights of their own
+  allow_kernels_after();  // at once: the next kernel may prefetch its weights
   const auto wanted = static_cast<unsigned>(p.block_outputs);
   const unsigned first = blockIdx.x * wanted, left = static_cast<unsigned>(p.outputs) - first;
   FewRows<T, kTile, kGroups>(p, {first, left < wanted ? left : wanted}, shared).run();

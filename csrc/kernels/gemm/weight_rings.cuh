@@ -1,4 +1,4 @@
-// Weights on their way from memory to the warps of a block; see params/gemm.h.
+// The rings of stages through which the warps of a CTA prefetch weights; see params/gemm.h.
 #pragma once
 
 #include "kernels/common/tensor_core.cuh"
@@ -17,8 +17,8 @@ struct BlockOutputs {
   unsigned count;
 };
 
-// A warp's ring. The warp goes over the outputs of its block, a tile at a time, and for each tile
-// over its pieces of the inputs: those of number warp, warp + 8, warp + 16, ...
+// A warp's ring. The warp iterates over the outputs of its CTA, a tile at a time, and for each tile
+// over its pieces of the inputs: pieces warp, warp + 8, warp + 16, ...
 //
 // In shared memory the rows of a piece lie one after another, 128 bytes each, the 16-byte segments
 // of a row exchanged by its number: so eight rows of one segment lie in different banks.
@@ -30,7 +30,7 @@ class WeightRing {
   const FewRowsParams& p;
   const BlockOutputs outputs;
   const unsigned warp = threadIdx.x / 32, row = threadIdx.x % 32 / 8, segment = threadIdx.x % 8;
-  unsigned next_output = 0;  // of the block: what is asked for next
+  unsigned next_output = 0;  // the CTA's output whose weights are loaded next
   unsigned next_piece = warp;
   int next_stage = 0;
   int stage = 0;
@@ -47,8 +47,8 @@ class WeightRing {
   // Outputs of a tile, half of its rows if gated.
   __device__ unsigned tile_outputs() const { return p.gated ? kTile / 2 : kTile; }
 
-  // Asks for as much as fits, one stage after another: more at once would be in the way of what the
-  // kernels before still ask for.
+  // Fills the ring, one stage after another: more loads at once would delay those of the kernels
+  // that still run.
   __device__ void fill() {
 #pragma unroll 1  // less code to fetch
     for (int i = 0; i < kStages; ++i) {
@@ -65,7 +65,7 @@ class WeightRing {
     return ring + stage * kStageBytes;
   }
 
-  // Gives it back, and asks for what comes next.
+  // Frees the oldest stage, and starts loading the next one into it.
   __device__ void release() {
     __syncwarp();
     ask();
@@ -73,8 +73,8 @@ class WeightRing {
   }
 
  private:
-  // A lane copies a segment of every fourth row. Weight rows that do not exist are left as they
-  // are: their results go nowhere. Inputs that do not exist become zeros.
+  // A lane copies a segment of every fourth row. Weight rows that do not exist are not copied:
+  // their results are not used. Inputs that do not exist become zeros.
   __device__ void ask() {
     if (next_piece < pieces() && next_output < outputs.count) {
       const auto base = static_cast<unsigned>(__cvta_generic_to_shared(ring)) +

@@ -1,10 +1,11 @@
 // RMS norm, with and without adding to the residual stream first.
 //
-// In general a row belongs to a block or, where it is short, to a warp or a part of one: 2^row_bits
-// threads. Each thread keeps its first packs of the row in registers between the two passes (the
-// sum of squares, then the scaling), so most rows are read from memory once. It asks for all of
-// them, and for their weights, before it needs the first. Rows of a pack for each thread of a
-// block, as most models have, have a kernel without loops or bounds (docs/decisions/0003).
+// In general a row is processed by a CTA (thread block) or, if it is short, by a warp or a part of
+// one: by 2^row_bits threads. Each thread keeps its first packs of the row in registers between the
+// two passes (the sum of squares, then the scaling), so that most rows are read from memory once.
+// It issues the loads of all of them, and of their weights, before it uses the first. Rows with
+// exactly one pack per thread of a CTA, as in most models, have a kernel without loops or bounds
+// (docs/decisions/0003).
 #include "kernels/common/cache_hints.cuh"
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
@@ -56,7 +57,7 @@ __device__ void rms_norm(const RmsNormParams& params) {
   for (i64 start = static_cast<i64>(blockIdx.x) * rows_here; start < params.rows;
        start += static_cast<i64>(gridDim.x) * rows_here) {
     const i64 row = start + (threadIdx.x >> params.row_bits);
-    // Threads without a row are there for the sums, and read nothing.
+    // Threads without a row only take part in the sums, and read nothing.
     const unsigned end = row < params.rows ? static_cast<unsigned>(params.width) : 0;
     T* out = static_cast<T*>(params.out) + row * params.out_stride;
     const T* input = static_cast<const T*>(params.input) + row * params.input_stride;
@@ -113,7 +114,7 @@ __device__ void rms_norm(const RmsNormParams& params) {
       const unsigned index = first + k * step;
       if (index < end) store(out + index, scaled(held[k], scale, factors[k]));
     }
-    // A thread reads again only what it wrote itself, or what nobody writes.
+    // A thread reads again only what it wrote itself, or what no thread writes.
     const T* row_values = kAdd ? residual : input;
 #pragma unroll 1
     for (unsigned index = first + kHeld * step; index < end; index += step) {
@@ -122,8 +123,8 @@ __device__ void rms_norm(const RmsNormParams& params) {
   }
 }
 
-// A row of blockDim.x packs of N elements. kKeep: L2 is told to keep input and residual until they
-// are overwritten, which pays where there is much more of them than it holds.
+// A row of blockDim.x packs of N elements. kKeep: hints L2 to evict input and residual last,
+// because they are overwritten; that pays off if they are much larger than L2.
 template <typename T, int N, bool kAdd, bool kKeep>
 __device__ void rms_norm_row(const RmsNormParams& params) {
   const unsigned index = threadIdx.x * N;
@@ -138,7 +139,8 @@ __device__ void rms_norm_row(const RmsNormParams& params) {
     return load<T, N>(from);
   };
 
-  // The kernel before has just written the input; the others may have left L2 since they were used.
+  // The input is in L2, because the previous kernel has just written it; the others may have been
+  // evicted since their last use.
   if (!kKeep && threadIdx.x % kLinePacks == 0) {
     if (blockIdx.x == 0) prefetch(weight);
     if (kAdd) prefetch(residual);

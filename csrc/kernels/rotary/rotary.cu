@@ -1,11 +1,12 @@
-// Rotary position embedding: 2^head_bits threads for each head of query and key. With a cache that
-// keys and values go to, and optionally the norm of each head before, or in place.
+// Rotary position embedding, with 2^head_bits threads for each head of query and key: either in
+// place, or fused with writing keys and values to the KV cache and optionally with a norm of each
+// head before the rotation.
 //
-// A block has a token. Where it has threads for all heads, and they hold what turns of them, which
-// is all that is touched, there are kernels without loops.
+// A CTA (thread block) processes a token. If its threads cover all heads at once, and only rotated
+// elements are accessed, there are kernels without loops.
 //
-// A token whose position is out of range gets NaN where it would be rotated, and nothing is read
-// for it; one whose slot is out of range is not written to the cache.
+// If a token's position is out of range, its rotated elements become NaN, and nothing is read for
+// it; if its slot is out of range, it is not written to the cache.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "kernels/common/reduce.cuh"
@@ -35,7 +36,7 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
     token.find_slot();
     Head<T> head = token.head(index);
 
-    // The first head is asked for before anything waits for the position.
+    // Starts loading the first head before anything waits for the position.
     PairsOf held;
     Angles<T, N> angles;
     if (begin < half) held.read(head.from, begin, half);
@@ -109,7 +110,7 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
   }
 }
 
-// Heads of N << head_bits pairs, which all turn.
+// Heads of N << head_bits pairs, all of which are rotated.
 template <typename T, int N, bool kWrites>
 __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   const unsigned half = static_cast<unsigned>(p.rotary_size / 2);
@@ -133,7 +134,7 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
     angles.read(is_in_range ? row : nullptr, pair, half);
   };
 
-  allow_kernels_after();  // few blocks, which take no room from others
+  allow_kernels_after();  // at once: this kernel has few CTAs, so that no slots are missing
   if (p.settled) read_what_is_settled();
   wait_for_kernels_before();
   held.read(head.from, pair, half);

@@ -1,5 +1,5 @@
-// What a rotation works on: the pairs of a head with their angles, and where the heads of a token
-// are and go.
+// The data of a rotation: the pairs of a head with their angles, and the source and destination of
+// a token's heads.
 #pragma once
 
 #include "kernels/cache/cache_slots.cuh"
@@ -16,7 +16,7 @@ template <typename T, int N>
 struct Angles {
   Pack<T, N> cosines, sines;
 
-  // `row`: the token's, or null where it has none.
+  // row: the token's row of the table, or null if its position is out of range.
   __device__ void read(const T* row, unsigned pair, unsigned half) {
     if (row != nullptr) {
       cosines = load<T, N>(row + pair);
@@ -27,14 +27,14 @@ struct Angles {
   }
 };
 
-// N pairs of a head, as they lie in memory. NeoX pairs element i with i + half, GPT-J 2i with 2i
-// + 1.
+// N pairs of a head, as laid out in memory. NeoX pairs element i with i + half, GPT-J 2i with 2i +
+// 1.
 template <typename T, int N, bool kNeox>
 struct Pairs {
   static constexpr bool kApart = kNeox || N == 1;  // a pair need not lie on a multiple of its size
   Pack<T, kApart ? N : 2 * N> packs[kApart ? 2 : 1];
 
-  // Where pairs `pair` to `pair + N` of a head begin.
+  // The address of pairs `pair` to `pair + N` of a head.
   static __device__ unsigned first_at(unsigned pair) { return kNeox ? pair : 2 * pair; }
   static __device__ unsigned second_at(unsigned pair, unsigned half) {
     return kNeox ? half + pair : 2 * pair + 1;
@@ -72,7 +72,7 @@ struct Pairs {
       packs[0].set(both);
     }
   }
-  // Multiplies each element by its factor, then turns the pairs.
+  // Multiplies each element by its factor, then rotates the pairs.
   template <typename First, typename Second>
   __device__ void turn(const Angles<T, N>& angles, First first_factor, Second second_factor) {
     float turned_first[N], turned_second[N];
@@ -93,13 +93,13 @@ struct Pairs {
   }
 };
 
-// One head of a token: where it is, where it goes (null: nowhere), and what is done to it.
+// One head of a token: its source, its destination (null: none), and its transformation.
 template <typename T>
 struct Head {
   const T* from;
   T* to;
   const T* weight;  // of its norm, or null
-  bool turns;       // or is copied
+  bool turns;       // whether it is rotated; otherwise it is copied
 };
 
 // The heads of a token: those of the query, of the key and, where there is a cache, of the value.
@@ -112,7 +112,8 @@ struct Token {
 
   __device__ Token(const RotaryEmbeddingParams& params, i64 t) : p(params), token(t) {}
 
-  // Reads where in the cache the token goes. Until then no head of key or value goes there.
+  // Reads the token's slot in the cache. Before this call, heads of key and value have no
+  // destination.
   __device__ void find_slot() {
     if constexpr (!kWrites) return;
     const i64 number = p.write.slots[token];

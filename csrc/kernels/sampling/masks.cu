@@ -1,5 +1,5 @@
-// Tokens that may not be drawn: their logits become minus infinity, in place. A thread has 16 bytes
-// of a row; neighbours share a word of the mask, and what is allowed as a whole is not touched.
+// Sets the logits of excluded tokens to minus infinity, in place. Each thread processes 16 bytes of
+// a row; adjacent threads share a word of the mask. A pack without excluded tokens is not written.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "params/sampling.h"

@@ -1,4 +1,4 @@
-// Changes of logits before sampling, in place, by what a sequence has said and by what it may say.
+// In-place changes of logits before sampling: penalties and biases.
 #include "kernels/common/early_launch.cuh"
 #include "params/sampling.h"
 

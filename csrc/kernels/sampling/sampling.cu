@@ -1,15 +1,15 @@
-// From logits to tokens, in two launches. The first reads all logits once, a warp per block of
-// tokens, as fast as memory gives them. The second has a block of threads for each row, or a
-// cluster of them, and reads again only where a token that it looks for may be.
+// Sampling in two launches. The first reads all logits once, at memory bandwidth, one warp per
+// token block (kSampleBlock consecutive tokens of a row). The second has a CTA (thread block) or a
+// cluster of CTAs for each row, and reads only those token blocks again that can contain the token.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/sampling/sampling_select.cuh"
 #include "params/sampling_random.h"
 
 namespace vllm {
 
-constexpr unsigned kAtOnce = 2;  // blocks of tokens that a warp reads together
+constexpr unsigned kAtOnce = 2;  // token blocks that a warp loads together
 
-// Notes the maximum of each block of tokens and the sum of its weights relative to that.
+// Stores the maximum of each token block, and the sum of its weights relative to that.
 template <typename T>
 __device__ void summarize(const SampleParams& p) {
   wait_for_kernels_before();
@@ -58,7 +58,7 @@ __device__ inline unsigned most_likely(const Row& row, unsigned block) {
   return __shfl_sync(kFullWarp, Row::token(block, mine), lane);
 }
 
-// The token of a block at `rest` of its kept mass; by the first warp.
+// The token of a token block at `rest` of its kept mass; by the first warp.
 __device__ inline unsigned draw_in_block(const Row& row, unsigned block, float limit, u64 rest,
                                          u64 mass) {
   // Relative to the maximum of the block, weights are whole numbers of enough bits.
@@ -84,13 +84,13 @@ __device__ inline unsigned draw_in_block(const Row& row, unsigned block, float l
   return __shfl_sync(kFullWarp, Row::token(block, passed), lane);
 }
 
-// The token of a row at u / 2^24 of what it may draw.
+// The token of a row at u / 2^24 of the mass of its allowed tokens.
 __device__ inline unsigned draw(const Row& row, float limit, bool truncated, unsigned u) {
   __shared__ unsigned chosen;
   __shared__ u64 rest, mass;
   const auto kept = [&](unsigned b) {
     const SampleBlock& block = row.blocks[b];
-    // Not from the first-level cache: atomics have changed it elsewhere.
+    // Not from L1: atomics have changed it in L2.
     return truncated ? __ldcg(&block.kept) : row.mass_of(block);
   };
   const unsigned each = (row.num_blocks + blockDim.x - 1) / blockDim.x;
@@ -143,7 +143,7 @@ __device__ void pick(const SampleParams& p) {
 
     unsigned token = 0;
     if (row.max == negative_infinity()) {
-      // Nothing that could be drawn.
+      // No token can be sampled.
     } else if (row.inverse == 0.0f) {
       if (threadIdx.x == 0) candidates.found = row.num_blocks;
       __syncthreads();
@@ -171,7 +171,7 @@ __device__ void pick(const SampleParams& p) {
       }
     }
     if (threadIdx.x == 0 && cluster.rank == 0) p.out[r] = token;
-    cluster.sync();  // what is shared belongs to the next row
+    cluster.sync();  // shared memory is reused for the next row
   }
 }
 

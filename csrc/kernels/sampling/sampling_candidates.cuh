@@ -1,5 +1,5 @@
-// The tokens of a row whose z lies in a range: listed, sorted and summed by the blocks of threads
-// that work on the row, one or a cluster.
+// The candidate tokens of a row, those whose z is in a range: listed, sorted and summed by the CTA
+// or the cluster of CTAs that processes the row.
 #pragma once
 
 #include "kernels/sampling/sampling_row.cuh"
@@ -10,8 +10,8 @@ constexpr unsigned kListed = 1024;  // tokens that are sorted; a power of 2
 constexpr unsigned kBins = 4096;    // of a histogram
 constexpr float kNothing = -1.0f;   // less than any z
 
-// Tokens whose z lies in a range that holds the one that is looked for. All blocks of a cluster
-// come to the same, each by its own part of the row and by what the others publish of theirs.
+// The tokens whose z is in a range that contains the wanted token. Every CTA of a cluster computes
+// the same result, from its part of the row and from what the others publish about theirs.
 template <unsigned kThreads>
 struct Candidates {
   struct List {
@@ -51,7 +51,7 @@ struct Below {
   u64 mass;
 };
 
-// Publishes what the warps of a block have found below the range, and waits for the other blocks.
+// Publishes what the warps of a CTA have found below the range, and waits for the other CTAs.
 // The mass of a warp is in its first lane.
 template <unsigned kThreads>
 __device__ void publish_below(unsigned count, u64 mass, Candidates<kThreads>& c,
@@ -75,7 +75,7 @@ __device__ void publish_below(unsigned count, u64 mass, Candidates<kThreads>& c,
   cluster.sync();
 }
 
-// What all blocks of the cluster have published.
+// Collects what all CTAs of the cluster have published.
 template <unsigned kThreads>
 __device__ Below published(const Candidates<kThreads>& c, const Cluster& cluster) {
   if (cluster.size == 1) return {c.part.below_count, c.part.below_mass};
@@ -93,13 +93,13 @@ struct Collected {
   unsigned listed;
 };
 
-// Lists the tokens with low < z <= high, and notes in each block the mass of those with z <= low.
-// The list overflows where it would be longer than kListed: then the notes are not complete.
+// Lists the tokens with low < z <= high, and stores for each token block the mass of its tokens
+// with z <= low. The list overflows if there are more than kListed: then the masses are incomplete.
 template <unsigned kThreads>
 __device__ Collected collect(const Row& row, float low, float high, Candidates<kThreads>& c,
                              const Cluster& cluster) {
   const unsigned lane = threadIdx.x % 32;
-  cluster.sync();  // the readers of what was here are done
+  cluster.sync();  // all CTAs have read the old contents
   if (threadIdx.x == 0) c.part.count = 0;
   __syncthreads();
   unsigned count = 0;
@@ -144,7 +144,7 @@ __device__ Collected collect(const Row& row, float low, float high, Candidates<k
   return {published(c, cluster), warp_total(own)};
 }
 
-// Entry i of the lists of all blocks, one behind the other. All lanes of a warp call it.
+// Entry i of the concatenated lists of all CTAs. All lanes of a warp call it.
 template <unsigned kThreads>
 __device__ u64 entry_at(unsigned i, const Candidates<kThreads>& c, const Cluster& cluster) {
   if (cluster.size == 1) return c.part.listed[i];

@@ -1,5 +1,5 @@
-// What the two sampling kernels share: a row of logits in blocks of kSampleBlock tokens, each read
-// by one warp, and the weight of a token.
+// Shared by the two sampling kernels: a row of logits in token blocks of kSampleBlock tokens, each
+// read by one warp, and the weight of a token.
 #pragma once
 
 #include "kernels/common/cluster.cuh"
@@ -14,7 +14,7 @@ constexpr float kLargest = 0x1.fffffep127f;  // as a logit, +inf counts as this
 constexpr unsigned kBlock = kSampleBlock;    // tokens
 constexpr unsigned kHeld = kBlock / 32;      // of them in each lane
 
-// 0 stands for greedy, for 1 / temperature is never 0.
+// 0 means greedy; 1 / temperature is never 0.
 __device__ inline float inverse_temperature(const SampleParams& p, i64 row) {
   const float temperature = p.temperatures == nullptr ? 0.0f : p.temperatures[row];
   return temperature > 0.0f ? fminf(1.0f / temperature, kLargest) : 0.0f;
@@ -24,7 +24,7 @@ __device__ inline bool truncates_by_count(const SampleParams& p, i64 row) {
   return p.top_k != nullptr && p.top_k[row] > 0 && p.top_k[row] < p.vocab;
 }
 
-// exp(-z), where NaN gives 0 and what is infinitely likely 1.
+// exp(-z); 0 for NaN, 1 for an infinitely likely token.
 __device__ inline float weight(float z) { return __saturatef(__expf(-z)); }
 
 // A sum of weights as a whole number of 2^-32: such sums do not depend on their order.
@@ -70,7 +70,7 @@ __device__ void load_blocks(const T* logits, unsigned vocab, bool packs,
   }
 }
 
-// A row of logits, with what has been noted of it.
+// A row of logits, with the results of the first kernel.
 struct Row {
   const void* logits;
   SampleBlock* blocks;
@@ -87,7 +87,7 @@ struct Row {
     return z < 0.0f ? 0.0f : z;
   }
 
-  // What all tokens of a block weigh.
+  // The sum of the weights of a token block.
   __device__ u64 mass_of(const SampleBlock& block) const {
     return fixed(block.mass * weight(z(block.max)));
   }
@@ -110,16 +110,15 @@ struct Row {
   }
 };
 
-// The blocks of tokens that a block of threads is to read again.
+// The token blocks that a CTA has to read again.
 template <unsigned kThreads>
 struct Visited {
   unsigned blocks[kThreads];
   unsigned count;
 };
 
-// Reads the blocks of tokens that hold one of z <= high, each by one warp of the cluster:
-// visit(block, x) for each of them, until it returns false; nothing is kept of the others. All
-// threads of a block call it.
+// Reads the token blocks with a token of z <= high, each by one warp of the cluster, and calls
+// visit(block, x) for each of them until it returns false. All threads of a CTA call it.
 template <unsigned kThreads, typename Visit>
 __device__ void visit_blocks(const Row& row, float high, Visited<kThreads>& visited,
                              const Cluster& cluster, Visit visit) {
@@ -128,7 +127,7 @@ __device__ void visit_blocks(const Row& row, float high, Visited<kThreads>& visi
     __syncthreads();
     if (threadIdx.x == 0) visited.count = 0;
     __syncthreads();
-    // A thread looks whether one block is worth reading; the warps share out those that are.
+    // Each thread checks whether one token block must be read; the warps then divide those.
     const unsigned mine = first + threadIdx.x * cluster.size + cluster.rank;
     const bool wanted = mine < row.num_blocks && row.z(row.blocks[mine].max) <= high;
     if (!wanted && mine < row.num_blocks) row.blocks[mine].kept = 0;

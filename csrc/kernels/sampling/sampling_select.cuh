@@ -1,9 +1,9 @@
-// Which tokens of a row may be drawn, without sorting it: a block of threads, or the blocks of
-// a cluster, work on one row.
+// Finds which tokens of a row top-k and top-p keep, without sorting the row. A CTA or a cluster of
+// CTAs processes a row.
 //
-// What has been noted of each block of tokens bounds how unlikely a token may be; the few that lie
-// within the bounds are listed and sorted. Where they are too many, a histogram of the row narrows
-// the bounds first.
+// The maxima and sums of the token blocks bound the z of the last kept token; the few tokens within
+// the bounds are listed and sorted. If they are too many, a histogram of the row narrows the bounds
+// first.
 #pragma once
 
 #include "kernels/sampling/sampling_candidates.cuh"
@@ -30,7 +30,7 @@ __device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, floa
   const float units = by_mass ? 0x1p63f / most : 0.0f;
   const u64 slack = by_mass ? row.vocab : 0;
 
-  cluster.sync();  // the readers of what was here are done
+  cluster.sync();  // all CTAs have read the old contents
   for (unsigned i = threadIdx.x; i < kBins; i += kThreads) c.part.bins[i] = 0;
   if (threadIdx.x == 0) c.low_bin = c.bin = c.high_bin = kBins - 1;
   __syncthreads();
@@ -96,8 +96,8 @@ __device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, floa
   high = z_at(top - ((kBins - 1 - last) << shift));
 }
 
-// At least k tokens have a z up to this, for as many groups of blocks have such a token. Block b is
-// in group b % kListed, whatever the number of threads.
+// A z that at least k tokens do not exceed, because k groups of token blocks each have such a
+// token. Token block b is in group b % kListed, whatever the number of threads.
 template <unsigned kThreads>
 __device__ float bound_of_count(const Row& row, u64 k) {
   if (k > min(row.num_blocks, kListed)) return kHorizon;
@@ -120,11 +120,13 @@ __device__ float bound_of_count(const Row& row, u64 k) {
   return fminf(z_at(bound + kCountStep - 1), kHorizon);
 }
 
-// Up to which z to look for the end of a nucleus first; kNothing where that would list too many.
+// The z up to which to search for the end of the top-p nucleus first; kNothing if too many tokens
+// would be listed.
 //
-// A block of tokens that begins beyond some z has no mass up to it. So the nucleus does not end
-// before the least z up to which blocks of enough mass begin: soon after it where these are few,
-// for then a block's likeliest token has most of what it counts for.
+// A token block whose smallest z is beyond some z has no mass up to that z. So the nucleus does not
+// end before the smallest z at which the token blocks that have begun have enough mass. It ends
+// soon after that if these blocks are few, because then a block's likeliest token has most of its
+// mass.
 template <unsigned kThreads>
 __device__ float first_look(const Row& row, u64 target, u64 total, Candidates<kThreads>& c) {
   constexpr unsigned kSteps = 64;  // of z, two to a lane
