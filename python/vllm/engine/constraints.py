@@ -69,7 +69,7 @@ class Constraints:
         return self.grammar is not None and token_id == self.grammar.eos_token_id
 
     def accept(self, token_id: int) -> bool:
-        """Takes in a token; True if it completes the output. Raises GrammarError."""
+        """Advances the grammar by a token; True if the output is complete. Raises GrammarError."""
         return self.grammar is not None and self.grammar.accept(token_id)
 
 

@@ -54,18 +54,18 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def submit(self, step: StepInput) -> Any:
-        """Starts a step; returns what `sample` and `collect` take.
+        """Starts a step; returns a handle for `sample` and `collect`.
 
-        Steps are computed in the order in which they are submitted. The buffer is the executor's
-        until the step has been collected. A step that has masks ends with its logits, and no other
-        is submitted before `sample` has been called.
+        Steps are computed in the order of their submission. The caller must not write to the
+        buffer until the step has been collected. A step with masks stops at its logits; call
+        `sample` before the next `submit`.
         """
 
     @abc.abstractmethod
     def sample(self, handle: Any) -> None:
-        """Goes on with a step that has masks, which are filled by now: starts sampling its rows.
+        """Continues a step with masks, which have been filled: starts sampling its rows.
 
-        Their memory is the executor's until the step has been collected.
+        The caller must not write to the masks' memory until the step has been collected.
         """
 
     @abc.abstractmethod
@@ -74,7 +74,8 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def reset(self) -> None:
-        """Waits for steps that nobody will collect or sample, and forgets them."""
+        """Waits for the submitted steps and discards their results."""
 
-    def close(self) -> None:  # noqa: B027 (most have nothing to end)
-        """Ends what this executor has started, if it has. It computes nothing afterwards."""
+    def close(self) -> None:  # noqa: B027 (most have nothing to close)
+        """Ends the processes and frees the resources of this executor, which cannot be used
+        afterwards."""

@@ -1,8 +1,8 @@
-"""Which tokens rows may draw: a second, late buffer of a step.
+"""Token masks of constrained rows: a second buffer of a step, filled later than the first.
 
-Nothing of a mask is needed before the logits are there, and a grammar's depends on the token before
-it, which is being sampled when the model's part of the step is launched. So masks are made when
-that token is known, beside the model on a GPU, and go to the device in a buffer of their own.
+A mask is not needed before the logits. A grammar's mask depends on the previous token, which is
+still being sampled when the step's model is launched. So masks are filled once that token is known,
+while a GPU runs the model, and are copied to the device from a separate buffer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vllm.text.grammars import GrammarError, fill_masks
 
 
 class MaskedRow(NamedTuple):
-    """A row of logits where not all tokens may come, and whose it is."""
+    """A row of logits with a mask, its sequence, and that sequence's constraints."""
 
     row: int
     seq: Sequence
@@ -25,21 +25,20 @@ class MaskedRow(NamedTuple):
 
 
 class FailedGrammar(NamedTuple):
-    """A grammar that has given up, and whose it is."""
+    """A sequence whose grammar has failed, and the error."""
 
     seq: Sequence
     error: GrammarError
 
 
 class StepMasks:
-    """The masks of a step, as one piece of memory: which rows they are for, then their bits.
+    """The token masks of a step in one buffer: the row indices (int64), then the masks.
 
-    rows: int64, of logits, those that have a mask, and -1 for a mask of none; empty before `fill`.
-    num_words: of 32 bits, that a mask has: a bit for each token that may be drawn, the lowest
-        first.
-    bits_offset: in bytes, of the first mask; the others follow.
-    nbytes: that are used of the memory; 0 where no row has a mask.
-    memory: room for masks of all wanted rows.
+    rows: the logits row of each mask, -1 for an unused mask; empty before `fill`.
+    num_words: 32-bit words of a mask; bit i (lowest first) is set if token i may be sampled.
+    bits_offset: where the first mask starts, in bytes; the others follow it.
+    nbytes: used bytes of the memory; 0 if no row has a mask.
+    memory: the buffer, large enough for masks of all wanted rows.
     """
 
     def __init__(self, wanted: SequenceOf[MaskedRow], num_words: int, memory: memoryview) -> None:
@@ -57,8 +56,8 @@ class StepMasks:
         return self.bits_offset + 4 * self.num_words * len(self.rows)
 
     def fill(self) -> List[FailedGrammar]:
-        """Writes the memory, from what the sequences have said by now. Those that have ended since
-        the step was described get no mask, nor do those whose grammars fail, which are returned."""
+        """Writes the masks, for the tokens that the sequences have now. Sequences that have ended
+        meanwhile get no mask, nor do those whose grammar fails; the latter are returned."""
         live = [each for each in self._wanted if not each.seq.is_finished]
         nbytes = 4 * self.num_words
         bits = self.memory[_bits_offset(len(live)) :][: nbytes * len(live)]
@@ -76,15 +75,16 @@ class StepMasks:
                 mask = bits[place * nbytes : (place + 1) * nbytes]
                 _allow(constraints.allowed, mask, also=constraints.grammar is not None)
         self.memory[: 8 * len(rows)] = array("q", rows).tobytes()
-        self.rows = rows  # last: until then there are none, whatever interrupts
+        self.rows = rows  # last: after an interruption there are no masks
         return failed
 
 
 class MaskMaker:
-    """Makes the masks of one step after another in the same memory: each step's are copied to the
-    device before the next step's are filled, which begins with the tokens of the step before.
+    """Allocates the masks of one step after another in the same memory. That is safe because a
+    step's masks have been copied to the device when its tokens are known, and the next step's masks
+    are filled only then.
 
-    allocate: gives writable memory of that many bytes that a device can copy from.
+    allocate: returns that many writable bytes, which a device can copy from.
     """
 
     def __init__(self, vocab_size: int, allocate: Callable[[int], memoryview]) -> None:
@@ -93,7 +93,7 @@ class MaskMaker:
         self._memory = memoryview(b"")
 
     def masks(self, wanted: SequenceOf[MaskedRow]) -> Optional[StepMasks]:
-        """Of rows, still to be filled; None without any."""
+        """The masks of rows, not filled yet; None without any."""
         if not wanted:
             return None
         nbytes = _bits_offset(len(wanted)) + 4 * self._num_words * len(wanted)
@@ -108,7 +108,7 @@ def _bits_offset(num_rows: int) -> int:
 
 
 def _allow(allowed: bytes, mask: memoryview, *, also: bool) -> None:
-    """Writes a mask of allowed tokens. also: only where the mask has them."""
+    """Writes a mask of allowed tokens. also: intersects it with the mask that is there."""
     if also:
         both = int.from_bytes(mask, "little") & int.from_bytes(allowed, "little")
         allowed = both.to_bytes(len(mask), "little")

@@ -94,12 +94,12 @@ class Scheduler:
             )
 
     def schedule(self) -> List[Chunk]:
-        """The chunks of the next step, with cache room for each; empty if nothing can be done.
+        """The chunks of the next step, with KV blocks allocated; empty if no sequence can run.
 
-        Each must then be computed, and given to `update`, step by step. The next step may be
-        scheduled before that, while this one is being computed: sequences go on with the token
-        that they will get, those that end with it are left out. Of a sequence that turns out to
-        have ended, that step computes a token in vain.
+        The caller computes the chunks and passes each step to `update`, in order. It may schedule
+        the next step before that: its sequences continue with tokens that the host does not know
+        yet, and sequences that end with such a token are left out. If a sequence turns out to have
+        ended, the token that the next step computed for it is discarded.
         """
         chunks: List[Chunk] = []
         self._num_rows = 0

@@ -151,14 +151,13 @@ class StepInput:
         see `ops.count_tokens`.
     change_rows, change_tokens, change_amounts, change_after: see `ops.bias_logits`.
 
-    num_tokens, num_sequences, num_rows, num_fresh, num_changes: how much of the arrays this step
-        uses.
-    uses_temperatures, uses_top_k, uses_top_p, uses_min_p, uses_penalties: whether any row asks for
-        it. Without temperatures, or penalties, their arrays are not even filled.
-    logprobs: (row, how many of the most likely tokens), of the rows whose log-probabilities are
-        wanted; a row is an index of `rows`.
-    prompt_logprobs: where those of prompts are.
-    masks: of the rows where not all tokens may be drawn; see `Executor.sample`. None without any.
+    num_tokens, num_sequences, num_rows, num_fresh, num_changes: used lengths of the arrays.
+    uses_temperatures, uses_top_k, uses_top_p, uses_min_p, uses_penalties: whether any row uses
+        these parameters. If not, the arrays of temperatures or penalties are not written.
+    logprobs: (row, number of most likely tokens) for the rows whose log-probabilities are
+        returned; a row is an index into `rows`.
+    prompt_logprobs: the tokens that give log-probabilities of prompts.
+    masks: token masks of constrained rows; see `Executor.sample`. None without any.
     """
 
     token_ids: memoryview

@@ -1,4 +1,4 @@
-"""Which tokens may come next, for an output that has to conform to a grammar. By llguidance."""
+"""Grammars for structured outputs, by llguidance: which tokens may come next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vllm.text.tokenizer import Tokenizer
 
 
 class GrammarError(RuntimeError):
-    """A grammar cannot go on: a limit of llguidance's, or a token that it does not allow."""
+    """A grammar has failed: it reached a limit of llguidance, or got a token that it forbids."""
 
 
 class Grammar:
@@ -29,8 +29,8 @@ class Grammar:
         return Grammar(self.matcher.deep_copy(), self.eos_token_id)
 
     def accept(self, token_id: int) -> bool:
-        """Goes on with a token; True if the output is complete, and nothing may follow. Raises
-        GrammarError, and again for each token that comes later."""
+        """Advances by a token; True if the output is complete, and nothing may follow. Raises
+        GrammarError, also for every later token."""
         if not self.matcher.consume_token(token_id):
             raise self.error()
         return bool(self.matcher.is_stopped())
@@ -40,8 +40,8 @@ class Grammar:
         return bool(self.matcher.is_error())
 
     def error(self) -> GrammarError:
-        """Of a grammar that has failed. What llguidance tells beyond the first line is its state,
-        with the tokens so far."""
+        """The error of a failed grammar. Only llguidance's first line is used: the others contain
+        its state, with the tokens so far."""
         reason, *_ = self.matcher.get_error().splitlines() or ["for no reason that it tells"]
         return GrammarError(f"structured_outputs: the grammar gave up: {reason}")
 
@@ -73,7 +73,7 @@ def _executor() -> Any:
 
 
 class GrammarCompiler:
-    """Makes grammars for the tokens of one model.
+    """Compiles grammars for the tokens of one model.
 
     vocab_size: the model's, which may be more than its tokenizer knows.
     """
@@ -87,7 +87,8 @@ class GrammarCompiler:
         self._made: Any = None  # takes up to a second: for the first request that asks
 
     def compile(self, params: StructuredOutputsParams) -> Grammar:
-        """Raises ValueError for what is no grammar, or is too large; and without llguidance."""
+        """Compiles a grammar. Raises ValueError if it is invalid or too large, and without
+        llguidance."""
         try:
             import llguidance
         except ImportError as error:
