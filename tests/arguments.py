@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from vllm.engine_args import EngineArgs
+from vllm.entrypoints.bench.foreign import OFFLINE
+from vllm.entrypoints.bench.foreign import SERVE as BENCH_SERVE
 from vllm.foreign import CALLS, ENGINE, SAMPLING, SERVE, Foreign, Ignored, Renamed
 from vllm.sampling_params import SamplingParams
 
@@ -66,9 +68,9 @@ def others(table: Mapping[str, Foreign], taken: Any = None) -> Iterator[Tuple[st
             yield f"`{name}`", f"{values}: {known.why}"
 
 
-def served() -> Iterator[Tuple[str, str]]:
-    """Options of `vllm serve` beside those that --help has and those of the engine."""
-    for name, what in others(SERVE):
+def options(table: Mapping[str, Foreign]) -> Iterator[Tuple[str, str]]:
+    """Options of a command beside those that --help has and those of the engine."""
+    for name, what in others(table):
         yield f"`--{name.strip('`').replace('_', '-')}`", what
 
 
@@ -76,7 +78,9 @@ def page() -> str:
     sections = [
         ("`LLM` and `EngineArgs`", own(EngineArgs), others(ENGINE, EngineArgs)),
         ("`SamplingParams`", own(SamplingParams), others(SAMPLING, SamplingParams)),
-        ("`vllm serve`", iter(()), served()),
+        ("`vllm serve`", iter(()), options(SERVE)),
+        ("`vllm bench throughput` and `vllm bench latency`", iter(()), options(OFFLINE)),
+        ("`vllm bench serve`", iter(()), options(BENCH_SERVE)),
         ("`LLM.generate`, `LLM.chat` and `LLM.beam_search`", iter(()), others(CALLS)),
     ]
     lines = [HEAD]

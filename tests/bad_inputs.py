@@ -126,8 +126,9 @@ COMMANDS: List[List[str]] = [
     ["generate", "MODEL", "--prompt", ""],
     ["generate", "./gone", "--prompt", "x"],
     ["bench", "throughput", "MODEL", "--num-prompts", "0"],
-    ["bench", "throughput", "MODEL", "--input-len", "9-3"],
-    ["bench", "latency", "MODEL", "--json", "./gone/x.json"],
+    ["bench", "throughput", "MODEL", "--input-len", "0"],
+    ["bench", "throughput", "MODEL", "--async-engine"],
+    ["bench", "latency", "MODEL", "--output-json", "./gone/x.json"],
 ]
 
 

@@ -11,7 +11,6 @@ import sys
 import pytest
 
 import vllm
-from vllm.entrypoints.bench import offline
 from vllm.entrypoints.cli import main
 
 SMALL = ["--num-kv-blocks", "64"]
@@ -80,30 +79,6 @@ def test_chat_remembers_and_resets(folder, capsys, typed):
     assert answers == f"{first}\n{second}\n{first}\n"
 
 
-def test_bench_throughput(folder, capsys, tmp_path):
-    file = tmp_path / "figures.json"
-    options = ["--num-prompts", "5", "--input-len", "3-9", "--output-len", "4", "--json", str(file)]
-    assert main(["bench", "throughput", folder, *SMALL, *options]) == 0
-    figures = json.loads(file.read_text())
-    assert figures["requests"] == 5
-    assert figures["output_tokens"] == 20
-    assert 15 <= figures["input_tokens"] <= 45
-    total = figures["input_tokens"] + figures["output_tokens"]
-    assert figures["total_tokens_per_second"] == pytest.approx(total / figures["seconds"])
-    assert figures["first_token_seconds_p50"] <= figures["request_seconds_p99"]
-    shown = capsys.readouterr().out
-    assert "total tokens per second" in shown
-    assert re.search(r"^Throughput: [\d.]+ requests/s, [\d.]+ total tokens/s, ", shown, re.M)
-
-
-def test_bench_latency(folder, capsys):
-    options = ["--batch-size", "2", "--num-iters", "2", "--input-len", "5", "--output-len", "6"]
-    assert main(["bench", "latency", folder, *SMALL, *options]) == 0
-    shown = capsys.readouterr().out
-    assert "next token milliseconds p99" in shown
-    assert re.search(r"^Avg latency: [\d.]+ seconds$", shown, re.M)
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -116,10 +91,7 @@ def test_bench_latency(folder, capsys):
         (["generate", "MODEL"], "no prompt: give --prompt, or lines on the standard input"),
         (["generate", "MODEL", "--prompt", ""], "prompt 0: the prompt is empty"),
         (["chat", "MODEL", "--min-tokens", "-1"], "min_tokens must be an integer, at least 0"),
-        (["bench", "latency", "MODEL", "--iterations", "0"], "--iterations must be at least 1"),
         (["generate", "MODEL", "--prompt", "\udcff"], "the text is not Unicode: character 0"),
-        (["bench", "latency", "MODEL", "--json", "/no/such/x.json"], "there is no folder /no/such"),
-        (["bench", "throughput", "MODEL", "--input-len", "9-3"], "--input-len must be at least 1"),
     ],
 )
 def test_refusals_are_one_line_and_status_2(folder, capsys, typed, argv, message):
@@ -159,18 +131,6 @@ def test_a_conversation_that_has_become_too_long_can_be_begun_again(folder, caps
     params = vllm.SamplingParams(temperature=0, max_tokens=3)
     answer = llm.chat([{"role": "user", "content": "the cat"}], params)[0].outputs[0].text
     assert shown.out.splitlines()[1:-1] == answer.splitlines()
-
-
-@pytest.mark.parametrize("text", ["", "0", "-3", "5-", "a", "3-a", "1.5"])
-def test_ranges_that_are_none(text):
-    with pytest.raises(ValueError, match="--x must be at least 1, or a range"):
-        offline.parse_range("--x", text)
-
-
-def test_percentiles_are_values_that_were_measured():
-    values = [float(i) for i in range(1, 101)]
-    assert offline.percentiles("t", values) == {"t_p50": 51.0, "t_p90": 91.0, "t_p99": 100.0}
-    assert offline.percentiles("t", [2.0]) == {"t_p50": 2.0, "t_p90": 2.0, "t_p99": 2.0}
 
 
 def test_as_a_module_and_without_a_command():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from vllm.config import DTYPES
 from vllm.engine_args import EngineArgs
@@ -59,6 +59,20 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """The model, and every field of `EngineArgs` that is a value."""
     parser.add_argument("model", help=MODEL_HELP)
     add_engine_groups(parser)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The model by its place or by name, as `model_of` reads it."""
+    parser.add_argument("model", nargs="?", help=MODEL_HELP)
+    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same")
+
+
+def model_of(args: argparse.Namespace, command: str) -> str:
+    """The model that was named. Raises ValueError for none, or two."""
+    model: Optional[str] = args.model or args.model_option
+    if model is None or (args.model and args.model_option not in (None, args.model)):
+        raise ValueError(f"name one model: {command} MODEL, or --model MODEL")
+    return model
 
 
 def add_engine_groups(parser: argparse.ArgumentParser) -> None:

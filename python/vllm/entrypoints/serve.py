@@ -15,7 +15,14 @@ from vllm.engine_args import EngineArgs
 from vllm.entrypoints.config_file import add_config_option, merge_config
 from vllm.entrypoints.foreign_options import add_foreign_options, check_foreign
 from vllm.entrypoints.openai.options import ServerOptions
-from vllm.entrypoints.options import MODEL_HELP, add_engine_groups, engine_fields, option_of
+from vllm.entrypoints.options import (
+    add_engine_groups,
+    add_model_options,
+    engine_fields,
+    model_of,
+    option_of,
+)
+from vllm.foreign import ENGINE, SERVE
 from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
 
 HELP = "serve a model over HTTP, as OpenAI does"
@@ -103,11 +110,11 @@ _OPTIONS = {
     "log_requests": "--enable-log-requests",
     "access_log": "--disable-uvicorn-access-log",
 }
+_FOREIGN = {**ENGINE, **SERVE}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", help=MODEL_HELP)
-    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same")
+    add_model_options(parser)
     add_config_option(parser)
     for title, fields in _SERVER.items():
         group = parser.add_argument_group(title)
@@ -121,16 +128,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="accepted; no code of a model's is ever run",
     )
-    add_foreign_options(parser)
+    add_foreign_options(parser, _FOREIGN)
 
 
 def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     merge_config(args)
-    model = args.model or args.model_option
-    if model is None or (args.model and args.model_option not in (None, args.model)):
-        raise ValueError("name one model: vllm serve MODEL, or --model MODEL")
-    fields = {**check_foreign(args), **engine_fields(args)}
+    model = model_of(args, "vllm serve")
+    fields = {**check_foreign(args, "vllm serve", _FOREIGN), **engine_fields(args)}
     engine_args = EngineArgs(model=model, **fields)
     options = server_options(args, model)
     _check_packages()

@@ -8,7 +8,12 @@ import json
 import pytest
 
 from tests.text.kinds import byte_level
-from vllm.entrypoints.bench.datasets import add_dataset_options, check_dataset, make_samples
+from vllm.entrypoints.bench.datasets import (
+    TokensAlone,
+    add_dataset_options,
+    check_dataset,
+    make_samples,
+)
 from vllm.text.tokenizer import Tokenizer
 
 
@@ -77,3 +82,40 @@ def test_what_is_no_sharegpt_file(tokenizer, tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"talks\.json (is no ShareGPT file|has no conversation)"):
         samples(tokenizer, "--dataset-name", "sharegpt", "--dataset-path", path)
+
+
+def custom(path, *prompts):
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    return ["--dataset-name", "custom", "--dataset-path", path, "--custom-output-len", 9]
+
+
+def test_prompts_of_json_lines_come_again_where_they_are_too_few(tokenizer, tmp_path):
+    words = [*custom(tmp_path / "a.jsonl", "one", "two"), "--skip-chat-template"]
+    words += ["--disable-shuffle", "--num-prompts", 3]
+    found = samples(tokenizer, *words)
+    assert [sample.prompt for sample in found] == ["one", "two", "one"]
+    assert {(sample.prompt_len, sample.output_len) for sample in found} == {
+        (len(tokenizer.encode("one")), 9)
+    }
+    assert len(samples(tokenizer, *words, "--no-oversample")) == 2
+
+
+def test_prompts_of_json_lines_are_what_a_user_says(chat_model, tmp_path):
+    own = Tokenizer(chat_model.folder)
+    (sample,) = samples(own, *custom(tmp_path / "a.jsonl", "the cat"), "--num-prompts", 1)
+    text = own.apply_chat_template([{"role": "user", "content": "the cat"}])
+    assert sample.prompt == own.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "the cat\n", "[1]\n"])
+def test_files_that_hold_no_prompts(tokenizer, tmp_path, text):
+    words = custom(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"--dataset-path: .*a\.jsonl (has|is) no "):
+        samples(tokenizer, *words, "--skip-chat-template")
+
+
+def test_text_needs_a_tokenizer(tmp_path):
+    with pytest.raises(ValueError, match="is text, which needs a tokenizer"):
+        samples(TokensAlone(100), *custom(tmp_path / "a.jsonl", "one"))
+    assert len(samples(TokensAlone(100), "--num-prompts", 2)) == 2

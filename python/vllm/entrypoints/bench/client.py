@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from dataclasses import dataclass, field
@@ -46,15 +47,24 @@ class Endpoint:
 
     is_chat: whether it takes conversations rather than prompts.
     fields: of every request's body.
+    id_prefix: what each request's X-Request-Id begins with, before its number; None sends none.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, url: str, *, is_chat: bool, fields: Mapping[str, Any]
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        *,
+        is_chat: bool,
+        fields: Mapping[str, Any],
+        id_prefix: Optional[str] = None,
     ) -> None:
         self._client = client
         self._url = url
         self._is_chat = is_chat
         self._fields = fields
+        self._id_prefix = id_prefix
+        self._numbers = itertools.count()
 
     def body(self, sample: Sample) -> Dict[str, Any]:
         """The JSON of a request."""
@@ -69,9 +79,14 @@ class Endpoint:
         """Sends a request, and reads its answer to the end."""
         import httpx
 
+        headers = {}
+        if self._id_prefix is not None:
+            headers["X-Request-Id"] = f"{self._id_prefix}{next(self._numbers)}"
+        body = self.body(sample)
         result = Result(sample.prompt_len, time.perf_counter())
         try:
-            async with self._client.stream("POST", self._url, json=self.body(sample)) as response:
+            sent = self._client.stream("POST", self._url, json=body, headers=headers)
+            async with sent as response:
                 if response.status_code != 200:
                     await response.aread()
                     result.error = f"{response.status_code}: {response.text[:500]}"

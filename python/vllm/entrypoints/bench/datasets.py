@@ -7,7 +7,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, Mapping, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Tuple, Union
 
 if TYPE_CHECKING:
     from vllm.text.tokenizer import Tokenizer
@@ -25,14 +25,39 @@ class Sample:
     output_len: int
 
 
-def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class TokensAlone:
+    """Stands for a tokenizer where prompts are token ids."""
+
+    vocab_size: int
+
+
+def add_dataset_options(parser: argparse.ArgumentParser, *, with_seed: bool = True) -> None:
     group = parser.add_argument_group("prompts")
     group.add_argument("--dataset-name", choices=sorted(_DATASETS), default="random")
-    group.add_argument("--dataset-path", type=Path, metavar="FILE", help="a ShareGPT file")
+    group.add_argument(
+        "--dataset-path",
+        type=Path,
+        metavar="FILE",
+        help="a ShareGPT file, or one of JSON lines (custom)",
+    )
     group.add_argument("--num-prompts", type=int, default=1000)
-    group.add_argument("--seed", type=int, default=0, help="of prompts and of when they are sent")
+    if with_seed:
+        group.add_argument("--seed", type=int, default=0, help="of prompts, and of when they go")
+    group.add_argument(
+        "--disable-shuffle", action="store_true", help="keep the order of a file's prompts"
+    )
+    group.add_argument(
+        "--no-oversample", action="store_true", help="ask for each prompt of a file once, at most"
+    )
+    group.add_argument(
+        "--skip-chat-template",
+        action="store_true",
+        help="continue prompts of JSON lines, instead of answering them",
+    )
     for name, default, text in (
         ("sharegpt-output-len", None, "tokens of every answer, instead of the file's"),
+        ("custom-output-len", 256, "tokens of every answer"),
         ("random-input-len", 1024, "tokens of a prompt"),
         ("random-output-len", 128, "tokens of an answer"),
         ("random-prefix-len", 0, "tokens that all prompts begin with, beside those"),
@@ -54,22 +79,28 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 def check_dataset(args: argparse.Namespace) -> None:
     """Raises ValueError for options out of their ranges."""
     for name, value in sorted(vars(args).items()):
-        is_length = name.startswith(("random_", "prefix_repetition_", "sharegpt_output_len"))
+        is_length = name.startswith(("random_", "prefix_repetition_"))
+        is_length = is_length or name in ("sharegpt_output_len", "custom_output_len")
         least = 0 if name == "random_prefix_len" else 1
         if (is_length or name == "num_prompts") and isinstance(value, int) and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     if not 0 <= args.random_range_ratio < 1:
         raise ValueError(f"--random-range-ratio must be in [0, 1), got {args.random_range_ratio}")
-    if args.dataset_name == "sharegpt" and args.dataset_path is None:
-        raise ValueError("--dataset-name sharegpt needs --dataset-path")
+    if args.dataset_name in ("sharegpt", "custom") and args.dataset_path is None:
+        raise ValueError(f"--dataset-name {args.dataset_name} needs --dataset-path")
 
 
-def make_samples(args: argparse.Namespace, tokenizer: Tokenizer, *, as_text: bool) -> List[Sample]:
+def make_samples(
+    args: argparse.Namespace, tokenizer: Union[Tokenizer, TokensAlone], *, as_text: bool
+) -> List[Sample]:
     """The requests; the same for the same seed.
 
     as_text: prompts are text, whose tokens may be a few more or fewer than was asked for; else
         they are token ids, unless the dataset is of texts.
+    Raises ValueError for a file that cannot be read, and for text where there is no tokenizer.
     """
+    if isinstance(tokenizer, TokensAlone) and (as_text or args.dataset_path):
+        raise ValueError(f"--dataset-name {args.dataset_name} is text, which needs a tokenizer")
     generator = random.Random(args.seed)
     return _DATASETS[args.dataset_name](args, tokenizer, generator, as_text)
 
@@ -109,7 +140,8 @@ def _sharegpt(
 ) -> List[Sample]:
     made: List[Sample] = []
     turns = _first_turns(args.dataset_path)
-    generator.shuffle(turns)
+    if not args.disable_shuffle:
+        generator.shuffle(turns)
     for prompt, answer in turns:
         if len(made) == args.num_prompts:
             break
@@ -122,6 +154,40 @@ def _sharegpt(
     if not made:
         raise ValueError(f"--dataset-path: {args.dataset_path} has no conversation that fits")
     return made
+
+
+def _custom(
+    args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
+) -> List[Sample]:
+    """Prompts of a file, again from its beginning where it has too few.
+
+    Each is what a user says, unless it is to be continued; a chat endpoint makes it so itself.
+    """
+    path = args.dataset_path
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        prompts = [str(json.loads(line)["prompt"]) for line in lines if line.strip()]
+    except OSError as error:
+        raise ValueError(f"--dataset-path: {path} cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'--dataset-path: {path} is no file of lines as {{"prompt": "…"}} ({error!r})'
+        ) from error
+    if not prompts:
+        raise ValueError(f"--dataset-path: {path} has no prompts")
+    if not args.disable_shuffle:
+        generator.shuffle(prompts)
+    samples = [_asked(args, tokenizer, prompt, as_text) for prompt in prompts]
+    count = min(args.num_prompts, len(prompts)) if args.no_oversample else args.num_prompts
+    return [samples[number % len(samples)] for number in range(count)]
+
+
+def _asked(args: argparse.Namespace, tokenizer: Tokenizer, prompt: str, as_text: bool) -> Sample:
+    if args.skip_chat_template or as_text:
+        return Sample(prompt, len(tokenizer.encode(prompt)), args.custom_output_len)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}])
+    ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
+    return Sample(ids, len(ids), args.custom_output_len)
 
 
 def _first_turns(path: Path) -> List[Tuple[str, str]]:
@@ -150,8 +216,9 @@ def _sample(tokenizer: Tokenizer, ids: List[int], output_len: int, as_text: bool
     return Sample(text, len(tokenizer.encode(text)), output_len)
 
 
-_Make = Callable[[argparse.Namespace, "Tokenizer", random.Random, bool], List[Sample]]
+_Make = Callable[[argparse.Namespace, Any, random.Random, bool], List[Sample]]
 _DATASETS: Mapping[str, _Make] = {
+    "custom": _custom,
     "prefix_repetition": _prefix_repetition,
     "random": _random,
     "sharegpt": _sharegpt,

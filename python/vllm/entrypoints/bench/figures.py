@@ -64,6 +64,12 @@ def percentile(ordered: Sequence[float], p: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
+def spread(name: str, values: Sequence[float]) -> Dict[str, float]:
+    """Three percentiles of what was measured, under names that begin with `name`."""
+    ordered = sorted(values)
+    return {f"{name}_p{p}": percentile(ordered, p) for p in (50, 90, 99) if ordered}
+
+
 def report(figures: Mapping[str, float], metrics: Sequence[str]) -> str:
     """The figures for people, as vLLM shows them."""
     lines = [_title("Serving Benchmark Result", "=")]

@@ -7,12 +7,12 @@ import asyncio
 import datetime
 import json
 import os
-import random
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
+from vllm.entrypoints.bench.arrivals import add_arrival_options, arrivals, check_arrivals
 from vllm.entrypoints.bench.client import Endpoint, Result
 from vllm.entrypoints.bench.datasets import (
     Sample,
@@ -21,6 +21,8 @@ from vllm.entrypoints.bench.datasets import (
     make_samples,
 )
 from vllm.entrypoints.bench.figures import METRICS, report, summarize
+from vllm.entrypoints.bench.foreign import SERVE
+from vllm.entrypoints.foreign_options import add_foreign_options, check_foreign
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +34,7 @@ _PATHS = {
     "openai": "/v1/completions",
     "openai-chat": "/v1/chat/completions",
 }
+_PENALTIES = ("repetition", "presence", "frequency")
 # Seconds between two attempts to reach a server that is not there yet.
 _RETRY = 1.0
 
@@ -45,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--endpoint", metavar="PATH", help="where requests go (the backend's path)")
     group.add_argument("--header", action="append", default=[], metavar="NAME=VALUE")
     group.add_argument("--model", help="the first that the server names, if not given")
+    group.add_argument("--served-model-name", metavar="NAME", help="the same as --model")
     group.add_argument("--tokenizer", help="folder or hub id (the model's, as the server names it)")
     group.add_argument(
         "--ready-check-timeout-sec",
@@ -54,19 +58,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how long to wait for the server (600)",
     )
     group = parser.add_argument_group("load")
-    group.add_argument("--request-rate", type=float, default=float("inf"), help="requests a second")
-    group.add_argument(
-        "--burstiness",
-        type=float,
-        default=1.0,
-        help="1: at random (Poisson); below: in bursts; above: evenly",
-    )
+    add_arrival_options(group)
     group.add_argument("--max-concurrency", type=int, help="requests at the same time, at most")
+    group.add_argument(
+        "--request-id-prefix",
+        metavar="TEXT",
+        help="what each X-Request-Id begins with (none is sent)",
+    )
     group.add_argument("--num-warmups", type=int, default=0, help="requests before those measured")
     add_dataset_options(parser)
     group = parser.add_argument_group("answers")
     group.add_argument("--ignore-eos", action="store_true", help="go on to the full length")
-    for name in ("temperature", "top-p", "min-p", "repetition-penalty"):
+    for name in (*("temperature", "top-p", "min-p"), *(f"{kind}-penalty" for kind in _PENALTIES)):
         group.add_argument(f"--{name}", type=float)
     group.add_argument("--top-k", type=int)
     group.add_argument("--logprobs", type=int)
@@ -85,10 +88,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--result-filename", metavar="NAME")
     group.add_argument("--metadata", nargs="*", default=[], metavar="NAME=VALUE")
     group.add_argument("--disable-tqdm", action="store_true", help="show no progress")
+    add_foreign_options(parser, SERVE)
     parser.set_defaults(bench=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    check_foreign(args, "vllm bench serve", SERVE)
     metrics, percentiles, goodput = _check(args)
     httpx = _import_httpx()
     _say(f"asking {_base_url(args)} for its models")
@@ -122,7 +127,13 @@ async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
         samples = _samples(args, card)
         path = args.endpoint or _PATHS[args.backend]
         is_chat = args.backend == "openai-chat"
-        endpoint = Endpoint(client, path, is_chat=is_chat, fields=_fields(args, card["id"]))
+        endpoint = Endpoint(
+            client,
+            path,
+            is_chat=is_chat,
+            fields=_fields(args, card["id"]),
+            id_prefix=args.request_id_prefix,
+        )
         await _try(endpoint, samples[0], args.num_warmups)
         started = time.perf_counter()
         results = await send(endpoint, samples, args)
@@ -135,6 +146,11 @@ async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
         "num_prompts": len(samples),
         "request_rate": "inf" if args.request_rate == float("inf") else args.request_rate,
         "burstiness": args.burstiness,
+        **{
+            name: value
+            for name, value in vars(args).items()
+            if name.startswith("ramp_up") and value
+        },
         "max_concurrency": args.max_concurrency,
         **dict(_pair("--metadata", each, "=") for each in args.metadata),
     }
@@ -165,23 +181,6 @@ async def send(
                 await asyncio.sleep(left)
             asking.append(asyncio.ensure_future(ask(sample)))
         return list(await asyncio.gather(*asking))
-
-
-def arrivals(args: argparse.Namespace, count: int) -> List[float]:
-    """When requests are sent, in seconds from the beginning.
-
-    Gaps are drawn from a gamma distribution of shape `burstiness`, and stretched so that the last
-    request comes at count / rate, whatever was drawn.
-    """
-    if args.request_rate == float("inf"):
-        return [0.0] * count
-    generator = random.Random(args.seed)
-    scale = 1 / (args.request_rate * args.burstiness)
-    found, now = [], 0.0
-    for _ in range(count):
-        now += generator.gammavariate(args.burstiness, scale)
-        found.append(now)
-    return [each * count / args.request_rate / now for each in found]
 
 
 async def _model(client: httpx.AsyncClient, httpx: Any, args: argparse.Namespace) -> Dict[str, Any]:
@@ -226,7 +225,8 @@ async def _try(endpoint: Endpoint, sample: Sample, num_warmups: int) -> None:
 
 
 def _fields(args: argparse.Namespace, model: str) -> Dict[str, Any]:
-    names = ("temperature", "top_p", "min_p", "repetition_penalty", "top_k", "logprobs")
+    penalties = (f"{kind}_penalty" for kind in _PENALTIES)
+    names = ("temperature", "top_p", "min_p", "top_k", "logprobs", *penalties)
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.backend == "openai-chat" and "logprobs" in given:
         given.update(top_logprobs=given["logprobs"], logprobs=True)
@@ -238,10 +238,13 @@ def _fields(args: argparse.Namespace, model: str) -> Dict[str, Any]:
 def _check(args: argparse.Namespace) -> Any:
     """Metrics to show, percentiles and bounds. Raises ValueError."""
     check_dataset(args)
-    for name in ("request_rate", "burstiness", "max_concurrency"):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+    if args.max_concurrency is not None and args.max_concurrency <= 0:
+        raise ValueError(f"--max-concurrency must be above 0, got {args.max_concurrency}")
+    check_arrivals(args)
+    if args.served_model_name is not None:
+        if args.model not in (None, args.served_model_name):
+            raise ValueError("--served-model-name and --model name the model: give one of them")
+        args.model = args.served_model_name
     metrics = args.percentile_metrics.split(",")
     bounds = dict(_pair("--goodput", each, ":") for each in args.goodput)
     for option, names in (("--percentile-metrics", metrics), ("--goodput", bounds)):
