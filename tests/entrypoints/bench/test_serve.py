@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from argparse import Namespace
 
 import httpx
 import pytest
 
-from vllm.entrypoints.bench.serve import arrivals
 from vllm.entrypoints.cli import main
 
 SHORT = ["--random-input-len", "20", "--random-output-len", "6", "--ignore-eos"]
@@ -44,15 +42,49 @@ def test_the_report_is_vllms(bench):
     assert line(out, "Total input tokens") == 160
     assert line(out, "Total generated tokens") == 48
     assert line(out, "Request goodput (req/s)") == line(out, "Request throughput (req/s)") > 0
-    metrics = ["TTFT", "TPOT", "E2EL"]
-    if "Mean ITL" in out:  # tokens that arrive together share an event: all of an answer may
-        metrics.append("ITL")
-    for metric in metrics:
+    # Tokens that arrive together share an event: `each_token` has what becomes of ITL.
+    for metric in ("TTFT", "TPOT", "E2EL"):
         figures = [
             line(out, f"{kind} {metric} (ms)") for kind in ("Mean", "Median", "P50", "P99.9")
         ]
         assert figures[1] == figures[2] <= figures[3]
     assert line(out, "Median E2EL (ms)") >= line(out, "Median TTFT (ms)")
+
+
+@pytest.mark.parametrize("backend", ["vllm", "openai-chat"])
+def test_each_event_with_a_token_counts(each_token, capsys, tmp_path, backend):
+    words = ["bench", "serve", "--base-url", each_token.url, "--backend", backend]
+    words += ["--num-prompts", "5", *SHORT, "--save-result", "--save-detailed"]
+    words += ["--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99.9"]
+    assert main([*words, "--result-dir", str(tmp_path), "--result-filename", "a.json"]) == 0
+    out = capsys.readouterr().out
+    for metric in ("TTFT", "TPOT", "ITL", "E2EL"):
+        figures = [
+            line(out, f"{kind} {metric} (ms)") for kind in ("Mean", "Median", "P50", "P99.9")
+        ]
+        assert figures[1] == figures[2] <= figures[3]
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert [len(times) for times in result["itls"]] == [5] * 5  # six tokens each, one at a time
+    assert result["output_lens"] == [6] * 5
+    assert result["generated_texts"] == ["a" * 6] * 5
+    assert result["mean_itl_ms"] == pytest.approx(
+        1000 * sum(map(sum, result["itls"])) / sum(map(len, result["itls"]))
+    )
+    assert {f"{kind}_itl_ms" for kind in ("mean", "median", "std", "p50", "p99.9")} < set(result)
+
+
+def test_what_a_server_is_asked(each_token, capsys):
+    words = ["bench", "serve", "--base-url", each_token.url, "--served-model-name", "counted"]
+    words += ["--num-prompts", "2", *SHORT, "--request-id-prefix", "bench-", "--top-k", "3"]
+    words += ["--presence-penalty", "0.5", "--frequency-penalty", "0.25", "--max-concurrency", "1"]
+    each_token.asked.clear()
+    assert main(words) == 0
+    ids = [headers["x-request-id"] for headers, _ in each_token.asked]
+    assert ids == ["bench-0", "bench-1", "bench-2"]  # the first one is not counted
+    for _, body in each_token.asked:
+        assert (body["model"], body["max_tokens"], body["ignore_eos"]) == ("counted", 6, True)
+        assert (body["presence_penalty"], body["frequency_penalty"]) == (0.5, 0.25)
+        assert body["top_k"] == 3
 
 
 def test_a_result_is_saved(bench, tmp_path):
@@ -121,6 +153,16 @@ def test_requests_that_fail_are_counted_and_said(bench):
         (["--dataset-name", "sharegpt"], "--dataset-name sharegpt needs --dataset-path"),
         (["--dataset-name", "sharegpt", "--dataset-path", "/gone"], "/gone cannot be read"),
         (["--model", "other"], "--model: 'other' is not served at"),
+        (["--model", "a", "--served-model-name", "b"], "give one of them"),
+        (["--use-beam-search"], "use_beam_search only as False or None, got True"),
+        (["--plot-timeline"], "figures are text and JSON"),
+        (["--lora-modules", "a=b"], "there are no LoRA adapters"),
+        (["--ramp-up-end-rps", "5"], "need --ramp-up-strategy"),
+        (["--ramp-up-strategy", "linear"], "needs --ramp-up-start-rps above 0"),
+        (
+            ["--ramp-up-strategy", "linear", "--request-rate", "3"],
+            "takes the place of --request-rate",
+        ),
     ],
 )
 def test_what_is_refused(bench, options, message):
@@ -133,20 +175,6 @@ def test_a_server_that_is_not_there(capsys):
     words = ["bench", "serve", "--port", "9", "--ready-check-timeout-sec", "0"]
     assert main(words) == 2
     assert "http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("burstiness", [0.2, 1.0, 5.0])
-def test_requests_arrive_at_the_rate(burstiness):
-    options = Namespace(request_rate=10.0, burstiness=burstiness, seed=1)
-    found = arrivals(options, 500)
-    assert found[-1] == pytest.approx(50.0)
-    assert found == sorted(found)
-    gaps = [b - a for a, b in zip([0.0, *found], found)]
-    mean = sum(gaps) / len(gaps)
-    variance = sum((gap - mean) ** 2 for gap in gaps) / len(gaps)
-    # Of a gamma distribution, the squared coefficient of variation is 1 / shape.
-    assert variance / mean**2 == pytest.approx(1 / burstiness, rel=0.3)
-    assert arrivals(Namespace(request_rate=float("inf"), burstiness=1.0, seed=1), 3) == [0, 0, 0]
 
 
 def test_a_python_without_httpx_is_told(capsys, monkeypatch):
