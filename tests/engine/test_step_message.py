@@ -82,7 +82,7 @@ def test_a_changed_message_is_a_step_or_refused(step, data):
         # The number of tokens, behind the six of the size class.
         (lambda message: message[:48] + b"\xff" * 8 + message[56:], "do not fit in"),
         # The count of log-probabilities, the first number behind the header.
-        (lambda message: message[:104] + b"\x02" + message[105:], "more log-probabilities than"),
+        (lambda message: message[:104] + b"\x02" + message[105:], "ends in the middle of"),
     ],
 )
 def test_what_is_no_step_is_refused(change, words):
