@@ -72,7 +72,7 @@ class Pool {
     job.work();
 
     lock.lock();
-    job_ = nullptr;  // who wakes from here on comes too late
+    job_ = nullptr;  // workers that wake from here on find no job
     done_.wait(lock, [this] { return active_ == 0; });
     return true;
   }
@@ -82,8 +82,8 @@ class Pool {
  private:
   void grow(i64 wanted) {
     if (workers_ >= wanted) return;
-    // Signals are the other threads' business: a worker that took one would leave the main
-    // thread asleep in its system call.
+    // Workers block signals: a signal handled by a worker would not interrupt the main thread's
+    // system call.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -1,6 +1,6 @@
-// The ops, on tensors that Python handed over. Each lives in a file of its own name: check, fill
-// the parameters, choose a kernel, launch. All of them throw Error; what they compute is said in
-// params/, with their parameters.
+// The ops, on tensors from Python. Each is in a file of the same name, and checks its arguments,
+// fills the parameters, chooses a kernel and launches it. All of them throw Error. params/
+// documents what they compute.
 #pragma once
 
 #include "runtime/tensor.h"
@@ -28,8 +28,8 @@ void embedding(const Tensor& out, const Tensor& ids, const Tensor& table);
 void rotary_embedding(const Tensor& positions, const Tensor& query, const Tensor* key,
                       int64_t head_size, const Tensor& cos_sin_cache, bool is_neox);
 
-// The rotary embedding of the query in place, and of the key on its way to the cache, where the
-// value goes too; each head is normalized first where there are weights for it (or null).
+// The rotary embedding of the query, in place, and of the key, which is stored in the cache with
+// the value. Each head is normalized first if its weights are not null.
 void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor& key,
                       const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
                       const Tensor& value_cache, const Tensor& slot_mapping,
@@ -60,7 +60,8 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
                      int64_t sliding_window, double soft_cap, const Tensor* sinks, double key_scale,
                      double value_scale, const AttentionPlan* plan);
 
-// The blocks that a GPU runs at once for heads of that size: among these, plan_attention divides.
+// The thread blocks that a GPU runs at once for heads of this size: plan_attention divides the work
+// among so many.
 int64_t attention_blocks(int64_t head_size, int64_t device);
 int64_t prefill_blocks(int64_t head_size, int64_t device);
 
@@ -81,20 +82,20 @@ struct AttentionPlanCounts {
   int64_t items;  // of all kinds
 };
 
-// Divides the attention of a step among `blocks` blocks, and few tiles of a prefill among
-// `prefill_blocks`, of which there are no more; everything is on the CPU.
+// Divides the attention of a step among `blocks` thread blocks, and prefills with few tiles among
+// `prefill_blocks` <= blocks. All tensors are on the CPU.
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
                                    const Tensor* block_tables, int64_t block_size);
 
-// Whether a GPU's kernels can read keys once that several sequences share.
+// Whether a GPU's kernels can read keys that several sequences share only once.
 bool attention_shares(int64_t head_size, int64_t block_size, int64_t device);
 
-// Between a GPU and pinned memory of the host, by a kernel.
+// Copies between a GPU and pinned host memory, by a kernel.
 void copy_pinned(const Tensor& out, const Tensor& input);
 
-// Begins counters of tokens anew, each with a list of tokens.
+// Initialises token counters, each with a list of tokens.
 void count_tokens(const Tensor& seen, const Tensor& uses, const Tensor& counters,
                   const Tensor& starts, const Tensor& tokens, const Tensor& counts);
 
@@ -107,7 +108,7 @@ void penalize(const Tensor& logits, const Tensor& inputs, const Tensor& counters
 void bias_logits(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
                  const Tensor& amounts, const Tensor& after, const Tensor& inputs);
 
-// Forbids tokens in rows of logits, in place, by a bit for each.
+// Excludes tokens from rows of logits, in place, by a bit mask.
 void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits);
 
 // A token from every row of logits. How to draw is null where no row asks for it; `workspace` is
@@ -125,7 +126,7 @@ struct PeerGroup {
   int64_t rank;
   int64_t rows;       // that can be exchanged at once
   int64_t row_bytes;  // of the widest
-  int64_t stop;       // where on the host an unsigned becomes 1 when nobody is to be waited for
+  int64_t stop;       // host address of an unsigned; 1 makes kernels stop waiting for other ranks
 };
 
 // Bytes of a rank's memory.

@@ -1,18 +1,18 @@
-// The arguments of attention over a paged cache.
+// The arguments of attention over a paged KV cache.
 #pragma once
 
 #include "params/types.h"
 
 namespace vllm {
 
-// Causal attention of new tokens over a paged cache that holds them and everything before them.
+// Causal attention of new tokens over a paged KV cache that holds them and all tokens before them.
 // Query rows query_starts[i] .. query_starts[i + 1] are the last tokens of sequence i, whose
-// context_lens[i] tokens are in blocks block_tables[i, :], block_size to a block. Query head h
-// reads KV head h / (heads / kv_heads). With q the query and k a key that it may see:
+// context_lens[i] tokens are in KV blocks block_tables[i, :], block_size tokens each. Query head h
+// reads KV head h / (heads / kv_heads). With q the query and k a key that it attends to:
 //   score = scale * (q . k), then soft_cap * tanh(score / soft_cap) where soft_cap > 0;
 //   out = the values' mean, weighted by exp(score).
-// A token sees itself and what is before it; with sliding_window w > 0, the last w of these.
-// Neither tables nor blocks are read where no query may see.
+// A token attends to itself and the tokens before it; with sliding_window w > 0, to the last w of
+// these. Table entries and KV blocks that no query attends to are not read.
 struct PagedAttentionParams {
   void* out;                // [tokens, heads, head_size]
   const void* query;        // [tokens, heads, head_size]
@@ -53,31 +53,31 @@ struct alignas(16) AttentionItem {
   int position;    // of that token in the sequence
   int kv_head;     // of a decode item; a prefill item is for all of them
   int row;         // the first row
-  int rows;        // at most kDecodeRows or kPrefillRows; 0 where there is nothing to do
+  int rows;        // at most kDecodeRows or kPrefillRows; 0: nothing to do
   int begin;       // the first key
   int end;         // past the last key
-  int first_slot;  // where the partial results of all splits of these rows begin; see row_group
-  int split;       // which of them this is
+  int first_slot;  // the slot of the first split's partial result of these rows; see row_group
+  int split;       // the index of this split
   int splits;      // 1: the result is final
-  int next;        // the item that the same block does next, or -1; see kForDecode
-  // Of a decode item whose sequence shares its first keys with others: where the results of the
-  // prefill items of these keys are, which of their rows is the sequence's first, and how many
-  // splits they have; 0 where nothing is shared.
+  int next;        // the next item of the same CTA (thread block), or -1; see kForDecode
+  // For a decode item whose sequence shares its first keys with others: the slot of the results of
+  // the prefill items of these keys, the sequence's first row in them, and their number of splits;
+  // 0 without shared keys.
   int shared_slot;
   int shared_row;
   int shared_splits;
   int unused;
 };
-// `next` of a prefill item whose results stay partial: decode items add them to their own.
+// `next` of a prefill item whose results stay partial: decode items add them to their results.
 constexpr int kForDecode = -2;
 constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int);
 
-constexpr int kDecodeRows = 8;     // rows of a decode item: the width of a tensor core's tile
+constexpr int kDecodeRows = 8;     // rows of a decode item: the narrow side of an mma tile
 constexpr int kPrefillRows = 128;  // rows of a prefill item
 constexpr int kRowGroups = kPrefillRows / kDecodeRows;
-constexpr int kChunk = 16;  // keys that a decode block's warp takes at once
+constexpr int kChunk = 16;  // keys that a warp of the decode kernel processes at once
 
-// At the end of the arrivals of a plan: two counters of the prefill kernel that takes its items by
+// At the end of a plan's arrivals: two counters of the prefill kernel that draws its items by
 // tickets.
 constexpr int kTickets = 2;
 
@@ -91,7 +91,8 @@ struct AttentionLaunchParams {
   float* weights;
   // [slots + kTickets], all 0 between launches: how many splits of a row tile are done.
   int* arrivals;
-  int settled;  // items and block tables may be read before the kernels before are done
+  int settled;  // metadata_ready: items and block tables may be read before earlier kernels are
+                // done
 };
 
 }  // namespace vllm

@@ -1,4 +1,4 @@
-// How the attention kernels use a block: for their launchers, which size it, and for themselves.
+// The shapes of the attention kernels' CTAs (thread blocks), for launchers and kernels.
 #pragma once
 
 namespace vllm {
@@ -13,8 +13,8 @@ constexpr int shared_row_bytes(int head_size) {
   return (swizzled ? segments : segments | 1) * 16;
 }
 
-// Shared memory that a block may have, by compute capability (80 for 8.0): CUDA C++ Programming
-// Guide, "Technical Specifications per Compute Capability".
+// The most shared memory of a CTA, by compute capability (80 for 8.0): CUDA C++ Programming Guide,
+// "Technical Specifications per Compute Capability".
 constexpr int block_shared_bytes(int arch) {
   const bool small = arch == 86 || arch == 89 || arch >= 120;
   return (arch < 80 ? 64 : small ? 99 : arch < 90 ? 163 : 227) * 1024;
@@ -31,9 +31,9 @@ constexpr int decode_shared_bytes(int head_size, int stages) {
   return kAttentionWarps * (chunks + results + 2 * 8 * 8);
 }
 
-// Chunks of keys and values that a warp of the decode kernel has in flight: as many as leave room
-// for two blocks on a multiprocessor with 228 kB, or as a block may have. Without asynchronous
-// copies there is but one.
+// Chunks of keys and values that a warp of the decode kernel has in flight: as many as let two CTAs
+// fit on a multiprocessor with 228 kB, or as one CTA may have. Without asynchronous copies there is
+// only one.
 constexpr int decode_stages(int head_size, int arch) {
   if (arch < 80) return 1;
   int stages = head_size <= 64 ? 6 : head_size <= 80 ? 4 : head_size <= 128 ? 3 : 2;
@@ -41,17 +41,17 @@ constexpr int decode_stages(int head_size, int arch) {
   return stages;
 }
 
-// Blocks of the decode kernel that one multiprocessor has room for, of which more than two gain
-// nothing; `processor_bytes` is its shared memory. A block takes another 1 KiB of it (CUDA C++
-// Programming Guide, "Compute Capability 8.x" and later).
+// CTAs of the decode kernel that fit on one multiprocessor, at most two, since more gain nothing.
+// processor_bytes: its shared memory, of which each CTA takes another 1 KiB (CUDA C++ Programming
+// Guide, "Compute Capability 8.x" and later).
 constexpr int decode_blocks_per_processor(int head_size, int arch, int processor_bytes) {
   if (arch < 80) return 1;
   const int block = decode_shared_bytes(head_size, decode_stages(head_size, arch)) + 1024;
   return processor_bytes / block >= 2 ? 2 : 1;
 }
 
-// Partial results that one block adds up at about 0.07 microseconds each (8 rows of 128, H200). Of
-// more than so many each group is added up first, by a block of its own.
+// One CTA adds up partial results at about 0.07 microseconds each (8 rows of 128, H200). If there
+// are more than this, groups of them are added up first, each by a different CTA.
 constexpr int kMergedAtOnce = 32;
 constexpr int kMergeGroup = 16;
 

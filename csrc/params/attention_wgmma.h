@@ -13,12 +13,12 @@ struct WgmmaPrefillParams {
   TensorMap keys;
   TensorMap values;
   AttentionLaunchParams launch;  // items: how many there are, in the first, and the prefill items
-  int* tickets;                  // [2], 0 between launches: items taken, blocks done
+  int* tickets;                  // [2], 0 between launches: items drawn, CTAs done
   int group;                     // query heads of a KV head
   int key_block_heads;
   int value_block_heads;
-  int block_bits;  // 2^block_bits slots in a block
-  int copy_bits;   // 2^copy_bits slots in a copy: a block, or what of it a tile takes
+  int block_bits;  // 2^block_bits slots in a KV block
+  int copy_bits;   // 2^copy_bits slots in a bulk copy: a KV block, or the tile's part of it
   int zero;        // 0, which the compiler does not know
 };
 

@@ -1,14 +1,14 @@
-// The arguments of the sum over ranks, and how the memory is laid out through which they exchange
-// rows: one piece in each rank, that all of them write to.
+// The arguments of all-reduce, and the layout of the peer memory through which ranks exchange rows:
+// one allocation in each rank, which all ranks write to.
 #pragma once
 
 #include "params/types.h"
 
 namespace vllm {
 
-constexpr int kMostRanks = 8;         // GPUs that reach each other's memory, of one host
-constexpr i64 kMostRowPacks = 2048;   // of 16 bytes: a thread of a block keeps two of a row
-constexpr int kExchangeEmpty = 0xff;  // each byte of a place that nothing was sent to
+constexpr int kMostRanks = 8;         // GPUs of one host, with peer access to each other
+constexpr i64 kMostRowPacks = 2048;   // packs of 16 bytes in a row: each thread has two of them
+constexpr int kExchangeEmpty = 0xff;  // each byte of a place that has received nothing
 constexpr i64 kExchangeAlignment = 16;
 
 // A rank's memory: for each row whose turn it is (0 or 1), then places for rows that come.
@@ -37,7 +37,7 @@ struct AllReduceParams {
   void* residual;            // [rows, width] or null
   const void* weight;        // [width], with residual
   char* memory[kMostRanks];  // of each rank, where this one reaches it
-  const unsigned* stop;      // on the host: not 0 where nobody is to be waited for any more
+  const unsigned* stop;      // on the host: not 0 makes kernels stop waiting for other ranks
   ExchangeLayout layout;
   i64 rows;
   i64 width;

@@ -24,15 +24,15 @@ struct FewRowsParams {
   i64 residual_stride;
   float epsilon;
   bool gated;
-  int block_outputs;  // CUDA: neighbouring outputs that a block computes
-  int stages;         // CUDA: of a ring; as many as a warp uses, few_rows_stages at most
+  int block_outputs;  // CUDA: adjacent outputs that a CTA computes
+  int stages;         // CUDA: of a ring; as many as a warp uses, at most few_rows_stages
 };
 
 constexpr int kFewRows = 16;  // at most
 
-// A block's warps share out the inputs, in pieces of 64: 128 bytes of a weight row. Each has a ring
-// of its own in shared memory for the weights it asks for: a stage holds some pieces of each of the
-// `tile` weight rows that are multiplied at once, and of the norm's weight.
+// The warps of a CTA (thread block) divide the inputs into pieces of 64: 128 bytes of a weight row.
+// Each warp prefetches weights into a separate ring in shared memory: a stage holds some pieces of
+// each of the `tile` weight rows that are multiplied at once, and of the norm's weight.
 constexpr int kFewRowsWarps = 8;
 constexpr int kFewRowsTiles[] = {8, 16, 32, 48};
 constexpr int few_rows_pieces(int tile) { return tile <= 16 ? 2 : 1; }

@@ -31,7 +31,7 @@ struct RotaryEmbeddingParams {
   float epsilon;
   int is_neox;
   int head_bits;  // CUDA: 2^head_bits threads share a head, at most a warp
-  bool settled;   // CUDA: no kernel that may still run writes positions, slots, cos_sin or weights
+  bool settled;   // CUDA: metadata_ready of ops::rotary_and_cache
   ReshapeAndCacheParams write;
 };
 

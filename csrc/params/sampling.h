@@ -5,7 +5,8 @@
 
 namespace vllm {
 
-// Which tokens some sequences have, a counter for each sequence, and how often they have said them.
+// Token counts: a counter per sequence, with the tokens that it has and how often its output has
+// them.
 struct TokenCounters {
   int* seen;  // [counters, words]: a bit for each token of prompt or output, 32 to a word
   int* uses;  // [counters, vocab]: how often it is in the output; only of tokens that are seen
@@ -96,7 +97,7 @@ struct SampleParams {
   int packs;  // on CUDA: every row can be read in 16-byte packs
 };
 
-// What the CUDA kernels note of each kSampleBlock neighbouring tokens of a row.
+// What the first CUDA kernel stores for each token block: kSampleBlock adjacent tokens of a row.
 struct SampleBlock {
   float max;                // at most the largest finite number
   float mass;               // sum of exp((x - max) / temperature)

@@ -10,16 +10,16 @@
 
 namespace vllm::cuda {
 
-// early: the kernel may be launched while the one before it in the stream still runs, for it waits
-// by itself before it touches what those may write (csrc/kernels/common/early_launch.cuh). Where
-// code or driver cannot, it is launched as any other. cluster: neighbouring blocks, a divisor of x,
-// that reach each other's shared memory (csrc/kernels/common/cluster.cuh); more than one only where
-// has_clusters. most_shared: what any launch of the kernel on the device has of shared memory,
-// where that is not always the same.
+// early: programmatic dependent launch (PDL). The kernel may be launched while the previous one in
+// the stream still runs; it waits itself before it accesses memory that earlier kernels may write
+// (csrc/kernels/common/early_launch.cuh). Without support in the code or the driver, it is launched
+// normally. cluster: CTAs per cluster, a divisor of x, which can access each other's shared memory
+// (csrc/kernels/common/cluster.cuh); more than 1 only if has_clusters. most_shared: the most
+// dynamic shared memory of any launch of the kernel on the device, if launches differ.
 struct Grid {
   unsigned x;
   unsigned y;
-  unsigned threads;     // in a block
+  unsigned threads;     // of a CTA
   unsigned shared = 0;  // bytes of dynamic shared memory
   bool early = false;
   unsigned cluster = 1;

@@ -1,4 +1,4 @@
-// Memory of a GPU that other processes of this machine reach, by CUDA's handles of 64 bytes.
+// Peer memory: GPU memory that other processes of this machine can map, by CUDA IPC handles.
 #pragma once
 
 #include <cstdint>

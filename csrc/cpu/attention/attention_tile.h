@@ -51,9 +51,10 @@ struct Ahead {
   i64 size_bytes;
   i64 token, head;  // the first that was not fetched yet
 
-  // Fetches `count` heads of tokens into the cache, in the order of memory: the processor then
-  // guesses on, and keeps more reads under way than instructions alone could. A few at a time,
-  // between the arithmetic, for it waits when there are too many.
+  // Prefetches `count` heads of tokens into the CPU cache, in the order of memory: that triggers
+  // the hardware prefetcher, which keeps more reads in flight than instructions alone could. Called
+  // for a few heads at a time between the arithmetic, because too many prefetches stall the
+  // processor.
   void fetch(i64 count) {
     for (; count > 0 && token < tokens; --count) {
       for (i64 i = 0; i < size_bytes; i += 64) {
@@ -126,7 +127,7 @@ inline void score_few(const Rows& rows, Tile& tile, const Head& head) {
 }
 
 // ---- softmax ---------------------------------------------------------------------------------
-// Scores become their exponentials relative to the greatest so far; those out of sight become 0.
+// Converts scores to exponentials relative to the maximum so far; masked ones become 0.
 
 inline Floats seen(Ints begin, Ints index, Ints end, Floats score) {
   return ((begin <= index) & (index < end)) ? score : broadcast(-__builtin_inff());
@@ -228,8 +229,8 @@ inline void add_values(Rows& rows, const Tile& tile, const Head& head, i64 row, 
   if (rest) add(whole * kLanes, Count<1>{}, Some{rest});
 }
 
-// Rows go together over the keys that all of them see, and alone over the rest: 0 times a value
-// that a row does not see would be NaN where that value is infinite.
+// Rows are processed together for the keys that all of them attend to, and one by one for the rest:
+// 0 times a masked value would be NaN if that value is infinite.
 inline void add_all_values(Rows& rows, const Tile& tile, const Head& head) {
   for_pieces<4>(0, head.count, [&](i64 row, auto row_count) {
     constexpr int R = decltype(row_count)::value;

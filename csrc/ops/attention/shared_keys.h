@@ -1,4 +1,4 @@
-// Which sequences of a step begin with the same blocks of the cache.
+// Which sequences of a step begin with the same KV blocks.
 #pragma once
 
 #include <vector>
@@ -24,8 +24,9 @@ struct Tables {
   i64 sequences;
 };
 
-// Runs of neighbours with one query token each that share enough for it to be read once. At least
-// one key of each is its own. Keys are a multiple of `align`.
+// Runs of consecutive sequences with one query token each that share enough keys for reading them
+// once to pay off. Each sequence keeps at least one key of its own. `keys` is a multiple of
+// `align`.
 std::vector<SharedRun> find_runs(const Tables& step, i64 align);
 
 }  // namespace vllm::ops

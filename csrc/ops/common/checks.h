@@ -1,5 +1,5 @@
-// What ops ask of their arguments. A check that fails throws an Error that names the op, the
-// argument, what it got and what it takes.
+// Checks of ops' arguments. A failed check throws an Error that names the op, the argument, its
+// value and what is allowed.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// The last of an op's four beats: running the chosen kernel, on the CPU or on CUDA.
+// The last of an op's four steps: running the chosen kernel, on the CPU or on CUDA.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@ constexpr i64 kMostBlocks = 2147483647;  // along x
 // The x dimension of a grid that takes `items`, looping where there are more than a grid may have.
 inline unsigned grid_x(i64 items) { return static_cast<unsigned>(std::min(items, kMostBlocks)); }
 
-// A grid of a kernel that waits by itself for the kernels before it.
+// The grid of a kernel that uses PDL: it waits for earlier kernels itself.
 inline cuda::Grid early_grid(unsigned x, unsigned y, unsigned threads, unsigned shared = 0) {
   return {x, y, threads, shared, true};
 }
