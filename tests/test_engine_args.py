@@ -26,6 +26,10 @@ from vllm.engine_args import EngineArgs
         ({"seed": "x"}, "seed must be an integer, got 'x'"),
         ({"enable_prefix_caching": "no"}, "enable_prefix_caching must be True or False, got 'no'"),
         ({"enforce_eager": 1}, "enforce_eager must be True or False, got 1"),
+        (
+            {"scheduling_policy": "lifo"},
+            "scheduling_policy must be one of fcfs, priority, got 'lifo'",
+        ),
         ({"async_scheduling": "on"}, "async_scheduling must be True, False or None, got 'on'"),
         ({"dtype": "float8"}, "dtype must be one of"),
         ({"max_num_batched_tokens": 255}, r"at least max_num_seqs \(256\), got 255"),

@@ -11,6 +11,7 @@ from vllm.config import DTYPES
 from vllm.foreign import ENGINE, takes_foreign
 from vllm.numbers import as_integer, as_real
 
+SCHEDULING_POLICIES = ("fcfs", "priority")
 # Other names of `config.DTYPES`.
 _DTYPE_NAMES = {"half": "float16", "float": "float32"}
 
@@ -43,6 +44,8 @@ class EngineArgs:
         use; on the CPU, the fraction of what is free now that the cache may grow to.
     enable_prefix_caching: share the cache of equal beginnings.
     enable_chunked_prefill: split long prompts over steps, beside sequences that generate.
+    scheduling_policy: "fcfs" serves requests in the order of their arrival, "priority" those of the
+        lowest `priority` first.
     async_scheduling: describe and start the next step while one is computed; None is where the
         device computes beside the host, which is on CUDA. Tokens are the same.
     enforce_eager: on CUDA, launch each kernel by itself, instead of steps of decoding sequences as
@@ -66,6 +69,7 @@ class EngineArgs:
     gpu_memory_utilization: float = 0.9
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
+    scheduling_policy: str = "fcfs"
     async_scheduling: Optional[bool] = None
     enforce_eager: bool = False
     seed: int = 0
@@ -95,6 +99,8 @@ class EngineArgs:
         ):
             if not isinstance(getattr(self, name), bool):
                 raise self._wrong(name, "True or False")
+        if self.scheduling_policy not in SCHEDULING_POLICIES:
+            raise self._wrong("scheduling_policy", f"one of {', '.join(SCHEDULING_POLICIES)}")
         if not isinstance(self.async_scheduling, (bool, type(None))):
             raise self._wrong("async_scheduling", "True, False or None")
         seed = as_integer(self.seed)

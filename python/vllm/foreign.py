@@ -63,7 +63,7 @@ _CONFIG = "config.json is taken as it is"
 _KERNELS = "there is one implementation of each kernel"
 _GENERATES = "models generate text; they do not embed, classify or score"
 _GRAPHS = "how CUDA graphs are captured"
-_SCHEDULER = "requests are served in the order in which they come"
+_SCHEDULER = "the engine has one scheduler"
 _BEAMS = "beam search is `LLM.beam_search`"
 _LOGITS = "logits cannot be changed by the caller"
 
@@ -121,7 +121,6 @@ ENGINE: Mapping[str, Foreign] = {
     "disable_sliding_window": Neutral((False,), "windows are those of the model"),
     "prefix_caching_hash_algo": Neutral(("sha256",), "prefixes are told apart by SHA-256"),
     "preemption_mode": Neutral(("recompute",), "preempted requests are computed again"),
-    "scheduling_policy": Neutral(("fcfs",), _SCHEDULER),
     "scheduler_delay_factor": Neutral((0.0,), _SCHEDULER),
     "scheduler_cls": Neutral((), _SCHEDULER),
     "max_num_partial_prefills": Ignored("how prompts share a step"),
@@ -193,7 +192,6 @@ CALLS: Mapping[str, Foreign] = {
     "prompt_adapter_request": Neutral((), "there are no prompt adapters"),
     "guided_options_request": Neutral((), "it is `structured_outputs` of SamplingParams now"),
     "concurrency_limit": Ignored("how many prompts are searched at a time"),
-    "priority": Neutral(([],), _SCHEDULER),
     "tokenization_kwargs": Neutral(({},), "text becomes tokens as the tokenizer's file says"),
     "mm_processor_kwargs": Neutral(({},), _TEXT_ALONE),
     "chat_template_content_format": Neutral(

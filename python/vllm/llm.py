@@ -46,6 +46,7 @@ class LLM:
         prompt_token_ids: Optional[SequenceOf[Any]] = None,
         *,
         use_tqdm: bool = False,
+        priority: Optional[SequenceOf[int]] = None,
         **others: Any,
     ) -> List[RequestOutput]:
         """Continues each prompt; the outputs are in the order of the prompts.
@@ -54,12 +55,16 @@ class LLM:
             "prompt_token_ids".
         sampling_params: for all prompts, or one for each; None is what the model's makers advise.
         prompt_token_ids: the older way to give token ids, of one or of each of several.
+        priority: one for each prompt, the lowest is served first; `scheduling_policy` must be
+            "priority".
         others: vLLM's other arguments, where they ask for nothing that is not there.
         Raises ValueError, before anything is computed, for a prompt that could not be served.
         """
         _refuse_foreign("LLM.generate", others)
         listed = _paired(prompts, prompt_token_ids)
-        requests = self._make_requests(listed, sampling_params, RequestOutputKind.FINAL_ONLY)
+        requests = self._make_requests(
+            listed, sampling_params, RequestOutputKind.FINAL_ONLY, priority
+        )
         finished = {}
         with tqdm(total=len(requests), unit="prompt", disable=not use_tqdm) as progress:
             for output in self._run(requests):
@@ -212,6 +217,7 @@ class LLM:
         prompts: List[Prompt],
         sampling_params: Params,
         kind: Optional[RequestOutputKind] = None,
+        priority: Optional[SequenceOf[int]] = None,
     ) -> List[Request]:
         if sampling_params is None:
             sampling_params = self.get_default_sampling_params()
@@ -233,10 +239,17 @@ class LLM:
             )
         if kind is not None:
             params = [dataclasses.replace(each, output_kind=kind) for each in params]
+        priorities = [0] * len(prompts) if priority is None else list(priority)
+        if len(priorities) != len(prompts):
+            raise ValueError(
+                f"priority must be one per prompt: got {len(priorities)} for {len(prompts)} prompts"
+            )
         requests = []
-        for index, (prompt, param) in enumerate(zip(prompts, params)):
+        for index, (prompt, param, first) in enumerate(zip(prompts, params, priorities)):
             try:
-                request = self.engine.make_request(str(next(self._ids)), prompt, param)
+                request = self.engine.make_request(
+                    str(next(self._ids)), prompt, param, priority=first
+                )
             except ValueError as error:
                 raise ValueError(f"prompt {index}: {error}") from error
             requests.append(request)

@@ -122,6 +122,28 @@ def test_the_last_admitted_is_preempted_and_comes_back_first(make_sequence):
     assert first.num_preemptions == 0
 
 
+def test_the_lowest_priority_goes_first_and_gives_up_its_blocks_last(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=6, block_size=2, prefix=False, max_num_seqs=2)
+    late, usual, urgent = (make_sequence([at, 1, 2, 0], 7) for at in range(3))
+    for seq, priority in ((late, 5), (usual, 0), (urgent, -5)):
+        seq.priority = priority
+    scheduler.add(late)
+    chunks = scheduler.schedule()
+    scheduler.update(chunks, model.run(chunks))
+    scheduler.add(usual)
+    scheduler.add(urgent)
+    assert list(scheduler.waiting) == [urgent, usual]
+    ended = []
+    while scheduler.has_unfinished:
+        chunks = scheduler.schedule()
+        ended += scheduler.update(chunks, model.run(chunks))
+    # No two fit to their ends: the one that was there first has made room.
+    assert ended == [urgent, usual, late]
+    assert late.num_preemptions > 0
+    assert urgent.num_preemptions == 0
+    assert late.output_token_ids == expected_output([0, 1, 2, 0], 7)
+
+
 def test_without_chunks_a_prompt_is_computed_whole(make_sequence):
     scheduler, model = make_scheduler(
         num_blocks=32, max_num_batched_tokens=12, enable_chunked_prefill=False
@@ -202,6 +224,11 @@ def test_whatever_was_computed_is_hit_in_full(block_size, budget, lengths, data)
         assert again.num_cached_tokens >= num_known // block_size * block_size
 
 
+def order(seq):
+    """By priority, then by arrival."""
+    return seq.priority, seq.seq_id
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     """Requests arrive, are cancelled and are stepped in any order, in a cache that is too small."""
 
@@ -212,8 +239,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         extra_budget=st.integers(0, 12),
         prefix=st.booleans(),
         chunked=st.booleans(),
+        priorities=st.sampled_from([[0], [0, 0, -1, 5]]),
     )
-    def start(self, block_size, num_blocks, max_num_seqs, extra_budget, prefix, chunked):
+    def start(
+        self, block_size, num_blocks, max_num_seqs, extra_budget, prefix, chunked, priorities
+    ):
+        self.priorities = priorities
         self.manager = BlockManager(num_blocks, block_size, enable_prefix_caching=prefix)
         self.scheduler = Scheduler(
             self.manager,
@@ -231,7 +262,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         prompt = data.draw(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=room))
         max_tokens = data.draw(st.integers(1, room - len(prompt) + 1))
         params = SamplingParams(prompt_logprobs=data.draw(st.sampled_from([None, None, 0])))
-        seq = Sequence(self.next_id, prompt, params, max_tokens=max_tokens)
+        priority = data.draw(st.sampled_from(self.priorities))
+        seq = Sequence(self.next_id, prompt, params, max_tokens=max_tokens, priority=priority)
         self.next_id += 1
         self.scheduler.add(seq)
         self.live.append((seq, prompt))
@@ -246,16 +278,22 @@ class SchedulerMachine(RuleBasedStateMachine):
     def step(self, times):
         for _ in range(times):
             ran_before, preempted_before = self.scheduler.running[:], self.scheduler.num_preemptions
+            first_waiting = self.scheduler.waiting[0] if self.scheduler.waiting else None
             chunks = self.scheduler.schedule()
             assert bool(chunks) == self.scheduler.has_unfinished
             assert sum(c.end - c.start for c in chunks) <= self.scheduler.max_num_batched_tokens
             assert len(chunks) <= self.scheduler.max_num_seqs
             assert all(c.start < c.end <= c.seq.num_tokens for c in chunks)
             # Nobody starves: whoever runs makes progress in every step.
-            assert [c.seq for c in chunks] == self.scheduler.running
+            computed = [c.seq for c in chunks]
+            assert sorted(computed, key=order) == self.scheduler.running
+            # Those that ran before come before those that are let in.
+            assert computed[: len(ran_before)] == ran_before[: len(computed)]
             num_preempted = self.scheduler.num_preemptions - preempted_before
             if num_preempted:  # nobody is let in while there is not enough for those who run
                 assert self.scheduler.running == ran_before[:-num_preempted]
+            elif len(computed) > len(ran_before):
+                assert computed[len(ran_before)] is first_waiting
             self.scheduler.update(chunks, self.model.run(chunks))
             for seq, prompt in [pair for pair in self.live if pair[0].is_finished]:
                 assert seq.output_token_ids == expected_output(prompt, seq.max_tokens)
@@ -283,9 +321,15 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_came_first_is_ahead(self):
-        """Also of those that were preempted: with progress in every step, nobody starves."""
-        if hasattr(self, "scheduler"):
-            ids = [seq.seq_id for seq in (*self.scheduler.running, *self.scheduler.waiting)]
+        """Also of those that were preempted: with progress in every step, nobody starves of those
+        with one priority."""
+        if not hasattr(self, "scheduler"):
+            return
+        for queue in (self.scheduler.running, self.scheduler.waiting):
+            assert list(queue) == sorted(queue, key=order)
+        for priority in self.priorities:
+            queues = (*self.scheduler.running, *self.scheduler.waiting)
+            ids = [seq.seq_id for seq in queues if seq.priority == priority]
             assert ids == sorted(ids)
 
     def teardown(self):

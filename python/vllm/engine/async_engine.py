@@ -19,6 +19,7 @@ from vllm.engine.llm_engine import EngineLoad, LLMEngine
 from vllm.engine.mailbox import Mailbox
 from vllm.engine.request import Request
 from vllm.engine.request_maker import RequestMaker
+from vllm.engine.room import Room
 from vllm.engine_args import EngineArgs
 from vllm.numbers import as_integer
 from vllm.outputs import RequestOutput
@@ -67,17 +68,19 @@ class AsyncEngine(abc.ABC):
         self._ids = itertools.count()
         self._readers: Dict[str, Optional[OutputReader]] = {}  # None: not in the engine yet
         self._cancelled: Set[str] = set()  # aborted before they entered the engine
-        # Created by the first request: before Python 3.10 a semaphore binds to the current loop.
-        self._room: Optional[asyncio.Semaphore] = None
+        self._room: Optional[Room] = None  # created by the first request, in its event loop
 
     def generate(
         self,
         prompt: Prompt,
         sampling_params: Optional[SamplingParams] = None,
         request_id: Optional[str] = None,
+        *,
+        priority: int = 0,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Yields the outputs of a request as they are generated; the last one is `finished`.
 
+        priority: lower numbers are served first; 0 unless `scheduling_policy` is "priority".
         Leaving the iteration, or cancelling its task, cancels the request.
 
         Raises ValueError for a request that the engine cannot serve, the error of a failed step if
@@ -88,6 +91,7 @@ class AsyncEngine(abc.ABC):
             self._name(request_id),
             sampling_params,
             lambda: prompt,
+            priority,
             at_once=_is_short(prompt, sampling_params),
         )
 
@@ -134,11 +138,12 @@ class AsyncEngine(abc.ABC):
         request_id: str,
         params: Optional[SamplingParams],
         make_prompt: Callable[[], Prompt],
+        priority: int = 0,
         *,
         at_once: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         def make() -> Request:
-            return self.request_maker.make(request_id, make_prompt(), params)
+            return self.request_maker.make(request_id, make_prompt(), params, priority=priority)
 
         if at_once:
             request = make()
@@ -147,10 +152,10 @@ class AsyncEngine(abc.ABC):
         if request_id in self._readers:
             raise ValueError(f"request id {request_id!r} is in use")
         if self._room is None:
-            self._room = asyncio.Semaphore(self.max_requests)
+            self._room = Room(self.max_requests)
         self._readers[request_id] = None
         try:
-            async with self._room:
+            async with self._room.place(request.seqs[0].priority):
                 reader = self._readers[request_id] = self._add(request)
                 try:
                     if request_id in self._cancelled:

@@ -107,6 +107,7 @@ class LLMEngine:
             parts.tokenizer,
             parts.max_model_len,
             seed=args.seed,
+            scheduling_policy=args.scheduling_policy,
         )
         self._writer = StepWriter(executor, parts.model_config.vocab_size)
         self._overlaps = (
@@ -134,13 +135,19 @@ class LLMEngine:
         return EngineLoad(len(scheduler.running), len(scheduler.waiting), usage)
 
     def make_request(
-        self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: Optional[SamplingParams] = None,
+        *,
+        priority: int = 0,
     ) -> Request:
         """Creates a request without queueing it. Raises ValueError if it cannot be served.
 
         params: None uses the defaults of the model's `generation_config.json`.
+        priority: lower numbers are served first; 0 unless `scheduling_policy` is "priority".
         """
-        return self.request_maker.make(request_id, prompt, params)
+        return self.request_maker.make(request_id, prompt, params, priority=priority)
 
     def add(self, request: Request) -> None:
         """Queues a request made by `make_request`.
@@ -154,10 +161,15 @@ class LLMEngine:
         self._change(self._add, request)
 
     def add_request(
-        self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: Optional[SamplingParams] = None,
+        *,
+        priority: int = 0,
     ) -> None:
         """Creates a request and queues it. Raises ValueError if it cannot be served."""
-        self.add(self.make_request(request_id, prompt, params))
+        self.add(self.make_request(request_id, prompt, params, priority=priority))
 
     def abort_request(self, request_id: str) -> Optional[RequestOutput]:
         """Cancels a request and frees its KV blocks; returns its last output, None if unknown."""

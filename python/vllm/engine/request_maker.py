@@ -12,6 +12,7 @@ from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.constraints import Constraints, encode_bad_words
 from vllm.engine.request import Request
 from vllm.engine.sequence import Sequence
+from vllm.numbers import as_integer
 from vllm.sampling_params import SamplingParams
 from vllm.text.grammars import GrammarCompiler
 from vllm.text.prompts import Prompt, cache_salt_of, encode_prompt
@@ -24,6 +25,7 @@ class RequestMaker:
     tokenizer: None if prompts and outputs are only token ids.
     max_model_len: the most tokens of a sequence, prompt and output together.
     seed: of the random generator that seeds the requests which set none.
+    scheduling_policy: as in `EngineArgs`; only "priority" accepts priorities other than 0.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class RequestMaker:
         max_model_len: int,
         *,
         seed: int = 0,
+        scheduling_policy: str = "fcfs",
     ) -> None:
         self.model_config = model_config
         self.generation_defaults = generation_defaults
         self.tokenizer = tokenizer
         self.max_model_len = max_model_len
+        self.scheduling_policy = scheduling_policy
         vocab_size = model_config.vocab_size
         self._eos_token_ids = frozenset(
             token for token in generation_defaults.eos_token_ids if 0 <= token < vocab_size
@@ -50,11 +54,17 @@ class RequestMaker:
         self._seeds = random.Random(seed)
 
     def make(
-        self, request_id: str, prompt: Prompt, params: Optional[SamplingParams] = None
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: Optional[SamplingParams] = None,
+        *,
+        priority: int = 0,
     ) -> Request:
         """Creates a request without queueing it. Raises ValueError if it cannot be served.
 
         params: None uses the defaults of the model's `generation_config.json`.
+        priority: lower numbers are served first; 0 unless `scheduling_policy` is "priority".
         """
         params = self.generation_defaults.params() if params is None else params
         check_params(params)
@@ -76,7 +86,14 @@ class RequestMaker:
             for index in range(params.n)
         ]
         ids = itertools.islice(self._seq_ids, params.n)
-        seqs = self.sequences(ids, token_ids, params, seeds, cache_salt=cache_salt_of(prompt))
+        seqs = self.sequences(
+            ids,
+            token_ids,
+            params,
+            seeds,
+            cache_salt=cache_salt_of(prompt),
+            priority=self.check_priority(priority),
+        )
         return Request(request_id, text, params, seqs, self.tokenizer)
 
     def sequences(
@@ -87,6 +104,7 @@ class RequestMaker:
         seeds: SequenceOf[int],
         *,
         cache_salt: str = "",
+        priority: int = 0,
     ) -> List[Sequence]:
         """Creates a sequence for each seed. Raises ValueError for invalid constraints."""
         room = self.max_model_len - len(token_ids)
@@ -101,9 +119,23 @@ class RequestMaker:
                 eos_token_ids=self._eos_token_ids,
                 constraints=next(constraints),
                 cache_salt=cache_salt,
+                priority=priority,
             )
             for seq_id, seed in zip(seq_ids, seeds)
         ]
+
+    def check_priority(self, given: object) -> int:
+        """Returns a priority as an int. Raises ValueError unless the scheduling policy takes it."""
+        priority = as_integer(given)
+        if priority is None or not -(2**63) <= priority < 2**63:
+            raise ValueError(f"priority must be an integer of 64 bits, got {given!r}")
+        if priority and self.scheduling_policy != "priority":
+            raise ValueError(
+                f"priority must be 0, got {priority}: this engine serves requests in the order of "
+                "their arrival; scheduling_policy='priority' (--scheduling-policy priority) lets "
+                "the lowest number go first"
+            )
+        return priority
 
     def _constraints(self, params: SamplingParams) -> Iterator[Optional[Constraints]]:
         """An endless iterator with the constraints of each sequence. Raises ValueError when

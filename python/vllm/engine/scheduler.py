@@ -5,6 +5,10 @@ admission: one token each while they decode, the next chunk while their prompt i
 rest of the budget admits waiting sequences in the order of their arrival. If the KV cache is full,
 the running sequence that was admitted last is preempted: its blocks are freed, and it waits at the
 front of the queue to be recomputed. So the oldest sequence can always run, and none starves.
+
+All of this holds among sequences of the same priority. A lower number comes first everywhere: in
+both queues and in the order of a step, and its sequences are preempted last. A waiting sequence
+never preempts a running one. Sequences of a higher number may starve.
 """
 
 from __future__ import annotations
@@ -81,7 +85,11 @@ class Scheduler:
     def add(self, seq: Sequence) -> None:
         """Queues a sequence. Raises ValueError if it can never run to its end."""
         self.check(seq)
-        self.waiting.append(seq)
+        waiting = self.waiting
+        place = len(waiting)
+        while place and waiting[place - 1].priority > seq.priority:
+            place -= 1
+        waiting.insert(place, seq)
 
     def check(self, seq: Sequence) -> None:
         """Raises ValueError if a sequence can never run to its end."""
@@ -197,8 +205,16 @@ class Scheduler:
                 seq.counter, seq.is_counted = self._counters.pop(), False
             if not seq.num_preemptions:  # after a preemption it would count its own blocks as hits
                 seq.num_cached_tokens = seq.num_computed_tokens
-            self.running.append(seq)
+            self._run(seq)
             budget -= self._add_chunk(chunks, seq, budget)
+
+    def _run(self, seq: Sequence) -> None:
+        """Inserts a sequence after the running ones of its priority or a lower number."""
+        running = self.running
+        place = len(running)
+        while place and running[place - 1].priority > seq.priority:
+            place -= 1
+        running.insert(place, seq)
 
     def _add_chunk(self, chunks: List[Chunk], seq: Sequence, budget: int) -> int:
         start = seq.num_computed_tokens
@@ -222,7 +238,10 @@ class Scheduler:
         seq.status = SequenceStatus.WAITING
         seq.num_preemptions += 1
         self.num_preemptions += 1
-        self.waiting.appendleft(seq)
+        place = 0
+        while place < len(self.waiting) and self.waiting[place].priority < seq.priority:
+            place += 1
+        self.waiting.insert(place, seq)
 
     def _release(self, seq: Sequence) -> None:
         self._take_back(seq)

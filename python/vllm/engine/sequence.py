@@ -39,6 +39,7 @@ class Sequence:
     block_table: entry i is the KV block of tokens [i * block_size, (i + 1) * block_size).
     block_hashes: chained hashes of the full blocks, maintained by the block manager.
     cache_salt: only sequences with the same salt share blocks.
+    priority: lower numbers are scheduled first.
     num_published_blocks: leading blocks that other sequences may already share.
     num_pending: tokens of steps in flight that the host does not know yet; no other field counts
         them.
@@ -74,6 +75,7 @@ class Sequence:
         "num_published_blocks",
         "params",
         "pending_row",
+        "priority",
         "prompt_logprobs_wanted",
         "seed",
         "seq_id",
@@ -93,6 +95,7 @@ class Sequence:
         eos_token_ids: FrozenSet[int] = frozenset(),
         constraints: Optional[Constraints] = None,
         cache_salt: str = "",
+        priority: int = 0,
     ) -> None:
         self.seq_id = seq_id
         self.token_ids: List[int] = list(prompt_token_ids)
@@ -117,6 +120,7 @@ class Sequence:
         self.is_counted = False
         self.constraints = constraints
         self.cache_salt = cache_salt
+        self.priority = priority
         self.ends_with_stop_token = False
         self.is_plain = (
             params.is_greedy

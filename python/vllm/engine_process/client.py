@@ -83,6 +83,7 @@ class AsyncEngineClient(AsyncEngine):
                 await loading,
                 min(engine.max_model_len for engine in ready),
                 seed=args.seed,
+                scheduling_policy=args.scheduling_policy,
             )
         except BaseException:
             await asyncio.gather(*[engine.end(0) for engine in engines])
@@ -138,6 +139,7 @@ class AsyncEngineClient(AsyncEngine):
                 [seq.seed for seq in request.seqs],
                 final_only=all(each.final_only for each in request.continuations),
                 cache_salt=request.seqs[0].cache_salt,
+                priority=request.seqs[0].priority,
             )
         )
         return reader

@@ -143,7 +143,12 @@ def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> 
 def _add(engine: LLMEngine, thread: EngineThread, outbox: Outbox, message: Add) -> None:
     params = unpack_params(message.params)
     seqs = engine.request_maker.sequences(
-        message.ids, message.token_ids, params, message.seeds, cache_salt=message.cache_salt
+        message.ids,
+        message.token_ids,
+        params,
+        message.seeds,
+        cache_salt=message.cache_salt,
+        priority=message.priority,
     )
     for seq in seqs[1:]:  # all share the prompt: the first computes its log-probabilities
         seq.prompt_logprobs_wanted = False

@@ -31,6 +31,7 @@ class Add(msgspec.Struct, tag=True, array_like=True):
     seeds: List[int]
     final_only: bool
     cache_salt: str = ""
+    priority: int = 0
 
 
 class Abort(msgspec.Struct, tag=True, array_like=True):

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from vllm.config import DTYPES
-from vllm.engine_args import EngineArgs
+from vllm.engine_args import SCHEDULING_POLICIES, EngineArgs
 from vllm.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     "batches and cache": {
         "max_num_seqs": ({"type": int}, "sequences that run at the same time"),
         "max_num_batched_tokens": ({"type": int}, "tokens that a step computes"),
+        "scheduling_policy": (
+            {"choices": SCHEDULING_POLICIES},
+            "fcfs: in the order of arrival (default); priority: the lowest `priority` first",
+        ),
         "block_size": ({"type": int}, "tokens of a block of the cache"),
         "kv_cache_memory_bytes": ({"type": int}, "size of the cache"),
         "num_kv_blocks": ({"type": int}, "size of the cache, in blocks"),

@@ -116,10 +116,10 @@ def let_model_write(
     texts = [text, *then]
     original = Served.generate
 
-    async def generate(self, prompt, params, fields=()):
+    async def generate(self, prompt, params, fields=(), **others):
         text = texts[min(len(asked), len(texts) - 1)]
         asked.append(params)
-        async for real in original(self, prompt, params, fields):
+        async for real in original(self, prompt, params, fields, **others):
             if real.finished:
                 break
         step = size if params.output_kind.value == "delta" else len(text)

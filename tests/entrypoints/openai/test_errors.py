@@ -19,6 +19,8 @@ CONTRADICTION = {"structured_outputs": {"regex": "b+"}, "bad_words": ["b"]}
 GAVE_UP = "structured_outputs: the grammar gave up: Parser Error: "
 
 REFUSED = [
+    (COMPLETIONS, {"prompt": "hi", "priority": 1}, "priority must be 0, got 1: this", "priority"),
+    (CHAT, {"messages": HI, "priority": -1}, "priority must be 0, got -1: this", "priority"),
     (COMPLETIONS, {}, "prompt is missing", "prompt"),
     (COMPLETIONS, {"prompt": []}, "prompt must hold at least one prompt, got none", "prompt"),
     (

@@ -64,9 +64,11 @@ class Conversation:
 
     async def outputs(self) -> AsyncGenerator[RequestOutput, None]:
         """The engine's outputs, counted; closing it cancels the request. Raises ApiError."""
-        prompt, fields = self.prompt.for_engine(self._body.cache_salt), self._body.model_fields_set
-        with self._served.admission.places(self.n):
-            async with closing(self._served.generate(prompt, self._params, fields)) as outputs:
+        body, served = self._body, self._served
+        prompt, fields = self.prompt.for_engine(body.cache_salt), body.model_fields_set
+        with served.admission.places(self.n):
+            generated = served.generate(prompt, self._params, fields, priority=body.priority or 0)
+            async with closing(generated) as outputs:
                 async for output in outputs:
                     self.usage.see(0, output)
                     yield output

@@ -113,14 +113,14 @@ class Served:
             raise from_exception(error, body.model_fields_set) from error
 
     async def generate(
-        self, prompt: Any, params: SamplingParams, fields: Any = ()
+        self, prompt: Any, params: SamplingParams, fields: Any = (), *, priority: int = 0
     ) -> AsyncGenerator[RequestOutput, None]:
         """A prompt's outputs, counted. Raises ApiError; closing it cancels the request."""
         if self.options.log_requests:
             shown = str(prompt)[: self.options.max_log_len]
             logger.info("prompt: %s, %s", shown, params)
         with self.metrics.watch(params) as watch, self._span(params) as span:
-            async with closing(self.engine.generate(prompt, params)) as outputs:
+            async with closing(self.engine.generate(prompt, params, priority=priority)) as outputs:
                 try:
                     async for output in outputs:
                         watch.see(output)

@@ -21,7 +21,6 @@ REFUSED: Mapping[str, Refusal] = {
     "kv_transfer_params": Refusal("the cache stays where it is"),
     "length_penalty": Refusal("there is no beam search", (1, 1.0)),
     "logits_processors": Refusal("a request brings no code"),
-    "priority": Refusal("requests are served in the order of their arrival", (0,)),
     "repetition_detection": Refusal("the engine does not look for loops"),
     "use_beam_search": Refusal("there is no beam search", (False,)),
     "vllm_xargs": Refusal("the engine has no plugins", ({},)),
@@ -121,6 +120,12 @@ class SamplingFields(RequestBody):
     )
     cache_salt: Optional[str] = Field(
         None, min_length=1, description="share the prefix cache with requests of the same alone"
+    )
+    priority: Optional[int] = Field(
+        None,
+        ge=-(2**63),
+        lt=2**63,
+        description="the lowest number is served first; 0 without --scheduling-policy priority",
     )
     stream: Optional[bool] = False
     stream_options: Optional[StreamOptions] = None

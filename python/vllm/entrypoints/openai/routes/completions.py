@@ -116,8 +116,9 @@ class _Completion:
 
     async def _of_prompt(self, place: int) -> AsyncGenerator[Tuple[int, RequestOutput], None]:
         prompt, params = self._prompts[place].for_engine(self._body.cache_salt), self._params[place]
-        fields = self._body.model_fields_set
-        async with closing(self._served.generate(prompt, params, fields)) as outputs:
+        fields, priority = self._body.model_fields_set, self._body.priority or 0
+        generated = self._served.generate(prompt, params, fields, priority=priority)
+        async with closing(generated) as outputs:
             async for output in outputs:
                 yield place, output
 
