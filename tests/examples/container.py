@@ -6,7 +6,6 @@ the packages that vllm depends on, since torch alone would take a minute to inst
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import shutil
 import subprocess
@@ -16,20 +15,11 @@ import tarfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import List
 
 import pytest
 
-from ci import versions
 from ci.container import podman
 from ci.container.podman import NoContainers
-from ci.git import Commit
-from ci.matrix import Matrix
-from ci.names import abi3_tag
-from ci.wheel.archive import Compressor, Member
-from ci.wheel.build_info import BuildInfo
-from ci.wheel.pack import repack
-from ci.wheel.reader import WheelFile, read
 
 FOLDERS = ("dev", "etc", "home", "opt", "proc", "root", "sys", "usr")
 LINKS = ("bin", "lib", "lib64", "sbin")  # into /usr, where Debian has them
@@ -129,36 +119,3 @@ def write_system(path: Path) -> None:
             file = tarfile.TarInfo(name)
             file.size = len(data)
             archive.addfile(file, io.BytesIO(data))
-
-
-def installed_wheels(folder: Path, commit: Commit, matrix: Matrix) -> List[WheelFile]:
-    """The vllm of this environment, packed again as the wheels of `commit` for this platform."""
-    import vllm
-
-    known = importlib.metadata.distribution("vllm")
-    info = f"vllm-{known.version}.dist-info"
-    texts = ("METADATA", "WHEEL", "entry_points.txt")
-    members = [Member(f"{info}/{name}", (known.read_text(name) or "").encode()) for name in texts]
-    for root in map(Path, vllm.__path__):  # two of them where it is installed to be edited
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
-                members.append(Member(f"vllm/{path.relative_to(root)}", path.read_bytes()))
-    compress = Compressor()
-    wheels = []
-    for cuda in matrix.cudas:
-        build = BuildInfo(commit.sha, cuda.version, False, None, cuda.variant)
-        whole = [*members, Member(f"{info}/build.json", build.render())]
-        for version in (
-            versions.public(matrix.version, cuda.local),
-            versions.development(matrix.version, commit.number, commit.sha, cuda.local),
-        ):
-            name, data = repack(
-                whole,
-                version=version,
-                tag=abi3_tag(matrix, matrix.main),
-                timestamp=commit.time,
-                compress=compress,
-            )
-            (folder / name).write_bytes(data)
-            wheels.append(read(folder / name))
-    return wheels

@@ -13,8 +13,9 @@ from ci.publish import publish
 from ci.serve import running
 from ci.store import FolderStore
 from tests.ci.conftest import factory, the_matrix  # noqa: F401 (fixtures)
-from tests.examples.container import Podman, installed_wheels
+from tests.examples.container import Podman
 from tests.examples.test_python import EXAMPLES
+from tests.examples.wheels import installed_wheels
 
 PATH = EXAMPLES / "Containerfile"
 ASK = """
