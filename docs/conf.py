@@ -41,7 +41,8 @@ html_theme_options = {
     "light_css_variables": {"font-stack": "system-ui, sans-serif"},
     "footer_icons": [],
 }
-pygments_style = "friendly"
+# Both have at least 4.5 : 1 between text and background (a test computes it).
+pygments_style = "default"
 pygments_dark_style = "monokai"
 
 

@@ -415,7 +415,7 @@ def report(base: str, result: Dict[str, Any]) -> str:
         if change:
             native = change["native"]
             lines.append(
-                f"  {change['files']} files changed"
+                f"  {change['files']} {'file' if change['files'] == 1 else 'files'} changed"
                 + (f", {native} of native code:" if native else ", none of native code")
             )
             lines += [f"    {name}" for name in change["native_files"]]
