@@ -43,7 +43,7 @@ test: $(VENV)/test.stamp browser gates
 
 # The documentation as static files, in build/site.
 site: $(VENV)/test.stamp
-	$(RUN) -m sphinx -W --keep-going -q -b html -d build/site-state docs build/site
+	$(RUN) -m sphinx -W --keep-going -b html -d build/site-state docs build/site
 	@echo 'build/site/index.html'
 
 # The op tests with the wheel for Arm that `make nightly` left, under qemu-user, as Debian packages it;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 import threading
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.support import write_model
 from vllm.config import ModelConfig, ModelError
+from vllm.models import loader
 from vllm.models.checkpoint import INDEX, SINGLE
 from vllm.models.loader import checkpoint_targets, default_dtype, load_model
 from vllm.models.registry import ARCHITECTURES, find_architecture
@@ -42,6 +45,18 @@ def test_every_tensor_arrives_where_it_belongs(tiny, family):
     assert targets.keys() == stored.keys()
     for name, tensor in stored.items():
         assert torch.equal(targets[name].tensor, tensor), name
+
+
+@pytest.mark.parametrize("delay", [0.0, 1e6])
+def test_a_terminal_shows_how_far_a_long_load_is(tiny, monkeypatch, delay):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(loader, "_SHOWN_AFTER", delay)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    load(tiny("qwen3").folder)
+    assert ("weights: " in sys.stderr.getvalue()) == (delay == 0)
 
 
 def test_weights_are_converted_to_the_dtype_asked_for(tiny):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional
 
 import torch
+from tqdm import tqdm
 
 from vllm.config import ModelConfig, ModelError
 from vllm.layers.embedding import Embedding
@@ -22,6 +23,9 @@ from vllm.parallel.group import Group, SingleGroup
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 _default_dtype = threading.RLock()
+
+# In a terminal, show the progress of a load that takes longer than this, in seconds.
+_SHOWN_AFTER = 1.0
 
 # Compare two weights this many elements at a time.
 _COMPARED = 1 << 24
@@ -92,11 +96,20 @@ def load_weights(model: DecoderLM, folder: Path) -> None:
     by_file: Dict[Path, List[str]] = {}
     for name, path in places.items():
         by_file.setdefault(path, []).append(name)
-    for path, names in by_file.items():  # one after another: mapped files count as memory
-        with open_shard(path) as stored:
-            for name in names:
-                target = targets[name]
-                target.tensor.data.copy_(stored.read(name, target.shape, target.index))
+    with tqdm(
+        total=len(places),
+        desc="weights",
+        unit="tensor",
+        leave=False,
+        delay=_SHOWN_AFTER,
+        disable=None,  # unless the standard error is a terminal
+    ) as progress:
+        for path, names in by_file.items():  # one after another: mapped files count as memory
+            with open_shard(path) as stored:
+                for name in names:
+                    target = targets[name]
+                    target.tensor.data.copy_(stored.read(name, target.shape, target.index))
+                    progress.update()
 
 
 def checkpoint_targets(model: DecoderLM) -> Dict[str, Target]:
