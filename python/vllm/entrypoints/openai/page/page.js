@@ -144,9 +144,11 @@ function figures(clock, usage, reason) {
   if (clock.first) parts.push(`first token after ${seconds(clock.first - clock.asked)}`);
   if (usage) {
     const count = usage.completion_tokens;
-    const rate = (count - 1) / ((clock.last - clock.first) / 1000);
-    const hasRate = count > 2 && Number.isFinite(rate);
-    parts.push(`${count} tokens` + (hasRate ? ` at ${rounded(rate)} tokens/s` : ""));
+    // Tokens share events when they come together: few events say nothing of the time between.
+    const isSpread = clock.events > 4;
+    const time = (clock.last - (isSpread ? clock.first : clock.asked)) / 1000;
+    const rate = (isSpread ? count - 1 : count) / time;
+    parts.push(`${count} tokens` + (clock.events ? ` at ${rounded(rate)} tokens/s` : ""));
     const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
     parts.push(`prompt of ${usage.prompt_tokens} tokens, ${cached} cached`);
   }
@@ -168,7 +170,7 @@ function setRunning(controller) {
 
 async function answer() {
   const view = new AnswerView();
-  const clock = { asked: performance.now(), first: 0, last: 0 };
+  const clock = { asked: performance.now(), first: 0, last: 0, events: 0 };
   const controller = new AbortController();
   let content = "", usage = null, reason = "", failure = "";
   setRunning(controller);
@@ -181,6 +183,7 @@ async function answer() {
       const [{ delta, finish_reason }] = event.choices;
       clock.last = performance.now();
       clock.first ||= clock.last;
+      clock.events += 1;
       content += delta.content ?? "";
       view.add(delta);
       if (finish_reason === "length") reason = "ended by the limit of tokens";
