@@ -46,8 +46,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough
-        # What is left in the buffer has no reader either: Python would say so when it exits.
+    except BrokenPipeError:  # the reader of stdout has closed the pipe, as `head` does
+        # Otherwise Python would report an error when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return status

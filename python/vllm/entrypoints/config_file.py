@@ -19,7 +19,7 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def merge_config(args: argparse.Namespace) -> None:
-    """Fills in what was not typed with what the file says."""
+    """Sets the options that were not given on the command line from the file."""
     from_file: Optional[argparse.Namespace] = args.config
     for name, value in vars(from_file or argparse.Namespace()).items():
         if getattr(args, name, None) is None:
@@ -46,7 +46,7 @@ class _ReadConfig(argparse.Action):
 
 
 def _as_words(path: Path) -> List[str]:
-    """What a person would have typed. Raises ValueError."""
+    """The file's options as command-line arguments. Raises ValueError."""
     import yaml
 
     try:

@@ -32,7 +32,7 @@ def foreign_names(table: Mapping[str, Foreign]) -> Iterable[str]:
 
 
 def add_foreign_options(parser: argparse.ArgumentParser, table: Mapping[str, Foreign]) -> None:
-    """Call it last: an option that the parser has already stays what it is."""
+    """Call it last: it does not replace options that the parser already has."""
     for name in foreign_names(table):
         option, dest = option_of(name), f"{_PREFIX}{name}"
         hidden: Dict[str, Any] = {"dest": dest, "default": None, "help": argparse.SUPPRESS}

@@ -1,1 +1,1 @@
-"""Anthropic's Messages API, beside OpenAI's in the same server and by the same engine."""
+"""Anthropic's Messages API, served beside OpenAI's by the same server and engine."""

@@ -1,4 +1,4 @@
-"""Blocks of an answer in Anthropic's shapes: whole, and as events of a stream."""
+"""Content blocks of an answer in Anthropic's format: whole, and as events of a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _error(error: ApiError) -> str:
     return event(json.dumps(error.anthropic_body()), "error")
 
 
-# message_stop is an event of the message's own: nothing comes behind it.
+# The stream ends with message_stop, which is one of the message's events.
 MESSAGES = StreamForm(_error, "")
 
 
@@ -32,7 +32,7 @@ def whole_blocks(blocks: List[Block]) -> List[Dict[str, Any]]:
 
 
 def block_events(news: List[BlockEvent]) -> Iterator[str]:
-    """What has come of a message, as events."""
+    """The events of new parts of a message."""
     for each in news:
         index = each.block.index
         if isinstance(each, Begin):
@@ -44,7 +44,8 @@ def block_events(news: List[BlockEvent]) -> Iterator[str]:
 
 
 def _empty(block: Block) -> Dict[str, Any]:
-    """A block as it begins. A signature would prove who has thought this: nobody checks it here."""
+    """A content block at its beginning. The signature of thinking is empty: this server makes and
+    checks none."""
     if block.kind is BlockKind.TEXT:
         return {"type": "text", "text": ""}
     if block.kind is BlockKind.REASONING:
@@ -58,7 +59,7 @@ def _full(block: Block) -> Dict[str, Any]:
         return {"text": block.text}
     if block.kind is BlockKind.REASONING:
         return {"thinking": block.text}
-    # Arguments that max_tokens has cut short are what a reader of the stream makes of them, too.
+    # Arguments cut short by max_tokens are completed as clients complete partial JSON of a stream.
     return {"input": from_json(block.text, allow_partial=True) if block.text else {}}
 
 

@@ -49,7 +49,7 @@ async def create_message(body: MessagesRequest, request: Request) -> Response:
     responses=responses(CountAnswer, error=MessagesErrorAnswer),
 )
 async def count_tokens(body: CountRequest, request: Request) -> Response:
-    """Tokens of the prompt that a conversation becomes; nothing is computed."""
+    """Counts the tokens of a conversation's prompt, without running the model."""
     served = served_by(request)
     served.name(body.model)
     chat = chat_request(body)
@@ -58,7 +58,7 @@ async def count_tokens(body: CountRequest, request: Request) -> Response:
 
 
 class _Message:
-    """One answer: from the engine's outputs to blocks."""
+    """One answer: converts the engine's outputs to content blocks."""
 
     def __init__(self, model: str, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -88,7 +88,7 @@ class _Message:
         )
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """The message without content, its blocks as they come, and how it ended."""
+        """The events of the stream: message_start, the content blocks, the reason of the end."""
         last: Optional[CompletionOutput] = None
         async with closing(self._conversation.outputs()) as outputs:
             async for output in outputs:

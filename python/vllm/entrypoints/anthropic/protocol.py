@@ -25,7 +25,7 @@ class InputBlock(RequestPart):
 
 
 class InputMessage(RequestPart):
-    """One turn. A last one of the assistant's is continued."""
+    """One turn. If the last turn is the assistant's, the answer continues it."""
 
     role: Literal["user", "assistant", "system"]
     content: Union[str, List[InputBlock]]
@@ -146,7 +146,7 @@ class MessagesErrorDetails(Answer):
 
 
 class MessagesErrorAnswer(Answer):
-    """What every status from 400 on has as its body."""
+    """The body of every response with a status from 400 on."""
 
     type: str
     error: MessagesErrorDetails

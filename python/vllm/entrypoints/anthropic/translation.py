@@ -1,4 +1,4 @@
-"""Requests of Anthropic's API in the terms of /v1/chat/completions."""
+"""Translates requests of Anthropic's API to those of /v1/chat/completions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vllm.entrypoints.openai.conversation import as_chat
 from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.protocol.chat import ChatRequest
 
-# What Anthropic calls the fields that errors of the translated request name.
+# Anthropic's names of the fields that errors of the translated request mention.
 _NAMES = {"stop": "stop_sequences", "max_completion_tokens": "max_tokens"}
 
 
 def chat_request(body: CountRequest) -> ChatRequest:
-    """Raises ApiError for what this server lacks."""
+    """Translates a request. Raises ApiError for unsupported features."""
     messages = [] if body.system is None else [_system(body.system)]
     for place, message in enumerate(body.messages):
         messages += _messages(f"messages.{place}", message)
@@ -61,7 +61,7 @@ def _system(system: Union[str, List[InputBlock]]) -> Dict[str, Any]:
 
 
 def _messages(where: str, message: InputMessage) -> List[Dict[str, Any]]:
-    """One turn as one message, or as several: results of tools are messages of their own."""
+    """Translates a turn to one message or several: each tool result becomes a separate message."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
     texts: List[Dict[str, Any]] = []
@@ -77,12 +77,12 @@ def _messages(where: str, message: InputMessage) -> List[Dict[str, Any]]:
             thought = extra.get("reasoning_content", "") + (block.thinking or "")
             extra["reasoning_content"] = thought
         elif block.type == "redacted_thinking" and message.role == "assistant":
-            continue  # made to be read by others
+            continue  # encrypted for Anthropic's models
         else:
             texts.append(_text(here, block))
     if not texts and results:
         return results
-    if message.role == "assistant":  # templates of old know its content as one text
+    if message.role == "assistant":  # older templates expect its content as one text
         joined = "".join(part["text"] for part in texts)
         return [{"role": "assistant", "content": joined, **extra}]
     return [*results, {"role": message.role, "content": texts}]
@@ -141,7 +141,7 @@ def _tool_choice(choice: Optional[ToolChoice]) -> Dict[str, Any]:
 
 
 def _thinking(thinking: Optional[Thinking]) -> Dict[str, Any]:
-    """Templates know it by one of two names; where nothing is said they decide."""
+    """Sets both names that templates use for it; if the request does not say, they decide."""
     if thinking is None:
         return {}
     wanted = thinking.type != "disabled"

@@ -1,4 +1,4 @@
-"""Asks a server, and notes when what of its answer comes."""
+"""Sends requests to a server, and records when the parts of the answers arrive."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result:
-    """How one request went; seconds, of `time.perf_counter`.
+    """The timing of one request, in seconds.
 
-    sent: when.
-    first: until the first token, None if there was none.
-    between: between the events with tokens that followed.
-    whole: until the end of the answer.
-    error: what went wrong, None if nothing did.
+    sent: when it was sent, by `time.perf_counter`.
+    first: time to the first token, None if there was none.
+    between: times between consecutive events with tokens.
+    whole: time to the end of the answer.
+    error: the error message, None if it succeeded.
     """
 
     prompt_len: int
@@ -36,7 +36,7 @@ class Result:
 
     @property
     def per_token(self) -> float:
-        """Seconds per token behind the first."""
+        """Seconds per token after the first."""
         if self.first is None or self.output_len < 2:
             return 0.0
         return (self.whole - self.first) / (self.output_len - 1)
@@ -76,7 +76,7 @@ class Endpoint:
         return {**asked, "stream": True, "stream_options": options, **self._fields}
 
     async def ask(self, sample: Sample) -> Result:
-        """Sends a request, and reads its answer to the end."""
+        """Sends a request and reads its whole answer."""
         import httpx
 
         headers = {}

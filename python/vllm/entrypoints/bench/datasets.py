@@ -1,4 +1,4 @@
-"""What a benchmark asks for: prompts, and how long each answer is."""
+"""The requests of a benchmark: prompts and output lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the requests of a benchmark add up to, by vLLM's names."""
+"""The figures of a benchmark, by vLLM's names."""
 
 from __future__ import annotations
 

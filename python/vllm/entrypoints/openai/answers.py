@@ -1,4 +1,4 @@
-"""From a model's text to messages: content, reasoning and calls of tools, whole or in pieces."""
+"""Converts a model's text to messages: content, reasoning and tool calls, whole or in pieces."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from vllm.text.parsing import begins_in_reasoning as begins
 
 
 class AnswerFormat:
-    """How the text of one request is to be read.
+    """How to parse the text of one request.
 
-    tools: None where the model may call none.
+    tools: the format of calls; None if the model may not call tools.
     several_calls: whether a message may have more than one call.
-    include_reasoning: whether the client wants to see it.
+    include_reasoning: whether the client gets the reasoning.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AnswerFormat:
 
     @property
     def needs_special_tokens(self) -> bool:
-        """Whether the text must come with them, for they mark what is looked for."""
+        """Whether the text must include special tokens, because markers are such tokens."""
         formats = (self._tools, self._reasoning)
         return any(each is not None and each.needs_special_tokens for each in formats)
 
@@ -76,7 +76,7 @@ class AnswerFormat:
 
 
 class AnswerReader:
-    """Reads one answer as it comes. has_calls: whether a call has begun."""
+    """Parses one answer incrementally. has_calls: whether a call has begun."""
 
     def __init__(self, parser: Optional[Parser], form: AnswerFormat) -> None:
         self.has_calls = False
@@ -84,7 +84,7 @@ class AnswerReader:
         self._form = form
 
     def whole(self, text: str, role: str, beginning: str = "") -> AnswerMessage:
-        """The message that a whole text is; `beginning` is put before its content."""
+        """Parses a whole text to a message; `beginning` is prepended to its content."""
         if self._parser is None:
             return AnswerMessage(role=role, content=beginning + text, refusal=None)
         message = join(self.deltas(text, is_last=True))
@@ -108,7 +108,7 @@ class AnswerReader:
         return AnswerMessage(role=role, content=content, refusal=None, **found)
 
     def piece(self, text: str, *, is_last: bool) -> Optional[AnswerMessage]:
-        """What a piece of text adds; None if that is nothing yet."""
+        """The delta message of a piece of text; None if it adds nothing yet."""
         deltas = self.deltas(text, is_last=is_last)
         message = join([delta for delta in deltas if not isinstance(delta, Call)])
         calls = [_call_delta(delta) for delta in deltas if isinstance(delta, Call)]
@@ -122,7 +122,7 @@ class AnswerReader:
         return AnswerMessage(**found) if found else None
 
     def deltas(self, text: str, *, is_last: bool) -> List[Delta]:
-        """What a piece of text adds, of what the client wants to see."""
+        """The deltas of a piece of text that the client gets."""
         if self._parser is None:
             return [Content(text)] if text else []
         deltas = self._parser.feed(text)

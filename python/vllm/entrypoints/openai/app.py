@@ -1,4 +1,4 @@
-"""The application: routes, and what stands before them."""
+"""The ASGI application: routes and middleware."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
         app.include_router(module.router)
     errors.install(app)
     app.add_exception_handler(ClientLeft, _nobody_reads)
-    # The last one added is the first that sees a request.
+    # Middleware added last sees a request first.
     app.add_middleware(LimitBody, max_bytes=options.max_request_bytes)
     if options.api_keys:
         app.add_middleware(RequireApiKey, keys=options.api_keys)

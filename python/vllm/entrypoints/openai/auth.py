@@ -1,4 +1,4 @@
-"""API keys: who may ask."""
+"""Authentication by API keys."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.routes import page
 
-# What asks for health (a load balancer, an orchestrator) has no key. Nor has a browser that opens
-# the page, which asks its reader for one: the page holds nothing but itself.
+# Paths without authentication: health checks of load balancers and orchestrators have no key, and
+# the chat page is static and asks its user for one.
 _OPEN = frozenset({"/health", *page.PATHS})
 
 
 class RequireApiKey:
-    """Middleware that lets requests pass which have one of the keys, or ask for what is open.
+    """Middleware that refuses requests without one of the keys, except for the open paths.
 
-    A key comes as ``Authorization: Bearer KEY``, or as Anthropic's ``x-api-key: KEY``. Digests are
-    compared, in constant time and all of them, so that an answer's time tells nothing of a key, not
-    even its length.
+    A key is sent as ``Authorization: Bearer KEY``, or as Anthropic's ``x-api-key: KEY``. All
+    digests are compared in constant time, so that timing reveals nothing about a key, not even its
+    length.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ class RequireApiKey:
 
 
 def key_of(headers: Headers) -> str:
-    """The key that a request brings; empty if none."""
+    """The key of a request; empty without one."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return key.strip()

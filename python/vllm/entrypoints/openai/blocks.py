@@ -1,6 +1,6 @@
-"""An answer as blocks, one after another: text, reasoning, calls. In pieces or as a whole.
+"""An answer as consecutive content blocks: text, reasoning, calls. Streamed or as a whole.
 
-Anthropic's messages and OpenAI's responses both consist of such blocks, by other names.
+Anthropic's messages and OpenAI's responses both consist of such blocks, under different names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vllm.text.parsing import Call, Delta, Reasoning
 
 
 class BlockKind(enum.Enum):
-    """What a block holds."""
+    """The kind of a content block."""
 
     TEXT = "text"
     REASONING = "reasoning"
@@ -23,11 +23,11 @@ class BlockKind(enum.Enum):
 
 @dataclass
 class Block:
-    """One block, as far as it has come.
+    """One content block, possibly incomplete.
 
-    index: its place in the answer.
-    text: the text; of a call, the arguments as JSON's text.
-    name: of the function that a call is of.
+    index: its index in the answer.
+    text: the text; for a call, its arguments as JSON text.
+    name: the function's name, for a call.
     """
 
     kind: BlockKind
@@ -38,14 +38,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Begin:
-    """A block begins, which is empty yet."""
+    """A content block begins; it is still empty."""
 
     block: Block
 
 
 @dataclass(frozen=True)
 class More:
-    """The block that has begun last goes on."""
+    """More text of the last block."""
 
     block: Block
     text: str
@@ -53,7 +53,7 @@ class More:
 
 @dataclass(frozen=True)
 class End:
-    """The block that has begun last is whole."""
+    """The last block is complete."""
 
     block: Block
 
@@ -62,7 +62,7 @@ BlockEvent = Union[Begin, More, End]
 
 
 class BlockReader:
-    """Reads one answer as it comes. blocks: those that have begun."""
+    """Splits one answer into content blocks incrementally. blocks: those that have begun."""
 
     def __init__(self, reader: AnswerReader) -> None:
         self.blocks: List[Block] = []
@@ -83,7 +83,7 @@ class BlockReader:
                 self._key = key
                 name = (delta.name or "") if isinstance(delta, Call) else ""
                 self.blocks.append(Block(key[0], len(self.blocks), name=name))
-                # Not the block itself, which grows before somebody may look at the event.
+                # A copy: the block itself grows before the event is read.
                 events.append(Begin(Block(key[0], self.blocks[-1].index, name=name)))
             if more:
                 self.blocks[-1].text += more

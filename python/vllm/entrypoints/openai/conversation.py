@@ -1,4 +1,4 @@
-"""A conversation on its way to an answer: what every API that answers one has in common."""
+"""Answers a conversation: shared by all APIs that do."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vllm.outputs import RequestOutput
 
 
 class Conversation:
-    """One request, in the terms of /v1/chat/completions: its prompt, parameters and outputs.
+    """One request in the format of /v1/chat/completions: its prompt, parameters and outputs.
 
-    An API with a vocabulary of its own translates its requests into a `ChatRequest`, and what
-    `reader` makes of the outputs into its answers.
+    Another API translates its requests to a `ChatRequest`, and the results of `reader` to its
+    answers.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Conversation:
 
     @classmethod
     async def prepare(cls, served: Served, body: ChatRequest) -> Conversation:
-        """All that can be refused is, before anything is computed. Raises ApiError."""
+        """Checks the whole request before anything is computed. Raises ApiError."""
         if body.top_logprobs and not body.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs to be true", param="top_logprobs")
         choice = tools.choose(served.options, body)
