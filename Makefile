@@ -1,6 +1,7 @@
 # Two commands do everything: `make nightly` (a commit to installable wheels) and `make test`.
 #
-# `make arm64`, `make cibuildwheel`, `make reproducible` and `make test-torch` prove what takes longer.
+# `make arm64`, `make cibuildwheel`, `make ray`, `make reproducible` and `make test-torch` prove what
+# takes longer.
 #
 #   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
 #   ALLOW_DIRTY=1      build a tree with uncommitted changes, under a version that says so;
@@ -30,7 +31,7 @@ endif
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test arm64 site coverage stores cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test arm64 site coverage stores ray cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -84,6 +85,12 @@ stores: $(VENV)/test.stamp
 	npm install --silent --no-save --prefix build/s3rver s3rver
 	PATH="$(CURDIR)/build/s3rver/node_modules/.bin:$$PATH" $(RUN) -m pytest tests/ci/store/test_real_stores.py
 
+# Ranks that Ray starts, of what `make test` has installed: on two network namespaces, and in a
+# server. Ray's wheel is 76 MB.
+ray: $(VENV)/test.stamp
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ray.txt
+	$(RUN) -m pytest tests/worker/ranks/test_ray.py
+
 gates: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -99,7 +106,7 @@ format: $(VENV)/test.stamp
 
 # Pins the newest versions that the .in files allow, for every Python from 3.9 on.
 lock: $(VENV)/ci.stamp
-	for name in ci test cibuildwheel; do \
+	for name in ci test cibuildwheel ray; do \
 	  $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.9 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	    requirements/$$name.in -o requirements/$$name.txt || exit 1; \

@@ -72,6 +72,7 @@ ENGINE: List[Dict[str, Any]] = [
     {"enable_lora": True},
     {"tensor_parallel_size": 0},
     {"tensor_parallel_size": 3},
+    {"distributed_executor_backend": "slurm"},
 ]
 PROMPTS: List[Any] = [
     "",

@@ -14,6 +14,7 @@ from vllm.numbers import as_integer, as_real
 SCHEDULING_POLICIES = ("fcfs", "priority")
 # Other names of `config.DTYPES`.
 _DTYPE_NAMES = {"half": "float16", "float": "float32"}
+BACKENDS = ("mp", "ray", "uni")
 
 
 @takes_foreign(ENGINE)
@@ -52,6 +53,9 @@ class EngineArgs:
         CUDA graphs. Tokens are the same.
     seed: where requests without a seed of their own get theirs from.
     tensor_parallel_size: ranks, each a process, that hold the model together.
+    distributed_executor_backend: who starts them: "mp", the default, is this process, or torchrun
+        where it has started this one; "ray" is a cluster of Ray's (`pip install vllm[ray]`). "uni"
+        is taken for "mp".
     """
 
     model: str
@@ -74,6 +78,7 @@ class EngineArgs:
     enforce_eager: bool = False
     seed: int = 0
     tensor_parallel_size: int = 1
+    distributed_executor_backend: str = "mp"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -115,6 +120,10 @@ class EngineArgs:
         object.__setattr__(self, "dtype", _DTYPE_NAMES.get(dtype, dtype))
         if self.dtype not in ("auto", *DTYPES):
             raise self._wrong("dtype", f"one of auto, {', '.join(DTYPES)}")
+        if self.distributed_executor_backend not in BACKENDS:
+            raise self._wrong("distributed_executor_backend", f"one of {', '.join(BACKENDS)}")
+        if self.distributed_executor_backend == "uni":
+            object.__setattr__(self, "distributed_executor_backend", "mp")
         budget = self.max_num_batched_tokens
         if budget is not None and budget < self.max_num_seqs:
             raise ValueError(

@@ -54,7 +54,8 @@ Foreign = Union[Neutral, Ignored, Renamed]
 _TENSOR_PARALLEL = "a model is divided by `tensor_parallel_size` alone"
 _REPLICAS = "replicas are for servers: `vllm serve --data-parallel-size`"
 _KV_STAYS = "keys and values stay in the engine that has computed them"
-_RANKS = "processes are started by the engine or by torchrun"
+_RANKS = "processes are started by the engine, by torchrun or by Ray"
+_RAY = 'it is `distributed_executor_backend="ray"`'
 _NO_LORA = "there are no LoRA adapters"
 _TEXT_ALONE = "models take text alone"
 _NO_SPECULATION = "there is no speculative decoding"
@@ -74,8 +75,7 @@ ENGINE: Mapping[str, Foreign] = {
     ),
     "decode_context_parallel_size": Neutral((1,), _TENSOR_PARALLEL),
     "enable_expert_parallel": Neutral((False,), _TENSOR_PARALLEL),
-    "distributed_executor_backend": Neutral(("uni", "mp"), _RANKS),
-    "worker_use_ray": Neutral((False,), _RANKS),
+    "worker_use_ray": Neutral((False,), _RAY),
     "worker_cls": Neutral(("auto",), _RANKS),
     "worker_extension_cls": Neutral(("",), _RANKS),
     "max_parallel_loading_workers": Ignored("how many processes read weights at a time"),
@@ -160,7 +160,7 @@ ENGINE: Mapping[str, Foreign] = {
     "disable_log_requests": Ignored("requests in the log, where none is ever written"),
     "enable_log_requests": Neutral((False,), "no prompt is written to the log"),
     "max_log_len": Ignored("how much of a prompt is written to the log; none is"),
-    "engine_use_ray": Neutral((False,), _RANKS),
+    "engine_use_ray": Neutral((False,), _RAY),
     "kv_transfer_config": Neutral((), _KV_STAYS),
     "kv_events_config": Neutral((), _KV_STAYS),
     "otlp_traces_endpoint": Neutral((), "no traces are sent anywhere"),

@@ -23,6 +23,11 @@ def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
             f"data_parallel_size is {num_engines}, but torchrun has started this process: start a "
             f"server for each replica instead, behind a load balancer"
         )
+    if args.distributed_executor_backend == "ray":
+        raise ValueError(
+            f"data_parallel_size is {num_engines}, and Ray places the ranks of one engine: start a "
+            f"server for each replica instead, and balance their load"
+        )
     if not _uses_gpus(args):
         return _shares_of_processors(num_engines)
     if args.device not in ("auto", "cuda"):

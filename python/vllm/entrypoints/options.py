@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from vllm.config import DTYPES
-from vllm.engine_args import SCHEDULING_POLICIES, EngineArgs
+from vllm.engine_args import BACKENDS, SCHEDULING_POLICIES, EngineArgs
 from vllm.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "device": ({}, "auto, cpu, cuda or cuda:N"),
         "max_model_len": ({"type": int}, "tokens of prompt and output together"),
         "tensor_parallel_size": ({"type": int}, "processes that hold the model together"),
+        "distributed_executor_backend": (
+            {"choices": BACKENDS},
+            "who starts them: this process or torchrun (mp), or a cluster of Ray's (ray)",
+        ),
         "seed": ({"type": int}, "where requests without a seed of their own get theirs from"),
     },
     "batches and cache": {

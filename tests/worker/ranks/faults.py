@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 DOCUMENT = Path(__file__).parents[3] / "docs/engine.md"
 BEGIN, END = "<!-- rank faults -->\n", "<!-- end of the rank faults -->\n"
@@ -65,12 +65,17 @@ class Program:
     """A process that has rank 0 and generates, in a process group of its own; 2 ranks.
 
     Use as ``with``.
+
+    backend: who starts the other one.
+    enter: a command that runs another, where and with what environment this one is to run.
     """
 
-    def __init__(self, model: Path, device: str = "cpu") -> None:
-        command = [sys.executable, "-m", "tests.worker.ranks.faulty", str(model), device]
+    def __init__(
+        self, model: Path, device: str = "cpu", backend: str = "mp", enter: Sequence[str] = ()
+    ) -> None:
+        command = [sys.executable, "-m", "tests.worker.ranks.faulty", str(model), device, backend]
         self.process = subprocess.Popen(
-            command,
+            [*enter, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -147,7 +152,7 @@ def run_program(fault: Fault, model: Path, device: str = "cpu") -> Tuple[str, fl
 
 
 def row(fault: Fault, seconds: str) -> str:
-    said = fault.says.replace("\\", "").replace("(process d+)", "(process N)")
+    said = fault.says.replace("\\", "").replace("process d+", "process N")
     return f"| {fault.rank} | {fault.what} | {fault.when} | {said.strip(' :')} | {seconds} |"
 
 

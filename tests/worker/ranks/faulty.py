@@ -1,7 +1,8 @@
 """A rank with a fault, as the environment says; also the program that has rank 0.
 
 python -m tests.worker.ranks.faulty '{...}'       a rank that `Processes` starts
-python -m tests.worker.ranks.faulty MODEL DEVICE  rank 0, which generates until something happens
+python -m tests.worker.ranks.faulty MODEL DEVICE BACKEND
+                                                  rank 0, which generates until something happens
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ def inject(rank: int) -> None:
     setattr(owner, name, replaced)
 
 
-def generate_for_ever(model: str, device: str) -> None:
+def generate_for_ever(model: str, device: str, backend: str) -> None:
     torch.set_num_threads(1)
     Processes.module = MODULE
     args = {"skip_tokenizer_init": True, "num_kv_blocks": 256, "tensor_parallel_size": 2}
-    llm = LLM(model, device=device, **args)
+    llm = LLM(model, device=device, distributed_executor_backend=backend, **args)
     print(json.dumps(llm.engine.executor.pids), flush=True)
     while True:
         llm.generate([1, 2, 3], SamplingParams(temperature=0, max_tokens=50))
@@ -75,5 +76,6 @@ if __name__ == "__main__":
         inject(json.loads(sys.argv[1])["rank"])
         serve.main()
     else:
-        inject(0)
+        if "FAULT" in os.environ:
+            inject(0)
         generate_for_ever(*sys.argv[1:])

@@ -7,6 +7,7 @@ ranks had begun would leave them waiting for each other.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import queue
@@ -14,7 +15,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future, InvalidStateError, wait
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple, Union
 
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.step_input import SizeClass, StepInput
@@ -24,7 +25,8 @@ from vllm.errors import RankError
 from vllm.parallel.torch_group import LostPeerError
 from vllm.worker.load import Plan
 from vllm.worker.ranks.join import Rank, join
-from vllm.worker.ranks.meeting import open_meeting, port_of, torchrun_meeting
+from vllm.worker.ranks.meeting import is_launched, open_meeting, port_of, torchrun_meeting
+from vllm.worker.ranks.on_ray import RayRanks
 from vllm.worker.ranks.processes import Processes
 from vllm.worker.ranks.serve import serve
 from vllm.worker.ranks.watch import Watch
@@ -38,20 +40,34 @@ _POLL_SECONDS = 50e-6
 
 
 def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
-    """Starts the other ranks, or connects to those that torchrun has started.
+    """Starts the other ranks, itself or by Ray, or connects to those that torchrun has started.
 
     In a process that torchrun has started as another rank than 0, this serves steps until rank 0
     ends, and then raises SystemExit.
     """
-    size = args.tensor_parallel_size
+    size, by_ray = args.tensor_parallel_size, args.distributed_executor_backend == "ray"
+    if by_ray and is_launched():
+        raise ValueError(
+            "distributed_executor_backend is 'ray', and torchrun has started this process: ranks "
+            "are started by one of the two"
+        )
     arranged = torchrun_meeting(size)
     if arranged is not None and arranged.rank:
         serve(args, arranged)
         raise SystemExit(0)
-    meeting = arranged or open_meeting(size)
     first = FirstRank()
     try:
-        if arranged is None:
+        if arranged is not None:
+            meeting = arranged
+        elif by_ray:
+            first.processes = ranks = RayRanks(size, plan.device)
+            # Runs before Ray's own function, which was registered earlier.
+            atexit.register(first.close)
+            meeting = open_meeting(size, ranks.address)
+            ranks.start(args, port_of(meeting))
+            plan = dataclasses.replace(plan, device=ranks.device)
+        else:
+            meeting = open_meeting(size)
             # Already downloaded: the other ranks read the folder.
             found = dataclasses.replace(args, model=str(plan.folder), revision=None)
             first.processes = Processes(found, size, port_of(meeting))
@@ -71,7 +87,7 @@ class FirstRank:
     """Rank 0, its thread, and the processes of the other ranks if it has started them."""
 
     def __init__(self) -> None:
-        self.processes: Optional[Processes] = None
+        self.processes: Optional[Union[Processes, RayRanks]] = None
         self.watch: Optional[Watch] = None
         self.failure: Optional[str] = None
         self.cause: Optional[BaseException] = None  # the error, if this rank failed
@@ -137,6 +153,7 @@ class FirstRank:
 
     def close(self) -> None:
         """Ends the other ranks: those of torchrun by a message, its own by a signal."""
+        atexit.unregister(self.close)
         if self.watch is not None:
             self.watch.stop()
         if self._thread is not None:
@@ -197,7 +214,7 @@ class RanksExecutor(Executor):
 
     @property
     def pids(self) -> List[int]:
-        """The processes of the other ranks that this one has started."""
+        """The processes of the other ranks that this one, or Ray, has started."""
         return [] if self._first.processes is None else self._first.processes.pids
 
     def allocate(self, nbytes: int) -> memoryview:

@@ -80,27 +80,39 @@ class Meeting:
         return dist.PrefixStore(name, self.store)
 
 
-def open_meeting(size: int) -> Meeting:
-    """The meeting of rank 0 with processes of this machine; its store listens on loopback."""
-    listener = socket.create_server((_LOOPBACK, 0))
+def open_meeting(size: int, address: str = _LOOPBACK) -> Meeting:
+    """The meeting of rank 0 with processes that it starts.
+
+    address: of this machine; its store listens there and nowhere else.
+    """
+    listener = socket.create_server((address, 0))
     port = listener.getsockname()[1]
     store = dist.TCPStore(
-        _LOOPBACK,
+        address,
         port,
         is_master=True,
         wait_for_workers=False,
         timeout=_CONNECT,
         master_listen_fd=listener.detach(),  # the store closes it
     )
-    return Meeting(store, 0, size, address=_LOOPBACK)
+    return Meeting(store, 0, size, address=address)
 
 
-def join_meeting(port: int, rank: int, size: int) -> Meeting:
+def join_meeting(
+    port: int,
+    rank: int,
+    size: int,
+    address: str = _LOOPBACK,
+    local_rank: Optional[int] = None,
+) -> Meeting:
     """Joins the meeting of `open_meeting`. Raises RuntimeError if its store is gone."""
-    store = dist.TCPStore(
-        _LOOPBACK, port, is_master=False, wait_for_workers=False, timeout=_CONNECT
-    )
-    return Meeting(store, rank, size, address=_LOOPBACK)
+    store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=_CONNECT)
+    return Meeting(store, rank, size, address=_address_towards(address), local_rank=local_rank)
+
+
+def is_launched() -> bool:
+    """Whether a launcher such as torchrun has started this process."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
 def torchrun_meeting(size: int) -> Optional[Meeting]:
@@ -108,7 +120,7 @@ def torchrun_meeting(size: int) -> Optional[Meeting]:
 
     Raises ValueError if the launcher has not started `size` processes.
     """
-    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+    if not is_launched():
         return None
     started = os.environ["WORLD_SIZE"]
     if started != str(size):

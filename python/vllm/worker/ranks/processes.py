@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 
 from vllm.engine_args import EngineArgs
-
-_STDERR = 2
+from vllm.worker.ranks.rank_process import RankProcess
 
 
 class Processes:
     """Starts ranks 1 to `size` - 1; rank 0 is this process.
 
-    port: of the meeting that they join.
+    port: of the meeting that they join, on loopback.
     """
 
     module = "vllm.worker.ranks.serve"
 
     def __init__(self, args: EngineArgs, size: int, port: int) -> None:
-        threads = max(1, torch.get_num_threads() // size)
-        environment = {
-            "OMP_NUM_THREADS": str(threads),
-            "VLLM_CPU_THREADS": str(threads),
-            **os.environ,
-            # Import modules from where this process does, and not from the current folder.
-            "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-            "PYTHONSAFEPATH": "1",
-        }
-        self._ranks: List[subprocess.Popen[bytes]] = []
+        environment = {**thread_variables(threads_of_each(size)), **os.environ}
+        self._ranks: List[RankProcess] = []
         try:
             for rank in range(1, size):
-                what = {"args": dataclasses.asdict(args), "rank": rank, "port": port}
-                self._ranks.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", self.module, json.dumps(what)],
-                        stdin=subprocess.DEVNULL,
-                        stdout=_STDERR,  # stdout belongs to the user's program
-                        env=environment,
-                    )
-                )
+                what = rank_arguments(args, rank, "127.0.0.1", port)
+                self._ranks.append(RankProcess(self.module, what, environment))
         except BaseException:
             self.kill()
             raise
@@ -59,13 +38,8 @@ class Processes:
     def find_dead(self) -> Optional[str]:
         """A message about a rank that has ended; None while all run."""
         for rank, process in enumerate(self._ranks, start=1):
-            status = process.poll()
-            if status is not None:
-                how = (
-                    f"was killed by {signal.Signals(-status).name}"
-                    if status < 0
-                    else f"exited with status {status}"
-                )
+            how = process.ending()
+            if how is not None:
                 return f"rank {rank} (process {process.pid}) {how}"
         return None
 
@@ -75,3 +49,25 @@ class Processes:
             process.kill()
         for process in self._ranks:
             process.wait()
+
+
+def rank_arguments(
+    args: EngineArgs, rank: int, address: str, port: int, local_rank: Optional[int] = None
+) -> Dict[str, Any]:
+    """What the process of a rank is told (`serve.main`). See `Meeting`."""
+    return {
+        "args": dataclasses.asdict(args),
+        "rank": rank,
+        "local_rank": rank if local_rank is None else local_rank,
+        "address": address,
+        "port": port,
+    }
+
+
+def threads_of_each(size: int) -> int:
+    """A rank's share of the threads that this process has."""
+    return max(1, torch.get_num_threads() // size)
+
+
+def thread_variables(threads: int) -> Dict[str, str]:
+    return {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_THREADS": str(threads)}

@@ -69,13 +69,14 @@ def serve(
 
 
 def main() -> None:
-    """The process that `Processes` starts."""
+    """The process that `RankProcess` starts."""
     # Ctrl-C at a terminal signals all processes; rank 0 decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     what = json.loads(sys.argv[1])
     args = EngineArgs(**what["args"])
-    serve(args, join_meeting(what["port"], what["rank"], args.tensor_parallel_size))
+    size, where = args.tensor_parallel_size, (what["address"], what["local_rank"])
+    serve(args, join_meeting(what["port"], what["rank"], size, *where))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""The processes of ranks on the nodes of a cluster of Ray's, as rank 0 sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, List, Mapping, Optional
+
+import torch
+
+from vllm.engine_args import EngineArgs
+from vllm.worker.ranks.processes import rank_arguments, thread_variables, threads_of_each
+from vllm.worker.ranks.ray_cluster import Place, Reservation, answers, reason
+
+# What nodes may take to say at the end that their rank is gone. One may be gone itself: its rank
+# finds out that the others are.
+_END_SECONDS = 0.5
+_LOOPBACK = "127.0.0.1"
+
+
+class RayRanks:
+    """Has `size` ranks placed, of which this process is the first; `start` starts the others.
+
+    address: of this node, where the others reach rank 0: loopback, where all are on this node.
+    device: of rank 0.
+
+    Raises what `Reservation` raises.
+    """
+
+    module = "vllm.worker.ranks.serve"
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._threads = threads_of_each(size)
+        self._reserved: Optional[Reservation] = None
+        self._reserved = made = Reservation(size, device.type == "cuda", self._threads)
+        self.pids: List[int] = []  # each on its node
+        self._endings: List[Any] = []  # what the actors of ranks 1 and up say once these end
+        alone = {place.node for place in made.places} == {made.here}
+        self.address = _LOOPBACK if alone else made.addresses[made.here]
+        self.device = _device(device, made.places[0], os.environ)
+
+    def start(self, args: EngineArgs, port: int) -> None:
+        """Starts ranks 1 and up. port: where they find the meeting, at `address`."""
+        reserved = self._reserved
+        assert reserved is not None
+        if Path(args.model).is_dir():  # a hub's model is asked for on each node
+            args = dataclasses.replace(args, model=str(Path(args.model).absolute()))
+        starting = []
+        for rank, (actor, place) in enumerate(zip(reserved.actors, reserved.places)):
+            if rank:
+                what = rank_arguments(args, rank, self.address, port, place.local_rank)
+                variables = thread_variables(self._threads)
+                if place.gpus:  # those of its neighbours as well, whose memory it reaches
+                    variables["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
+                starting.append(actor.start.remote(self.module, what, variables))
+        self.pids = answers(starting)
+        self._endings = [actor.wait.remote() for actor in reserved.actors[1:]]
+
+    def find_dead(self) -> Optional[str]:
+        """Which rank has ended, and how; None while all are there."""
+        import ray
+
+        reserved = self._reserved
+        if reserved is None or not self._endings:
+            return None
+        ended, _ = ray.wait(self._endings, timeout=0)
+        if not ended:
+            return None
+        rank = self._endings.index(ended[0]) + 1
+        address = reserved.addresses[reserved.places[rank].node]
+        which = f"rank {rank} (process {self.pids[rank - 1]} on {address})"
+        try:
+            return f"{which} {ray.get(ended[0])}"
+        except ray.exceptions.RayError as error:
+            return f"{which} has lost its actor: {reason(error)}"
+
+    def kill(self) -> None:
+        """Ends all, stopped ones too, and gives back what they had of the cluster."""
+        import ray
+
+        reserved, self._reserved = self._reserved, None
+        if reserved is None:
+            return
+        killing = [actor.kill.remote() for actor in reserved.actors[1:]] + self._endings
+        if killing:
+            ray.wait(killing, num_returns=len(killing), timeout=_END_SECONDS)
+        reserved.release()
+
+
+def _device(device: torch.device, place: Place, environment: Mapping[str, str]) -> torch.device:
+    """Of rank 0: the GPU that Ray has reserved for it, as this process numbers them."""
+    if device.type != "cuda":
+        return device
+    gpu, visible = place.gpus[0], environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return torch.device("cuda", int(gpu))
+    if gpu not in visible.split(","):
+        raise ValueError(
+            f"Ray has reserved GPU {gpu} for rank 0, which is this process, and "
+            f"CUDA_VISIBLE_DEVICES is {visible!r} here: leave it unset, or start Ray with the same"
+        )
+    return torch.device("cuda", visible.split(",").index(gpu))
