@@ -116,7 +116,7 @@ def test_the_least_of_all_ranks_is_the_number_of_blocks(tiny, monkeypatch):
 
 def test_a_size_that_does_not_divide_is_refused_before_anything_starts(tiny, monkeypatch):
     monkeypatch.delattr(executor, "Processes")
-    with pytest.raises(ModelError, match=r"divided among 3 ranks: .* it can be among 1, 2, 4"):
+    with pytest.raises(ModelError, match=r"divided among 3 ranks: .*; possible numbers are 1, 2, 4"):
         make_llm(tiny, 3)
 
 
@@ -149,7 +149,7 @@ def test_versions_that_differ_are_refused():
 def test_the_number_of_processes_of_a_launcher_has_to_fit(tiny, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(ValueError, match="tensor_parallel_size is 2, but WORLD_SIZE says that 4"):
+    with pytest.raises(ValueError, match="tensor_parallel_size is 2, but WORLD_SIZE is 4"):
         make_llm(tiny, 2)
 
 
