@@ -128,5 +128,5 @@ def test_ranks_compute_what_one_does(tiny, family, size):
 
 
 def test_a_group_that_is_too_large_is_refused_by_name(tiny):
-    with pytest.raises(ModelError, match=r"num_attention_heads is 4, .*; possible numbers are 1, 2, 4"):
+    with pytest.raises(ModelError, match=r"num_attention_heads is 4, .*; possible .* 1, 2, 4"):
         load(tiny("qwen3").folder, groups(8)[0])
