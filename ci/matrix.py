@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -68,6 +68,7 @@ class Cuda:
 
     version: str  # "12.1"
     default: bool
+    on_request: bool  # every release has it, a commit only where somebody asked
     torch: str  # the specifier of METADATA's torch requirement
     code: tuple[Code, ...]
     budgets: Mapping[str, int] = field(hash=False)  # processor → the most bytes of a wheel for it
@@ -140,6 +141,15 @@ class Matrix:
         """The platforms that there are wheels of `cuda` for."""
         return tuple(each for each in self.platforms if each.processor in cuda.budgets)
 
+    def of_commit(self, also: Sequence[str] = ()) -> Matrix:
+        """The matrix of a commit's wheels: of the variants on request it has those in `also`.
+
+        Raises MatrixError for an unknown name.
+        """
+        asked = [self.variant(name) for name in also]
+        chosen = [cuda for cuda in self.cudas if not cuda.on_request or cuda in asked]
+        return replace(self, cudas=tuple(chosen))
+
     def variant(self, name: str) -> Cuda:
         """The entry called `name` (``cu118``). Raises MatrixError if there is none."""
         for cuda in self.cudas:
@@ -210,6 +220,7 @@ def _cuda(entry: Mapping[str, Any], toolkits: Mapping[str, Toolkit]) -> Cuda:
     return Cuda(
         version=entry["version"],
         default=entry.get("default", False),
+        on_request=entry.get("on_request", False),
         torch=entry["torch"],
         code=tuple(_code(code, toolkits, tuple(budgets)) for code in entry["code"]),
         budgets=budgets,
@@ -236,6 +247,12 @@ def _check(matrix: Matrix) -> None:
     defaults = [cuda.version for cuda in matrix.cudas if cuda.default]
     if len(defaults) != 1:
         raise MatrixError(f"exactly one [[cuda]] entry must be the default, found: {defaults}")
+    if matrix.default.on_request:
+        raise MatrixError(
+            f"CUDA {defaults[0]} is the default and on request",
+            means="`nightly/` and `pip install vllm` always have the default variant",
+            do="take `on_request` from its entry",
+        )
     variants = [cuda.variant for cuda in matrix.cudas]
     if len(set(variants)) != len(variants):
         raise MatrixError(f"two [[cuda]] entries have the same version: {variants}")
