@@ -4,6 +4,7 @@
 # takes longer.
 #
 #   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
+#   ALSO="cu128 cu130" CUDA versions that a commit has on request, beside those of each
 #   ALLOW_DIRTY=1      build a tree with uncommitted changes, under a version that says so;
 #                      such wheels are audited but never published
 #   PYTHON=python3.X   the interpreter that builds (3.9 or newer)
@@ -13,7 +14,8 @@ BUCKET ?= wheelhouse/bucket
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 TOUCH  := $(RUN) -c 'import pathlib, sys; pathlib.Path(sys.argv[1]).touch()'
-NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow-dirty)
+NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow-dirty) \
+  $(addprefix --also ,$(ALSO))
 
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0

@@ -166,9 +166,13 @@ def _cuda_of_matrix(version: Optional[str]) -> Cuda:
 
 
 def _cuda_of_nvcc(nvcc: Nvcc) -> Cuda:
-    """The matrix's entry for this version, or one like the default."""
+    """The matrix's entry for this version, or one like the default.
+
+    A published variant on request stands beside torch of its CUDA; what an nvcc here compiles,
+    beside whatever torch is here.
+    """
     known = matrix.load()
     for cuda in known.cudas:
-        if cuda.version == nvcc.version:
+        if cuda.version == nvcc.version and not cuda.on_request:
             return cuda
     return replace(known.default, version=nvcc.version, default=False)

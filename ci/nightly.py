@@ -17,7 +17,7 @@ from ci.builder.reused import StoreWheels
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
-from ci.publish import begin, fail, publish
+from ci.publish import begin, check_variants, fail, publish
 from ci.publish.signed import Signer
 from ci.reuse import Reuse
 from ci.stages import Stages
@@ -34,6 +34,7 @@ def run(
 ) -> tuple[Outcome, ...]:
     """Builds, audits, publishes, serves and installs the current commit of `repo`.
 
+    matrix: of the commit's wheels (`Matrix.of_commit`).
     bucket: a folder, or ``s3://name``.
 
     Returns the outcome of every installation that was planned. Raises the CiError of the first
@@ -45,11 +46,20 @@ def run(
     signer = Signer(key.private) if key else None
     commit = git.read(repo, allow_dirty=allow_dirty)
     store = open_store(bucket)
+    check_variants(store, commit, matrix)
     with announced(store, commit):
         with stages.stage("build"):
             # An unchanged native part is taken from what the bucket has of an earlier commit.
             reuse = Reuse(StoreWheels(store))
-            paths = build(repo, repo / WHEELHOUSE, commit=commit, reuse=reuse, console=console)
+            variants = [cuda.variant for cuda in matrix.cudas]
+            paths = build(
+                repo,
+                repo / WHEELHOUSE,
+                commit=commit,
+                variants=variants,
+                reuse=reuse,
+                console=console,
+            )
             wheels = [read(path) for path in paths]
         with stages.stage("audit"):
             for report in audit_all(paths, matrix, repo):

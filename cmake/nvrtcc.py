@@ -49,6 +49,14 @@ class Nvrtc:
         self._check(self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
         return f"{major.value}.{minor.value}"
 
+    def architectures(self) -> List[int]:
+        """The compute capabilities that it compiles for: 90 is 9.0 (and 9.0a, where there is)."""
+        count = ctypes.c_int()
+        self._check(self._library.nvrtcGetNumSupportedArchs(ctypes.byref(count)))
+        found = (ctypes.c_int * count.value)()
+        self._check(self._library.nvrtcGetSupportedArchs(found))
+        return list(found)
+
     def compile(
         self, source: bytes, name: str, options: Sequence[str], output: str
     ) -> Tuple[Optional[bytes], str]:
@@ -157,6 +165,13 @@ def run(args: argparse.Namespace, others: Sequence[str]) -> None:
     if args.version:
         print(f"NVRTC {nvrtc.version()}")
         return
+    digits = re.sub(r"\D", "", args.gpu_architecture)
+    known = nvrtc.architectures()
+    if int(digits or 0) not in known:
+        raise Failure(
+            f"CUDA {nvrtc.version()} does not compile for {args.gpu_architecture}, "
+            f"only for {' '.join(f'sm_{arch}' for arch in known)}"
+        )
     folders = [args.source.parent, *args.include]
     options = [
         f"--gpu-architecture={args.gpu_architecture}",

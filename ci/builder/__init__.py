@@ -47,7 +47,7 @@ def build(
 ) -> list[Path]:
     """Leaves in `out` the wheels of the commit checked out in `repo`, and returns their paths.
 
-    variants: which ones; all of the matrix if it names none.
+    variants: which ones; those that each commit has if it names none.
     labels: the wheels to pack of each; by default `commit_labels`.
     reuse: where native files of the same inputs may be found. What an earlier call compiled is
     used again too.
@@ -58,7 +58,7 @@ def build(
     console = console or Console()
     stages = stages or Stages(console)
     known = matrix.load(repo / "ci" / "matrix.toml")
-    chosen = [known.variant(name) for name in variants] or list(known.cudas)
+    chosen = [known.variant(name) for name in variants] or list(known.of_commit().cudas)
     folder = (repo / BUILD).resolve()
     with locked(folder / ".lock", console.print) as mark:
         with stages.timed("fetch"):

@@ -21,7 +21,10 @@ HELP = "build the wheels of this commit into wheelhouse/"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--variant", action="append", default=[], help="cu121, cu118: one of them, not all"
+        "--variant",
+        action="append",
+        default=[],
+        help="cu121, cu118, cu130: this one; may be repeated (default: those of each commit)",
     )
     parser.add_argument("--out", type=Path, default=Path("wheelhouse"), help="where wheels land")
     parser.add_argument(

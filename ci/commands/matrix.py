@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ci import matrix, names, versions
 from ci.matrix import Cuda, Matrix
+from ci.publish import cli
 
 HELP = "print the build matrix: CUDA versions, arches, Pythons, wheels"
 
@@ -22,8 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="everything, for programs")
     form.add_argument(
-        "--github", action="store_true", help="a dynamic matrix for GitHub Actions' fromJSON"
+        "--github",
+        metavar="WHAT",
+        choices=("commit", "release"),
+        help="the jobs of a commit or a release, for GitHub Actions' fromJSON",
     )
+    cli.add_also(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(known), indent=1, sort_keys=True))
     elif args.github:
-        print(json.dumps(as_github(known), sort_keys=True))
+        chosen = known if args.github == "release" else known.of_commit(args.also)
+        print(json.dumps(as_github(chosen), sort_keys=True))
     else:
         Console().print(as_table(known))
     return 0
@@ -68,6 +74,7 @@ def as_table(known: Matrix) -> Table:
     versions_of_compilers = dict.fromkeys(toolkit.version for toolkit in toolkits)
     rows: dict[str, Callable[[Cuda], str]] = {
         "variant": lambda cuda: f"{cuda.variant}{' (default)' if cuda.default else ''}",
+        "of": lambda cuda: "releases, commits on request" if cuda.on_request else "each commit",
         "version": lambda cuda: versions.public(known.version, cuda.local),
         "torch": lambda cuda: cuda.torch,
         **{f"code by {version}": partial(_code, version) for version in versions_of_compilers},

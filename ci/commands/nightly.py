@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ci import matrix, nightly
+from ci.publish import cli
 from ci.trial import Status
 
 HELP = "build, audit, publish, serve and install the current commit"
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="wheelhouse/bucket",
         help="a folder, or s3://name; AWS_ENDPOINT_URL is honoured (default: %(default)s)",
     )
+    cli.add_also(parser)
     parser.add_argument(
         "--allow-dirty",
         action="store_true",
@@ -29,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     outcomes = nightly.run(
         Path.cwd(),
-        matrix.load(),
+        matrix.load().of_commit(args.also),
         args.bucket,
         allow_dirty=args.allow_dirty,
         console=Console(),

@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
     cli.add_index_key(parser)
+    cli.add_also(parser)
     parser.add_argument(
         "--wheels",
         type=Path,
@@ -47,6 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     the_matrix = matrix.load()
+    if not args.release:  # which has every variant
+        the_matrix = the_matrix.of_commit(args.also)
     commit = git.read(Path.cwd())
     store = cli.bucket(args)
     names = (

@@ -27,12 +27,12 @@ def of_nightlies(state: Records) -> bytes:
 
 
 def badges(nightly: Nightly, unit: Unit) -> dict[str, bytes]:
-    """File name → SVG: the version of each variant's nightly."""
-    defaults = nightly.ledger.defaults
+    """File name → SVG: the version of each variant's nightly, of those that each commit has."""
     found = {}
-    for variant in sorted(defaults):
-        default = next(name for name, is_default in defaults.items() if is_default)
-        files = unit.of_variant(variant, default)
+    for variant, listed in nightly.ledger.variants.items():
+        if listed.on_request:  # a later commit may lack it, and nothing would replace its badge
+            continue
+        files = unit.of_variant(variant, nightly.ledger.default)
         version = next((file.version for file in files if ".dev" in file.version), None)
         if version is not None:
             label, value = f"vllm, {cuda_name(variant)}", version.partition("+")[0]

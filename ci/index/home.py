@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional
+from typing import Any, Collection, Mapping, Optional
 
 from markupsafe import Markup
 
 from ci import names
 from ci.index.listing import TORCH_INDEX
-from ci.index.manifest import File, Unit
+from ci.index.manifest import File, ListedVariant, Unit
 from ci.index.records import CommitStatus, Records, State
 from ci.index.templates import render
 
@@ -86,9 +86,7 @@ def _row(entry: CommitStatus, unit: Optional[Unit], before: Optional[Unit], stat
 
 def _size(unit: Optional[Unit], state: Records) -> Optional[int]:
     """The bytes of the wheel that most people take."""
-    default = next(
-        (name for name, is_default in state.nightlies.defaults.items() if is_default), ""
-    )
+    default = state.nightlies.default
     files = unit.of_variant(default, default) if unit else ()
     return next((file.size for file in files if ".dev" not in file.version), None)
 
@@ -99,18 +97,19 @@ def _shown(state: Records) -> list[CommitStatus]:
 
 def _choices(state: Records) -> dict[str, Any]:
     """What the script offers: channel → variants → files, each with its address from here."""
-    variants = {**state.releases.defaults, **state.nightlies.defaults}
+    variants = {**state.releases.variants, **state.nightlies.variants}
     nightly = state.nightly.unit
     fine = [u for u in state.releases.units if state.yanked.reason(u.name) is None]
     channels: dict[str, dict[str, Any]] = {}
     if fine:
-        channels["release"] = _channel(fine[0], fine[0].prefix, variants)
+        channels["release"] = _channel(fine[0], variants)
     if nightly:
-        channels["nightly"] = _channel(nightly, f"{names.NIGHTLY}/", variants)
+        aliased = {file.name for file in state.nightly.aliased}
+        channels["nightly"] = _channel(nightly, variants, aliased)
     return {
         "channels": channels,
-        "commits": {unit.name: _channel(unit, unit.prefix, variants) for unit in _recent(state)},
-        "torch": {name: TORCH_INDEX + name for name, default in variants.items() if not default},
+        "commits": {unit.name: _channel(unit, variants) for unit in _recent(state)},
+        "torch": {name: TORCH_INDEX + name for name, each in variants.items() if not each.default},
     }
 
 
@@ -119,14 +118,23 @@ def _recent(state: Records) -> list[Unit]:
     return [unit for unit in state.nightlies.units if unit.name in shown]
 
 
-def _channel(unit: Unit, folder: str, variants: Mapping[str, bool]) -> dict[str, dict[str, str]]:
-    """Variant → Python ("any", "3.10", "any aarch64") → the address of the wheel."""
-    default = next((name for name, is_default in variants.items() if is_default), "")
+def _channel(
+    unit: Unit, variants: Mapping[str, ListedVariant], aliased: Collection[str] = ()
+) -> dict[str, dict[str, str]]:
+    """Variant → Python ("any", "3.10", "any aarch64") → the address of the wheel.
+
+    aliased: the names of those that ``nightly/`` has too; the others' address is their own.
+    """
+    default = next((name for name, listed in variants.items() if listed.default), "")
     found: dict[str, dict[str, str]] = {}
     for variant in sorted(variants, key=lambda name: (name != default, name)):
         files = [f for f in unit.of_variant(variant, default) if f.tags and ".dev" not in f.version]
         if files:
-            found[variant] = {_python(file): folder + file.name for file in files}
+            found[variant] = {
+                _python(file): (f"{names.NIGHTLY}/" if file.name in aliased else unit.prefix)
+                + file.name
+                for file in files
+            }
     return found
 
 

@@ -136,6 +136,15 @@ class Variant:
     torch: f.Specifier
     archs: tuple[Arch, ...]
     ptx: tuple[Arch, ...]
+    on_request: bool = field(default=False, metadata=f.ADDED)  # only some commits have it
+
+
+@dataclass(frozen=True)
+class ListedVariant:
+    """A variant that an index has, or ever had."""
+
+    default: bool
+    on_request: bool = field(default=False, metadata=f.ADDED)
 
 
 @dataclass(frozen=True)
@@ -160,9 +169,12 @@ class Manifest:
         return next(name for name, variant in self.variants.items() if variant.default)
 
     @property
-    def defaults(self) -> dict[str, bool]:
-        """The variants, each with whether it is the default one."""
-        return {name: variant.default for name, variant in self.variants.items()}
+    def listed(self) -> dict[str, ListedVariant]:
+        """What ledgers keep of the variants."""
+        return {
+            name: ListedVariant(variant.default, variant.on_request)
+            for name, variant in self.variants.items()
+        }
 
 
 def prefix_of(unit: str) -> str:
@@ -189,7 +201,12 @@ def of_matrix(unit: Unit, matrix: Matrix) -> Manifest:
         unit,
         {
             cuda.variant: Variant(
-                cuda.version, cuda.default, cuda.torch, cuda.archs(main), cuda.ptx(main)
+                cuda.version,
+                cuda.default,
+                cuda.torch,
+                cuda.archs(main),
+                cuda.ptx(main),
+                cuda.on_request,
             )
             for cuda in matrix.cudas
         },

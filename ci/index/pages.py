@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Mapping
-
 from ci import names
 from ci.index import feed, listing, simple_html, simple_json
 from ci.index import home as home_page
@@ -61,7 +59,7 @@ def of_unit(manifest: Manifest, yanked: Yanked) -> dict[str, bytes]:
     unit = manifest.unit
     pages = {f"{unit.prefix}index.html": listing.of_unit(unit, yanked)}
     if not unit.release:  # an index of one release is the index of releases, with an exact pin
-        ledger = Ledger.of_one(unit, manifest.defaults)
+        ledger = Ledger.of_one(unit, manifest.listed)
         pages.update(_indexes(unit.prefix, ledger, yanked))
     return pages
 
@@ -71,13 +69,12 @@ def _indexes(
 ) -> dict[str, bytes]:
     """One simple index for each variant, below `folder`: its root and its one project."""
     pages = {}
-    default = _default(ledger.defaults)
     for variant in ledger.variants:
         root = f"{folder}{variant}/"
         page = project_page(
             f"{root}{names.PROJECT}/",
             variant,
-            default,
+            ledger.default,
             ledger.units,
             yanked,
             ledger.serial,
@@ -88,7 +85,3 @@ def _indexes(
         pages[f"{root}index.html"] = simple_html.root(names.PROJECT)
         pages[f"{root}index.json"] = simple_json.root(names.PROJECT)
     return pages
-
-
-def _default(variants: Mapping[str, bool]) -> str:
-    return next((name for name, default in variants.items() if default), "")

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from ci.index import fields as f
 from ci.index.fields import FLAT, Form
-from ci.index.manifest import Unit, prefix_of
+from ci.index.manifest import File, ListedVariant, Unit, prefix_of
 
 # The listing of `/` shows this many commits, whatever became of them.
 RECENT = 50
@@ -50,13 +50,6 @@ class CommitStatus:
 
 
 @dataclass(frozen=True)
-class ListedVariant:
-    """A variant that an index has, or ever had."""
-
-    default: bool
-
-
-@dataclass(frozen=True)
 class Ledger:
     """The units that an index lists, newest first, and the variants it has ever had."""
 
@@ -65,35 +58,37 @@ class Ledger:
     variants: Mapping[f.VariantName, ListedVariant] = field(default_factory=dict)
 
     @classmethod
-    def of_one(cls, unit: Unit, defaults: Mapping[str, bool]) -> Ledger:
-        """A ledger that lists a single unit and never changes."""
-        return cls(0, (unit,), _listed(defaults))
+    def of_one(cls, unit: Unit, variants: Mapping[str, ListedVariant]) -> Ledger:
+        """A ledger that lists a single unit, of these variants, and never changes."""
+        return cls(0, (unit,), variants)
 
     @property
-    def defaults(self) -> dict[str, bool]:
-        """The variants, each with whether it is the default one."""
-        return {name: variant.default for name, variant in self.variants.items()}
+    def default(self) -> str:
+        """The name of the default variant; empty where nothing was ever listed."""
+        return next((name for name, variant in self.variants.items() if variant.default), "")
 
-    def with_unit(self, unit: Unit, defaults: Mapping[str, bool], limit: Optional[int]) -> Ledger:
+    def with_unit(
+        self, unit: Unit, variants: Mapping[str, ListedVariant], limit: Optional[int]
+    ) -> Ledger:
         """The ledger with `unit` in its place, at most `limit` long; itself if nothing changes.
 
-        defaults: the variants of the unit, each with whether it is the default one.
+        variants: those of the unit.
         """
         others = [other for other in self.units if other.name != unit.name]
-        return self._next(tuple(sorted([*others, unit], key=_age, reverse=True)[:limit]), defaults)
+        return self._next(tuple(sorted([*others, unit], key=_age, reverse=True)[:limit]), variants)
 
     def without(self, unit: str) -> Ledger:
         return self._next(tuple(other for other in self.units if other.name != unit), {})
 
-    def moved_to(self, unit: Unit, defaults: Mapping[str, bool]) -> Ledger:
+    def moved_to(self, unit: Unit, variants: Mapping[str, ListedVariant]) -> Ledger:
         """The ledger with `unit` alone."""
-        return self._next((unit,), defaults)
+        return self._next((unit,), variants)
 
-    def _next(self, units: tuple[Unit, ...], defaults: Mapping[str, bool]) -> Ledger:
-        variants = {**self.variants, **_listed(defaults)}
-        if units == self.units and variants == self.variants:
+    def _next(self, units: tuple[Unit, ...], variants: Mapping[str, ListedVariant]) -> Ledger:
+        known = {**self.variants, **variants}
+        if units == self.units and known == self.variants:
             return self
-        return Ledger(self.serial + 1, units, variants)
+        return Ledger(self.serial + 1, units, known)
 
 
 @dataclass(frozen=True)
@@ -108,12 +103,27 @@ class Nightly:
     def unit(self) -> Optional[Unit]:
         return self.ledger.units[0] if self.ledger.units else None
 
+    @property
+    def aliased(self) -> tuple[File, ...]:
+        """The wheels that ``nightly/`` has copies of: those of the released version.
+
+        None of a variant on request: a later commit may lack it, and the copy would stay behind.
+        """
+        variants = self.ledger.variants
+        return tuple(
+            file
+            for file in (self.unit.files if self.unit else ())
+            if file.variant is not None
+            and ".dev" not in file.version
+            and not variants[file.variant].on_request
+        )
+
     def is_overtaken_by(self, unit: Unit) -> bool:
         return unit.order > (Version(self.newest_version), self.newest_number)
 
-    def moved_to(self, unit: Unit, defaults: Mapping[str, bool]) -> Nightly:
+    def moved_to(self, unit: Unit, variants: Mapping[str, ListedVariant]) -> Nightly:
         """`unit` as the nightly, be it newer or older: an older one stays until a newer comes."""
-        ledger = self.ledger.moved_to(unit, defaults)
+        ledger = self.ledger.moved_to(unit, variants)
         if ledger is self.ledger:
             return self
         if self.is_overtaken_by(unit):
@@ -206,10 +216,6 @@ class Records:
     nightly: Nightly = field(default_factory=Nightly)
     commits: Commits = field(default_factory=Commits)
     yanked: Yanked = field(default_factory=Yanked)
-
-
-def _listed(defaults: Mapping[str, bool]) -> dict[str, ListedVariant]:
-    return {name: ListedVariant(default) for name, default in defaults.items()}
 
 
 def _age(unit: Unit) -> tuple[Any, ...]:

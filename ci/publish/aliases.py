@@ -7,6 +7,7 @@ from typing import Optional
 from ci import names
 from ci.index import records
 from ci.index.manifest import File, Unit
+from ci.index.records import Nightly
 from ci.publish import access
 from ci.publish.view import View
 from ci.store import Changed, ObjectInfo, Store
@@ -21,10 +22,11 @@ def alias_nightly(view: View) -> tuple[str, ...]:
     """
     copied: list[str] = []
     for _ in range(access.ATTEMPTS):
-        unit = view.read(records.NIGHTLY).unit
+        nightly = view.read(records.NIGHTLY)
+        unit = nightly.unit
         if unit is None:
             return ()
-        targets = _targets(view.store, unit)
+        targets = _targets(view.store, nightly)
         if not all(map(view.knows, targets)):
             view.look(targets)
             continue
@@ -44,16 +46,11 @@ def alias_nightly(view: View) -> tuple[str, ...]:
     raise access.too_many_changes(view.store, f"{names.NIGHTLY}/")
 
 
-def documented(unit: Unit) -> tuple[File, ...]:
-    """The wheels of a commit that have an alias: those of the released version."""
-    return tuple(file for file in unit.files if ".dev" not in file.version)
-
-
-def _targets(store: Store, unit: Unit) -> dict[str, File]:
+def _targets(store: Store, nightly: Nightly) -> dict[str, File]:
     """The addresses in ``nightly/``, and what belongs there."""
     return {
         address: file
-        for file in documented(unit)
+        for file in nightly.aliased
         for key in (names.nightly_key(file.name),)
         for address in (*store.aliases(key), key)
     }

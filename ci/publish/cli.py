@@ -34,6 +34,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
+def add_also(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="VARIANT",
+        help="cu128: one that commits have on request; may be repeated",
+    )
+
+
 def add_index_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index-key",

@@ -41,7 +41,7 @@ def complete(unit: Unit, updated: str) -> CommitStatus:
 def list_release(view: View, manifest: Manifest) -> Ledger:
     return view.update(
         records.RELEASES,
-        lambda old: old.with_unit(manifest.unit, manifest.defaults, None),
+        lambda old: old.with_unit(manifest.unit, manifest.listed, None),
     )
 
 
@@ -49,7 +49,7 @@ def list_nightly(view: View, manifest: Manifest, limit: int) -> Ledger:
     """Lists a commit among the newest `limit`; one that is older than all of them is not listed."""
     return view.update(
         records.NIGHTLIES,
-        lambda old: old.with_unit(manifest.unit, manifest.defaults, limit),
+        lambda old: old.with_unit(manifest.unit, manifest.listed, limit),
     )
 
 
@@ -60,7 +60,7 @@ def move_nightly(view: View, manifest: Manifest, *, back: bool = False) -> Night
 
     def move(old: Nightly) -> Nightly:
         overtakes = old.is_overtaken_by(unit) and yanked.reason(unit.name) is None
-        return old.moved_to(unit, manifest.defaults) if overtakes or back else old
+        return old.moved_to(unit, manifest.listed) if overtakes or back else old
 
     view.update(records.NIGHTLY, move)
     return leave_yanked(view)
@@ -81,6 +81,6 @@ def leave_yanked(view: View) -> Nightly:
     def move(old: Nightly) -> Nightly:
         if old.unit is None or yanked.reason(old.unit.name) is None or not fine:
             return old
-        return old.moved_to(fine[0], nightlies.defaults)
+        return old.moved_to(fine[0], nightlies.variants)
 
     return view.update(records.NIGHTLY, move)

@@ -132,7 +132,7 @@ def _check_complete(expected: Mapping[str, str], given: Sequence[str]) -> None:
         raise IncompleteSet(
             "the set of wheels is not complete; " + "; ".join(problems),
             means="a set with a variant missing is never listed; the last complete one stays",
-            do="build every variant of ci/matrix.toml from this commit, then publish again",
+            do="build what is missing from this commit (build --variant NAME), then publish again",
         )
 
 

@@ -73,7 +73,7 @@ def is_left_out(view: View, manifest: Manifest, matrix: Matrix) -> bool:
     limit = None if unit.release else matrix.nightlies
     if any(other.name == unit.name for other in ledger.units):
         return False
-    if ledger.with_unit(unit, manifest.defaults, limit).units == ledger.units:
+    if ledger.with_unit(unit, manifest.listed, limit).units == ledger.units:
         return False  # older than all of a list that is full
     status = None if unit.release else view.read(records.status(unit.name))
     return status is None or status.state is not State.PRUNED

@@ -12,7 +12,6 @@ from ci.index.manifest import File, Manifest, manifest_key
 from ci.index.records import CommitStatus, State
 from ci.matrix import Matrix
 from ci.publish import access
-from ci.publish.aliases import documented
 from ci.publish.care import NotPublished, find
 from ci.publish.reindex import commits_in, is_left_out
 from ci.publish.view import View
@@ -59,9 +58,8 @@ def of_bucket(store: Store, matrix: Matrix) -> BucketStatus:
     for name in commits_in(store):
         if name not in listed and (manifest := _manifest(store, name)):
             problems += _listing_problems(view, manifest, matrix)
-    if nightly:
-        for file in documented(nightly):
-            problems += _file_problems(store, names.nightly_key(file.name), file.sha256)
+    for file in state.nightly.aliased:
+        problems += _file_problems(store, names.nightly_key(file.name), file.sha256)
     return BucketStatus(
         nightly.name if nightly else None,
         len(state.nightlies.units),

@@ -28,7 +28,7 @@ from ci.publish.errors import Conflict, IncompleteSet
 from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
 from ci.publish.signed import Signer, check_key, sign
 from ci.publish.view import View
-from ci.store import Body, Store
+from ci.store import Body, NotFound, Store
 
 if TYPE_CHECKING:
     from ci.wheel.reader import WheelFile
@@ -134,6 +134,29 @@ def publish(
         report("sign the ledgers")
         sign(view, signer, clock())
     return result
+
+
+def check_variants(store: Store, commit: Commit, matrix: Matrix) -> None:
+    """Raises Conflict if the commit was published with other variants than those of `matrix`.
+
+    So it is known before minutes of building: what a commit has is said once, by its manifest.
+    """
+    key = manifest_key(commit.sha)
+    try:
+        found = manifests.parse(store.get(key).body, f"{key} in {store.name}")
+    except NotFound:
+        return
+    here = {cuda.variant for cuda in matrix.cudas}
+    if here == set(found.variants):
+        return
+    asked = [f" --also {name}" for name, each in sorted(found.variants.items()) if each.on_request]
+    raise Conflict(
+        f"commit {commit.sha} was published with {', '.join(sorted(found.variants))}, "
+        f"not {', '.join(sorted(here))}",
+        means="a manifest is written once, so no variant comes to a commit later, and none goes",
+        do=f"repeat it as it was ({''.join(asked).strip() or 'without --also'}), or ask with the "
+        "next commit",
+    )
 
 
 def begin(store: Store, commit: Commit, *, clock: Clock = utc_now) -> None:

@@ -8,6 +8,7 @@ from typing import Mapping, Optional, Sequence
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from ci.index import records
 from ci.index.fields import BadRecord
 from ci.index.pages import HOME
 from ci.index.templates import render
@@ -17,6 +18,7 @@ from ci.serve.preconditions import field
 from ci.store import Store
 
 _COMMIT = re.compile(r"([0-9a-f]{40})(?:/.*)?", re.DOTALL)
+_VARIANT = re.compile(r"\+(cu\d+)-|/(cu\d+)(?:/|$)")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -28,6 +30,7 @@ def page(store: Store, request: Request, path: str) -> Response:
     """404, and why: what became of the commit, if the path is one's."""
     found = _COMMIT.fullmatch(path)
     said, near = _of_commit(store, found[1], path) if found else ("There is nothing here.", ())
+    said = " ".join(filter(None, (said, _on_request(store, path))))
     if "text/html" not in (field(request.headers, "accept") or ""):
         lines = [f"Near it: {n.commit} (number {n.number}, {n.time}) {n.subject}" for n in near]
         return plain(404, "\n".join([said, *lines]), {"Vary": "Accept"})
@@ -50,6 +53,23 @@ def _of_commit(store: Store, commit: str, path: str) -> tuple[str, Sequence[Near
     has = ", ".join(key.rpartition("/")[2] for key in found.wheels)
     missing = path.rpartition("/")[2] or "this"
     return f"{found.said} But it has no file of this name, {missing}. It has: {has}", ()
+
+
+def _on_request(store: Store, path: str) -> str:
+    """Where the variant is that a path asks for, if not every commit has it."""
+    found = _VARIANT.search(path)
+    if found is None:
+        return ""
+    variant = found[1] or found[2]
+    try:
+        ledger = access.read(store, records.NIGHTLIES)
+    except BadRecord as error:
+        return error.what
+    if variant not in ledger.variants or not ledger.variants[variant].on_request:
+        return ""
+    units = (unit for unit in ledger.units if unit.of_variant(variant, ledger.default))
+    newest = next((f"the newest of them is {unit.commit}" for unit in units), "none is listed now")
+    return f"Commits have {variant} on request alone: {newest}."
 
 
 def _about(subject: str) -> str:

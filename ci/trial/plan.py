@@ -38,15 +38,16 @@ class Cell:
 def offers(
     matrix: Matrix, base: str, commit: str, wheels: Iterable[WheelFile]
 ) -> tuple[Offer, ...]:
-    """The documented URLs of a commit: the nightly alias and the commit's own, per variant."""
+    """The documented URLs of a commit: the nightly alias and the commit's own, per variant.
+
+    A variant on request has no alias.
+    """
     by_name = {wheel.path.name: wheel for wheel in wheels}
     found = []
     for cuda in sorted(matrix.cudas, key=lambda cuda: not cuda.default):
         name = names.abi3_wheel_name(matrix, versions.public(matrix.version, cuda.local))
-        for channel, key in (
-            ("nightly", names.nightly_key(name)),
-            ("commit", names.commit_key(commit, name)),
-        ):
+        alias = [] if cuda.on_request else [("nightly", names.nightly_key(name))]
+        for channel, key in (*alias, ("commit", names.commit_key(commit, name))):
             title = f"{channel} {cuda.variant}"
             url = names.documented_url(base, key)
             found.append(Offer(title, url, commit, by_name[name], _takes_torch(matrix, cuda)))

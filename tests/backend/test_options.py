@@ -47,6 +47,13 @@ def test_another_nvcc_names_its_variant(nvcc: MakeNvcc) -> None:
     assert found.torch == "torch>=2.1"
 
 
+def test_a_variant_on_request_is_built_by_the_compiler_of_its_cuda(the_matrix: Matrix) -> None:
+    """And asks for the torch of its CUDA, which an nvcc of that version does not."""
+    found = options.read({"PATH": "", "VLLM_CUDA_VERSION": "13.0"}, "linux")
+    assert (found.cuda, found.nvcc) == (the_matrix.variant("cu130"), None)
+    assert found.torch == "torch>=2.9"
+
+
 def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> None:
     found = options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
     assert (found.variant, found.nvcc) == ("cu121", None)

@@ -30,7 +30,8 @@ def the_matrix() -> Matrix:
 
 @pytest.fixture(scope="session")
 def factory(tmp_path_factory: pytest.TempPathFactory, the_matrix: Matrix) -> Factory:
-    return Factory(tmp_path_factory.mktemp("wheels"), the_matrix)
+    """Of the variants that each commit has."""
+    return Factory(tmp_path_factory.mktemp("wheels"), the_matrix.of_commit())
 
 
 @pytest.fixture(scope="session")

@@ -28,10 +28,15 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
 
 
 def test_the_shipped_variants(the_matrix: Matrix) -> None:
-    assert [(cuda.variant, cuda.local) for cuda in the_matrix.cudas] == [
+    assert [(cuda.variant, cuda.local) for cuda in the_matrix.of_commit().cudas] == [
         ("cu118", "cu118"),
         ("cu121", None),
     ]
+    on_request = [cuda for cuda in the_matrix.cudas if cuda.on_request]
+    assert [cuda.variant for cuda in on_request] == ["cu128", "cu129", "cu130"]
+    for cuda in on_request:
+        assert cuda.local == cuda.variant
+        assert [toolkit.version for toolkit in cuda.toolkits] == [cuda.version]
     assert the_matrix.default.version == "12.1"
     assert the_matrix.variant("cu118").version == "11.8"
 
@@ -41,10 +46,43 @@ def test_every_variant_has_code_for_each_promised_gpu(the_matrix: Matrix) -> Non
     always = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0")
     assert the_matrix.variant("cu118").archs("x86_64") == always
     assert the_matrix.default.archs("x86_64") == (*always, "9.0a", "10.0", "12.0")
+    for name in ("cu128", "cu129"):
+        assert the_matrix.variant(name).archs("x86_64") == the_matrix.default.archs("x86_64")
+    # CUDA 13 compiles for no 7.0, and 12.x calls Thor (11.0) by another number.
+    assert the_matrix.variant("cu130").archs("x86_64") == (*always[1:], "9.0a", "10.0", "12.0")
+    for name, thor in (("cu128", ()), ("cu129", ()), ("cu130", ("11.0",))):
+        archs = the_matrix.variant(name).archs("aarch64")
+        assert archs == ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "9.0a", "10.0", *thor, "12.0")
     for cuda in the_matrix.cudas:
         assert cuda.ptx("x86_64") == ("9.0",)
-        assert SpecifierSet(cuda.torch).contains("2.1.0")
-    assert not SpecifierSet(the_matrix.variant("cu118").torch).contains("2.8.0")
+
+
+def test_each_variant_asks_for_a_torch_that_there_are_builds_of(the_matrix: Matrix) -> None:
+    """The first and the last that PyTorch's index has for each CUDA, and their neighbours."""
+    taken = {
+        "cu118": ("2.1.0", "2.7.1", "2.8.0"),
+        "cu121": ("2.1.0", "2.14.0", "2.0.1"),
+        "cu128": ("2.7.0", "2.11.0", "2.6.0", "2.12.0"),
+        "cu129": ("2.8.0", "2.13.0", "2.7.1", "2.14.0"),
+        "cu130": ("2.9.0", "2.14.0", "2.8.0"),
+    }
+    assert taken.keys() == {cuda.variant for cuda in the_matrix.cudas}
+    for name, (first, last, *others) in taken.items():
+        torch = SpecifierSet(the_matrix.variant(name).torch)
+        assert first in torch
+        assert last in torch
+        assert not [other for other in others if other in torch]
+
+
+def test_a_commit_has_variants_on_request_where_they_are_named(the_matrix: Matrix) -> None:
+    def of_commit(*also: str) -> list[str]:
+        return [cuda.variant for cuda in the_matrix.of_commit(also).cudas]
+
+    assert of_commit() == ["cu118", "cu121"]
+    assert of_commit("cu130", "cu128", "cu128") == ["cu118", "cu121", "cu128", "cu130"]
+    assert of_commit("cu118") == ["cu118", "cu121"]
+    with pytest.raises(MatrixError, match="unknown variant 'cu999'"):
+        of_commit("cu128", "cu999")
 
 
 def test_each_arch_has_the_compiler_that_the_design_says(the_matrix: Matrix) -> None:
@@ -62,7 +100,7 @@ def test_each_arch_has_the_compiler_that_the_design_says(the_matrix: Matrix) -> 
 
 
 def test_an_unknown_variant_lists_the_known(the_matrix: Matrix) -> None:
-    with pytest.raises(MatrixError, match="use one of: cu118, cu121"):
+    with pytest.raises(MatrixError, match="use one of: cu118, cu121, cu128, cu129, cu130"):
         the_matrix.variant("cu999")
 
 
@@ -71,6 +109,7 @@ def test_an_unknown_variant_lists_the_known(the_matrix: Matrix) -> None:
     [
         (changed("cuda", 1, "default", to=False), r"exactly one .* found: \[\]"),
         (changed("cuda", 0, "default", to=True), r"found: \['11.8', '12.1'\]"),
+        (changed("cuda", 1, "on_request", to=True), "12.1 is the default and on request"),
         (changed("cuda", 0, "version", to="12.1"), "two .* have the same version"),
         (changed("cuda", 0, "torch", to="2.1"), "Invalid specifier"),
         (changed("cuda", 0, "code", 0, "compiler", to="9.9"), "no such table"),

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from ci import git as git_state
 from ci import matrix, nightly, trial
 from ci.errors import CiError
 from ci.git import Commit
 from ci.index.records import State
+from ci.publish import publish
 from ci.publish.status import of_bucket
 from ci.store import FolderStore
+from tests.ci.support.wheels import Factory
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +63,29 @@ def test_refuses_a_dirty_tree_and_names_what_is_dirty(checkout: Path) -> None:
     assert "stray.txt" in done.stderr
     assert "--allow-dirty" in done.stderr
     assert not (checkout / "wheelhouse").exists()
+
+
+def test_refuses_a_variant_that_there_is_none_of(checkout: Path) -> None:
+    done = run_nightly(checkout, "--also", "cu128", "--also", "cu999")
+    assert done.returncode == 1
+    assert "unknown variant 'cu999'" in done.stderr
+    assert "use one of: cu118, cu121, cu128, cu129, cu130" in done.stderr
+    assert not (checkout / "wheelhouse").exists()
+
+
+def test_refuses_other_variants_than_a_published_commit_has_before_it_builds(
+    checkout: Path, factory: Factory
+) -> None:
+    commit = git_state.read(checkout)
+    store = FolderStore(checkout / "wheelhouse" / "bucket", durable=False)
+    (checkout / ".git" / "info" / "exclude").write_text("wheelhouse\n", encoding="utf-8")
+    publish(store, factory.wheels(commit), commit, factory.matrix)
+    done = run_nightly(checkout, "--also", "cu128")
+    assert done.returncode == 1
+    assert "was published with cu118, cu121, not cu118, cu121, cu128" in done.stderr
+    assert "compil" not in done.stdout
+    assert not (checkout / "build").exists()
+    assert states(store) == {commit.sha: State.COMPLETE}
 
 
 def test_finds_out_that_a_bucket_is_missing_before_it_builds(checkout: Path) -> None:

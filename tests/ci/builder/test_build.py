@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ci import audit, builder, git, release, verify
+from ci import audit, builder, environment, git, release, verify
 from ci.builder import canonical, toolkit
 from ci.builder.reused import StoreWheels
 from ci.matrix import Matrix
 from ci.publish import plan, publish
 from ci.reuse import Reuse
+from ci.serve import running
 from ci.store import FolderStore
 from ci.wheel import reader
 from ci.wheel.archive import Compressor
@@ -53,6 +55,62 @@ def test_nothing_changed_nothing_compiled(built: Path) -> None:
 def test_both_variants_share_one_host_library(built: Path) -> None:
     wheels = map(reader.read, (built / "wheelhouse").glob("*.whl"))
     assert len({wheel.native["vllm/_C.abi3.so"] for wheel in wheels}) == 1
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_a_variant_on_request_from_its_sources_to_its_installation(
+    asked: list[Path], built: Path, whole: Matrix, installer: str, tmp_path: Path
+) -> None:
+    """Compiled without an nvcc, audited, published, served; by its address and from an index."""
+    at = git.read(built)
+    wheels = [audit.audit(path, whole, built).wheel for path in asked]
+    assert len({wheel.native["vllm/_C.abi3.so"] for wheel in wheels}) == 1
+    bucket = FolderStore(tmp_path / "bucket", durable=False)
+    publish(bucket, wheels, at, whole.of_commit(["cu130"]))
+
+    site = tmp_path / "site"
+    program = ["pip"] if installer == "pip" else ["uv", "--no-cache", "pip"]
+    command = [sys.executable, "-m", *program, "install", "--no-deps", "--target", str(site)]
+    with running(bucket) as base:
+        index = ["--index-url", f"{base}/{at.sha}/cu130/", "vllm==0.5.4+cu130"]
+        for wanted in ([f"{base}/{at.sha}/{ABI3.format('0.5.4+cu130')}"], index):
+            shutil.rmtree(site, ignore_errors=True)
+            subprocess.run([*command, *wanted], check=True, env=environment.for_installing())
+            code = "import vllm; print(vllm.__version__, vllm.__commit__)"
+            told = subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, "PYTHONPATH": str(site)},
+                cwd=tmp_path,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            assert told.stdout.split() == ["0.5.4+cu130", at.sha]
+            assert [path.name for path in (site / "vllm" / "kernels").iterdir()] == ["cu130"]
+            assert [path.name for path in (site / "vllm" / "kernels" / "cu130").iterdir()] == [
+                "sm_75"
+            ]
+    (metadata,) = site.glob("vllm-*.dist-info/METADATA")
+    assert "\nRequires-Dist: torch>=2.9\n" in metadata.read_text()
+
+
+def test_a_compiler_that_lacks_an_arch_is_named(asked: list[Path], built: Path) -> None:
+    """7.0 for CUDA 13.0, as somebody may well write into the matrix."""
+    path = built / "ci" / "matrix.toml"
+    right = path.read_text()
+    path.write_text(right.replace('archs = ["7.5"]', 'archs = ["7.0"]'))
+    try:
+        message = r"CUDA 13\.0 does not compile for sm_70, only for sm_75 "
+        with pytest.raises(canonical.BuildError, match=message):
+            builder.build(
+                built,
+                built / "wheelhouse",
+                commit=git.read(built, allow_dirty=True),
+                variants=["cu130"],
+                console=Console(quiet=True),
+            )
+    finally:
+        path.write_text(right)
 
 
 def test_a_python_only_commit_takes_the_native_files_of_a_published_one(
@@ -100,11 +158,11 @@ def test_a_tampered_wheel_is_refused_aloud_and_the_build_compiles(
     assert hashes(built) == before
 
 
-def test_a_release(built: Path, small: Matrix, tmp_path: Path) -> None:
+def test_a_release(built: Path, whole: Matrix, tmp_path: Path) -> None:
     """Every wheel of it is right by the audit, and one is installed and asked."""
     at = git.read(built)
     paths = release.release(built, tmp_path, "0.4.0", commit=at, console=Console(quiet=True))
-    released = release.matrix_of(small, "0.4.0")
+    released = release.matrix_of(whole, "0.4.0")
     wheels = [path for path in paths if path.suffix == ".whl"]
     assert {path.name for path in wheels} == set(plan.release_wheels(released))
     for path in wheels:

@@ -20,11 +20,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bucket(built: Path, small: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bucket(
+    asked: list[Path], built: Path, whole: Matrix, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """One in which the commit is published, so that machines have nothing to compile."""
     folder = tmp_path_factory.mktemp("published") / "bucket"
-    wheels = [reader.read(path) for path in (built / "wheelhouse").glob("*.whl")]
-    publish(FolderStore(folder, durable=False), wheels, git.read(built), small)
+    wheels = [reader.read(path) for path in asked]
+    store = FolderStore(folder, durable=False)
+    publish(store, wheels, git.read(built), whole.of_commit(["cu130"]))
     return folder
 
 
@@ -55,11 +58,11 @@ def test_cells_of_separate_clones_are_published_together_or_not_at_all(
 
 
 def test_a_release_of_cells_is_the_release_of_one_machine(
-    built: Path, small: Matrix, bucket: Path, tmp_path: Path
+    built: Path, whole: Matrix, bucket: Path, tmp_path: Path
 ) -> None:
     alone = tmp_path / "alone"
     ci(built, "release", "--version", "0.4.0", "--reuse", str(bucket), "--out", str(alone))
-    for cuda in small.cudas:
+    for cuda in whole.cudas:
         machine = clone(built, tmp_path / cuda.variant)
         cell = str(tmp_path / "cells" / cuda.variant)
         command = "release", "--version", "0.4.0", "--variant", cuda.variant, "--out", cell

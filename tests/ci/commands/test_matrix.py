@@ -34,8 +34,15 @@ def test_json_names_every_wheel_of_a_release(
 
 def test_a_job_for_each_variant(capsys: pytest.CaptureFixture[str], the_matrix: Matrix) -> None:
     """One line, as GITHUB_OUTPUT takes it."""
-    assert main(["matrix", "--github"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("\n") == 1
-    jobs = json.loads(printed)["include"]
-    assert [job["variant"] for job in jobs] == [cuda.variant for cuda in the_matrix.cudas]
+
+    def jobs(*arguments: str) -> list[str]:
+        assert main(["matrix", "--github", *arguments]) == 0
+        printed = capsys.readouterr().out
+        assert printed.count("\n") == 1
+        return [job["variant"] for job in json.loads(printed)["include"]]
+
+    assert jobs("release") == [cuda.variant for cuda in the_matrix.cudas]
+    assert jobs("commit") == ["cu118", "cu121"]
+    assert jobs("commit", "--also", "cu129") == ["cu118", "cu121", "cu129"]
+    assert main(["matrix", "--github", "commit", "--also", "cu999"]) == 1
+    assert "unknown variant 'cu999'" in capsys.readouterr().err

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from ci.index import records
 from ci.index.fields import BadRecord
+from ci.index.manifest import ListedVariant
 from ci.index.records import RECENT, Commits, CommitStatus, Ledger, Nightly, State, Yanked
 from ci.matrix import Matrix
 from tests.ci.index.conftest import make_unit
 
-VARIANTS = {"cu118": False, "cu121": True}
+VARIANTS = {"cu118": ListedVariant(False), "cu121": ListedVariant(True)}
 
 
 def status(number: int, state: State = State.COMPLETE) -> CommitStatus:
@@ -57,7 +58,9 @@ def test_a_serial_rises_with_every_change_and_never_comes_back(the_matrix: Matri
 
 
 def test_a_variant_that_was_ever_listed_keeps_its_page(the_matrix: Matrix) -> None:
-    ledger = Ledger().with_unit(make_unit(the_matrix, 1), {**VARIANTS, "cu102": False}, 1)
+    ledger = Ledger().with_unit(
+        make_unit(the_matrix, 1), {**VARIANTS, "cu102": ListedVariant(False)}, 1
+    )
     ledger = ledger.with_unit(make_unit(the_matrix, 2), VARIANTS, 1)
     assert set(ledger.variants) == {"cu102", "cu118", "cu121"}
 

@@ -71,8 +71,9 @@ def test_the_wheels_are_those_that_the_publisher_insists_on(the_matrix: Matrix) 
         for label in builder.release_labels(released, cuda, platform)
     }
     assert labels == set(plan.release_wheels(released))
-    assert len(labels) == 13
+    assert len(labels) == 34
     assert "vllm-0.4.0-cp38-abi3-manylinux2014_aarch64.whl" in labels
+    assert "vllm-0.4.0+cu130-cp38-abi3-manylinux2014_aarch64.whl" in labels
     assert "vllm-0.4.0+cu118-cp310-cp310-manylinux1_x86_64.whl" in labels
 
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ci.index import pages, records
-from ci.index.manifest import Unit, dump, of_matrix
+from ci.index.manifest import ListedVariant, Unit, dump, of_matrix
 from ci.index.records import (
     Commits,
     CommitStatus,
     Ledger,
-    ListedVariant,
     Nightly,
     Records,
     State,
@@ -69,13 +68,12 @@ def seed(
         for key, body in objects.items():
             for address in (*store.aliases(key), key):
                 write(address, body)
-    defaults = {cuda.variant: cuda.default for cuda in factory.matrix.cudas}
-    variants = {name: ListedVariant(default) for name, default in defaults.items()}
+    variants = {cuda.variant: ListedVariant(cuda.default) for cuda in factory.matrix.cudas}
     newest = history[: factory.matrix.nightlies]
     said = [CommitStatus(u.name, u.number, u.time, State.COMPLETE, "", u.published) for u in newest]
     state = Records(
         nightlies=Ledger(count, tuple(newest), variants),
-        nightly=Nightly().moved_to(newest[0], defaults),
+        nightly=Nightly().moved_to(newest[0], variants),
         commits=Commits(count, tuple(said[: records.RECENT])),
     )
     for record, value in (

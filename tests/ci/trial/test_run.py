@@ -21,9 +21,9 @@ def offer(factory: Factory, the_matrix: Matrix, tmp_path: Path) -> Iterator[Offe
     commit = factory.commit(1, "trial")
     wheels = factory.wheels(commit)
     store = FolderStore(tmp_path / "bucket", durable=False)
-    publish(store, wheels, commit, the_matrix)
+    publish(store, wheels, commit, factory.matrix)
     with serve.running(store) as base:
-        yield offers(the_matrix, base, commit.sha, wheels)[0]
+        yield offers(factory.matrix, base, commit.sha, wheels)[0]
 
 
 def attempt(offer: Offer, matrix: Matrix) -> Outcome:
