@@ -23,6 +23,7 @@ from vllm.engine.engine_thread import EngineClosedError, EngineThread
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.mailbox import News
 from vllm.engine_args import EngineArgs
+from vllm.engine_process.heap import freeze_heap
 from vllm.engine_process.messages import (
     FROM_ENGINE,
     TO_ENGINE,
@@ -118,6 +119,7 @@ def main() -> None:
 def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> None:
     """Handles messages until `Close`. If the engine dies, sends `Died` and waits for `Close`."""
     outbox = Outbox(engine, send)
+    freeze_heap()
     send(Ready(engine.max_model_len))
     thread = EngineThread(engine, after_batch=outbox.flush)
 

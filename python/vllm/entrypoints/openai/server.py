@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from vllm.engine.async_engine import AsyncEngine
 from vllm.engine_args import EngineArgs
 from vllm.engine_process.client import AsyncEngineClient
+from vllm.engine_process.heap import freeze_heap
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.errors import kind_of
@@ -54,6 +55,7 @@ async def _serve(
     engine = await AsyncEngineClient.start(args, num_engines=options.data_parallel_size)
     config = uvicorn_config(build_app(engine, options), options)
     server = _Server(config, _ready_line(engine, options, listening), started)
+    freeze_heap()
     watching = asyncio.ensure_future(_end_with(engine, server))
     try:
         await server.serve([listening])
