@@ -57,7 +57,9 @@ class Podman:
         changes = [f"--change={path}", f"--change=ENV PYTHONPATH={PACKAGES}"]
         try:
             self.run("import", "--quiet", *changes, str(archive), self.base)
-            self.run("run", "--rm", *self.mounts, self.base, "python3", "--version")
+            # Also as another account, which a user namespace of one id does not have.
+            user = ["--user=1000:1000", "--network=none"]
+            self.run("run", "--rm", *user, *self.mounts, self.base, "python3", "--version")
         except NoContainers as error:
             pytest.skip(f"no container can be run here: {error}")
 
