@@ -229,7 +229,7 @@ def test_what_has_no_template_or_no_default(tmp_path):
     with pytest.raises(ValueError, match="a chat template is text, Jinja source, got 5"):
         ChatTemplate(5)
     named = ChatTemplates.read(tmp_path, {"chat_template": [{"name": "tool", "template": "T"}]})
-    with pytest.raises(ValueError, match=r"several chat templates .* chat_template, of tool"):
+    with pytest.raises(ValueError, match=r"several chat templates .* chat_template: tool"):
         named.choose(None, has_tools=False)
 
 
@@ -242,7 +242,7 @@ def test_messages_are_the_caller_s_even_if_a_variable_has_their_name():
     [
         (
             {"continue_final_message": True, "add_generation_prompt": True},
-            "add_generation_prompt begins a new one: set one of them",
+            "add_generation_prompt begins a new one: set only one of them",
         ),
         ({"tools": "add"}, "tools must be a list of mappings"),
         ({"tools": ["add"]}, "tools must be a list of mappings"),

@@ -30,7 +30,7 @@ _KEEP_ALIVE = 75
 
 
 class EngineDiedError(RuntimeError):
-    """The engine's thread has ended by an error of its own: nothing can be served any more."""
+    """The engine has failed: nothing can be served any more."""
 
 
 def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
