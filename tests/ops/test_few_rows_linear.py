@@ -108,6 +108,23 @@ def test_the_cpu_takes_any_width(cpu_kind, inputs, outputs):
     case.check(out.read())
 
 
+def test_a_single_product_is_rounded_to_float32_and_then_to_the_dtype(cpu_kind):
+    """Of any bits, subnormal numbers and infinities too: some processors' dot products take the
+    former as zero, or round otherwise."""
+    width = np.dtype(cpu_kind.numpy_dtype).itemsize
+    draw = np.random.default_rng(0).integers
+    x = draw(0, 2 ** (8 * width), (300, 1)).astype(f"u{width}").view(cpu_kind.numpy_dtype)
+    weight = draw(0, 2 ** (8 * width), (301, 1)).astype(f"u{width}").view(cpu_kind.numpy_dtype)
+    with np.errstate(all="ignore"):
+        product = (x.astype(np.float64) * weight.astype(np.float64).T).astype(np.float32)
+        expected = product.astype(cpu_kind.numpy_dtype).astype(np.float32)
+    for begin in range(0, 300, 15):
+        out = cpu_kind.empty(15, 301)
+        rows = slice(begin, begin + 15)
+        ops.few_rows_linear(out.tensor, cpu_kind.tensor(x[rows]), cpu_kind.tensor(weight))
+        np.testing.assert_array_equal(out.read().astype(np.float32), expected[rows])
+
+
 @pytest.mark.parametrize("form", ["plain", "all"])
 def test_rows_with_strides(kind, form):
     """NaN lies between the rows of what is read; what is written there would be seen."""

@@ -32,11 +32,15 @@ struct Queries {
   }
 };
 
-inline const float* as_floats(const float* row, i64, float*) { return row; }
-template <typename T>
-inline const float* as_floats(const T* row, i64 size, float* converted) {
-  for_lanes(size, [&](i64 i, auto n, int) { store(converted + i, load(row + i, n), n); });
-  return converted;
+// The row as elements of To, T itself or float: in `converted` where they differ.
+template <typename To, typename T>
+inline const To* as(const T* row, i64 size, float* converted) {
+  if constexpr (sizeof(To) == sizeof(T)) {
+    return reinterpret_cast<const To*>(row);
+  } else {
+    for_lanes(size, [&](i64 i, auto n, int) { store(converted + i, load(row + i, n), n); });
+    return converted;
+  }
 }
 
 // Where the caches hold the keys and values of some tokens, for KV head 0.
@@ -59,16 +63,16 @@ inline void locate(const Queries& q, i64 first, i64 end, Offsets& offsets) {
   }
 }
 
-// Points the tile at one head of these tokens, in float32.
-template <typename T>
+// Points the tile at one head of these tokens: its values in float32, its keys as `Key`.
+template <typename Key, typename T>
 inline void take(const PagedAttentionParams& p, Tile& tile, const Offsets& offsets, i64 kv_head) {
   const T* keys = static_cast<const T*>(p.key_cache) + kv_head * p.key_head_stride;
   const T* values = static_cast<const T*>(p.value_cache) + kv_head * p.value_head_stride;
   tile.key_count = offsets.count;
   for (i64 k = 0; k < offsets.count; ++k) {
     const i64 place = k * kMaxHeadSize;
-    tile.keys[k] = as_floats(keys + offsets.key[k], p.head_size, tile.converted[0] + place);
-    tile.values[k] = as_floats(values + offsets.value[k], p.head_size, tile.converted[1] + place);
+    tile.keys[k] = as<Key>(keys + offsets.key[k], p.head_size, tile.converted[0] + place);
+    tile.values[k] = as<float>(values + offsets.value[k], p.head_size, tile.converted[1] + place);
   }
 }
 
@@ -93,20 +97,22 @@ inline void expect(const PagedAttentionParams& p, Ahead& ahead, const Offsets& o
 
 template <typename T>
 inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 h, i64 skip) {
-  const i64 row_step = head.few() ? kMaxHeadSize : 1, element_step = head.few() ? 1 : kRows;
   const i64 lanes = head.few() ? head.count : lanes_up(head.count);
   for (i64 row = 0; row < lanes; ++row) {
-    float query[kMaxHeadSize] = {};  // lanes without a row compute with zeros
-    if (row < head.count) {
-      const T* from = static_cast<const T*>(q.p.query) +
-                      q.token_of(skip + row) * q.p.query_token_stride +
-                      q.head_of(h, skip + row) * q.p.query_head_stride;
-      for_lanes(head.size,
-                [&](i64 i, auto n, int) { store(query + i, load(from + i, n) * q.p.scale, n); });
+    const T* from = static_cast<const T*>(q.p.query) +
+                    q.token_of(skip + row) * q.p.query_token_stride +
+                    q.head_of(h, skip + row) * q.p.query_head_stride;
+    if (head.few()) {
+      Kept<T>* to = reinterpret_cast<Kept<T>*>(rows.queries + (head.first + row) * kMaxHeadSize);
+      for_lanes(head.size, [&](i64 i, auto n, int) { store(to + i, load(from + i, n), n); });
+    } else {
+      float query[kMaxHeadSize] = {};  // lanes without a row compute with zeros
+      if (row < head.count) {
+        for_lanes(head.size,
+                  [&](i64 i, auto n, int) { store(query + i, load(from + i, n) * q.p.scale, n); });
+      }
+      for (i64 i = 0; i < head.size; ++i) rows.queries[i * kRows + head.first + row] = query[i];
     }
-    float* to =
-        rows.queries + (head.few() ? head.first * kMaxHeadSize : head.first) + row * row_step;
-    for (i64 i = 0; i < head.size; ++i) to[i * element_step] = query[i];
     float* sums = rows.sums + (head.first + row) * kMaxHeadSize;
     for (i64 i = 0; i < lanes_up(head.size); ++i) sums[i] = 0;
     rows.maxima[head.first + row] = kLowest;
@@ -151,8 +157,13 @@ inline void attend(const Queries& q, Rows& rows, Tile& tile, i64 first_head, i64
       tile.end[row] = static_cast<int>(clamp(rows.end_key[row] - key, 0, here.count));
     }
     for (i64 h = 0; h < heads; ++h) {
-      take<T>(q.p, tile, here, q.kv_head + first_head + h);
-      attend_to_tile(rows, tile, head_at(h), q.p.soft_cap);
+      const i64 kv_head = q.kv_head + first_head + h;
+      if (head_at(h).few()) {
+        take<Kept<T>, T>(q.p, tile, here, kv_head);
+      } else {
+        take<float, T>(q.p, tile, here, kv_head);
+      }
+      attend_to_tile<T>(rows, tile, head_at(h), q.p.scale, q.p.soft_cap);
     }
   }
   for (i64 h = 0; h < heads; ++h) store_out<T>(q, rows, head_at(h), first_head + h, skip);

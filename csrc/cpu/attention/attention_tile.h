@@ -1,5 +1,6 @@
 // One tile of attention: some query rows of one KV head against some keys, with an online softmax.
-// Everything is float32 here. Internal to the isa_*.cpp files: see cpu/table.h.
+// Everything is float32 here, but for the queries and keys of few rows on Arm (cpu/common/dot.h).
+// Internal to the isa_*.cpp files: see cpu/table.h.
 //
 // A row is one query token and one of the query heads that share the KV head, so that a key that
 // was read serves all of these, and in a prefill many tokens. With many rows, a lane is a row: the
@@ -7,6 +8,7 @@
 // few, as in decoding, lanes go along the head and along the keys.
 #pragma once
 
+#include "cpu/common/dot.h"
 #include "cpu/common/exp.h"
 #include "cpu/common/matmul.h"
 #include "cpu/common/vec.h"
@@ -32,7 +34,7 @@ inline i64 lanes_up(i64 x) { return (x + kLanes - 1) / kLanes * kLanes; }
 
 // What is kept from tile to tile, for the rows of all heads.
 struct Rows {
-  alignas(64) float queries[kRows * kMaxHeadSize];  // few: [row][head]; many: [head][row]
+  alignas(64) float queries[kRows * kMaxHeadSize];  // few: [row][head]; many: scaled [head][row]
   alignas(64) float sums[kRows * kMaxHeadSize];     // [row][head]: the weighted values so far
   alignas(64) float maxima[kRows];                  // of the scores so far
   alignas(64) float totals[kRows];                  // of their exponentials
@@ -70,7 +72,7 @@ struct Ahead {
 
 struct Tile {
   alignas(64) float converted[2][kKeys * kMaxHeadSize];
-  const float* keys[kKeys];  // [head]
+  const void* keys[kKeys];  // [head]; few: Kept<T>, as queries are; many: float
   const float* values[kKeys];
   i64 key_count;
   alignas(64) int begin[kRows], end[kRows];  // the keys that each row sees, relative to the tile
@@ -98,7 +100,8 @@ inline void score_many(const Rows& rows, Tile& tile, const Head& head) {
       const float* queries = rows.queries + head.first + vector * kLanes;
       Floats sums[R][V] = {};
       accumulate(
-          sums, 0, head.size, [&](i64 d, int r) { return tile.keys[key + r][d]; },
+          sums, 0, head.size,
+          [&](i64 d, int r) { return static_cast<const float*>(tile.keys[key + r])[d]; },
           [&](i64 d, int v) { return load(queries + d * kRows + v * kLanes, All{}); });
       for (int r = 0; r < R; ++r) {
         for (int v = 0; v < V; ++v) {
@@ -109,18 +112,22 @@ inline void score_many(const Rows& rows, Tile& tile, const Head& head) {
   });
 }
 
-inline void score_few(const Rows& rows, Tile& tile, const Head& head) {
+template <typename T>
+inline void score_few(const Rows& rows, Tile& tile, const Head& head, float scale) {
   for (i64 key = 0; key < tile.key_count; key += 4) {
     tile.ahead.fetch(4);
-    const float* keys[4];  // the last one again where there are fewer: nobody sees that score
-    for (i64 k = 0; k < 4; ++k) keys[k] = tile.keys[at_most(key + k, tile.key_count - 1)];
+    const T* keys[4];  // the last one again where there are fewer: nobody sees that score
+    for (i64 k = 0; k < 4; ++k) {
+      keys[k] = static_cast<const T*>(tile.keys[at_most(key + k, tile.key_count - 1)]);
+    }
     for (i64 row = 0; row < head.count; ++row) {
-      const float* query = rows.queries + (head.first + row) * kMaxHeadSize;
+      const T* query = reinterpret_cast<const T*>(rows.queries + (head.first + row) * kMaxHeadSize);
       Floats sums[4] = {};
-      for_lanes(head.size, [&](i64 i, auto n, int) {
-        const Floats q = load(query + i, n);
-        for (int k = 0; k < 4; ++k) sums[k] = multiply_add(q, load(keys[k] + i, n), sums[k]);
+      for_lanes<Factors<T>::kSize>(head.size, [&](i64 i, auto n, int) {
+        const Factors<T> q = factors(query + i, n);
+        for (int k = 0; k < 4; ++k) sums[k] = add_products(sums[k], q, factors(keys[k] + i, n));
       });
+      for (Floats& each : sums) each *= scale;
       sums_of(sums, tile.weights + row * kKeys + key);
     }
   }
@@ -249,9 +256,10 @@ inline void add_all_values(Rows& rows, const Tile& tile, const Head& head) {
   });
 }
 
-inline void attend_to_tile(Rows& rows, Tile& tile, const Head& head, float soft_cap) {
+template <typename T>
+inline void attend_to_tile(Rows& rows, Tile& tile, const Head& head, float scale, float soft_cap) {
   if (head.few()) {
-    score_few(rows, tile, head);
+    score_few<Kept<T>>(rows, tile, head, scale);
     exponentiate_few(rows, tile, head, soft_cap);
   } else {
     score_many(rows, tile, head);

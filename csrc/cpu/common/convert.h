@@ -93,6 +93,12 @@ inline Shorts float_to_half(Floats x) {
 
 inline Floats bfloat16_to_float(Shorts bits) { return reinterpret_cast<Floats>(widen(bits) << 16); }
 
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+
+inline Shorts float_to_bfloat16(Floats x) { return vreinterpret_u16_bf16(vcvt_bf16_f32(x)); }
+
+#else
+
 inline Shorts float_to_bfloat16(Floats x) {
   const Words bits = reinterpret_cast<Words>(x);
   const Words rounded = bits + 0x7fff + ((bits >> 16) & 1);
@@ -100,6 +106,8 @@ inline Shorts float_to_bfloat16(Floats x) {
   const Words quiet = bits | 0x400000;
   return narrow((x == x ? rounded : quiet) >> 16);
 }
+
+#endif
 
 }  // namespace
 }  // namespace vllm::cpu

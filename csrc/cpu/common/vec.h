@@ -102,18 +102,19 @@ inline Floats round_to<BFloat16>(Floats x) {
 
 constexpr int kUnroll = 4;
 
-// Calls body(i, n, slot) for the vectors of a row: n of its elements from i on. `slot` counts
-// 0 .. kUnroll - 1 so that a reduction can keep as many sums, for one sum would wait on itself.
-template <typename Body>
+// Calls body(i, n, slot) for the vectors, of Size elements, of a row: n of them from i on. `slot`
+// counts 0 .. kUnroll - 1 so that a reduction can keep as many sums, for one sum would wait on
+// itself.
+template <int Size = kLanes, typename Body>
 inline void for_lanes(i64 width, Body body) {
   i64 i = 0;
-  for (; i + kUnroll * kLanes <= width; i += kUnroll * kLanes) {
+  for (; i + kUnroll * Size <= width; i += kUnroll * Size) {
     body(i, All{}, 0);
-    body(i + kLanes, All{}, 1);
-    body(i + 2 * kLanes, All{}, 2);
-    body(i + 3 * kLanes, All{}, 3);
+    body(i + Size, All{}, 1);
+    body(i + 2 * Size, All{}, 2);
+    body(i + 3 * Size, All{}, 3);
   }
-  for (; i + kLanes <= width; i += kLanes) body(i, All{}, 0);
+  for (; i + Size <= width; i += Size) body(i, All{}, 0);
   if (i < width) body(i, Some{width - i}, 1);
 }
 

@@ -2,6 +2,7 @@
 // files: see cpu/table.h.
 #pragma once
 
+#include "cpu/common/dot.h"
 #include "cpu/common/exp.h"
 #include "cpu/common/vec.h"
 #include "cpu/norm/rms_norm.h"
@@ -24,15 +25,17 @@ inline void few_rows_linear(const FewRowsParams& p, i64 begin, i64 end) {
     });
     const float scale = norm_weight ? inverse_rms(squares, p.inputs, p.epsilon) : 1.0f;
 
-    const auto product = [&](i64 weight_row) {
-      const T* weight = static_cast<const T*>(p.weight) + weight_row * p.weight_stride;
+    const auto normed_dot = [&](const T* weight) {
       Floats sums[kUnroll] = {};
       for_lanes(p.inputs, [&](i64 i, auto n, int slot) {
-        Floats value = load(x + i, n);
-        if (norm_weight) value = round_to<T>(value * scale * load(norm_weight + i, n));
+        const Floats value = round_to<T>(load(x + i, n) * scale * load(norm_weight + i, n));
         sums[slot] = multiply_add(value, load(weight + i, n), sums[slot]);
       });
-      const float total = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+      return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    };
+    const auto product = [&](i64 weight_row) {
+      const T* weight = static_cast<const T*>(p.weight) + weight_row * p.weight_stride;
+      const float total = norm_weight ? normed_dot(weight) : dot(x, weight, p.inputs);
       return bias ? total + load(bias + weight_row, Some{1})[0] : total;
     };
     for (i64 i = begin; i < end; ++i) {
