@@ -44,8 +44,13 @@ function(vllm_add_host_library)
   set_target_properties(_C PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/exports.map)
 
   set(avx2 -mavx2 -mfma -mf16c)
-  vllm_compile_for_isa(avx2 ${avx2})
-  vllm_compile_for_isa(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+  vllm_compile_for_isa(x86_64/isa_avx2 ${avx2})
+  vllm_compile_for_isa(x86_64/isa_avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # 10 or newer; its intrinsics ask for Armv8.2 too
+    vllm_compile_for_isa(aarch64/isa_bf16 -march=armv8.2-a+bf16+fp16fml)
+  else()  # zig takes features of a processor, not of an architecture
+    vllm_compile_for_isa(aarch64/isa_bf16 -mcpu=generic+bf16+fp16fml)
+  endif()
 
   # It needs the C form of pthread_cleanup_push, and says why.
   set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/runtime/gil.cpp
@@ -54,7 +59,7 @@ function(vllm_add_host_library)
   install(TARGETS _C LIBRARY DESTINATION vllm COMPONENT host)
 endfunction()
 
-function(vllm_compile_for_isa name)
-  set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/cpu/x86_64/isa_${name}.cpp
+function(vllm_compile_for_isa file)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/csrc/cpu/${file}.cpp
                               PROPERTIES COMPILE_OPTIONS "${ARGN}")
 endfunction()

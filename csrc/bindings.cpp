@@ -111,7 +111,7 @@ PyMethodDef methods[] = {
     bind<cpu_isa>(
         "cpu_isa",
         "The instruction set that the CPU kernels use: 'baseline', 'avx2' or 'avx512'; on Arm "
-        "'neon'."),
+        "'neon' or 'bf16'."),
     bind<cpu::num_threads>("cpu_threads", "Threads that a CPU op may use."),
     bind<cuda::driver_version>(
         "driver_version",

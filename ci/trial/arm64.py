@@ -7,6 +7,7 @@ and unpacked there.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,18 @@ from ci.builder.progress import Failed, run_quietly
 from ci.errors import CiError
 
 PYTHON = "3.11"  # Debian 12's
-TESTS = ("tests/ops",)  # (others start `sys.executable`, which the kernel cannot run)
+
+# What pytest is told on which of qemu's processors. `max` has all that there is, so the best
+# kernels run there. A Neoverse N1 (Graviton2) has dot products and half precision but no bfloat16,
+# a Cortex-A72 (Graviton, Raspberry Pi 4) neither: an instruction that it lacks would be SIGILL.
+# (Other tests start `sys.executable` without an emulator, or want torch.)
+CHOICE = "tests/cpu/test_isa.py"
+PRODUCTS = ("tests/ops/test_few_rows_linear.py", "tests/ops/test_paged_attention.py")
+RUNS: Mapping[str, tuple[str, ...]] = {
+    "max": ("tests/ops", CHOICE, "tests/cpu/test_arm_sets.py"),
+    "neoverse-n1": ("-k", "best_set", CHOICE),
+    "cortex-a72": ("-k", "best_set or float16", CHOICE, *PRODUCTS),  # (bfloat16 too)
+}
 # What the tests import, as pinned for every machine. (torch would be gigabytes.)
 LIBRARIES = ("numpy", "pytest", "hypothesis", "ml-dtypes")
 NEEDED = ("apt-get", "dpkg")
@@ -47,16 +59,19 @@ class Emulated:
     root: Path  # of the unpacked packages
     site: Path
 
-    def run(self, arguments: Sequence[str], cwd: Path) -> int:
-        """Runs it, with its words as they come; returns its exit status."""
+    def run(self, arguments: Sequence[str], cwd: Path, processor: str) -> int:
+        """Runs it on one of qemu's processors, with its words as they come; returns its status."""
         python = self.root / "usr" / "bin" / f"python{PYTHON}"
-        command = [str(self.qemu), "-L", str(self.root), str(python), *arguments]
+        emulator = [str(self.qemu), "-L", str(self.root)]
         environ = {
             **os.environ,
+            "QEMU_CPU": processor,
+            "VLLM_TEST_EMULATOR": shlex.join(emulator),  # for tests that start a Python
             "PYTHONPATH": str(self.site),
             "PYTHONDONTWRITEBYTECODE": "1",
             "VLLM_TEST_LIBRARIES": "numpy",
         }
+        command = [*emulator, str(python), *arguments]
         return subprocess.run(command, cwd=cwd, env=environ, check=False).returncode
 
 

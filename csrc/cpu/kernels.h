@@ -22,7 +22,7 @@ using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
 // One set of kernels per instruction set; each array is indexed by `float_index(dtype)`.
 struct Kernels {
-  const char* isa;  // "baseline", "avx2" or "avx512"; on Arm "neon"
+  const char* isa;  // "baseline", "avx2" or "avx512"; on Arm "neon" or "bf16"
   Kernel<RmsNormParams> rms_norm[kFloatTypes];
   Kernel<SiluAndMulParams> silu_and_mul[kFloatTypes];
   Kernel<FewRowsParams> few_rows_linear[kFloatTypes];

@@ -1,12 +1,12 @@
 // The kernels of the instruction set that this file is compiled for, as one constant.
 //
 // x86_64/isa_baseline.cpp, isa_avx2.cpp and isa_avx512.cpp compile the same headers with different
-// -m flags, and aarch64/isa_neon.cpp compiles them for Arm. Were any function of theirs visible
-// outside (an inline or template function of a named namespace, one of std's included), the linker
-// would keep one copy of it for all three, and the baseline might run AVX-512 code. So everything
-// these headers define is in an anonymous namespace, they use no inline function of the standard
-// library, and each object defines exactly one global symbol, which tests/cpu/test_objects.py
-// checks.
+// -m flags, aarch64/isa_neon.cpp and isa_bf16.cpp those for Arm. Were any function of theirs
+// visible outside (an inline or template function of a named namespace, one of std's included), the
+// linker would keep one copy of it for all of them, and the baseline might run AVX-512 code. So
+// everything these headers define is in an anonymous namespace, they use no inline function of the
+// standard library, and each object defines exactly one global symbol, which
+// tests/cpu/test_objects.py checks.
 #pragma once
 
 #include "cpu/activation/activation.h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,25 @@ def test_what_apt_cannot_do_is_told_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(arm64.NoEmulation, match="E: no network"):
         arm64.prepare(tmp_path, tmp_path / "folder", tmp_path / "a.whl", environ)
     assert not list((tmp_path / "folder").glob("qemu*"))  # nothing half unpacked
+
+
+def test_a_run_names_the_processor_and_how_tests_start_a_python(tmp_path: Path) -> None:
+    emulator = tmp_path / "an emulator"
+    emulator.write_text('#!/bin/sh\necho "$QEMU_CPU; $VLLM_TEST_EMULATOR; $*" > told; exit 3\n')
+    emulator.chmod(0o755)
+    root = tmp_path / "root"
+    python = arm64.Emulated(emulator, root, tmp_path / "site")
+    assert python.run(["-m", "pytest"], tmp_path, "cortex-a72") == 3
+    processor, prefix, arguments = (tmp_path / "told").read_text().strip().split("; ")
+    assert processor == "cortex-a72"
+    assert shlex.split(prefix) == [str(emulator), "-L", str(root)]
+    assert arguments == f"-L {root} {root}/usr/bin/python{arm64.PYTHON} -m pytest"
+
+
+def test_every_run_asks_for_the_choice_of_kernels() -> None:
+    for processor, tests in arm64.RUNS.items():
+        assert arm64.CHOICE in tests, processor
+        assert all((ROOT / each).exists() for each in tests if each.startswith("tests/"))
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="no apt here")
