@@ -13,10 +13,10 @@ import pytest
 import vllm
 
 
-def run(code: str, **environment: str) -> str:
+def run(code: str, *flags: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", *flags, "-c", code],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -31,7 +31,10 @@ NEITHER = "import sys; sys.modules['torch'] = sys.modules['numpy'] = None\n"
 
 @pytest.fixture
 def without_native(tmp_path):
-    """PYTHONPATH for the package as an `empty` build has it."""
+    """PYTHONPATH for the package as an `empty` build has it.
+
+    Takes -S: an editable installation comes before PYTHONPATH.
+    """
     source = Path(vllm.__file__).parent
     ignored = shutil.ignore_patterns("*.so", "kernels", "__pycache__")
     shutil.copytree(source, tmp_path / "vllm", ignore=ignored)
@@ -103,7 +106,7 @@ def test_a_build_without_compiled_code_says_so_when_an_op_is_called(without_nati
         "try: ops.silu_and_mul(None, None)\n"
         "except ImportError as error: print(type(error).__name__, error)"
     )
-    said = run(NEITHER + code, PYTHONPATH=without_native)
+    said = run(NEITHER + code, "-S", PYTHONPATH=without_native)
     assert said.startswith("NativeCodeError vllm.silu_and_mul needs compiled code")
     assert "VLLM_TARGET_DEVICE" in said
 
@@ -116,6 +119,6 @@ def test_compiled_code_that_does_not_load_is_told_apart(without_native):
         "try: ops.silu_and_mul(None, None)\n"
         "except ImportError as error: print(error)"
     )
-    said = run(code, PYTHONPATH=without_native)
+    said = run(code, "-S", PYTHONPATH=without_native)
     assert "needs compiled code that cannot be loaded" in said
     assert "_C.abi3.so" in said
