@@ -235,25 +235,44 @@ def inject(monkeypatch, engine, call, num_well, error):
     monkeypatch.setattr(owner, call, property(faulty) if as_property else faulty)
 
 
+def pause_after_output(monkeypatch, engine, prompt):
+    """After an output for a prompt, the engine takes no step until the returned event is set."""
+    resume, real, has_output = threading.Event(), type(engine.engine).step, False
+
+    def step(self):
+        nonlocal has_output
+        if has_output:
+            assert resume.wait(60)
+        outputs = real(self)
+        has_output |= any(output.prompt_token_ids == prompt for output in outputs)
+        return outputs
+
+    monkeypatch.setattr(type(engine.engine), "step", step)
+    return resume
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), SystemExit(3), Fault("x")], ids=repr)
 @pytest.mark.parametrize(("call", "num_well"), CALLS)
 def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
     args, monkeypatch, call, num_well, error
 ):
     told_alone = call == "step" and isinstance(error, Exception)
+    aborts = call == "abort_request"
 
     async def run():
         engine = AsyncLLMEngine(args)
         inject(monkeypatch, engine, call, num_well, error)
+        resume = pause_after_output(monkeypatch, engine, PROMPTS[0]) if aborts else None
         left = engine.generate(PROMPTS[0], LONG)
         tasks = [asyncio.create_task(last(engine.generate(p, LONG))) for p in PROMPTS[1:6]]
         tasks.append(asyncio.create_task(left.__anext__()))
-        if call == "abort_request":
+        if resume is not None:  # a request that has ended by then would not be aborted
             await tasks[-1]
             await left.aclose()
+            resume.set()
         results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
         if not told_alone:
-            late = asyncio.create_task(last(engine.generate(PROMPTS[6], LONG)))
+            late = asyncio.wait_for(last(engine.generate(PROMPTS[6], LONG)), 60)
             results += await asyncio.gather(late, return_exceptions=True)
             await asyncio.wait_for(engine.wait_until_dead(), 60)
         assert engine.dead_error is (None if told_alone else error)
