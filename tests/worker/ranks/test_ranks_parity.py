@@ -7,7 +7,7 @@ import pytest
 from tests.models.support import FAMILIES, prompts_of
 from tests.worker.ranks.support import ThreadRanks
 from vllm.llm import LLM
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import BeamSearchParams, SamplingParams
 from vllm.worker.ranks import executor
 
 PROMPTS = prompts_of([1, 4, 17, 48, 9, 33, 21])
@@ -125,6 +125,40 @@ def test_ranks_that_wait_for_tokens_go_on_where_nobody_wants_them(tiny, monkeypa
                 llm.engine.step()
         assert tokens_of(llm.generate(PROMPTS, masked)) == expected
     llm.engine.executor.close()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("size", [2, 4])
+def test_grammars_lists_of_tokens_and_beams_equal_those_of_one_rank(chat_model, size, overlap):
+    """What needs a tokenizer, on the model that has one."""
+    params = [
+        SamplingParams(temperature=0, max_tokens=LENGTH, structured_outputs={"regex": "[a-z]{9}"}),
+        SamplingParams(
+            temperature=1.0, seed=6, max_tokens=30, structured_outputs={"json": {"type": "integer"}}
+        ),
+        SamplingParams(temperature=0, max_tokens=LENGTH, bad_words=["a", "the cat"]),
+        SamplingParams(temperature=0, max_tokens=LENGTH, logit_bias={7: 90.0, 8: -90.0}),
+        SamplingParams(temperature=0, max_tokens=LENGTH, stop=["e"], ignore_eos=True),
+    ]
+    prompts = ["the cat", "a", "the cat", "the", "cat the cat"]
+
+    def run(num_ranks):
+        llm = LLM(
+            chat_model.folder,
+            tensor_parallel_size=num_ranks,
+            device="cpu",
+            num_kv_blocks=256,
+            block_size=4,
+            async_scheduling=overlap,
+        )
+        outputs = llm.generate(prompts, params)
+        beams = llm.beam_search([prompts[0]], BeamSearchParams(beam_width=3, max_tokens=6))
+        llm.engine.executor.close()
+        return tokens_of(outputs), [each.tokens for each in beams[0].sequences]
+
+    expected = run(1)
+    assert len(expected[1]) == 3
+    assert run(size) == expected
 
 
 @pytest.mark.parametrize("size", [2, 4])
