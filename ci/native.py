@@ -108,4 +108,5 @@ def release_defines(platform: Platform, source: Path, zig: Path) -> dict[str, st
         "VLLM_ZIG": str(zig),
         "VLLM_ZIG_TARGET": platform.zig_target,
         "VLLM_WARNINGS_AS_ERRORS": "ON",
+        "VLLM_DEBUG_SYMBOLS": "ON",
     }

@@ -13,13 +13,12 @@ from rich.table import Table
 from ci import git, interpreters, keys, serve, trial
 from ci.audit import AuditReport, audit_all
 from ci.builder import build
-from ci.builder.reused import StoreWheels
+from ci.builder.reused import reuse_of
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.publish import begin, check_variants, fail, publish
 from ci.publish.signed import Signer
-from ci.reuse import Reuse
 from ci.stages import Stages
 from ci.store import Store, open_store
 from ci.trial import Cell, Offer, Outcome, Status, TrialError
@@ -50,7 +49,7 @@ def run(
     with announced(store, commit):
         with stages.stage("build"):
             # An unchanged native part is taken from what the bucket has of an earlier commit.
-            reuse = Reuse(StoreWheels(store))
+            reuse = reuse_of(store)
             variants = [cuda.variant for cuda in matrix.cudas]
             paths = build(
                 repo,

@@ -18,6 +18,7 @@ from typing import Any, Optional
 from ci import environment, git, interpreters, scratch
 from ci.builder.progress import Failed, run_quietly
 from ci.errors import CiError
+from ci.wheel import symbols
 
 # A user that every Unix has and that owns nothing.
 OTHER_USER = "nobody"
@@ -56,7 +57,7 @@ class Attempt:
 
     place: Place
     seconds: float = 0.0
-    wheels: Optional[Mapping[str, str]] = None  # file name → sha256, hex
+    wheels: Optional[Mapping[str, str]] = None  # file, debug symbols too → sha256, hex
     reason: str = ""
 
 
@@ -94,8 +95,12 @@ def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> 
         start = time.monotonic()
         _run_build(place, clone, home, python, environ)
         seconds = time.monotonic() - start
-        wheels = sorted((clone / "wheelhouse").glob("*.whl"))
-        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
+        made = clone / "wheelhouse"
+        files = sorted([*made.glob("*.whl"), *made.glob(symbols.name_of("*"))])
+        digests = {
+            path.relative_to(made).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+        }
         return Attempt(place, seconds, digests)
 
 

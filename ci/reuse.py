@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Protocol
@@ -40,11 +40,16 @@ class PublishedWheels(Protocol):
         """Writes the wheel to `target`. Raises CiError."""
 
 
+# Writes what else there is of a wheel's native files to the folder that they are unpacked in.
+Beside = Callable[[Published, Path], None]
+
+
 @dataclass
 class Reuse:
     """Finds native files of the same inputs; remembers whose it used."""
 
     wheels: PublishedWheels
+    beside: Optional[Beside] = None
     used: dict[str, str] = field(default_factory=dict)  # variant → commit that compiled them
 
     def forget(self, commit: str) -> None:
@@ -64,6 +69,8 @@ class Reuse:
                 path = folder / wheel.key.rsplit("/", 1)[-1]
                 self.wheels.download(wheel, path)
                 unpack(path, wheel, folder)
+                if self.beside is not None:
+                    self.beside(wheel, folder)
                 self.used[cuda.variant] = wheel.commit
                 return folder
         return None

@@ -14,12 +14,27 @@ from rich.console import Console
 
 from ci import digest, git
 from ci.errors import CiError
-from ci.wheel import compare, reader
+from ci.wheel import compare, reader, symbols
 from ci.wheel.compare import Difference
 
 
 class VerifyError(CiError):
     """A wheel could not be had or could not be built again."""
+
+
+def symbols_beside(where: str, wheel: Path, folder: Path) -> Optional[Path]:
+    """The debug symbols that were published beside the wheel at `where`, as `fetch` gets them.
+
+    None where its library does not name a build-id, or a file lies there without them.
+    """
+    build_id = symbols.build_id_of(wheel)
+    if build_id is None:
+        return None
+    name = symbols.name_of(build_id)
+    if "://" in where:
+        return fetch(f"{where.rpartition('/')[0]}/{name}", folder)
+    beside = wheel.parent / name
+    return beside if beside.is_file() else None
 
 
 def fetch(where: str, folder: Path) -> Path:
@@ -55,8 +70,19 @@ def verify(path: Path, repo: Path, folder: Path, console: Console) -> Optional[D
     label = f"{wheel.version}={wheel.tags[0]}"
     # By that commit's own code, in a process of its own.
     command = [sys.executable, "-m", "ci", "build", "--variant", variant, "--label", label]
-    _run(clone, *command, "--out", str(folder / "rebuilt"))
-    return compare.first_difference(path, folder / "rebuilt" / path.name)
+    _run(clone, *command, "--out", str(rebuilt(folder)))
+    return compare.first_difference(path, rebuilt(folder) / path.name)
+
+
+def rebuilt(folder: Path) -> Path:
+    """Where below `folder` the wheel that `verify` built lies, and the symbols of its library."""
+    return folder / "rebuilt"
+
+
+def are_rebuilt(published: Path, folder: Path) -> bool:
+    """Whether debug symbols are those that `verify` built in `folder`."""
+    made = [path.read_bytes() for path in rebuilt(folder).glob(symbols.name_of("*"))]
+    return published.read_bytes() in made
 
 
 def _check_tools(clone: Path) -> None:

@@ -20,6 +20,7 @@ function(vllm_read_options)
   set(VLLM_JOBS "" CACHE STRING "compilers at once, of host and device code together")
   set(VLLM_CONFIGURATION "" CACHE FILEPATH "JSON of what decides a configuration, to be recorded")
   option(VLLM_WARNINGS_AS_ERRORS "on in a release, whose compilers are pinned" OFF)
+  option(VLLM_DEBUG_SYMBOLS "on in a release: keep them in a file beside the library" OFF)
 
   set(devices cuda cpu empty)
   if(NOT VLLM_TARGET_DEVICE IN_LIST devices)

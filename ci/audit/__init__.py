@@ -50,6 +50,7 @@ def _audit(
             *contents.check(wheel, by_name, cuda, platform, sources),
             *metadata.check(wheel, matrix, cuda, platform, sources),
             *device_code.check(wheel, by_name),
+            *host_library.check_symbols(wheel, by_name),
             *_check_size(wheel.size, budget),
         ],
     )

@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 
 from ci.audit.findings import Finding
 from ci.errors import CiError
 from ci.matrix import Matrix, Platform
 from ci.names import LIBRARY
+from ci.wheel import symbols
 from ci.wheel.reader import WheelFile
 
 
@@ -57,6 +59,25 @@ def check_abi3(wheel: WheelFile, matrix: Matrix) -> tuple[str, list[Finding]]:
         found = f"{result['computed']} (newer names: {later})"
         findings.append(Finding(LIBRARY, f"the limited API of {matrix.abi3}", found))
     return f"limited API of {result['computed']}, no violations", findings
+
+
+def check_symbols(wheel: WheelFile, members: Mapping[str, bytes]) -> Iterator[Finding]:
+    """Whether the library can be found by its build-id, and its debug symbols are its own.
+
+    They lie beside a wheel that was built here; of one that was downloaded alone there are none.
+    """
+    library = members.get(LIBRARY)
+    if library is None:
+        return  # which `contents` says
+    build_id = symbols.build_id(library)
+    if build_id is None:
+        yield Finding(LIBRARY, "a build-id", "none")
+        return
+    name = symbols.name_of(build_id)
+    debug = wheel.path.parent / name
+    if debug.is_file():
+        for expected, found in symbols.problems(debug.read_bytes(), library):
+            yield Finding(name, expected, found)
 
 
 def _run(auditor: str, *arguments: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -19,7 +19,7 @@ from ci.matrix import Cuda, Matrix, Platform
 from ci.reuse import Reuse
 from ci.scratch import write_atomically
 from ci.stages import Stages
-from ci.wheel import reader, sbom
+from ci.wheel import reader, sbom, symbols
 from ci.wheel.archive import Compressor
 from ci.wheel.pack import repack
 
@@ -44,6 +44,7 @@ def build(
     reuse: Optional[Reuse] = None,
     console: Optional[Console] = None,
     stages: Optional[Stages] = None,
+    with_symbols: bool = True,
 ) -> list[Path]:
     """Leaves in `out` the wheels of the commit checked out in `repo`, and returns their paths.
 
@@ -52,6 +53,7 @@ def build(
     reuse: where native files of the same inputs may be found. What an earlier call compiled is
     used again too.
     stages: is told the time of fetching, compiling and packing.
+    with_symbols: whether debug symbols are left in `out`, too.
     Raises GitError, MatrixError, BuildError and ToolkitError.
     """
     commit = commit or git.read(repo)
@@ -88,6 +90,8 @@ def build(
             lambda cuda, platform: commit_labels(known, cuda, platform, commit)
         )
         with stages.timed("packing"):
+            if with_symbols:
+                _copy_symbols(wheels.values(), out)
             return _pack(repo, wheels, out, known, commit, chosen_labels)
 
 
@@ -141,6 +145,13 @@ def _reuse(
         else:
             reuse.used.pop(cuda.variant, None)
     return prebuilt
+
+
+def _copy_symbols(wheels: Iterable[Path], out: Path) -> None:
+    for path in wheels:
+        build_id = symbols.build_id_of(path)
+        if build_id and (debug := path.parent / symbols.name_of(build_id)).is_file():
+            symbols.place(debug.read_bytes(), build_id, out)
 
 
 def _pack(

@@ -23,6 +23,7 @@ from ci.builder.progress import Failed, run_with_progress
 from ci.errors import CiError
 from ci.git import Commit
 from ci.matrix import Cuda, Matrix, Platform
+from ci.wheel import symbols
 from ci.wheel.build_info import BuildInfo
 
 # All that the compilers see of the environment: whatever else is set there, compilers, CMake or
@@ -108,6 +109,7 @@ def build(
             environ["VLLM_CUDA_VERSION"] = cuda.version
             out = folder / "canonical" / platform.processor
             wheels[cell] = _run_backend(repo, out, settings, environ, title, console)
+            _keep_symbols(wheels[cell], prebuilt.get(cell, build_folder))
     return wheels
 
 
@@ -175,6 +177,16 @@ def _run_backend(
                 do="correct the sources; the same command goes on from what is compiled",
             ) from error
         return made.replace(out / made.name)
+
+
+def _keep_symbols(wheel: Path, made: Path) -> None:
+    """Puts the debug symbols that were left in `made` beside a wheel.
+
+    Native files that were taken from a release come without.
+    """
+    build_id = symbols.build_id_of(wheel)
+    if build_id is not None and (made / symbols.BUILT).is_file():
+        symbols.place((made / symbols.BUILT).read_bytes(), build_id, wheel.parent)
 
 
 def _complaint(output: str) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci import names
 from ci.git import Commit
 from ci.index import records
 from ci.publish import access
-from ci.reuse import Published, WrongWheel, of_ledger
+from ci.reuse import Published, Reuse, WrongWheel, of_ledger
 from ci.store import Store
+from ci.wheel import symbols
 
 # Beside wheels that were built with native files of another commit.
 RECORD = "reused-{}.json"
@@ -29,9 +31,32 @@ class StoreWheels:
             yield from of_ledger(access.read(self.store, ledger))
 
     def download(self, wheel: Published, target: Path) -> None:
+        self._download(wheel.key, target)
+
+    def symbols(self, wheel: Published, folder: Path) -> None:
+        """Writes the debug symbols of the library that was unpacked in `folder` beside it.
+
+        Only commits have them. Raises BadSymbols for those of another library.
+        """
+        library = (folder / names.LIBRARY).read_bytes()
+        build_id = symbols.build_id(library)
+        if build_id is None:
+            return
+        commit = wheel.commit if wheel.key.startswith("releases/") else wheel.key.split("/")[0]
+        target = folder / symbols.BUILT
+        self._download(names.commit_key(commit, symbols.name_of(build_id)), target)
+        symbols.check(target.read_bytes(), library)
+
+    def _download(self, key: str, target: Path) -> None:
         with target.open("wb") as file:
-            for chunk in self.store.read(self.store.head(wheel.key)):
+            for chunk in self.store.read(self.store.head(key)):
                 file.write(chunk)
+
+
+def reuse_of(store: Store) -> Reuse:
+    """Native files of what a bucket has, with their debug symbols."""
+    wheels = StoreWheels(store)
+    return Reuse(wheels, wheels.symbols)
 
 
 def write_reused(out: Path, commit: Commit, used: Mapping[str, str]) -> None:

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from ci import builder, git, matrix
 from ci.builder import Label
-from ci.builder.reused import StoreWheels, write_reused
+from ci.builder.reused import reuse_of, write_reused
 from ci.errors import CiError
 from ci.matrix import Cuda, Platform
-from ci.reuse import Reuse
 from ci.store import open_store
 
 HELP = "build the wheels of this commit into wheelhouse/"
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     repo = Path.cwd()
     commit = git.read(repo, allow_dirty=args.allow_dirty)
-    reuse = Reuse(StoreWheels(open_store(args.reuse))) if args.reuse else None
+    reuse = reuse_of(open_store(args.reuse)) if args.reuse else None
     paths = builder.build(
         repo,
         args.out,

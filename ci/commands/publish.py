@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.cells:
         try:
-            collect(args.cells, names, args.wheels)
+            collect(args.cells, names, args.wheels, with_symbols=not args.release)
         except PublishError as error:
             if not args.release:
                 fail(store, commit, error.what)

@@ -39,13 +39,21 @@ def run(args: argparse.Namespace) -> int:
             beside = verify.fetch(args.wheel + provenance.SUFFIX, folder)
             provenance.check(beside.read_bytes(), reader.read(path), args.public_key)
             console.print("provenance: signed by that key, and about this wheel")
+        symbols = verify.symbols_beside(args.wheel, path, folder)
         difference = verify.verify(path, Path.cwd(), folder, console)
         digest = reader.read(path).sha256
-    if difference is None:
+        if difference is not None:
+            console.print(f"different: {difference}", style="red", highlight=False)
+            return 1
         console.print(f"the same, bit for bit: sha256 {digest}", highlight=False)
+        if symbols is None:
+            console.print("debug symbols: none beside it")
+        elif not verify.are_rebuilt(symbols, folder):
+            console.print("different: the debug symbols beside it", style="red")
+            return 1
+        else:
+            console.print("debug symbols: the same, too")
         return 0
-    console.print(f"different: {difference}", style="red", highlight=False)
-    return 1
 
 
 def _index(args: argparse.Namespace) -> int:

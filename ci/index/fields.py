@@ -89,6 +89,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
 # A reason or a specifier: one line that a page can show. Escaping is the renderers' work.
 LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029]{0,500}")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _TIME = (
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}Z"
 )
@@ -102,7 +103,7 @@ Numbers = Annotated[str, Form(NUMBERS)]
 Tag = Annotated[str, Form(re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+"))]
 Line = Annotated[str, Form(LINE)]
 Specifier = Annotated[str, Form(LINE, _is_specifier, "a version specifier")]
-FileName = Annotated[str, Form(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}"))]
+FileName = Annotated[str, Form(FILE_NAME)]
 
 
 def read(kind: type[T], data: bytes, where: str) -> T:

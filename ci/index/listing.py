@@ -46,6 +46,9 @@ def commands(unit: Unit) -> Iterator[tuple[str, str]]:
         if name.startswith("pylock."):
             yield "with all it needs, locked", f"curl -O {base}{name} && uv pip install -r {name}"
             break
+    if any(name.startswith("buildid/") for name in beside):
+        gdb = "gdb -iex 'set debuginfod enabled on' --args python script.py"
+        yield "in a debugger", f"DEBUGINFOD_URLS={base.rstrip('/')} {gdb}"
     if "bisect.py" in beside:
         yield "which commit broke it", f"uv run {base}bisect.py --good COMMIT -- python test.py"
 

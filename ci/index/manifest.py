@@ -22,6 +22,10 @@ from ci.matrix import Matrix
 
 Arch = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+[a-z]?"))]
 TwoNumbers = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+"))]
+# A file of the folder itself, or debug symbols where debuginfod's clients look for them.
+AttachmentName = Annotated[
+    str, Form(re.compile(rf"{f.FILE_NAME.pattern}|buildid/[0-9a-f]{{40}}/debuginfo"))
+]
 PlatformTag = Annotated[str, Form(re.compile(r"[a-z0-9_]+"))]
 
 
@@ -60,9 +64,9 @@ class File:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file beside the wheels that installs nothing: SHA256SUMS, a provenance statement."""
+    """A file beside the wheels that installs nothing: SHA256SUMS, debug symbols."""
 
-    name: f.FileName
+    name: AttachmentName
     sha256: f.Sha256
     size: int
 

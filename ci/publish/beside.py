@@ -1,4 +1,4 @@
-"""What lies beside a commit's wheels and follows from them: scripts and lock files."""
+"""What lies beside a commit's wheels and follows from them: scripts, lock files, debug symbols."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Sequence
 from ci import names, pylock
 from ci.git import Commit
 from ci.matrix import Matrix
+from ci.publish.errors import IncompleteSet, PublishError
 from ci.scripts.published import published
 from ci.store import Body
+from ci.wheel import symbols
 
 if TYPE_CHECKING:
     from ci.wheel.reader import WheelFile
@@ -28,6 +30,36 @@ def of_commit(wheels: Sequence[WheelFile], commit: Commit, matrix: Matrix) -> di
         )
         if documented:
             found.update(_locks(cuda.variant, matrix.trial_pythons, commit.sha, documented))
+    return found
+
+
+def symbols_of(wheels: Sequence[WheelFile]) -> dict[str, Body]:
+    """Name below the commit's folder → debug symbols, of every library that names its build-id.
+
+    Raises IncompleteSet where they do not lie beside the wheel, and PublishError for those of
+    another library.
+    """
+    libraries = {wheel.native.get(names.LIBRARY): wheel.path for wheel in wheels}
+    found = {}
+    for path in libraries.values():
+        build_id = symbols.build_id_of(path)
+        if build_id is None:
+            continue
+        name = symbols.name_of(build_id)
+        file = path.parent / name
+        if not file.is_file():
+            raise IncompleteSet(
+                f"debug symbols are missing: {name} beside {path.name}",
+                means="the wheel was moved without them, or built by hand",
+                do="build the commit again, or copy the folder `buildid` beside its wheels",
+            )
+        if symbols.build_id(file.read_bytes()) != build_id:
+            raise PublishError(
+                f"{file} holds the symbols of another library",
+                means=f"a debugger asks for build-id {build_id}, and would refuse the file",
+                do="remove it, and build the commit again",
+            )
+        found[name] = Body.file(file)
     return found
 
 

@@ -8,15 +8,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ci.publish.errors import Conflict, IncompleteSet
+from ci.wheel import symbols
 
 
-def collect(cells: Path, names: Iterable[str], out: Path) -> list[Path]:
+def collect(
+    cells: Path, names: Iterable[str], out: Path, *, with_symbols: bool = False
+) -> list[Path]:
     """Copies the wheels called `names`, wherever they lie below `cells`, to `out`.
 
+    with_symbols: and all debug symbols.
     What else lies there is passed over. Raises IncompleteSet, naming those that are missing, and
     Conflict where two machines made different files of one name; then nothing is copied.
     """
     found = {name: sorted(cells.rglob(name)) for name in names}
+    if with_symbols:
+        for path in cells.rglob(f"{symbols.FOLDER}/*/{symbols.NAME}"):
+            found.setdefault(symbols.name_of(path.parent.name), []).append(path)
     missing = sorted(name for name, paths in found.items() if not paths)
     if missing:
         raise IncompleteSet(
@@ -33,11 +40,11 @@ def collect(cells: Path, names: Iterable[str], out: Path) -> list[Path]:
                 means="two machines disagree on what this commit is; neither is published",
                 do="find the first difference: python -m ci size A B, python -m ci verify A",
             )
-    out.mkdir(parents=True, exist_ok=True)
     return [_copy(paths[0], out / name) for name, paths in found.items()]
 
 
 def _copy(source: Path, target: Path) -> Path:
     if source.resolve() != target.resolve():
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     return target

@@ -23,7 +23,7 @@ from ci.index.records import CommitStatus, Records, State, Yanked
 from ci.matrix import Matrix
 from ci.publish import access, plan
 from ci.publish.aliases import alias_nightly
-from ci.publish.beside import of_commit
+from ci.publish.beside import of_commit, symbols_of
 from ci.publish.errors import Conflict, IncompleteSet
 from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
 from ci.publish.signed import Signer, check_key, sign
@@ -85,6 +85,8 @@ def publish(
         beside.update(of_commit(wheels, commit, matrix))
     source = (sdist.name, Body.file(sdist)) if sdist else None
     try:
+        if not release:
+            beside.update(symbols_of(wheels))
         unit = plan.unit(
             wheels,
             commit,

@@ -73,6 +73,7 @@ def build_wheels(
         reuse=reuse,
         console=console,
         stages=stages,
+        with_symbols=False,  # they lie with the commit, whose library this is bit for bit
     )
 
 

@@ -16,7 +16,8 @@ INDEX = "index.html"
 # decoded, so a key is the same text in a URL, on disk and in S3 (but for `+`, see `aliases`).
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _LONGEST = 900  # bytes; S3 takes 1024, and a file name 255
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+# The folder of a commit, and in it that of a library's debug symbols.
+_WRITE_ONCE = re.compile(r"[0-9a-f]{40}(?:/buildid/[0-9a-f]{40})?")
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -93,5 +94,5 @@ def headers(key: str) -> Headers:
 def _is_immutable(key: str) -> bool:
     """Files and manifests of commits and releases are created once; pages and records change."""
     folder, _, name = key.rpartition("/")
-    write_once = _COMMIT.fullmatch(folder) or folder.startswith("releases/download/")
+    write_once = _WRITE_ONCE.fullmatch(folder) or folder.startswith("releases/download/")
     return bool(write_once) and name not in (INDEX, "status.json")

@@ -17,8 +17,9 @@ from ci.audit.device_code import cubin_arch
 from ci.audit.findings import Finding
 from ci.audit.tree import UnknownCommit
 from ci.matrix import Matrix, MatrixError
+from ci.wheel import symbols
 from ci.wheel.reader import BadWheel, WheelFile
-from tests.ci.support.toolchain import device_code, extension, nvrtcc
+from tests.ci.support.toolchain import device_code, extension, nvrtcc, with_symbols
 
 if TYPE_CHECKING:
     from tests.ci.audit.conftest import Sample
@@ -330,6 +331,24 @@ def test_a_library_that_needs_a_newer_glibc(
     sample = make("cu121")
     sample.members["vllm/_C.abi3.so"] = extension(tmp_path, source, "x86_64-linux-gnu.2.28")
     refuse(sample.write(), the_matrix, repo, "expected auditwheel to say manylinux_2_5_x86_64")
+
+
+def test_a_library_without_a_build_id(make: Make, the_matrix: Matrix, repo: Path) -> None:
+    sample = make("cu121")
+    sample.members["vllm/_C.abi3.so"] = sample.members["vllm/_C.abi3.so"].replace(
+        b"GNU\0", b"UNG\0"
+    )
+    refuse(sample.write(), the_matrix, repo, "vllm/_C.abi3.so", "a build-id")
+
+
+def test_debug_symbols_of_another_build(
+    make: Make, the_matrix: Matrix, repo: Path, library: bytes
+) -> None:
+    path = make("cu121").write()
+    build_id = str(symbols.build_id(library))
+    other, debug = with_symbols('extern "C" int other() { return 1; }')
+    symbols.place(debug, build_id, path.parent)
+    refuse(path, the_matrix, repo, symbols.name_of(build_id), str(symbols.build_id(other)))
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,15 @@ from rich.console import Console
 
 from ci import audit, builder, environment, git, release, verify
 from ci.builder import canonical, toolkit
-from ci.builder.reused import StoreWheels
+from ci.builder.reused import reuse_of
 from ci.matrix import Matrix
 from ci.publish import plan, publish
-from ci.reuse import Reuse
 from ci.serve import running
 from ci.store import FolderStore
-from ci.wheel import reader
+from ci.wheel import reader, symbols
 from ci.wheel.archive import Compressor
 from ci.wheel.pack import repack
-from tests.ci.support.clones import ABI3, clone, commit, hashes, run
+from tests.ci.support.clones import ABI3, clone, commit, debug_symbols, hashes, run
 from tests.ci.support.toolchain import ROOT
 
 pytestmark = pytest.mark.slow
@@ -44,6 +43,8 @@ def test_another_folder_mask_zone_and_number_of_jobs_give_the_same_bits(
     built: Path, other: Path
 ) -> None:
     assert hashes(other) == hashes(built)
+    assert len(debug_symbols(built)) == 1  # of the one library that all wheels share
+    assert debug_symbols(other) == debug_symbols(built)
 
 
 def test_nothing_changed_nothing_compiled(built: Path) -> None:
@@ -134,9 +135,10 @@ def test_a_python_only_commit_takes_the_native_files_of_a_published_one(
     with monkeypatch.context() as patch:
         patch.setattr(canonical, "find_zig", absent)
         patch.setattr(toolkit, "_install", absent)
-        reuse = Reuse(StoreWheels(bucket))
+        reuse = reuse_of(bucket)
         builder.build(repo, repo / "wheelhouse", reuse=reuse)
     assert reuse.used == {"cu118": published.sha, "cu121": published.sha}
+    assert debug_symbols(repo) == debug_symbols(other)
     run(other)
     assert hashes(repo).items() <= hashes(other).items()
 
@@ -206,6 +208,14 @@ def test_verify_names_the_first_byte_of_a_wheel_that_was_changed(
     assert found is not None
     (length,) = (len(member.data) for member in members if member.name == cubin)
     assert (found.member, found.byte) == (cubin, length - 1)
+    (build_id,) = debug_symbols(built)
+    wheel = built / "wheelhouse" / ABI3.format("0.5.4")
+    published = verify.symbols_beside(str(wheel), wheel, tmp_path)
+    assert published == built / "wheelhouse" / symbols.name_of(build_id)
+    assert verify.are_rebuilt(published, tmp_path)
+    changed_symbols = tmp_path / "changed"
+    changed_symbols.write_bytes(published.read_bytes()[:-1])
+    assert not verify.are_rebuilt(changed_symbols, tmp_path)
 
 
 def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(

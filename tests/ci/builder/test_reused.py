@@ -15,12 +15,13 @@ from ci.matrix import Matrix
 from ci.publish import publish
 from ci.reuse import Published, Reuse, WrongWheel
 from ci.store import FolderStore, NotFound
-from ci.wheel import reader
+from ci.wheel import reader, symbols
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
 from ci.wheel.reader import BadWheel, WheelFile
-from tests.ci.support.wheels import METADATA, WHEEL
+from tests.ci.support.toolchain import with_symbols
+from tests.ci.support.wheels import METADATA, WHEEL, Factory
 
 DIGEST = "sha256:" + "d" * 64
 OTHER = "sha256:" + "e" * 64
@@ -172,6 +173,27 @@ def test_a_bucket_as_the_source(
     assert (folder / "vllm/_C.abi3.so").read_bytes() == NATIVE["vllm/_C.abi3.so"]
     assert reuse.used == {"cu121": COMMIT.sha}
     assert reuse.native_files(matrix.default, OTHER, tmp_path / "prebuilt") is None
+
+
+def test_debug_symbols_come_with_native_files_and_only_those_of_the_library(
+    factory: Factory, tmp_path: Path
+) -> None:
+    library, debug = with_symbols("int x;")
+    lending = Factory(tmp_path / "wheels", factory.matrix, libraries={"x86_64": (library, debug)})
+    store, commit = FolderStore(tmp_path / "bucket", durable=False), lending.commit(1)
+    publish(store, lending.wheels(commit), commit, lending.matrix)
+    folder = tmp_path / "native"
+    (folder / "vllm").mkdir(parents=True)
+    (folder / "vllm/_C.abi3.so").write_bytes(library)
+    for key in (f"{commit.sha}/vllm.whl", "releases/download/v0.5.4/vllm.whl"):
+        found = Published(key, "cu121", DIGEST, "0" * 64, commit.sha)
+        StoreWheels(store).symbols(found, folder)
+        assert (folder / symbols.BUILT).read_bytes() == debug
+    path = tmp_path / "bucket" / commit.sha / symbols.name_of(str(symbols.build_id(library)))
+    path.chmod(0o644)
+    path.write_bytes(with_symbols("int y;")[1])
+    with pytest.raises(symbols.BadSymbols, match="expected build-id"):
+        StoreWheels(store).symbols(found, folder)
 
 
 def test_an_empty_bucket_has_nothing_and_one_with_a_hole_says_so(

@@ -40,6 +40,24 @@ def test_the_complete_set(factory: Factory, commit: Commit, cells: Path, tmp_pat
     assert sorted(tmp_path.joinpath("out").iterdir()) == sorted(found)
 
 
+def test_debug_symbols_come_along_where_they_are_wanted(
+    factory: Factory, commit: Commit, cells: Path, tmp_path: Path
+) -> None:
+    name = f"buildid/{'a' * 40}/debuginfo"
+    for variant in ("cu118", "cu121"):
+        target = cells / f"wheels-{variant}" / name
+        target.parent.mkdir(parents=True)
+        target.write_bytes(b"symbols")
+    wanted = plan.commit_wheels(factory.matrix, commit)
+    collect(cells, wanted, tmp_path / "release")
+    assert not (tmp_path / "release" / "buildid").exists()
+    collect(cells, wanted, tmp_path / "out", with_symbols=True)
+    assert (tmp_path / "out" / name).read_bytes() == b"symbols"
+    target.write_bytes(b"others")
+    with pytest.raises(Conflict, match=f"{name} was built more than once"):
+        collect(cells, wanted, tmp_path / "out", with_symbols=True)
+
+
 def test_a_machine_that_has_not_delivered(
     factory: Factory, commit: Commit, cells: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from tests.ci.support.experiment import role
 from tests.ci.support.history import seed
 from tests.ci.support.labs import S3Lab
 from tests.ci.support.s3 import Endpoint
+from tests.ci.support.toolchain import with_symbols
 from tests.ci.support.wheels import Factory, clock
 
 DOCS = Path(__file__).parents[3] / "docs/publishing.md"
@@ -41,10 +42,20 @@ def asked(endpoint: Endpoint, bucket: str) -> Counter[str]:
     return found
 
 
+def with_libraries(factory: Factory, folder: Path) -> Factory:
+    """Makes wheels with a host library each, whose debug symbols are published, too."""
+    libraries = {
+        platform.processor: with_symbols("int x;", platform.zig_target)
+        for platform in factory.matrix.platforms
+    }
+    return Factory(folder, factory.matrix, libraries=libraries)
+
+
 @pytest.mark.parametrize("count", [1, 200])
 def test_a_commit_costs_what_the_table_says_whatever_the_history(
-    s3_endpoint: Endpoint, factory: Factory, count: int
+    s3_endpoint: Endpoint, factory: Factory, tmp_path: Path, count: int
 ) -> None:
+    factory = with_libraries(factory, tmp_path)
     lab = S3Lab(s3_endpoint, client_of(s3_endpoint.url))
     bucket = lab.copy(None)
     seed(lab.writer(bucket), bucket, factory, count, whole=False)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ci.wheel import symbols
 from tests.ci.support.toolchain import ROOT
 
 ABI3 = "vllm-{}-cp38-abi3-manylinux1_x86_64.whl"
@@ -50,3 +51,9 @@ def ci(repo: Path, *arguments: str, mask: int = 0o022, **environ: str) -> str:
 def hashes(repo: Path) -> dict[str, str]:
     wheels = sorted((repo / "wheelhouse").glob("*.whl"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
+
+
+def debug_symbols(repo: Path) -> dict[str, str]:
+    """Build-id → hash of its debug symbols, as a build left them."""
+    files = (repo / "wheelhouse").glob(symbols.name_of("*"))
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

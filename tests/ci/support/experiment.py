@@ -69,6 +69,7 @@ def prepare(lab: Lab, factory: Factory) -> Experiment:
 
 def role(method: str, key: str) -> str:
     """What a call is for: the same for every commit, variant, version and address of a thing."""
+    key = re.sub(r"buildid/[0-9a-f]{40}", "buildid/BUILD_ID", key)
     key = re.sub(r"[0-9a-f]{40}", "COMMIT", key)
     key = re.sub(r"vllm-[^/]*\.whl", "WHEEL", key)
     key = re.sub(r"pylock\.[^/]*\.toml", "LOCK", key)

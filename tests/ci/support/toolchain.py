@@ -58,6 +58,26 @@ def extension(folder: Path, source: str, target: str = "") -> bytes:
     (folder / "module.c").write_text(source)
     target = target or matrix.load().main.zig_target
     command = [str(find_zig()), "cc", "-target", target, "-shared", "-fPIC", "-O2", "-s"]
-    command += ["-o", "module.so", "module.c"]
+    command += ["-Wl,--build-id=sha1", "-o", "module.so", "module.c"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return (folder / "module.so").read_bytes()
+
+
+@functools.cache
+def with_symbols(source: str, target: str = "") -> tuple[bytes, bytes]:
+    """A shared library of C++ code in csrc/module.cpp, and its debug symbols, as in a release."""
+    zig = find_zig()
+    target = target or matrix.load().main.zig_target
+    with tempfile.TemporaryDirectory(prefix="of two words ") as temporary:
+        folder = Path(temporary)
+        (folder / "csrc").mkdir()
+        (folder / "csrc" / "module.cpp").write_text(source)
+        compiler = [str(zig), "c++", "-target", target, "-fPIC", "-O1"]
+        mapped = [f"-ffile-prefix-map={folder}/=", f"-ffile-prefix-map={zig.parent}/=zig/"]
+        compile_it = [*compiler, "-g", "-gdwarf-4", "-fdebug-compilation-dir=.", *mapped, "-c"]
+        link = [sys.executable, str(ROOT / "cmake" / "link_twice.py"), "_C.debug", *compiler]
+        link += ["-shared", "-s", "-Wl,--build-id=sha1", "-o", "_C.abi3.so"]
+        link.append(str(folder / "module.o"))
+        for command in ([*compile_it, str(folder / "csrc" / "module.cpp"), "-o", "module.o"], link):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        return (folder / "_C.abi3.so").read_bytes(), (folder / "_C.debug").read_bytes()

@@ -11,7 +11,8 @@ from pathlib import Path
 from ci import versions
 from ci.git import Commit
 from ci.matrix import Matrix
-from ci.names import abi3_tag, release_tags
+from ci.names import LIBRARY, abi3_tag, release_tags
+from ci.wheel import symbols
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
@@ -52,6 +53,8 @@ class Factory:
     folder: Path
     matrix: Matrix
     requires: dict[str, str] = field(default_factory=dict)  # variant → a line of METADATA
+    # Processor → host library and its debug symbols.
+    libraries: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     _compress: Compressor = field(default_factory=Compressor)
 
     def commit(self, number: int, text: str = "") -> Commit:
@@ -88,6 +91,8 @@ class Factory:
         self, commit: Commit, variant: str, version: str, payload: bytes = b"", tag: str = ""
     ) -> WheelFile:
         """One wheel, by default for every Python on the main platform."""
+        folder = self.folder / commit.sha / hashlib.sha256(payload).hexdigest()[:8]
+        folder.mkdir(parents=True, exist_ok=True)
         build = BuildInfo(commit.sha, self.matrix.variant(variant).version, False, None, variant)
         metadata = METADATA + self.requires.get(variant, "").encode()
         info = "vllm-0.dist-info"
@@ -99,11 +104,13 @@ class Factory:
             Member(f"{info}/build.json", build.render()),
         ]
         tag = tag or abi3_tag(self.matrix, self.matrix.main)
+        for processor, (library, debug) in self.libraries.items():
+            if tag.endswith(processor):
+                members.append(Member(LIBRARY, library))
+                symbols.place(debug, str(symbols.build_id(library)), folder)
         name, data = repack(
             members, version=version, tag=tag, timestamp=commit.time, compress=self._compress
         )
-        folder = self.folder / commit.sha / hashlib.sha256(payload).hexdigest()[:8]
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
         if not path.exists():
             # As a whole: another process may be making the same file.

@@ -1,0 +1,119 @@
+"""Debug symbols of a host library: a file of its own, found by the library's build-id.
+
+It lies where debuginfod's clients look, gdb among them: ``buildid/HEX/debuginfo`` below the folder
+of a commit. cmake/link_twice.py makes it; it is the library again, with its symbols.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import NoteSection
+
+from ci.errors import CiError
+from ci.names import LIBRARY
+from ci.scratch import write_atomically
+
+BUILT = "_C.debug"  # beside the library in a build folder
+FOLDER, NAME = "buildid", "debuginfo"
+NEEDED = (".symtab", ".debug_info", ".debug_line")
+
+
+class BadSymbols(CiError):
+    """A file of debug symbols that is not of the library that it is meant for."""
+
+
+def name_of(build_id: str) -> str:
+    """Where the symbols of a library lie, below the folder of its wheel."""
+    return f"{FOLDER}/{build_id}/{NAME}"
+
+
+def place(debug: bytes, build_id: str, folder: Path) -> None:
+    """Writes debug symbols to their place below `folder`."""
+    write_atomically(folder / name_of(build_id), debug)
+
+
+def build_id(library: bytes) -> Optional[str]:
+    """The build-id of an ELF file, in hex; None where it has none, or is another kind of file."""
+    try:
+        section = _elf(library).get_section_by_name(".note.gnu.build-id")
+    except ELFError:
+        return None
+    for note in section.iter_notes() if isinstance(section, NoteSection) else ():
+        if (note["n_name"], note["n_type"]) == ("GNU", "NT_GNU_BUILD_ID"):
+            return str(note["n_desc"])
+    return None
+
+
+def build_id_of(wheel: Path) -> Optional[str]:
+    """The build-id of the host library in a wheel; None where it has none."""
+    with zipfile.ZipFile(wheel) as archive:
+        return build_id(archive.read(LIBRARY)) if LIBRARY in archive.namelist() else None
+
+
+def check(debug: bytes, library: bytes) -> None:
+    """Raises BadSymbols unless `debug` are the symbols of `library`."""
+    for expected, found in problems(debug, library):
+        raise BadSymbols(
+            f"debug symbols: expected {expected}, found {found}",
+            means="a debugger would not load them, or show other lines than those that run",
+            do="build again: python -m ci build",
+        )
+
+
+def problems(debug: bytes, library: bytes) -> Iterator[tuple[str, str]]:
+    """What is wrong with the symbols of a library: what was expected, and what was found."""
+    ours, theirs = build_id(library), build_id(debug)
+    if ours != theirs or theirs is None:
+        yield f"build-id {ours}", f"build-id {theirs}"
+        return
+    one, other = _elf(library), _elf(debug)
+    missing = [name for name in NEEDED if other.get_section_by_name(name) is None]
+    if missing:
+        yield "symbols and lines", f"no {', '.join(missing)}"
+        return
+    for name, loaded in _loaded(one).items():
+        if _loaded(other).get(name) != loaded:
+            yield f"{name} as in the library", "another address, size or content"
+    for path in sorted(_paths(other)):
+        if path.startswith("/"):
+            yield "paths below the source tree alone", path
+
+
+def _elf(data: bytes) -> ELFFile:
+    return ELFFile(io.BytesIO(data))
+
+
+def _loaded(elf: ELFFile) -> dict[str, tuple[int, int, bytes]]:
+    """Section → address, size and content, of those that are in memory at run time."""
+    return {
+        section.name: (
+            section["sh_addr"],
+            section["sh_size"],
+            b"" if section["sh_type"] == "SHT_NOBITS" else section.data(),
+        )
+        for section in elf.iter_sections()
+        if section["sh_flags"] & 2  # SHF_ALLOC
+    }
+
+
+def _paths(elf: ELFFile) -> set[str]:
+    """Every folder and file that the debug information names by itself."""
+    found: set[str] = set()
+    dwarf = elf.get_dwarf_info()
+    for unit in dwarf.iter_CUs():
+        attributes = unit.get_top_DIE().attributes
+        for name in ("DW_AT_name", "DW_AT_comp_dir"):
+            if name in attributes:
+                found.add(attributes[name].value.decode(errors="replace"))
+        lines = dwarf.line_program_for_CU(unit)
+        if lines is not None:
+            found.update(folder.decode(errors="replace") for folder in lines["include_directory"])
+            found.update(entry.name.decode(errors="replace") for entry in lines["file_entry"])
+    return found
