@@ -18,7 +18,7 @@ from packaging.version import Version
 from ci import names, versions
 from ci.index import fields as f
 from ci.index.fields import FLAT, BadRecord, Form, Wrong
-from ci.matrix import Matrix
+from ci.matrix import Cuda, Matrix
 
 Arch = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+[a-z]?"))]
 TwoNumbers = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+"))]
@@ -132,6 +132,14 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class DeviceCode:
+    """What wheels of a variant hold for GPUs, on another platform than the main one."""
+
+    archs: tuple[Arch, ...]
+    ptx: tuple[Arch, ...]
+
+
+@dataclass(frozen=True)
 class Variant:
     """A CUDA version, as the matrix had it for the manifest's platform."""
 
@@ -141,6 +149,7 @@ class Variant:
     archs: tuple[Arch, ...]
     ptx: tuple[Arch, ...]
     on_request: bool = field(default=False, metadata=f.ADDED)  # only some commits have it
+    others: Mapping[PlatformTag, DeviceCode] = field(default_factory=dict, metadata=f.ADDED)
 
 
 @dataclass(frozen=True)
@@ -200,23 +209,23 @@ def manifest_key(unit: str) -> str:
 
 def of_matrix(unit: Unit, matrix: Matrix) -> Manifest:
     """The manifest of a unit that was built from `matrix`."""
-    main = matrix.main.processor
     return Manifest(
         unit,
-        {
-            cuda.variant: Variant(
-                cuda.version,
-                cuda.default,
-                cuda.torch,
-                cuda.archs(main),
-                cuda.ptx(main),
-                cuda.on_request,
-            )
-            for cuda in matrix.cudas
-        },
+        {cuda.variant: _variant(cuda, matrix) for cuda in matrix.cudas},
         matrix.pythons,
         matrix.abi3,
         matrix.main.tag,
+    )
+
+
+def _variant(cuda: Cuda, matrix: Matrix) -> Variant:
+    code = {
+        platform.tag: DeviceCode(cuda.archs(platform.processor), cuda.ptx(platform.processor))
+        for platform in matrix.platforms_of(cuda)
+    }
+    main = code.pop(matrix.main.tag)
+    return Variant(
+        cuda.version, cuda.default, cuda.torch, main.archs, main.ptx, cuda.on_request, code
     )
 
 

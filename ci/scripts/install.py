@@ -151,6 +151,7 @@ def misfits(machine: Machine, file: Dict[str, Any], variant: Dict[str, Any]) -> 
     file, variant: an entry of the manifest's files, and its variant's of the same manifest.
     """
     found = []
+    variant = as_in(file, variant)
     if not any(_installs(machine, tag) for tag in file["tags"]):
         found.append(f"its tags are {', '.join(file['tags'])}; {describe_python(machine)}")
     cuda = numbers(variant["cuda"])
@@ -166,6 +167,12 @@ def misfits(machine: Machine, file: Dict[str, Any], variant: Dict[str, Any]) -> 
     if machine.torch is not None and not meets(machine.torch, variant["torch"]):
         found.append(f"torch {machine.torch} is installed, and it needs torch{variant['torch']}")
     return found
+
+
+def as_in(file: Dict[str, Any], variant: Dict[str, Any]) -> Dict[str, Any]:
+    """A variant with the code that one of its wheels has: wheels for Arm have other GPUs'."""
+    code = variant.get("others", {}).get(file["tags"][0].split("-")[2], {})
+    return {**variant, **code}
 
 
 def code_for(
@@ -241,7 +248,10 @@ def choose(machine: Machine, manifest: Dict[str, Any], only: Optional[str] = Non
         fitting = [file for why, file in tried if not why]
         if fitting:
             return Choice(fitting[0], name, reasons)
-        reasons[name] = min((why for why, _ in tried), key=len, default=["it has no wheel"])
+        # Of the wheel for this machine, if there is one: why others do not fit is no news.
+        near = [why for why, file in tried if any(_installs(machine, t) for t in file["tags"])]
+        others = near or [why for why, _ in tried]
+        reasons[name] = min(others, key=len, default=["it has no wheel"])
     return Choice(None, "", reasons)
 
 
@@ -288,7 +298,7 @@ def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice) -> str:
     for name, why in choice.reasons.items():
         lines += [f"{name}    does not fit: {reason}" for reason in why]
     if choice.file is not None:
-        variant = manifest["variants"][choice.variant]
+        variant = as_in(choice.file, manifest["variants"][choice.variant])
         codes = [
             f"{code_for(gpu.capability, variant, machine.driver)} for {gpu.name}"
             for gpu in dict.fromkeys(machine.gpus)

@@ -102,6 +102,33 @@ def test_a_gpu_is_given_the_nearest_code(
         assert install.code_for(gpu.capability, variant, (12, 0)) is None
 
 
+@pytest.mark.parametrize(
+    ("gpu", "processor", "code"),
+    [
+        (Gpu("Thor", (11, 0)), "aarch64", "11.0 for Thor"),
+        (Gpu("Orin", (8, 7)), "aarch64", "8.7 for Orin"),
+        (V100, "aarch64", "no code for V100 (7.0)"),
+        (V100, "x86_64", "7.0 for V100"),
+        (Gpu("Orin", (8, 7)), "x86_64", "8.6 for Orin"),
+    ],
+)
+def test_a_wheel_for_arm_has_code_of_its_own_gpus(
+    factory: Factory, gpu: Gpu, processor: str, code: str
+) -> None:
+    commit = factory.commit(1)
+    unit = plan.unit(factory.wheels(commit), commit, factory.matrix, "2026-11-05T12:00:00Z")
+    found = json.loads(dump(of_matrix(unit, factory.matrix)))
+    machine = dataclasses.replace(HERE, processor=processor, gpus=(gpu,), driver=(13, 0))
+    choice = install.choose(machine, found, "cu121")
+    said = install.explain(machine, found, choice)
+    assert code in said
+    assert (choice.file is not None) == ("no code" not in code)
+    # A manifest of before has one list for all, and is read as it was.
+    for variant in found["variants"].values():
+        del variant["others"]
+    assert install.choose(HERE, found).variant == "cu121"
+
+
 def test_what_one_should_know_is_said(manifest: dict[str, Any]) -> None:
     volta = dataclasses.replace(HERE, gpus=(V100,))
     assert 'install "torch<2.11"' in " ".join(install.notes(volta))
