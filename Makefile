@@ -1,7 +1,7 @@
 # Two commands do everything: `make nightly` (a commit to installable wheels) and `make test`.
 #
-# `make arm64`, `make cibuildwheel`, `make ray`, `make reproducible` and `make test-torch` prove what
-# takes longer.
+# `make arm64`, `make arm64-source`, `make cibuildwheel`, `make ray`, `make reproducible` and
+# `make test-torch` prove what takes longer.
 #
 #   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
 #   ALSO="cu128 cu130" CUDA versions that a commit has on request, beside those of each
@@ -33,7 +33,7 @@ endif
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test arm64 site coverage stores ray cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test arm64 arm64-source site coverage stores ray cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -53,6 +53,10 @@ site: $(VENV)/test.stamp
 # `make test ARM64=1` runs them too.
 arm64: $(VENV)/ci.stamp
 	$(RUN) -m ci test-arm64
+
+# `pip install .` on Arm, by Debian's g++ under the same emulator, and the op tests with the result.
+arm64-source: $(VENV)/ci.stamp
+	$(RUN) -m ci test-arm64 --source
 
 # Which lines the tests reach, of what `make test` has installed.
 coverage: $(VENV)/test.stamp

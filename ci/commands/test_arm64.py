@@ -1,4 +1,4 @@
-"""``python -m ci test-arm64``: this commit's wheel for aarch64, under an emulator."""
+"""``python -m ci test-arm64``: this commit's wheel, or its source, on aarch64 under an emulator."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from ci import git, matrix, names, versions
+from ci import git, jobs, matrix, names, versions
 from ci.errors import CiError
-from ci.trial import arm64
+from ci.trial import arm64, arm64_source
 
 HELP = "run the op tests with this commit's wheel for aarch64, under qemu-user (3 minutes)"
 FOLDER = Path("build") / "arm64"
+OPTIONS = ("-q", "-m", "not gpu", "-p", "no:cacheprovider")  # of pytest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--if-possible", action="store_true", help="where nothing can emulate say why, and end well"
     )
     parser.add_argument(
+        "--source",
+        action="store_true",
+        help="compile the commit there, by Debian's g++, and test that (10 minutes)",
+    )
+    parser.add_argument(
         "tests", nargs="*", help="other arguments of pytest, on each of the processors"
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    try:
+        return _source(args) if args.source else _wheel(args)
+    except arm64.NoEmulation as error:
+        if not args.if_possible:
+            raise
+        print(f"nothing was tried on aarch64: {error}")
+        return 0
+
+
+def _source(args: argparse.Namespace) -> int:
+    machine = arm64_source.prepare(Path.cwd(), Path.cwd() / FOLDER, os.environ)
+    status = arm64_source.build(machine, jobs.choose(os.environ).count)
+    return status or arm64_source.test(machine, [*OPTIONS, *(args.tests or ("tests/ops",))])
+
+
+def _wheel(args: argparse.Namespace) -> int:
     known = matrix.load()
     commit = git.read(Path.cwd(), allow_dirty=True)
     version = versions.public(known.version, known.default.local, dirty=commit.dirty)
@@ -32,17 +54,10 @@ def run(args: argparse.Namespace) -> int:
     wheel = args.wheels / names.abi3_wheel_name(known, version, platform)
     if not wheel.is_file():
         raise CiError(f"{wheel} is not there", do="build it: make nightly")
-    try:
-        python = arm64.prepare(Path.cwd(), Path.cwd() / FOLDER, wheel.resolve(), os.environ)
-    except arm64.NoEmulation as error:
-        if not args.if_possible:
-            raise
-        print(f"the wheel for aarch64 was not tried: {error}")
-        return 0
+    python = arm64.prepare(Path.cwd(), Path.cwd() / FOLDER, wheel.resolve(), os.environ)
     for processor, tests in arm64.RUNS.items():
         print(f"on {processor}:", flush=True)
-        options = ["-q", "-m", "not gpu", "-p", "no:cacheprovider"]
-        arguments = ["-m", "pytest", *options, *(args.tests or tests)]
+        arguments = ["-m", "pytest", *OPTIONS, *(args.tests or tests)]
         status = python.run(arguments, Path.cwd(), processor)
         if status != 0:
             return status

@@ -80,6 +80,19 @@ def prepare(repo: Path, folder: Path, wheel: Path, environ: Mapping[str, str]) -
 
     Raises NoEmulation where there is no apt, or it has no such packages.
     """
+    qemu = emulator(folder, environ)
+    if not (folder / "root" / "usr" / "bin" / f"python{PYTHON}").is_file():
+        packages = (f"python{PYTHON}", "libstdc++6")
+        unpack_for_arm64(folder / "root", packages, folder, environ)
+    site = folder / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    install(repo, site, LIBRARIES, environ)
+    install(repo, site, ("--no-deps", str(wheel)), environ)
+    return Emulated(qemu, folder / "root", site)
+
+
+def emulator(folder: Path, environ: Mapping[str, str]) -> Path:
+    """qemu-user, fetched to `folder` if it is not there. Raises NoEmulation without apt."""
     missing = [name for name in NEEDED if shutil.which(name, path=environ.get("PATH")) is None]
     if missing:
         raise NoEmulation(
@@ -90,18 +103,26 @@ def prepare(repo: Path, folder: Path, wheel: Path, environ: Mapping[str, str]) -
     qemu = folder / "qemu" / "usr" / "bin" / "qemu-aarch64-static"
     if not qemu.is_file():
         _unpack(folder / "qemu", ("qemu-user-static",), environ, None)
-    if not (folder / "root" / "usr" / "bin" / f"python{PYTHON}").is_file():
-        packages = (f"python{PYTHON}", "libstdc++6")
-        _unpack(folder / "root", packages, environ, _apt_for_arm64(folder / "apt"))
-    site = folder / "site"
-    shutil.rmtree(site, ignore_errors=True)
-    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(site)]
-    install += ["--python-version", PYTHON, "--only-binary", ":all:"]
-    install += ["--python-platform", "aarch64-manylinux_2_28"]
-    pins = ["--constraint", str(repo / "requirements" / "test.txt")]
-    _run([*install, *pins, *LIBRARIES], repo, environ)
-    _run([*install, "--no-deps", str(wheel)], repo, environ)
-    return Emulated(qemu, folder / "root", site)
+    return qemu
+
+
+def unpack_for_arm64(
+    root: Path, packages: Sequence[str], folder: Path, environ: Mapping[str, str]
+) -> None:
+    """Unpacks Debian's packages for arm64 to `root`, with all that they depend on."""
+    _unpack(root, packages, environ, _apt_for_arm64(folder / "apt"))
+
+
+def install(
+    repo: Path, site: Path, requirements: Sequence[str], environ: Mapping[str, str]
+) -> None:
+    """Installs wheels for aarch64 to `site`, of the versions that every machine's tests have."""
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(site)]
+    command += ["--python-version", PYTHON, "--only-binary", ":all:"]
+    command += ["--python-platform", "aarch64-manylinux_2_28"]
+    for name in ("test", "ci"):
+        command += ["--constraint", str(repo / "requirements" / f"{name}.txt")]
+    _run([*command, *requirements], repo, environ)
 
 
 def _apt_for_arm64(folder: Path) -> Path:
