@@ -41,6 +41,7 @@ def home(state: Records) -> bytes:
         releases=state.releases.units,
         yanked=state.yanked,
         has_nightly=state.nightly.unit is not None,
+        docs=next((entry.unit for entry in _shown(state) if entry.docs), None),
         serial=serial,
     )
 
@@ -58,6 +59,7 @@ class _Row:
     subject: str
     size: Optional[int]  # bytes of its default wheel
     grown: Optional[int]  # by how many it is larger than that of the listed commit before
+    docs: bool
 
 
 def _row(entry: CommitStatus, unit: Optional[Unit], before: Optional[Unit], state: Records) -> _Row:
@@ -81,6 +83,7 @@ def _row(entry: CommitStatus, unit: Optional[Unit], before: Optional[Unit], stat
         unit.change.subject if unit and unit.change else entry.subject,
         size,
         grown,
+        entry.docs,
     )
 
 

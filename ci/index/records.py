@@ -47,6 +47,7 @@ class CommitStatus:
     updated: f.Time
     pinned: Optional[f.Line] = None  # why `prune` must never take it
     subject: f.Line = field(default="", metadata=f.ADDED)  # of the commit
+    docs: bool = field(default=False, metadata=f.ADDED)  # whether its documentation is published
 
 
 @dataclass(frozen=True)

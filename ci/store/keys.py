@@ -17,6 +17,7 @@ INDEX = "index.html"
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _LONGEST = 900  # bytes; S3 takes 1024, and a file name 255
 # The folder of a commit, and in it that of a library's debug symbols.
+_DOCS = re.compile(r"[0-9a-f]{40}/docs/")
 _WRITE_ONCE = re.compile(r"[0-9a-f]{40}(?:/buildid/[0-9a-f]{40})?")
 
 _TYPES = {
@@ -25,6 +26,10 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".ttf": "font/ttf",
     ".xml": "application/atom+xml; charset=utf-8",
     ".metadata": "text/plain; charset=utf-8",
     ".jsonl": "application/jsonl",
@@ -94,5 +99,7 @@ def headers(key: str) -> Headers:
 def _is_immutable(key: str) -> bool:
     """Files and manifests of commits and releases are created once; pages and records change."""
     folder, _, name = key.rpartition("/")
+    if _DOCS.match(key):
+        return True  # its index pages too
     write_once = _WRITE_ONCE.fullmatch(folder) or folder.startswith("releases/download/")
     return bool(write_once) and name not in (INDEX, "status.json")

@@ -1,0 +1,86 @@
+"""The documentation of a commit as static files beside its wheels, and the links to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Optional
+
+from ci.index import pages, records
+from ci.index.manifest import prefix_of
+from ci.index.records import CommitStatus
+from ci.publish import access
+from ci.publish.care import NotPublished, find
+from ci.publish.errors import PublishError
+from ci.publish.view import View
+from ci.store import Body, Store
+from ci.store.keys import INDEX
+
+FOLDER = "docs/"
+AT_ONCE = 8  # uploads
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """What was published, and where."""
+
+    unit: str
+    address: str  # below the bucket's
+    files: int
+    created: int  # that were not there before
+
+
+def publish_site(
+    store: Store, commit: str, site: Path, report: Callable[[str], None]
+) -> SiteResult:
+    """Publishes the folder `site` as the documentation of a published commit, written once.
+
+    The first page comes last, and the links to it after that: a reader finds no half of a site.
+    Raises NotPublished for a commit without wheels, Conflict where another site was published
+    for it, and PublishError for a folder that is none.
+    """
+    find(store, commit)
+    prefix = prefix_of(commit) + FOLDER
+    bodies = {prefix + name: Body.file(site / name) for name in files_of(site)}
+    there = {entry.key: entry for entry in store.scan(prefix)}
+    first = prefix + INDEX
+    for key in bodies.keys() & there.keys():
+        access.check_same(store, key, bodies[key].sha256)
+    missing = sorted(bodies.keys() - there.keys() - {first})
+    report(f"upload {len(missing)} files")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda key: access.ensure(store, key, bodies[key]), missing))
+    created = len(missing) + bool(access.ensure(store, first, bodies[first]))
+    report("link to it")
+    _link(View(store), commit)
+    return SiteResult(commit, prefix, len(bodies), created)
+
+
+def files_of(site: Path) -> Iterable[str]:
+    """The files of a site, by their path below it; hidden ones are its generator's own.
+
+    Raises PublishError for a folder without a first page.
+    """
+    if not (site / INDEX).is_file():
+        raise PublishError(
+            f"{site} has no {INDEX}",
+            means="the documentation was not built there",
+            do="build it: make site",
+        )
+    found = (path.relative_to(site) for path in sorted(site.rglob("*")) if path.is_file())
+    return [path.as_posix() for path in found if not any(p.startswith(".") for p in path.parts)]
+
+
+def _link(view: View, commit: str) -> None:
+    view.look([pages.HOME])
+
+    def change(old: Optional[CommitStatus]) -> Optional[CommitStatus]:
+        return replace(old, docs=True) if old is not None and not old.docs else old
+
+    status = view.update(records.status(commit), change)
+    if status is None:
+        raise NotPublished(f"{commit} has no status", do=f"python -m ci status {commit}")
+    view.update(records.COMMITS, lambda commits: commits.with_status(status))
+    view.refresh([pages.HOME], lambda: pages.home(view.read_all()))
