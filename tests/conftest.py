@@ -7,6 +7,11 @@ import shutil
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast a machine is says nothing of an example: hypothesis limits the time of each otherwise.
+settings.register_profile("vllm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vllm")
 
 # A shell starts its background jobs with SIGINT ignored, and their children inherit that: what
 # tests interrupt would run on for ever.

@@ -377,7 +377,7 @@ class OverlapMachine(RuleBasedStateMachine):
         assert_sound_and_empty(self.engine)
 
 
-OverlapMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+OverlapMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestOverlap = OverlapMachine.TestCase
 
 

@@ -44,7 +44,7 @@ def told(tokenizer, prompt, ids, reads=None, **params):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_text_is_the_same_at_once_streamed_and_searched(tokenizers, kind, data):
     tokenizer = tokenizers[kind]

@@ -341,7 +341,5 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.manager.num_free_blocks == self.manager.num_blocks
 
 
-SchedulerMachine.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=30, deadline=None
-)
+SchedulerMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=30)
 TestScheduler = SchedulerMachine.TestCase

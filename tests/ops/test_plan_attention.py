@@ -311,7 +311,7 @@ def sharing_steps(draw):
     return sequences, np.array(rows, np.int32), size
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sharing_steps(),
     st.integers(1, 4),

@@ -45,7 +45,7 @@ def elements(view: tuple, width: int) -> list:
     return [offset + row * stride + i for row in range(rows) for i in range(width)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_memory_is_never_shared(data):
     """Against the elements themselves, one by one: what shares memory is always refused, and

@@ -19,7 +19,7 @@ REPLACEMENT = "\ufffd"
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_lossless = pytest.mark.parametrize("kind", LOSSLESS)
-examples = settings(max_examples=60, deadline=None)
+examples = settings(max_examples=60)
 
 
 def ids_of(kind, **sizes):

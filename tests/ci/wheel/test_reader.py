@@ -72,7 +72,7 @@ def test_a_name_that_is_no_wheels(tmp_path: Path) -> None:
 
 
 @given(fraction=st.floats(0, 0.999))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=list(HealthCheck), max_examples=40)
 def test_truncated_anywhere(write: Callable[..., Path], fraction: float) -> None:
     path = write()
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
@@ -80,7 +80,7 @@ def test_truncated_anywhere(write: Callable[..., Path], fraction: float) -> None
 
 
 @given(position=st.integers(0, 10**9), bit=st.integers(0, 7))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=list(HealthCheck), max_examples=300)
 def test_any_flipped_bit_is_noticed_or_changes_nothing(
     write: Callable[..., Path], position: int, bit: int
 ) -> None:

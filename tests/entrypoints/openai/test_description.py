@@ -57,7 +57,6 @@ def test_answers_are_as_described(description, path, mode):
 
     @hypothesis.settings(
         max_examples=40,
-        deadline=None,
         derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
     )

@@ -254,7 +254,7 @@ TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)
 
 
 @pytest.mark.parametrize("form", TOOL_FORMATS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=TEXTS,
     at=st.lists(st.integers(0, 200), max_size=6),
@@ -302,7 +302,7 @@ def written(form, calls):
 
 
 @pytest.mark.parametrize("form", TOOL_FORMATS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     thought=st.none() | PROSE,
     prose=st.none() | PROSE,
