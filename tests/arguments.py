@@ -1,4 +1,4 @@
-"""What becomes of every argument of vLLM's: docs/arguments.md is written from the code.
+"""How each of vLLM's arguments is handled: docs/arguments.md is generated from the code.
 
 python -m tests.arguments       writes the page
 """
@@ -21,11 +21,11 @@ DOCUMENT = Path(__file__).parents[1] / "docs/arguments.md"
 
 HEAD = """# Arguments, beside vLLM's
 
-A script that was written for vLLM runs as it is, or is told by name what is not there: an argument
-that asks for something else than this page accepts raises ValueError with the reason. Names are
-those of vLLM 0.5 to 0.11. A name that neither knows is a TypeError.
+A script written for vLLM runs unchanged, or gets an error that names the unsupported argument: a
+value that this page does not accept raises ValueError with the reason. Names are those of vLLM 0.5
+to 0.11. A name that neither library has raises TypeError.
 
-This page is written from the code (`python -m tests.arguments`), and a test compares it."""
+This page is generated from the code (`python -m tests.arguments`), and a test compares it."""
 
 
 def described(docstring: str) -> Dict[str, str]:

@@ -283,10 +283,10 @@ def short(value: Any) -> str:
     return repr(value) if len(repr(value)) < 90 else "[[1] * 160]"
 
 
-HEAD = """# Bad inputs, and what they are told
+HEAD = """# Bad inputs and their error messages
 
-What is refused raises ValueError, or `ModelError`, which is one, before anything is computed;
-commands print one line and exit with status 2. A test compares this page with what is said
+Bad inputs raise ValueError or its subclass `ModelError` before anything is computed; commands print
+one line and exit with status 2. A test compares this page with the actual messages
 (`python -m tests.bad_inputs` writes it). The model of these examples has a vocabulary of 320 tokens
 and a context of 160; MODEL stands for its folder."""
 

@@ -75,6 +75,6 @@ def test_beams_are_those_of_transformers(chat_model):
         best = output.sequences[0]
         assert best.finish_reason == "length"
         assert best.text == llm.engine.tokenizer.decode(best.tokens[len(ids) :])
-    with pytest.raises(ValueError, match=r"max_tokens must be at most .* behind the longest"):
+    with pytest.raises(ValueError, match=r"max_tokens must be at most .* with the longest"):
         llm.beam_search(prompts, BeamSearchParams(beam_width=2, max_tokens=500))
     assert llm.beam_search([], params) == []

@@ -27,7 +27,7 @@ __all__ = [
     "__version__",
 ]
 
-# name -> the module that defines it; what type checkers see is imported below
+# name -> the module that defines it; the imports below are for type checkers
 _LAZY: Dict[str, str] = {
     "AsyncEngineArgs": "vllm.engine_args",
     "AsyncLLMEngine": "vllm.engines",
@@ -68,8 +68,8 @@ def __dir__() -> List[str]:
     return sorted({*globals(), *_LAZY})
 
 
-# On a machine with an NVIDIA driver: a torch that has no code for the GPU would fail late, and
-# with a message that does not say what to install.
+# On a machine with an NVIDIA driver: a torch without code for the GPU would fail later, with an
+# error that does not say what to install.
 if os.path.exists("/proc/driver/nvidia/version"):  # noqa: PTH110 (importing pathlib takes longer)
     from vllm.platform import warn_of_unfit_torch
 

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuations as wholes, by keeping the best few of each length."""
+"""Beam search: at each length, only the most likely continuations (beams) are extended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vllm.sampling_params import BeamSearchParams
 class BeamSearchSequence:
     """A continuation with its prompt.
 
-    tokens: of the prompt and the continuation.
+    tokens: token ids of the prompt and the continuation.
     cum_logprob: the sum of the log-probabilities of the continuation's tokens.
-    text: of the continuation; None without a tokenizer.
+    text: the text of the continuation; None without a tokenizer.
     finish_reason: "stop" with an end-of-sequence token, else "length".
     """
 
@@ -34,7 +34,7 @@ class BeamSearchOutput:
     sequences: List[BeamSearchSequence]
 
 
-# The log-probabilities of the likeliest next tokens, for each of several lists of tokens.
+# For each of several token sequences, the log-probabilities of the most likely next tokens.
 NextLogprobs = Callable[[SequenceOf[List[int]]], List[TokenLogprobs]]
 
 
@@ -47,8 +47,8 @@ def search(
 ) -> List[List[BeamSearchSequence]]:
     """The best continuations of each prompt, without their text.
 
-    next_logprobs: must give at least 2 * beam_width tokens, so that there are enough which do not
-        end a continuation.
+    next_logprobs: must return at least 2 * beam_width tokens per sequence, so that at least
+        beam_width of them do not end it.
     """
     ending = frozenset() if params.ignore_eos else eos_token_ids
     beams = [[BeamSearchSequence(list(prompt))] for prompt in prompts]
@@ -68,7 +68,7 @@ def _longer(
     params: BeamSearchParams,
     ending: FrozenSet[int],
 ) -> Tuple[List[BeamSearchSequence], List[BeamSearchSequence]]:
-    """The best continuations that are one token longer: those that end there, and the others."""
+    """Extends beams by one token. Returns those that end with it, and the best of the others."""
     longer = [
         BeamSearchSequence(
             [*beam.tokens, token],

@@ -1,7 +1,6 @@
-"""``python -m vllm.collect_env``: what a bug report needs, and what a GPU here would run.
+"""``python -m vllm.collect_env``: versions and hardware for a bug report, and which GPU code runs.
 
-Works whatever is broken: without a GPU, a driver, torch, or vllm's own compiled code. torch is
-not imported.
+Works without a GPU, a driver, torch, or vllm's own compiled code. Does not import torch.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Line = Tuple[str, str]  # label, text
 
 
 def collect() -> List[Line]:
-    """The lines of the report. Imports nothing heavy, and raises nothing."""
+    """The lines of the report. Imports no large package, and raises no error."""
     return [
         *_vllm(),
         ("Python", f"{stdlib_platform.python_version()} ({sys.executable})"),
@@ -61,7 +60,7 @@ def _vllm() -> Iterator[Line]:
 def _cpu() -> Iterator[Line]:
     try:
         yield "CPU ops", f"{_C.cpu_isa()}, {_C.cpu_threads()} threads"
-    except (NativeCodeError, ValueError) as error:  # ValueError: of VLLM_CPU_ISA
+    except (NativeCodeError, ValueError) as error:  # ValueError: a wrong VLLM_CPU_ISA
         yield "CPU ops", f"none: {error}"
 
 
@@ -128,10 +127,10 @@ def _warnings() -> Iterator[str]:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Prints the report. Exit status 0, whatever it says."""
+    """Prints the report. The exit status is always 0."""
     parser = argparse.ArgumentParser(prog="vllm collect-env", description="What a bug report needs")
     parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a folder may be no text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name may not be valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     lines = collect()
     width = max(len(label) for label, _ in lines)

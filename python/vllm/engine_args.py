@@ -1,4 +1,4 @@
-"""What a user may ask of the engine. No torch in here."""
+"""Arguments of an engine. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ BACKENDS = ("mp", "ray", "uni")
 class EngineArgs:
     """A model, and how to run it. Raises ValueError naming the field and its range.
 
-    None is the default of a field. vLLM's other arguments are accepted where they ask for nothing
-    that is not there (`vllm.foreign`).
+    None selects a field's default. vLLM's other arguments are accepted with values that need no
+    missing feature (`vllm.foreign`).
 
     model: a folder in Hugging Face's layout, or a hub id (`organisation/name`), with `revision`.
-    tokenizer: a folder or hub id for the tokenizer, where it is not the model's own.
-    skip_tokenizer_init: no tokenizer; prompts are token ids, and so are outputs.
-    dtype: "auto" is the model's own; a name, or torch's dtype.
-    device: "auto" is "cuda" where torch has one, else "cpu".
-    max_model_len: tokens of prompt and output together; None is what the model was made for, or
-        what the cache can hold if that is less.
-    max_num_seqs: sequences that run at the same time; the others wait.
-    max_num_batched_tokens: tokens that a step computes: with more of them prompts are computed
-        faster, with fewer those that generate wait less for the prompts of others. None is 2048 to
-        8192, by model and device, or as many as `max_num_seqs` or, without chunked prefill,
-        `max_model_len` make necessary.
-    block_size: tokens of a block of the cache.
-    kv_cache_memory_bytes: size of the cache in each rank; None is what `gpu_memory_utilization`
-        leaves.
-    num_kv_blocks: size of the cache in blocks, before `kv_cache_memory_bytes`.
+    tokenizer: a folder or hub id of a tokenizer that replaces the model's own.
+    skip_tokenizer_init: load no tokenizer; prompts and outputs are token ids.
+    dtype: a name, or torch's dtype; "auto" is the one in the model's config.json.
+    device: "auto" is "cuda" if torch finds a CUDA device, else "cpu".
+    max_model_len: maximum number of tokens of prompt and output together; None is the model's
+        own limit, or what the KV cache can hold if that is less.
+    max_num_seqs: maximum number of running sequences; further ones wait.
+    max_num_batched_tokens: maximum number of tokens of a step. A higher one computes prompts
+        faster; with a lower one, decoding sequences wait less for the prompts of others. None is
+        2048 to 8192, by model and device, or more if `max_num_seqs` or, without chunked prefill,
+        `max_model_len` is larger.
+    block_size: tokens per KV block.
+    kv_cache_memory_bytes: size of the KV cache in each rank; None is what
+        `gpu_memory_utilization` leaves.
+    num_kv_blocks: size of the KV cache in blocks; overrides `kv_cache_memory_bytes`.
     gpu_memory_utilization: on CUDA, the fraction of the device's memory that this engine may
-        use; on the CPU, the fraction of what is free now that the cache may grow to.
-    enable_prefix_caching: share the cache of equal beginnings.
-    enable_chunked_prefill: split long prompts over steps, beside sequences that generate.
+        use; on the CPU, the fraction of the memory free at the start that the KV cache may use.
+    enable_prefix_caching: let prompts with a common prefix share its KV blocks.
+    enable_chunked_prefill: split long prompts over several steps, batched with decoding sequences.
     scheduling_policy: "fcfs" serves requests in the order of their arrival, "priority" those of the
         lowest `priority` first.
-    async_scheduling: describe and start the next step while one is computed; None is where the
-        device computes beside the host, which is on CUDA. Tokens are the same.
-    enforce_eager: on CUDA, launch each kernel by itself, instead of steps of decoding sequences as
-        CUDA graphs. Tokens are the same.
-    seed: where requests without a seed of their own get theirs from.
-    tensor_parallel_size: ranks, each a process, that hold the model together.
-    distributed_executor_backend: who starts them: "mp", the default, is this process, or torchrun
-        where it has started this one; "ray" is a cluster of Ray's (`pip install vllm[ray]`). "uni"
-        is taken for "mp".
+    async_scheduling: prepare and launch the next step while one is computed; None enables it on
+        CUDA, where the device computes asynchronously. Tokens are the same.
+    enforce_eager: on CUDA, launch each kernel separately instead of replaying CUDA graphs of decode
+        steps. Tokens are the same.
+    seed: the seed from which requests without one derive theirs.
+    tensor_parallel_size: number of ranks, each a process, that the model is divided among.
+    distributed_executor_backend: who starts the ranks: "mp", the default, is this process, or
+        torchrun if it started this process; "ray" is a Ray cluster (`pip install vllm[ray]`).
+        "uni" means "mp".
     """
 
     model: str
@@ -134,7 +134,7 @@ class EngineArgs:
     def token_budget(self, max_model_len: int, advised: int = 2048) -> int:
         """`max_num_batched_tokens`, or its default. Raises ValueError if no prompt could run.
 
-        advised: for the model and the device.
+        advised: the recommended value for the model and the device.
         """
         if self.max_num_batched_tokens is None:
             needed = 0 if self.enable_chunked_prefill else max_model_len
@@ -147,7 +147,7 @@ class EngineArgs:
         return self.max_num_batched_tokens
 
     def _check_path(self, name: str) -> None:
-        """Takes a `pathlib.Path` too, as text."""
+        """Also accepts a `pathlib.Path`, which becomes text."""
         value: Any = getattr(self, name)
         if isinstance(value, os.PathLike):
             object.__setattr__(self, name, os.fspath(value))
@@ -165,4 +165,4 @@ class EngineArgs:
 
 
 class AsyncEngineArgs(EngineArgs):
-    """The same, under the name that vLLM has for them where the engine is an `AsyncLLMEngine`."""
+    """The same: vLLM's name for the arguments of an `AsyncLLMEngine`."""

@@ -1,4 +1,4 @@
-"""The engines as people get them: made from arguments alone."""
+"""The public engine classes, which are created from `EngineArgs`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vllm.worker.assemble import assemble
 
 
 class LLMEngine(llm_engine.LLMEngine):
-    """Reads the model, sizes the cache and allocates it; see the engine that it is.
+    """Reads the model and allocates the KV cache; the base class has the methods.
 
-    Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for arguments that
-    contradict each other or the machine.
+    Raises `vllm.config.ModelError` if the model is not supported, ValueError if arguments
+    contradict each other or do not fit the machine.
     """
 
     def __init__(self, args: EngineArgs) -> None:
@@ -26,7 +26,7 @@ class LLMEngine(llm_engine.LLMEngine):
 
 
 class AsyncLLMEngine(async_engine.AsyncLLMEngine):
-    """An engine for many tasks at once; see the one that it is. Raises what `LLMEngine` raises."""
+    """An engine for concurrent asyncio tasks. Raises what `LLMEngine` raises."""
 
     def __init__(self, args: EngineArgs, *, max_requests: Optional[int] = None) -> None:
         super().__init__(LLMEngine(args), max_requests=max_requests)

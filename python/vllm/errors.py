@@ -1,21 +1,21 @@
-"""Errors that belong to no single part of the library."""
+"""Errors that several parts of the library raise."""
 
 from __future__ import annotations
 
 
 class NativeCodeError(ImportError):
-    """The compiled part of vllm, ``vllm._C``, is not there or cannot be loaded."""
+    """The compiled part of vllm, ``vllm._C``, is missing or cannot be loaded."""
 
 
 class RankError(RuntimeError):
-    """A process that holds a part of the model has died, stalls or has raised: it says which.
+    """A rank has died, stalls or has raised an error; the message says which rank.
 
-    All others have ended by then, and the engine with them.
+    All other ranks have ended by then, and so has the engine.
     """
 
 
 class EngineError(RuntimeError):
-    """An error in the process of an engine. kind: the name of its class there."""
+    """An error raised in an engine's process. kind: the name of its class there."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)

@@ -12,7 +12,7 @@ class _TextPrompt(TypedDict):
 class TextPrompt(_TextPrompt, total=False):
     """A prompt as text.
 
-    prompt: what the model is to continue.
+    prompt: the text that the model continues.
     cache_salt: the prefix cache is shared only with prompts of the same salt.
     """
 
@@ -26,8 +26,8 @@ class _TokensPrompt(TypedDict):
 class TokensPrompt(_TokensPrompt, total=False):
     """A prompt as tokens.
 
-    prompt_token_ids: what the model is to continue.
-    prompt: the same as text, for the record only.
+    prompt_token_ids: the tokens that the model continues.
+    prompt: the same as text; it is only copied to the output.
     cache_salt: the prefix cache is shared only with prompts of the same salt.
     """
 

@@ -27,16 +27,17 @@ class LLM:
     """A model that generates text. Not thread-safe; for many users at once see `AsyncLLMEngine`.
 
     model: a folder, or a hub id.
-    kwargs: fields of `vllm.EngineArgs`, and what else it takes.
-    Raises `vllm.config.ModelError` for a model that cannot be run, ValueError for a field that is
-    out of its range.
+    kwargs: the other arguments of `vllm.EngineArgs`.
+    Raises `vllm.config.ModelError` if the model is not supported, ValueError if a field is out of
+    its range.
     """
 
     def __init__(self, model: str, **kwargs: Any) -> None:
         self.engine = LLMEngine(EngineArgs(model=model, **kwargs))
-        self._tokenizer: Any = None  # of transformers, once somebody asks for it
+        self._tokenizer: Any = None  # from transformers, created by get_tokenizer()
         self._ids = itertools.count()
-        # Outputs that a step gave to a call other than the one that made it.
+        # Outputs per request that its generate() or stream() call has not read yet: a step that one
+        # call makes may produce outputs of another call's requests.
         self._unread: Dict[str, Deque[RequestOutput]] = {}
 
     def generate(
@@ -53,12 +54,13 @@ class LLM:
 
         prompts: one or several, each text, token ids, or a mapping with "prompt" or
             "prompt_token_ids".
-        sampling_params: for all prompts, or one for each; None is what the model's makers advise.
-        prompt_token_ids: the older way to give token ids, of one or of each of several.
+        sampling_params: for all prompts, or one for each; None uses the defaults of the
+            model's `generation_config.json`.
+        prompt_token_ids: vLLM's older argument for token ids: one prompt's, or a list per prompt.
         priority: one for each prompt, the lowest is served first; `scheduling_policy` must be
             "priority".
-        others: vLLM's other arguments, where they ask for nothing that is not there.
-        Raises ValueError, before anything is computed, for a prompt that could not be served.
+        others: vLLM's other arguments, with values that need no missing feature (`vllm.foreign`).
+        Raises ValueError, before anything is computed, if a prompt cannot be served.
         """
         _refuse_foreign("LLM.generate", others)
         listed = _paired(prompts, prompt_token_ids)
@@ -77,10 +79,10 @@ class LLM:
         prompts: Union[Prompt, SequenceOf[Prompt]],
         sampling_params: Params = None,
     ) -> Iterator[RequestOutput]:
-        """Outputs of the prompts as they are generated, by default each with all so far.
+        """Yields outputs of the prompts as they are generated; by default each is cumulative.
 
-        `SamplingParams.output_kind` says what an output holds; with DELTA, what is new. Leaving
-        the iteration cancels what has not finished.
+        `SamplingParams.output_kind` selects what an output contains; DELTA: only what is new.
+        Closing the iterator cancels unfinished requests.
         """
         requests = self._make_requests(as_prompts(prompts), sampling_params)
         return self._run(requests)
@@ -103,12 +105,13 @@ class LLM:
 
         messages: mappings with "role" and "content", or a list of such lists.
         chat_template: the name of one of the model's templates, or Jinja source to use instead.
-        add_generation_prompt: False leaves the beginning of an answer to the model.
-        continue_final_message: the answer goes on with the last message.
-        tools, documents: what the model may call, as JSON schemas, and what it may quote.
-        chat_template_kwargs: what else the template may look at, such as `enable_thinking`.
-        others: vLLM's other arguments, where they ask for nothing that is not there.
-        Raises ValueError like `generate`, and if the template refuses the messages.
+        add_generation_prompt: False omits the tokens that begin an assistant's message.
+        continue_final_message: the answer continues the last message.
+        tools: definitions of the functions that the model may call, with JSON schemas.
+        documents: documents that the template puts into the prompt.
+        chat_template_kwargs: further variables of the template, such as `enable_thinking`.
+        others: vLLM's other arguments, with values that need no missing feature (`vllm.foreign`).
+        Raises ValueError like `generate`, and if the template rejects the messages.
         """
         _refuse_foreign("LLM.chat", others)
         several = isinstance(messages, (list, tuple)) and messages[:1] and _is_list(messages[0])
@@ -130,9 +133,9 @@ class LLM:
     def beam_search(
         self, prompts: Union[Prompt, SequenceOf[Prompt]], params: BeamSearchParams, **others: Any
     ) -> List[BeamSearchOutput]:
-        """The likeliest continuations of each prompt, as wholes; at each length the best are kept.
+        """The continuations of each prompt with the best scores (`BeamSearchParams`).
 
-        others: vLLM's other arguments, where they ask for nothing that is not there.
+        others: vLLM's other arguments, with values that need no missing feature (`vllm.foreign`).
         Raises ValueError like `generate`.
         """
         _refuse_foreign("LLM.beam_search", others)
@@ -144,7 +147,7 @@ class LLM:
         room = engine.max_model_len - max((len(r.prompt_token_ids) for r in listed), default=0)
         if params.max_tokens > room:
             raise ValueError(
-                f"max_tokens must be at most {room} behind the longest of these prompts, got "
+                f"max_tokens must be at most {room} with the longest of these prompts, got "
                 f"{params.max_tokens}"
             )
 
@@ -178,9 +181,9 @@ class LLM:
         chat_template: Optional[str] = None,
         **options: Any,
     ) -> Dict[str, Any]:
-        """The prompt that `chat` makes of a conversation, for `generate` and `stream`.
+        """Renders a conversation like `chat`; returns a prompt for `generate` and `stream`.
 
-        options: what else `Tokenizer.apply_chat_template` takes.
+        options: further arguments of `Tokenizer.apply_chat_template`.
         """
         tokenizer = self.engine.tokenizer
         return chat_prompt(tokenizer, messages, chat_template=chat_template, **options)
@@ -191,11 +194,11 @@ class LLM:
         return self.engine
 
     def get_tokenizer(self) -> Any:
-        """A Hugging Face tokenizer where transformers is installed, else this library's own.
+        """A Hugging Face tokenizer if transformers is installed, else this library's own.
 
-        Both give the same tokens; text is made by this library's own (`engine.tokenizer`), and
-        docs/engine.md says where a tokenizer's `decode` differs. Raises ValueError if the engine
-        was made without one.
+        Both give the same tokens. Outputs are detokenized by this library's own
+        (`engine.tokenizer`); docs/engine.md lists how `decode` of the other one differs. Raises
+        ValueError if the engine was created with `skip_tokenizer_init`.
         """
         own = self.engine.tokenizer
         if own is None:
@@ -209,7 +212,7 @@ class LLM:
         return self._tokenizer
 
     def get_default_sampling_params(self) -> SamplingParams:
-        """What the model's makers advise, in generation_config.json."""
+        """The defaults of the model's `generation_config.json`."""
         return self.engine.generation_defaults.params()
 
     def _make_requests(
@@ -256,7 +259,7 @@ class LLM:
         return requests
 
     def _run(self, requests: SequenceOf[Request]) -> Iterator[RequestOutput]:
-        """Adds requests and yields their outputs; cancels those that are left in the end."""
+        """Adds requests and yields their outputs; finally cancels unfinished ones."""
         unread: Deque[RequestOutput] = deque()
         num_unfinished = len(requests)
         try:
@@ -276,11 +279,11 @@ class LLM:
 
     def _step(self) -> None:
         if not self.engine.has_unfinished_requests():
-            raise RuntimeError("the request is gone: a step that another call made has failed")
+            raise RuntimeError("the request was dropped: a step that another call made has failed")
         try:
             for output in self.engine.step():
                 self._unread[output.request_id].append(output)
-        except BaseException:  # some call may never get its output, and must not wait for it
+        except BaseException:  # outputs of the step are lost: no call may wait for them
             self.engine.drop_all()
             raise
 
@@ -292,7 +295,7 @@ def _refuse_foreign(owner: str, others: Mapping[str, Any]) -> None:
 
 
 def _paired(prompts: Any, token_ids: Optional[SequenceOf[Any]]) -> List[Prompt]:
-    """Prompts as a list, where their token ids may be given beside their text."""
+    """Prompts as a list; token ids may be given in addition to the texts, or instead."""
     if token_ids is None:
         return as_prompts(prompts)
     listed = as_prompts(token_ids)

@@ -1,4 +1,4 @@
-"""Numbers as people have them: Python's own, NumPy's, a tensor's single element."""
+"""Converts numbers of Python and NumPy and zero-dimensional tensors to int and float."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 
 def as_integer(value: Any) -> Optional[int]:
-    """The value as an int, None if it is no integer; True, 1.0 and "1" are none."""
+    """The value as an int, None if it is not an integer; True, 1.0 and "1" are not."""
     if type(value) is int:
         return value
     if _is_something_else(value):
@@ -19,7 +19,7 @@ def as_integer(value: Any) -> Optional[int]:
 
 
 def as_real(value: Any) -> Union[int, float, None]:
-    """The value as an int or a float, None if it is no real number; True and "1" are none."""
+    """The value as an int or a float, None if it is not a real number; True and "1" are not."""
     if type(value) in (int, float):
         return value  # type: ignore[no-any-return]
     if _is_something_else(value) or not hasattr(value, "__float__"):
@@ -31,7 +31,7 @@ def as_real(value: Any) -> Union[int, float, None]:
 
 
 def _is_something_else(value: Any) -> bool:
-    """What converts to a number though it is none: truth values, complex numbers, several."""
+    """Whether it is a boolean, a string, complex or an array: some of these would convert."""
     dtype = str(getattr(value, "dtype", "")).replace("torch.", "")
     return (
         isinstance(value, (bool, str))

@@ -1,4 +1,4 @@
-"""What a request gives back."""
+"""Outputs of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Logprob:
     decoded_token: Optional[str] = None
 
 
-# For one position: the token that is there, and the most likely ones, by token id.
+# For one position: the token of the sequence, and the most likely ones, by token id.
 TokenLogprobs = Dict[int, Logprob]
 
 
@@ -29,11 +29,11 @@ class CompletionOutput:
 
     index: which of the request's `n` continuations this is.
     finish_reason: "stop" (end of sequence, a stop token or a stop string), "length" (`max_tokens`
-        or the end of the model's context), "abort" (cancelled), "error" (a grammar that cannot go
-        on), or None while it runs.
-    stop_reason: the stop string or stop token id that ended it, or what the error was; None for end
-        of sequence.
-    cumulative_logprob: sum over the output tokens; None unless `logprobs` was asked for.
+        or the end of the model's context), "abort" (cancelled), "error" (a grammar that allows
+        no token), or None while it runs.
+    stop_reason: the stop string or stop token id that ended it, or the error's message; None for
+        end of sequence.
+    cumulative_logprob: sum over the output tokens; None without `SamplingParams.logprobs`.
     """
 
     index: int
@@ -51,9 +51,9 @@ class CompletionOutput:
 
 @dataclass(frozen=True)
 class RequestMetrics:
-    """When things happened to a request, in seconds of `time.monotonic`; None: not yet.
+    """Timestamps of a request, in seconds of `time.monotonic`; None: not yet.
 
-    num_preemptions: how often its cache was taken away and computed again.
+    num_preemptions: how often its KV blocks were freed, to be recomputed later.
     """
 
     arrival_time: float
@@ -65,12 +65,12 @@ class RequestMetrics:
 
 @dataclass(frozen=True)
 class RequestOutput:
-    """News of a request, or its result.
+    """An intermediate output of a request, or its result.
 
-    prompt: the text, where the request gave text.
-    prompt_logprobs: one entry per prompt token, the first None (nothing comes before it); only
-        where asked for, and once the whole prompt is computed.
-    num_cached_tokens: prompt tokens that the prefix cache spared, over all continuations.
+    prompt: the text; None if the request had token ids only.
+    prompt_logprobs: one entry per prompt token, None for the first (no token precedes it); only
+        with `SamplingParams.prompt_logprobs`, and once the whole prompt is computed.
+    num_cached_tokens: prompt tokens found in the prefix cache, over all continuations.
     """
 
     request_id: str

@@ -1,7 +1,7 @@
-"""What this machine is, and what of vllm and torch runs on it.
+"""GPUs, driver and libc of this machine, and which GPU code of vllm and torch runs on it.
 
-Nothing here imports torch or initializes CUDA, but for `gpus`: a process that forks afterwards
-can still use CUDA in its children.
+Only `gpus` initializes CUDA, and nothing here imports torch: a process that forks afterwards can
+still use CUDA in its children.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Capability = Tuple[int, int]  # compute capability, as (9, 0)
 @dataclass(frozen=True)
 class Gpu:
     """A GPU. code: the architecture whose code it runs, such as "sm_90a", or None;
-    problem: why none."""
+    problem: why there is no such code, or None."""
 
     index: int
     name: str
@@ -40,7 +40,7 @@ class TorchBuild:
 
 
 def gpus() -> List[Gpu]:
-    """The GPUs that CUDA shows this process, and what vllm would run on them.
+    """The GPUs visible to this process, and which code vllm would run on them.
 
     Initializes the CUDA driver. Raises NativeCodeError without compiled code, RuntimeError without
     a driver or a GPU.
@@ -65,19 +65,19 @@ def select_code(capability: Capability) -> Tuple[Optional[str], Optional[str]]:
 
 
 def archs_in(folder: str) -> List[str]:
-    """The architectures that a folder has GPU code of, by name: "compute_90", "sm_80"."""
+    """The architectures of the GPU code in a folder, such as "sm_80" and "compute_90"."""
     names = (path.name for path in Path(folder).glob("*_[0-9]*"))
     return sorted(names, key=lambda name: (name.startswith("c"), len(name.rstrip("af")), name))
 
 
 def torch_build() -> Optional[TorchBuild]:
-    """The torch that ``import torch`` would give, without importing it; None without one."""
+    """The torch that ``import torch`` would import, without importing it; None without one."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
     try:
         text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    except OSError:  # a torch of another make
+    except OSError:  # not an official build: no version.py
         return None
     version = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
     cuda = re.search(r"^cuda\b[^=\n]*= '([^']+)'", text, re.MULTILINE)
@@ -88,7 +88,7 @@ def torch_capabilities(torch: TorchBuild) -> Tuple[Capability, Capability]:
     """The lowest and highest compute capability that official builds like `torch` have code for.
 
     From PyTorch's RELEASE.md and its build script: CUDA 13 has no compiler for 7.0; builds for
-    CUDA 12.8 and 12.9 left 7.0 out but for those of torch 2.8 to 2.10, and added 10.0 and 12.0.
+    CUDA 12.8 and 12.9 added 10.0 and 12.0 and, except with torch 2.8 to 2.10, dropped 7.0.
     """
     release = _numbers(torch.version)
     cuda = _numbers(torch.cuda or "")
@@ -102,9 +102,9 @@ def _numbers(version: str) -> Tuple[int, ...]:
 
 
 def unfit_torch(name: str, capability: Capability, torch: TorchBuild) -> Optional[str]:
-    """Why `torch` does not run on a GPU, and what to install; None where it does."""
+    """Why `torch` does not run on a GPU, and what to install; None if it does."""
     if torch.cuda is None:
-        return None  # a CPU build: nobody expects it on a GPU
+        return None  # a CPU build is not meant for a GPU
     lowest, highest = torch_capabilities(torch)
     if lowest <= capability <= highest:
         return None
@@ -136,7 +136,7 @@ def warn_of_unfit_torch() -> None:
 def installed_gpus() -> List[Tuple[str, Capability]]:
     """Name and compute capability of every GPU of this machine; empty without NVIDIA's library.
 
-    Through NVML, which, unlike CUDA, leaves nothing behind in the process.
+    Uses NVML: unlike CUDA, it leaves no state in the process.
     """
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
@@ -182,7 +182,7 @@ def kernel_driver() -> Optional[str]:
 
 
 def libc() -> str:
-    """``glibc 2.36``, or what there is instead."""
+    """``glibc 2.36``, or why there is none."""
     if sys.platform != "linux":
         return f"none ({sys.platform})"
     try:

@@ -1,4 +1,4 @@
-"""What a request asks of the sampler, and when its text ends; validated where it is written."""
+"""Sampling parameters and stop conditions of a request; each value is validated when it is set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vllm.structured_outputs import StructuredOutputsParams, as_structured_outpu
 
 __all__ = ["RequestOutputKind", "SamplingParams", "StructuredOutputsParams"]
 
-# Below this, dividing by the temperature would overflow float32 logits: it means greedy.
+# A lower temperature means greedy: dividing logits by it could overflow float32.
 MIN_TEMPERATURE = 1e-5
 MAX_LOGPROBS = 256
 
 
 class RequestOutputKind(enum.Enum):
-    """What the outputs of a request hold each time there is news of it."""
+    """What each output of a request contains."""
 
     CUMULATIVE = "cumulative"  # everything so far, at every step
     DELTA = "delta"  # what is new since the last output
@@ -33,41 +33,42 @@ _Check = Callable[[str, Any], Any]
 @takes_foreign(SAMPLING)
 @dataclass
 class SamplingParams:
-    """How to continue a prompt. May be changed until a request is made of it, which has a copy.
+    """How to continue a prompt. A request has a copy: later changes do not affect it.
 
-    The order of operations is: penalties, ``logit_bias``, what is forbidden (``min_tokens``,
-    ``bad_words``) or not allowed, temperature, top-k, top-p, min-p, draw.
+    The order of operations is: penalties, ``logit_bias``, masks (``min_tokens``, ``bad_words``,
+    ``allowed_token_ids``, ``structured_outputs``), temperature, top-k, top-p, min-p, sampling.
 
-    n: continuations per prompt, each with its own draws.
+    n: continuations per prompt, each sampled independently.
     presence_penalty, frequency_penalty: subtracted from the logit of a token that the output
-        already has; once, or once for each time it occurs.
+        already has: once, or once per occurrence.
     repetition_penalty: divides positive and multiplies negative logits of tokens that the prompt
-        or the output already has; 1 is none.
+        or the output already has; 1 disables it.
     temperature: 0 is greedy (the most likely token; top-k, top-p and min-p then change nothing).
-    top_k: draw among the k most likely tokens; -1 or 0 is all of them.
-    top_p: draw among the fewest most likely tokens whose probabilities add up to at least this.
-    min_p: draw among tokens at least this fraction as likely as the most likely one.
-    seed: makes the draws of this request repeatable, whoever else is in the batch.
-    stop: the text ends before the first of these strings (or after, see below).
+    top_k: sample from the k most likely tokens; -1 or 0 disables it.
+    top_p: sample from the smallest set of most likely tokens whose probabilities add up to at
+        least this.
+    min_p: sample from tokens at least this fraction as likely as the most likely one.
+    seed: makes this request's random numbers repeatable, independent of the batch.
+    stop: the text ends before the first of these strings (or after it, see below).
     stop_token_ids: the output ends with the first of these tokens.
     include_stop_str_in_output: keep the stop string at the end of the text.
     ignore_eos: continue past the model's own end-of-sequence tokens.
     max_tokens: tokens to generate at most; None is as many as fit in the model's context.
-    min_tokens: before this many, neither end-of-sequence nor a stop token is drawn, and no stop
-        string ends the text.
-    logit_bias: what is added to the logits of tokens, by token id; in [-100, 100].
-    allowed_token_ids: draw among these tokens alone.
-    bad_words: never say these; a token that would complete one is not drawn.
-    structured_outputs: what the output has to conform to (`StructuredOutputsParams`, or a mapping
-        of its fields). It ends where nothing may follow.
+    min_tokens: until the output has this many, end-of-sequence and stop tokens are masked, and
+        stop strings are ignored.
+    logit_bias: added to the logits of tokens, by token id; in [-100, 100].
+    allowed_token_ids: sample from these tokens only.
+    bad_words: strings that never occur; a token that would complete one is masked.
+    structured_outputs: a format that the output conforms to (`StructuredOutputsParams`, or a
+        mapping of its fields). The output ends where the format allows no further token.
     logprobs: return, for each output token, its log-probability and those of this many most
-        likely tokens. They are the model's own: before penalties and temperature.
+        likely tokens, computed before penalties and temperature.
     prompt_logprobs: the same for the tokens of the prompt.
-    detokenize: make text; without it outputs have token ids only.
-    skip_special_tokens: leave special tokens out of the text.
-    output_kind: what each output of a stream holds.
+    detokenize: produce text; without it outputs have token ids only.
+    skip_special_tokens: omit special tokens from the text.
+    output_kind: what each output of a stream contains.
 
-    vLLM's other parameters are accepted where they ask for nothing that is not there
+    vLLM's other parameters are accepted with values that need no missing feature
     (`vllm.foreign`). Raises ValueError naming the field and its range, also when one is set later.
     """
 
@@ -120,7 +121,7 @@ class SamplingParams:
             raise ValueError("stop must be empty with detokenize=False: there is no text to search")
         if self.structured_outputs is not None and self.min_tokens:
             raise ValueError(
-                f"min_tokens must be 0 with structured_outputs, which end where they are complete, "
+                f"min_tokens must be 0 with structured_outputs, which end when they are complete, "
                 f"got {self.min_tokens}"
             )
 
@@ -149,14 +150,14 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class BeamSearchParams:
-    """What a beam search looks for.
+    """Parameters of a beam search.
 
-    beam_width: continuations that are kept at each length, and returned.
-    max_tokens: tokens of a continuation at most.
-    ignore_eos: go on past the model's own end-of-sequence tokens.
-    temperature: only 0; the model's own log-probabilities decide.
-    length_penalty: continuations are compared by the sum of their log-probabilities over their
-        length to this power: above 0 longer ones gain, at 0 the sum decides.
+    beam_width: number of continuations that are kept at each length, and returned.
+    max_tokens: maximum number of tokens of a continuation.
+    ignore_eos: continue past the model's own end-of-sequence tokens.
+    temperature: only 0; the score uses the model's unscaled log-probabilities.
+    length_penalty: a continuation's score is the sum of its log-probabilities divided by
+        length ** length_penalty: above 0 it favours longer ones, at 0 the sum alone counts.
 
     Raises ValueError naming the field and its range.
     """
@@ -250,7 +251,7 @@ def _logit_bias(name: str, value: Any) -> Mapping[int, float]:
 
 
 def _listed(value: Any) -> Optional[Tuple[Any, ...]]:
-    """The items of a list, a set, an array; nothing for None; None for what holds no items."""
+    """The items of a list, a set or an array; () for None; None for any other value."""
     if value is None:
         return ()
     if isinstance(value, (str, bytes, abc.Mapping)) or not isinstance(value, abc.Iterable):
@@ -262,7 +263,7 @@ _PENALTY = _real("in [-2, 2]", lambda v: -2 <= v <= 2)
 _NUM_LOGPROBS = _integer(
     f"in [0, {MAX_LOGPROBS}], or None", lambda v: 0 <= v <= MAX_LOGPROBS, or_none=True
 )
-# What may be given for each parameter, and how it is kept.
+# For each parameter: validates a value and converts it to the stored form.
 _CHECKS: Mapping[str, _Check] = {
     "n": _integer("at least 1", lambda v: v >= 1),
     "presence_penalty": _PENALTY,

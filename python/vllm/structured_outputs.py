@@ -1,4 +1,4 @@
-"""What an output may be asked to conform to."""
+"""Formats that an output can be constrained to."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 @dataclass(frozen=True)
 class StructuredOutputsParams:
-    """One of the following; what the others would ask for is None or False.
+    """Exactly one of the following; the other fields are None or False.
 
     json: a JSON schema, as text or as data; json_object: any JSON object.
-    regex: a regular expression, which the whole output matches.
-    choice: one of these strings.
-    grammar: a context-free grammar, in Lark's or GBNF's notation.
+    regex: a regular expression that the whole output matches.
+    choice: strings of which the output is one.
+    grammar: a context-free grammar, in Lark or GBNF notation.
 
     Raises ValueError naming the field.
     """
@@ -40,7 +40,7 @@ class StructuredOutputsParams:
         self.kind_and_text()
 
     def kind_and_text(self) -> Tuple[str, str]:
-        """What llguidance calls it, and what it is, as text."""
+        """(llguidance's name of the kind of format, the format as text)."""
         if self.json is not None:
             return "json_schema", self._schema()
         if self.json_object:
@@ -70,7 +70,7 @@ class StructuredOutputsParams:
 
 
 def as_structured_outputs(name: str, value: Any) -> Optional[StructuredOutputsParams]:
-    """For a parameter that may also be a mapping. Raises ValueError."""
+    """Converts a mapping of fields to StructuredOutputsParams. Raises ValueError."""
     if value is None or isinstance(value, StructuredOutputsParams):
         return value
     known = {field.name for field in dataclasses.fields(StructuredOutputsParams)}

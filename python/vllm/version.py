@@ -1,4 +1,4 @@
-"""Which build of vllm this is, as its metadata says."""
+"""The installed build of vllm, from its package metadata."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class Build:
-    """What the builder wrote into dist-info's ``build.json``, and the version beside it.
+    """Contents of ``build.json`` in dist-info, written by the build backend, and the version.
 
-    commit: 40 hex digits, or None when it was not built from a commit.
+    commit: 40 hex digits, or None if it was not built from a commit.
     cuda: the CUDA that the GPU code was compiled with, such as "12.1"; None without GPU code.
-    dirty: the tree had changes that are not in `commit`.
-    native_digest: of the sources and flags of the compiled code; None without compiled code.
+    dirty: whether the source tree had changes that are not in `commit`.
+    native_digest: a hash of the sources and flags of the compiled code; None without it.
     variant: "cu121", "cu118", "cpu" or "empty".
     """
 
@@ -28,7 +28,7 @@ class Build:
     variant: Optional[str]
 
 
-# What a source tree that was never installed has: a version that no release has.
+# For a source tree that was never installed. No release has this version.
 NOT_INSTALLED = Build("0+unknown", None, None, False, None, None)
 
 

@@ -331,7 +331,7 @@ def test_the_options_of_the_server_have_its_names(capsys):
         (["--quantization", "awq"], "takes quantization only as None, got 'awq': weights are used"),
         (["--enable-lora"], "takes enable_lora only as False or None, got True: there are no LoRA"),
         (["--api-server-count", "4"], "takes api_server_count only as 1 or None, got 4: one"),
-        (["--middleware", "mine.Middleware"], "no code of others is run"),
+        (["--middleware", "mine.Middleware"], "plugins are not supported"),
         (["--speculative-config", '{"model": "x"}'], "there is no speculative decoding"),
     ],
 )
