@@ -23,8 +23,11 @@ ARCHS = ("compute_70", "compute_75", "compute_80", "compute_90")
 
 def main() -> None:
     known = matrix.load()
-    toolkits = toolkit.fetch(known.cudas, ROOT / "build" / "toolkit", Console())
-    for variant, folder in toolkits.items():
+    # The oldest compiler of each variant that every commit has is the one that makes its PTX.
+    oldest = {cuda.variant: cuda.toolkits[0] for cuda in known.of_commit().cudas}
+    folders = toolkit.fetch(oldest.values(), ROOT / "build" / "toolkit", Console())
+    for variant, compiler in oldest.items():
+        folder = folders[compiler.version]
         for arch in ARCHS:
             # A folder with one architecture: nothing else can be chosen from it.
             target = ROOT / "build" / "test-ptx" / variant / arch / arch
