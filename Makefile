@@ -1,7 +1,7 @@
 # Two commands do everything: `make nightly` (a commit to installable wheels) and `make test`.
 #
-# `make arm64`, `make arm64-source`, `make cibuildwheel`, `make ray`, `make reproducible` and
-# `make test-torch` prove what takes longer.
+# `make arm64`, `make arm64-source`, `make cibuildwheel`, `make clients`, `make ray`,
+# `make reproducible` and `make test-torch` prove what takes longer.
 #
 #   BUCKET=s3://name   publish there instead of wheelhouse/bucket (AWS_ENDPOINT_URL is honoured)
 #   ALSO="cu128 cu130" CUDA versions that a commit has on request, beside those of each
@@ -33,7 +33,7 @@ endif
 export PIP_USER := 0
 unexport PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 
-.PHONY: nightly test arm64 arm64-source site coverage stores ray cibuildwheel reproducible test-torch browser gates format lock clean
+.PHONY: nightly test arm64 arm64-source site coverage stores ray clients cibuildwheel reproducible test-torch browser gates format lock clean
 
 nightly: $(VENV)/ci.stamp
 	$(NIGHTLY)
@@ -97,6 +97,12 @@ ray: $(VENV)/test.stamp
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ray.txt
 	$(RUN) -m pytest tests/worker/ranks/test_ray.py
 
+# lm_eval evaluates a server, and the same model by transformers: 430 MB installed. Its accelerate
+# takes the torch that `make test` has installed, which the lock leaves out: hence --no-deps.
+clients: $(VENV)/test.stamp
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/clients.txt
+	$(RUN) -m pytest tests/entrypoints/openai/test_lm_eval.py
+
 gates: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -110,12 +116,12 @@ format: $(VENV)/test.stamp
 	$(VENV)/bin/ruff format .
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(VENV)/bin/clang-format -i
 
-# Pins the newest versions that the .in files allow, for every Python from 3.9 on.
+# Pins the newest versions that the .in files allow, for every Python from 3.9 on; never a torch.
 lock: $(VENV)/ci.stamp
-	for name in ci test cibuildwheel ray; do \
+	for name in ci test cibuildwheel ray clients; do \
 	  $(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.9 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
-	    requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	    --override requirements/without-torch.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 
 clean:
