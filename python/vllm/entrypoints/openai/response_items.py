@@ -64,7 +64,7 @@ def _text(where: str, content: Union[str, List[Dict[str, Any]], None]) -> str:
             raise ApiError(
                 400,
                 f"{where}.{place} is of type {str(part.get('type'))[:80]!r}: this engine takes "
-                "text alone, under 'text'",
+                "only text, under 'text'",
                 param="input",
             )
         texts.append(part["text"])
