@@ -88,7 +88,7 @@ def test_chat_remembers_and_resets(folder, capsys, typed):
             "top_p must be a number in (0,",
         ),
         (["generate", "MODEL", "--prompt", "x", "--block-size", "0"], "block_size must be an int"),
-        (["generate", "MODEL"], "no prompt: give --prompt, or lines on the standard input"),
+        (["generate", "MODEL"], "no prompt: give --prompt, or lines on standard input"),
         (["generate", "MODEL", "--prompt", ""], "prompt 0: the prompt is empty"),
         (["chat", "MODEL", "--min-tokens", "-1"], "min_tokens must be an integer, at least 0"),
         (["generate", "MODEL", "--prompt", "\udcff"], "the text is not Unicode: character 0"),

@@ -70,7 +70,7 @@ def test_what_a_server_refuses_is_said(ask, command):
     status, out, err = ask(command, "hi\n", "--model-name", "third")
     assert (status, out) == (2, "")
     assert err == (f"vllm {command}: error: the model 'third' is not served here; tiny, other is\n")
-    assert "this server wants an API key" in ask(command, "hi\n", "--api-key", "wrong")[2]
+    assert "this server requires an API key" in ask(command, "hi\n", "--api-key", "wrong")[2]
 
 
 @pytest.mark.parametrize("command", ["chat", "complete"])
@@ -87,7 +87,10 @@ def test_a_model_or_a_server(capsys):
         capsys.readouterr().err
     )
     assert main(["chat", "MODEL", "--url", "http://x", "--block-size", "16"]) == 2
-    assert "which has its model: leave out MODEL, --block-size" in capsys.readouterr().err
+    assert (
+        "with --url the server has loaded the model: omit MODEL, --block-size"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_answer_that_fails_within_its_stream(ask, monkeypatch):

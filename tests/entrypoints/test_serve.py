@@ -139,7 +139,7 @@ def test_sigterm_lets_requests_finish(chat_model):
         reasons = [json.loads(line[6:])["choices"][0]["finish_reason"] for line in lines[:-1]]
         assert reasons.count("length") == 4
         assert process.wait(60) == 0
-        assert "finishing the requests that there are" in process.stderr.read()
+        assert "finishing running requests" in process.stderr.read()
 
 
 @needs_torch
@@ -313,7 +313,7 @@ def test_the_options_of_the_server_have_its_names(capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     told = capsys.readouterr().out
-    for title in ("server:", "who may ask:", "answers:", "model:", "batches and cache:"):
+    for title in ("server:", "access:", "answers:", "model:", "batches and cache:"):
         assert f"\n{title}\n" in told
     others = {
         "names": "served-model-name",

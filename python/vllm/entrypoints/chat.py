@@ -22,13 +22,13 @@ from vllm.sampling_params import RequestOutputKind
 HELP = "talk to a model, with its own chat template, or to a server"
 
 Messages = List[Dict[str, str]]
-# The pieces of an answer as they come. Raises ValueError for a conversation that is refused.
+# Yields pieces of an answer's text. Raises ValueError if the conversation is rejected.
 Answer = Callable[[Messages], Iterator[str]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help=MODEL_HELP)
-    parser.add_argument("--system", "--system-prompt", help="a system message to begin with")
+    parser.add_argument("--system", "--system-prompt", help="the conversation's system message")
     add_server_options(parser, url=None)
     add_engine_groups(parser)
     add_sampling_options(parser)
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             for text in answer_to(messages):
                 answer += text
                 print(text, end="", flush=True)
-        except ValueError as error:  # the conversation has become too long, or the template refuses
+        except ValueError as error:  # the conversation is too long, or the template rejects it
             if not interactive:
                 raise
             print(f"{error}\n/reset begins again.", file=sys.stderr)
@@ -93,7 +93,7 @@ def _by_server(args: argparse.Namespace) -> Answer:
     if args.model is not None:
         given.insert(0, args.model)
     if given:
-        raise ValueError(f"--url asks a server, which has its model: leave out {', '.join(given)}")
+        raise ValueError(f"with --url the server has loaded the model: omit {', '.join(given)}")
     server = Server.of(args)
     fields = {name: value for name, value in sampling_fields(args).items() if value is not None}
     return lambda messages: server.chat(messages, fields)

@@ -1,4 +1,4 @@
-"""The ``vllm`` command: which subcommands there are, and how errors are shown."""
+"""The ``vllm`` command: its subcommands, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the command line; returns the exit status, 2 for input that is refused."""
+    """Runs the command line; returns the exit status, 2 for wrong input."""
     parser = argparse.ArgumentParser(prog="vllm", description="LLM inference.")
     parser.add_argument("--version", action="version", version=f"vllm {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -37,7 +37,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
         status: int = args.run(args)
-    except ValueError as error:  # ModelError is one: what a person gave us cannot be run
+    except ValueError as error:  # also ModelError: the input is wrong
         print(f"{args.prog}: error: {error}", file=sys.stderr)
         return 2
     except (ImportError, RankError) as error:

@@ -1,10 +1,10 @@
-"""``vllm collect-env``: what a bug report needs to know of a machine."""
+"""``vllm collect-env``: information about the machine for a bug report."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "print versions, devices and what of this build they can run"
+HELP = "print versions, devices and which code of this build they can run"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``vllm complete``: texts continued by a server."""
+"""``vllm complete``: continues texts with a running server."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import List, Optional
 from vllm.entrypoints.options import add_sampling_options, check_sampling, sampling_fields
 from vllm.entrypoints.remote import DEFAULT_URL, Server, add_server_options
 
-HELP = "continue texts by a server that runs"
+HELP = "continue texts with a running server"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_server_options(parser, url=DEFAULT_URL)
-    parser.add_argument("-q", "--quick", metavar="PROMPT", help="continue this one, and end")
+    parser.add_argument("-q", "--quick", metavar="PROMPT", help="continue this prompt, then exit")
     add_sampling_options(parser)
 
 

@@ -1,4 +1,4 @@
-"""``--config FILE``: options of a command from YAML, under the same names."""
+"""``--config FILE``: reads a command's options from YAML, under the same names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, List, Optional, Sequence, Union
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """All other options of the parser must have None as their default."""
+    """Adds --config. All other options of the parser must have None as their default."""
     parser.add_argument(
         "--config",
         action=_ReadConfig,
         metavar="FILE",
-        help="YAML with options, as max-model-len: 4096; what is typed beside it wins",
+        help="YAML with options, as max-model-len: 4096; the command line overrides it",
     )
 
 

@@ -1,6 +1,6 @@
-"""vLLM's options that a command has no use for: read, and left out of ``--help``.
+"""vLLM's options that a command does not implement: parsed, but hidden from ``--help``.
 
-One that asks for nothing is accepted, another refused with the reason; see `vllm.foreign`.
+A value that needs no missing feature is accepted, others are refused; see `vllm.foreign`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from vllm.engine_args import EngineArgs
 from vllm.entrypoints.options import option_of
 from vllm.foreign import Foreign, without_foreign
 
-# Of `EngineArgs`' other arguments, those that are switches by how they begin; the others take a
-# value.
+# Prefixes of vLLM's other arguments that are switches; the others take a value.
 _SWITCHES = (
     *("enable_", "disable_", "use_", "engine_use", "worker_use", "exclude_", "headless"),
     *("ray_workers_use", "fully_sharded", "calculate_kv", "multi_step_stream", "return_", "log_"),
@@ -26,17 +25,17 @@ _PREFIX = "foreign_"
 
 
 def foreign_names(table: Mapping[str, Foreign]) -> Iterable[str]:
-    """All of `table` that `EngineArgs` has not."""
+    """The names in `table` that are not fields of `EngineArgs`."""
     own = {field.name for field in dataclasses.fields(EngineArgs)}
     return [name for name in table if name not in own]
 
 
 def add_foreign_options(parser: argparse.ArgumentParser, table: Mapping[str, Foreign]) -> None:
-    """Call it last: it does not replace options that the parser already has."""
+    """Adds hidden options. Call it last: it does not replace existing options."""
     for name in foreign_names(table):
         option, dest = option_of(name), f"{_PREFIX}{name}"
         hidden: Dict[str, Any] = {"dest": dest, "default": None, "help": argparse.SUPPRESS}
-        with contextlib.suppress(argparse.ArgumentError):  # the parser has it already
+        with contextlib.suppress(argparse.ArgumentError):  # the parser already has the option
             if name.startswith(_SWITCHES) or name == "profile":
                 parser.add_argument(option, action="store_true", **hidden)
                 no = option.replace("--", "--no-", 1)
@@ -48,10 +47,10 @@ def add_foreign_options(parser: argparse.ArgumentParser, table: Mapping[str, For
 def check_foreign(
     args: argparse.Namespace, owner: str, table: Mapping[str, Foreign]
 ) -> Dict[str, Any]:
-    """What was given under vLLM's other names, by its own.
+    """Converts given options to this library's own fields (see `without_foreign`).
 
     owner: the command, for messages.
-    Raises ValueError for what asks for something that is not there.
+    Raises ValueError for an option that needs a missing feature.
     """
     given = {
         name[len(_PREFIX) :]: value
@@ -62,7 +61,7 @@ def check_foreign(
 
 
 def _value(text: str) -> Any:
-    """JSON, as `{}` or `4`, or text."""
+    """Parses JSON, such as `{}` or `4`; other values are text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt",
         action="append",
-        help="may be given several times; without it, each line of the standard input is one",
+        help="may be given several times; without it, each line of standard input is a prompt",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per prompt")
     add_sampling_options(parser)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     check_sampling(args)
     prompts: List[str] = args.prompt or [line for line in sys.stdin.read().splitlines() if line]
     if not prompts:
-        raise ValueError("no prompt: give --prompt, or lines on the standard input")
+        raise ValueError("no prompt: give --prompt, or lines on standard input")
     llm = make_llm(args)
     fields = sampling_fields(args)
     started = time.monotonic()
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def stream_text(llm: LLM, prompt: object, params: SamplingParams) -> RequestOutput:
-    """Prints text as it comes; returns an output with all the tokens, and no text."""
+    """Prints text as it is generated; returns an output with all token ids, without text."""
     token_ids: List[int] = []
     last = None
     for last in llm.stream(prompt, params):  # type: ignore[arg-type]  # checked by the engine
@@ -71,7 +71,7 @@ def stream_text(llm: LLM, prompt: object, params: SamplingParams) -> RequestOutp
 
 
 def summary(outputs: Sequence[RequestOutput], seconds: float) -> str:
-    """One line: what was computed, and how fast."""
+    """One line with numbers of tokens, tokens per second and finish reasons."""
     prompt = sum(len(output.prompt_token_ids) for output in outputs)
     generated = sum(len(each.token_ids) for output in outputs for each in output.outputs)
     reasons = sorted({str(each.finish_reason) for output in outputs for each in output.outputs})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "a model folder, or a hub id (organisation/name)"
 
-# Group: field: how its option is read, and what --help says.
+# Group -> field -> (arguments of add_argument, help text).
 _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     "model": {
         "tokenizer": ({}, "folder or hub id of the tokenizer, if not the model's own"),
@@ -23,60 +23,65 @@ _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "dtype": ({"choices": ("auto", *DTYPES)}, "auto is the model's own"),
         "device": ({}, "auto, cpu, cuda or cuda:N"),
         "max_model_len": ({"type": int}, "tokens of prompt and output together"),
-        "tensor_parallel_size": ({"type": int}, "processes that hold the model together"),
+        "tensor_parallel_size": (
+            {"type": int},
+            "number of processes (GPUs) that the model is divided among",
+        ),
         "distributed_executor_backend": (
             {"choices": BACKENDS},
-            "who starts them: this process or torchrun (mp), or a cluster of Ray's (ray)",
+            "who starts them: this process or torchrun (mp), or a Ray cluster (ray)",
         ),
-        "seed": ({"type": int}, "where requests without a seed of their own get theirs from"),
+        "seed": ({"type": int}, "the seed from which requests without one derive theirs"),
     },
     "batches and cache": {
-        "max_num_seqs": ({"type": int}, "sequences that run at the same time"),
-        "max_num_batched_tokens": ({"type": int}, "tokens that a step computes"),
+        "max_num_seqs": ({"type": int}, "maximum number of running sequences"),
+        "max_num_batched_tokens": ({"type": int}, "maximum number of tokens of a step"),
         "scheduling_policy": (
             {"choices": SCHEDULING_POLICIES},
             "fcfs: in the order of arrival (default); priority: the lowest `priority` first",
         ),
-        "block_size": ({"type": int}, "tokens of a block of the cache"),
-        "kv_cache_memory_bytes": ({"type": int}, "size of the cache"),
-        "num_kv_blocks": ({"type": int}, "size of the cache, in blocks"),
+        "block_size": ({"type": int}, "tokens per KV block"),
+        "kv_cache_memory_bytes": ({"type": int}, "size of the KV cache"),
+        "num_kv_blocks": ({"type": int}, "size of the KV cache, in blocks"),
         "gpu_memory_utilization": ({"type": float}, "fraction of the device's memory to use"),
         "enforce_eager": ({"action": "store_true"}, "use no CUDA graphs"),
     },
 }
-# What is on unless it is switched off.
+# Switches that are on by default.
 _SWITCHES = {
-    "prefix_caching": "share the cache of equal beginnings",
-    "chunked_prefill": "split long prompts over steps",
+    "prefix_caching": "let prompts with a common prefix share its KV blocks",
+    "chunked_prefill": "split long prompts over several steps",
 }
 _SAMPLING: Mapping[str, Tuple[Dict[str, Any], str]] = {
     "temperature": ({"type": float}, "0 is greedy"),
-    "top_k": ({"type": int}, "draw among the k most likely tokens"),
-    "top_p": ({"type": float}, "draw among the tokens that make up this probability"),
-    "min_p": ({"type": float}, "draw among tokens at least this likely, to the likeliest"),
-    "repetition_penalty": ({"type": float}, "above 1: against tokens of prompt and output"),
-    "presence_penalty": ({"type": float}, "above 0: against tokens of the output"),
-    "frequency_penalty": ({"type": float}, "above 0: the more often, the more"),
-    "max_tokens": ({"type": int}, "tokens to generate at most"),
-    "min_tokens": ({"type": int}, "tokens to generate at least"),
-    "stop": ({"action": "append"}, "end the text before this; may be given several times"),
+    "top_k": ({"type": int}, "sample from the k most likely tokens"),
+    "top_p": ({"type": float}, "sample from the most likely tokens with this total probability"),
+    "min_p": ({"type": float}, "sample from tokens with this fraction of the highest probability"),
+    "repetition_penalty": ({"type": float}, "above 1: penalises tokens of prompt and output"),
+    "presence_penalty": ({"type": float}, "above 0: penalises tokens of the output"),
+    "frequency_penalty": ({"type": float}, "above 0: penalises them once per occurrence"),
+    "max_tokens": ({"type": int}, "maximum number of generated tokens"),
+    "min_tokens": ({"type": int}, "minimum number of generated tokens"),
+    "stop": ({"action": "append"}, "end the text before this string; may be given several times"),
 }
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """The model, and every field of `EngineArgs` that is a value."""
+    """The model, and options for fields of `EngineArgs`."""
     parser.add_argument("model", help=MODEL_HELP)
     add_engine_groups(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The model by its place or by name, as `model_of` reads it."""
+    """The model as a positional argument or as --model; `model_of` reads it."""
     parser.add_argument("model", nargs="?", help=MODEL_HELP)
-    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same")
+    parser.add_argument(
+        "--model", dest="model_option", metavar="MODEL", help="the same as the positional argument"
+    )
 
 
 def model_of(args: argparse.Namespace, command: str) -> str:
-    """The model that was named. Raises ValueError for none, or two."""
+    """The given model. Raises ValueError for none, or two."""
     model: Optional[str] = args.model or args.model_option
     if model is None or (args.model and args.model_option not in (None, args.model)):
         raise ValueError(f"name one model: {command} MODEL, or --model MODEL")
@@ -84,7 +89,7 @@ def model_of(args: argparse.Namespace, command: str) -> str:
 
 
 def add_engine_groups(parser: argparse.ArgumentParser) -> None:
-    """Every field of `EngineArgs` that is a value, but for the model."""
+    """Options for fields of `EngineArgs`, except the model."""
     for title, fields in _ENGINE.items():
         group = parser.add_argument_group(title)
         for name, (how, text) in fields.items():
@@ -109,16 +114,18 @@ def add_engine_groups(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "sampling", "what is not given is what the model's makers advise"
+        "sampling", "defaults are those of the model's generation_config.json"
     )
     for name, (how, text) in _SAMPLING.items():
         group.add_argument(option_of(name), default=None, help=text, **how)
-    group.add_argument("--ignore-eos", action="store_true", help="do not end where the model does")
+    group.add_argument(
+        "--ignore-eos", action="store_true", help="continue past end-of-sequence tokens"
+    )
 
 
 def make_llm(args: argparse.Namespace, **overrides: Any) -> LLM:
-    """The model that the options describe. Raises ValueError, as `LLM` does."""
-    # Options out of their ranges are refused before torch takes seconds to load.
+    """Loads the model. Raises ValueError, as `LLM` does."""
+    # Validate options first: importing torch takes seconds.
     fields = {**engine_fields(args), **overrides}
     EngineArgs(model=args.model, **fields)
     if sys.stderr.isatty():
@@ -130,13 +137,13 @@ def make_llm(args: argparse.Namespace, **overrides: Any) -> LLM:
 
 
 def engine_fields(args: argparse.Namespace) -> Dict[str, Any]:
-    """The fields of `EngineArgs` that were given, but for the model."""
+    """The fields of `EngineArgs` that were given, except the model."""
     names = [name for fields in _ENGINE.values() for name in fields]
     return _given(args, [*names, *(f"enable_{name}" for name in _SWITCHES)])
 
 
 def check_sampling(args: argparse.Namespace) -> None:
-    """Raises ValueError for options out of their ranges, before the model is loaded."""
+    """Validates sampling options before the model is loaded. Raises ValueError."""
     SamplingParams(**sampling_fields(args))
 
 
@@ -145,7 +152,7 @@ def sampling_fields(args: argparse.Namespace) -> Dict[str, Any]:
     fields = _given(args, _SAMPLING)
     if args.ignore_eos:
         fields["ignore_eos"] = True
-    # A command continues to the end of the text, where the library's default is a short sample.
+    # Commands generate until the text ends; the library's default is 16 tokens.
     fields.setdefault("max_tokens", None)
     return fields
 

@@ -1,4 +1,4 @@
-"""Commands that ask a server instead of loading a model: ``--url``."""
+"""``--url``: commands use a server instead of loading a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, url: Optional[str]) -> None:
-    """url: the default; None is that no server is asked."""
+    """url: the default of --url; None: without --url no server is used."""
     group = parser.add_argument_group("server")
-    group.add_argument("--url", default=url, help="ask a server, as http://127.0.0.1:8000/v1")
-    group.add_argument("--model-name", metavar="NAME", help="the first that it serves if not given")
+    group.add_argument("--url", default=url, help="use a server, such as http://127.0.0.1:8000/v1")
+    group.add_argument(
+        "--model-name", metavar="NAME", help="the model; by default the first that the server lists"
+    )
     group.add_argument("--api-key", metavar="KEY", help="($OPENAI_API_KEY)")
 
 
 class Server:
-    """A server with OpenAI's API. Every method raises ValueError with what it said."""
+    """A client of OpenAI's API. Every method raises ValueError with the server's error message."""
 
     def __init__(self, url: str, *, model: Optional[str] = None, key: Optional[str] = None) -> None:
         if not url.startswith(("http://", "https://")):
@@ -32,16 +34,16 @@ class Server:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Server:
-        """The one that the options name."""
+        """The server that the options select."""
         return cls(args.url, model=args.model_name, key=args.api_key)
 
     def chat(self, messages: Any, fields: Mapping[str, Any]) -> Iterator[str]:
-        """The answer to a conversation, as it comes."""
+        """Yields the answer to a conversation as it is generated."""
         for choice in self._choices("/chat/completions", {"messages": messages, **fields}):
             yield choice["delta"].get("content") or ""
 
     def complete(self, prompt: str, fields: Mapping[str, Any]) -> Iterator[str]:
-        """What a text goes on with, as it comes."""
+        """Yields the continuation of a text as it is generated."""
         for choice in self._choices("/completions", {"prompt": prompt, **fields}):
             yield choice["text"]
 
@@ -51,7 +53,7 @@ class Server:
 
     def _choices(self, path: str, fields: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
         body = {"model": self.model, "stream": True, **fields}
-        # Leaving the iteration closes the connection, which cancels the request.
+        # Closing the iterator closes the connection, which cancels the request.
         with self._open(path, json.dumps(body).encode()) as answer:
             for line in answer:
                 data = line.decode().strip()

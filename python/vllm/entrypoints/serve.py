@@ -25,22 +25,22 @@ from vllm.entrypoints.options import (
 from vllm.foreign import ENGINE, SERVE
 from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
 
-HELP = "serve a model over HTTP, as OpenAI does"
+HELP = "serve a model over HTTP with OpenAI's API"
 
 _NAMES = {"nargs": "+", "metavar": "NAME"}
 _SWITCH = {"action": "store_true"}
 
-# Group: field of `ServerOptions`: how its option is read, and what --help says.
+# Group -> field of `ServerOptions` -> (arguments of add_argument, help text).
 _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     "server": {
         "host": ({}, "address to listen at (127.0.0.1: this machine only)"),
-        "port": ({"type": int}, "port to listen at (8000); 0 is any that is free"),
+        "port": ({"type": int}, "port to listen at (8000); 0 is any free port"),
         "uds": ({"metavar": "PATH"}, "a Unix socket to listen at instead"),
         "data_parallel_size": (
             {"type": int},
             "replicas of the model, each on --tensor-parallel-size GPUs of its own (1)",
         ),
-        "root_path": ({}, "where a proxy shows the server, as /llm"),
+        "root_path": ({}, "path at which a proxy serves it, such as /llm"),
         "ssl_keyfile": ({"metavar": "FILE"}, "private key, to serve HTTPS"),
         "ssl_certfile": ({"metavar": "FILE"}, "certificate, to serve HTTPS"),
         "shutdown_timeout": (
@@ -48,49 +48,52 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
             "give up on requests that take longer to finish after SIGTERM (never)",
         ),
     },
-    "who may ask": {
+    "access": {
         "api_keys": (
             {"nargs": "+", "metavar": "KEY"},
-            "keys, of which a request needs one, but for / and /health ($VLLM_API_KEY)",
+            "accepted API keys; only / and /health need none ($VLLM_API_KEY)",
         ),
         "allowed_origins": ({"type": json.loads, "metavar": "JSON"}, "CORS: origins (none)"),
         "allowed_methods": ({"type": json.loads, "metavar": "JSON"}, "CORS: methods (all)"),
         "allowed_headers": ({"type": json.loads, "metavar": "JSON"}, "CORS: headers (all)"),
         "allow_credentials": (_SWITCH, "CORS: with credentials"),
     },
-    "what a request may ask for": {
+    "limits of requests": {
         "max_logprobs": ({"type": int}, "log-probabilities per token (20)"),
-        "max_n": ({"type": int}, "continuations of a prompt (128)"),
-        "max_request_bytes": ({"type": int}, "size of its body (32 MiB)"),
+        "max_n": ({"type": int}, "continuations per prompt (128)"),
+        "max_request_bytes": ({"type": int}, "size of a body (32 MiB)"),
         "max_queued_sequences": (
             {"type": int},
-            "sequences of all requests, before more get a 429 (2048)",
+            "running and waiting sequences; beyond it requests get a 429 (2048)",
         ),
-        "max_stored_responses": ({"type": int}, "responses that /v1/responses keeps (1000)"),
-        "max_stored_response_bytes": ({"type": int}, "bytes that they may take (256 MiB)"),
+        "max_stored_responses": ({"type": int}, "responses that /v1/responses stores (1000)"),
+        "max_stored_response_bytes": ({"type": int}, "total size of stored responses (256 MiB)"),
         "max_stored_response_age": (
             {"type": int, "metavar": "SECONDS"},
-            "when a response is forgotten (after a day)",
+            "age at which a stored response is deleted (a day)",
         ),
     },
     "answers": {
-        "names": (_NAMES, "what clients call the model (as it is given above)"),
+        "names": (_NAMES, "names of the model in requests (the model as given above)"),
         "chat_template": ({"metavar": "FILE"}, "Jinja template, instead of the model's own"),
         "tool_call_parser": (
             {"choices": sorted(TOOL_FORMATS)},
-            "how the model writes calls of tools; without it tools are refused",
+            "the model's format of tool calls; without it tools are refused",
         ),
         "reasoning_parser": (
             {"choices": sorted(REASONING_FORMATS)},
-            "how it writes what it thinks; without it that is part of the content",
+            "the model's format of reasoning; without it reasoning is content",
         ),
         "response_role": ({}, "role of an answer (assistant)"),
-        "trust_request_chat_template": (_SWITCH, "let requests bring templates of their own"),
+        "trust_request_chat_template": (_SWITCH, "let requests contain chat templates"),
         "generation_config": (
             {"choices": ("auto", "vllm")},
-            "sampling where a request says nothing: the makers' advice (auto), or the library's",
+            "sampling defaults: of the model's generation_config.json (auto), or the library's",
         ),
-        "return_tokens_as_token_ids": (_SWITCH, "log-probabilities show token_id:N for a token"),
+        "return_tokens_as_token_ids": (
+            _SWITCH,
+            "log-probabilities have token_id:N instead of text",
+        ),
         "enable_request_id_headers": (_SWITCH, "answer with X-Request-Id"),
     },
     "log": {
@@ -99,11 +102,11 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         "access_log": ({"action": "store_false"}, "do not log a line per request"),
         "otlp_traces_endpoint": (
             {"metavar": "URL"},
-            "send traces to this OpenTelemetry collector, as http://127.0.0.1:4318/v1/traces",
+            "URL of an OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces",
         ),
     },
 }
-# Options whose name is not their field's: vLLM has named them so.
+# Options that have vLLM's name instead of their field's.
 _OPTIONS = {
     "names": "--served-model-name",
     "api_keys": "--api-key",
@@ -126,7 +129,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--trust-remote-code",
         action="store_true",
         default=None,
-        help="accepted; no code of a model's is ever run",
+        help="accepted without effect: code that comes with a model is never run",
     )
     add_foreign_options(parser, _FOREIGN)
 
@@ -148,7 +151,9 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("vllm").setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     if args.trust_remote_code:
-        logging.getLogger(__name__).warning("--trust-remote-code: there is nothing that would run")
+        logging.getLogger(__name__).warning(
+            "--trust-remote-code has no effect: code of models is never run"
+        )
     try:
         server.serve(engine_args, options, started)
     except server.EngineDiedError as error:
@@ -158,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def server_options(args: argparse.Namespace, model: str) -> ServerOptions:
-    """What was given. Raises ValueError for what is out of range or contradicts itself."""
+    """Creates ServerOptions from the options. Raises ValueError for an unreadable template."""
     names = [name for fields in _SERVER.values() for name in fields]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     given.setdefault("names", [model])

@@ -228,7 +228,7 @@ def test_an_answer_of_a_schema(client):
         (
             {"max_tokens": 1000},
             "the prompt's 5 tokens and max_tokens (1000) are more than this model's context of "
-            "160; ask for at most 155",
+            "160; request at most 155",
         ),
         ({"messages": []}, "messages must be"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role must be 'user'"),
@@ -263,7 +263,7 @@ def test_errors_are_the_clients_own(client, chat_model):
                 if error is None:
                     assert asking.messages.create(**ASK).usage.output_tokens
                 else:
-                    with pytest.raises(error, match="this server wants an API key"):
+                    with pytest.raises(error, match="this server requires an API key"):
                         asking.messages.create(**ASK)
 
 

@@ -102,13 +102,13 @@ REFUSED = [
         COMPLETIONS,
         {"prompt": [1, 2], "max_tokens": 159},
         "the prompt's 2 tokens and max_tokens (159) are more than this model's context of 160; "
-        "ask for at most 158",
+        "request at most 158",
         "max_tokens",
     ),
     (
         COMPLETIONS,
         {"prompt": "hi", "max_tokens": 0},
-        "max_tokens must be at least 1, or echo true: nothing is asked for",
+        "max_tokens must be at least 1, or echo true: nothing is requested",
         "max_tokens",
     ),
     (
@@ -177,7 +177,7 @@ REFUSED = [
         "top_logprobs needs logprobs to be true",
         "top_logprobs",
     ),
-    ("/tokenize", {}, "give a prompt or messages, one of them", "prompt"),
+    ("/tokenize", {}, "give either prompt or messages", "prompt"),
     ("/detokenize", {"tokens": [320]}, "tokens[0] must be in [0, 320), got 320", "tokens"),
 ]
 
@@ -227,7 +227,7 @@ def test_fields_that_nobody_knows_are_accepted_and_logged_once(server, caplog, m
             body = {"prompt": "hi", "max_tokens": 1, "user": "me", "no_such_field": "secret"}
             assert server.post(COMPLETIONS, **body).status_code == 200
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["ignoring the field 'no_such_field', which nobody here knows (said once)"]
+    assert told == ["ignoring the unknown field 'no_such_field' (logged once)"]
 
 
 def test_another_model_is_not_found(server, client):

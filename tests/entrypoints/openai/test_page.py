@@ -164,7 +164,7 @@ def test_a_value_that_is_no_number_is_not_sent(page):
 def test_a_key_is_asked_for(chat_model, browser):
     with running(chat_model.folder, api_keys=["secret"], names=["tiny", "other"]) as server:
         page = Page(browser, server)
-        assert "wants an API key" in page.find("[role=alert]").text
+        assert "requires an API key" in page.find("[role=alert]").text
         assert page.browser.switch_to.active_element.get_attribute("id") == "key"
         page.type("secret" + TAB, "#key")
         page.until(lambda: page.text("#context"))

@@ -205,6 +205,5 @@ def test_tools_need_to_be_known(chat_model):
         response = server.post("/v1/chat/completions", messages=MESSAGES, tools=TOOLS)
     assert response.status_code == 400
     assert response.json()["error"]["message"] == (
-        "tools are refused: this server was not told how its model writes calls "
-        "(--tool-call-parser)"
+        "tools are not supported: this server was started without --tool-call-parser"
     )

@@ -78,8 +78,8 @@ class CountRequest(RequestBody):
 
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         "container": Refusal("this server runs no code"),
-        "context_management": Refusal("a conversation is taken as it is"),
-        "mcp_servers": Refusal("this server calls no other", ([],)),
+        "context_management": Refusal("conversations are not edited"),
+        "mcp_servers": Refusal("this server connects to no other servers", ([],)),
     }
     WITHOUT_EFFECT: ClassVar[Tuple[str, ...]] = (
         *RequestBody.WITHOUT_EFFECT,
@@ -93,7 +93,9 @@ class CountRequest(RequestBody):
 
     messages: List[InputMessage] = Field(min_length=1)
     system: Union[str, List[InputBlock], None] = None
-    tools: Optional[List[OfferedTool]] = Field(None, description="that the model may call")
+    tools: Optional[List[OfferedTool]] = Field(
+        None, description="functions that the model may call"
+    )
     tool_choice: Optional[ToolChoice] = None
     thinking: Optional[Thinking] = None
     output_config: Optional[OutputConfig] = None
@@ -102,7 +104,7 @@ class CountRequest(RequestBody):
 class MessagesRequest(CountRequest):
     """A conversation to answer."""
 
-    max_tokens: int = Field(ge=1, description="tokens to generate at most, thinking included")
+    max_tokens: int = Field(ge=1, description="maximum number of tokens, including thinking")
     temperature: Optional[float] = Field(None, ge=0, le=100, description="0 is greedy")
     top_p: Optional[float] = Field(None, gt=0, le=1)
     top_k: Optional[int] = Field(None, ge=-1)

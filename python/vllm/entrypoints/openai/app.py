@@ -29,12 +29,12 @@ from vllm.version import __version__
 
 
 def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
-    """An ASGI application around an engine, which stays the caller's to shut down."""
+    """Creates the ASGI application for an engine; the caller shuts the engine down."""
     app = FastAPI(
         title="vllm",
         description="OpenAI's API, and Anthropic's.",
         version=__version__,
-        docs_url=None,  # these pages load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
     )
     app.state.served = Served(engine, options)

@@ -35,7 +35,7 @@ class RequireApiKey:
             return
         error = ApiError(
             401,
-            "this server wants an API key: send it as 'Authorization: Bearer KEY'",
+            "this server requires an API key: send it as 'Authorization: Bearer KEY'",
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )

@@ -1,4 +1,4 @@
-"""Answers a conversation: shared by all APIs that do."""
+"""Generates answers to a conversation; shared by all chat APIs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Conversation:
         return cls(served, body, choice, await encode(served, body, choice))
 
     def reader(self) -> AnswerReader:
-        """Reads one of the answers."""
+        """Returns a parser for one of the answers."""
         return self._form.reader()
 
     async def outputs(self) -> AsyncGenerator[RequestOutput, None]:
@@ -77,7 +77,7 @@ class Conversation:
 async def encode(
     served: Served, body: ChatRequest, choice: ToolChoice, *, check: bool = True
 ) -> EncodedPrompt:
-    """The prompt; with `check`, it has to leave room for an answer. Raises ApiError."""
+    """The prompt; `check` rejects one that leaves no room for an answer. Raises ApiError."""
     return await in_thread(
         lambda: prompts.of_chat(
             served,
@@ -91,9 +91,9 @@ async def encode(
 
 
 def as_chat(fields: Mapping[str, Any], names: Optional[Mapping[str, str]] = None) -> ChatRequest:
-    """A request for chat, of what another API's request says; None is what it does not say.
+    """Creates a chat request from another API's fields; fields that are None are omitted.
 
-    names: how that API calls fields that have another name here, for errors. Raises ApiError.
+    names: that API's names of fields that are called differently here, for errors. Raises ApiError.
     """
     given: Dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     try:
@@ -107,7 +107,7 @@ def as_chat(fields: Mapping[str, Any], names: Optional[Mapping[str, str]] = None
 
 
 def _demand_call(body: ChatRequest, schema: Dict[str, Any]) -> None:
-    """Lets the answer be what the schema says. Raises ApiError if something else is asked for."""
+    """Constrains the answer to a schema. Raises ApiError if the request already has a format."""
     for name in ("structured_outputs", "response_format"):
         if getattr(body, name) is not None:
             raise ApiError(400, f"{name} contradicts a tool_choice that forces a call", param=name)

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``; or Anthropic's."""
+"""Errors in the formats of OpenAI, ``{"error": {"message", …}}``, and of Anthropic."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-# As much of what a client sent as an error repeats.
+# Maximum characters of a client's value that an error message repeats.
 _MAX_SHOWN = 120
 
 
 class ApiError(HTTPException):
-    """An answer that is an error.
+    """An error response.
 
-    param: the field of the request that is at fault.
-    code: OpenAI's name of the case, where it has one.
+    param: the field of the request that caused the error.
+    code: OpenAI's error code, if it has one for this case.
     """
 
     def __init__(
@@ -63,29 +63,29 @@ class ApiError(HTTPException):
         }
 
     def response(self, scope: Scope) -> Response:
-        """In the shape of the API that was asked, which the request's path says."""
+        """The response in the format of the requested API, which the path determines."""
         path = scope["path"][len(scope.get("root_path", "")) :]
         is_anthropic = path.startswith("/v1/messages")
         body = self.anthropic_body() if is_anthropic else self.body()
         return JSONResponse(body, self.status_code, self.headers)
 
     def anthropic_body(self) -> Dict[str, Any]:
-        """The same in Anthropic's shape."""
+        """The same in Anthropic's format."""
         default = "api_error" if self.status_code >= 500 else "invalid_request_error"
         kind = _ANTHROPIC_TYPES.get(self.status_code, default)
         return {"type": "error", "error": {"type": kind, "message": self.detail}}
 
 
 def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
-    """What a client is told of an error that the engine raised.
+    """Converts an error that the engine raised to an error response.
 
-    fields: names of the request's fields; a message that starts with one of them is about it.
+    fields: names of the request's fields; `param` is the one with which the message begins.
     """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, EngineClosedError):
         return ApiError(503, f"the server is shutting down: {error}")
-    if isinstance(error, ValueError):  # the engine's word for what a person got wrong
+    if isinstance(error, ValueError):  # the engine rejects the input
         first = re.match(r"\w*", str(error))
         named = first.group() if first else ""
         return ApiError(400, str(error), param=named if named in fields else None)
@@ -94,7 +94,7 @@ def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Gives every error of an application this shape."""
+    """Registers handlers that convert every error of an application to this format."""
 
     def from_http(request: Request, error: Exception) -> Response:
         if isinstance(error, ApiError):
@@ -120,7 +120,7 @@ def install(app: FastAPI) -> None:
 
 
 def validation_error(found: Any) -> ApiError:
-    """Of what pydantic found wrong, the first, in words that name the field."""
+    """Describes the first of pydantic's validation errors; the message names the field."""
     first = found[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
@@ -130,7 +130,7 @@ def validation_error(found: Any) -> ApiError:
         return ApiError(400, "the body must be a JSON object, sent as application/json")
     if first["type"] == "missing":
         return ApiError(400, f"{'.'.join(path)} is missing", param=path[0])
-    # Of a union each member says why it does not fit; the path then ends in the member's name.
+    # For a union, pydantic reports one error per member; the member's name ends its path.
     same = [each for each in found if [str(p) for p in each["loc"][: len(path)]][1:2] == path[:1]]
     reasons = list(dict.fromkeys(_plain(each["msg"]) for each in same)) or [_plain(first["msg"])]
     shown = _shown(first.get("input"))

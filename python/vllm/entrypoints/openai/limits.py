@@ -1,4 +1,4 @@
-"""What one client may ask for: bytes of a body, and places in the queue."""
+"""Limits on requests: the size of a body, and the number of queued sequences."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vllm.entrypoints.openai.errors import ApiError
 
-# Seconds after which a client that found the queue full may try again.
+# Retry-After of a 429, in seconds.
 _RETRY_AFTER = 1
 
 
 class LimitBody:
-    """Middleware that refuses bodies of more than `max_bytes`, whether or not they say so."""
+    """Middleware that rejects bodies of more than `max_bytes`, with or without Content-Length."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -25,8 +25,8 @@ class LimitBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        told = Headers(scope=scope).get("content-length", "")
-        if told.isdecimal() and int(told) > self._max_bytes:
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
             await self._error().response(scope)(scope, receive, send)
             return
         num_bytes = 0
@@ -50,9 +50,9 @@ class LimitBody:
 
 
 class Admission:
-    """Counts the sequences that are being served, and refuses those that would be too many.
+    """Counts running and queued sequences, and rejects requests beyond the limit.
 
-    max_sequences: running or queued, over all requests.
+    max_sequences: maximum number of running and queued sequences over all requests.
     """
 
     def __init__(self, max_sequences: int) -> None:
@@ -61,7 +61,7 @@ class Admission:
 
     @contextlib.contextmanager
     def places(self, count: int) -> Iterator[None]:
-        """Holds places in the queue during a block. Raises ApiError: 429, or 400 if never."""
+        """Reserves places in a `with` block. Raises ApiError: 429, or 400 if `count` never fits."""
         if count > self.max_sequences:
             raise ApiError(
                 400,
@@ -73,7 +73,7 @@ class Admission:
             raise ApiError(
                 429,
                 f"the queue is full ({self.num_sequences} of {self.max_sequences} sequences, "
-                f"{count} more asked for); try again later",
+                f"{count} more requested); try again later",
                 code="rate_limit_exceeded",
                 headers={"Retry-After": str(_RETRY_AFTER)},
             )

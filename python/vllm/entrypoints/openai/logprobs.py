@@ -1,4 +1,4 @@
-"""Log-probabilities in OpenAI's two shapes, and in vLLM's for prompts."""
+"""Log-probabilities in OpenAI's two formats, and in vLLM's format for prompts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vllm.entrypoints.openai.protocol.completions import (
 )
 from vllm.outputs import Logprob, TokenLogprobs
 
-# JSON has no infinity; this is what vLLM sends for a token that cannot come.
+# JSON has no infinity: like vLLM, send this for a token of probability 0.
 _LOWEST = -9999.0
 _REPLACEMENT = "\ufffd"
 
 
 class CompletionLogprobsBuilder:
-    """Log-probabilities of one completion, piece by piece: offsets go on where they were.
+    """Log-probabilities of one completion, built incrementally: text offsets continue.
 
-    text_of: a token's own text, where its log-probability does not say it.
+    text_of: returns a token's text, for tokens without a log-probability entry.
     """
 
     def __init__(self, text_of: Callable[[int], str], *, as_ids: bool) -> None:
@@ -35,7 +35,7 @@ class CompletionLogprobsBuilder:
         entries: SequenceOf[Optional[TokenLogprobs]],
         num_best: int,
     ) -> CompletionLogprobs:
-        """entries: one per token; None where nothing comes before it."""
+        """entries: one per token; None for a token that no other precedes."""
         found = CompletionLogprobs(text_offset=[], token_logprobs=[], tokens=[], top_logprobs=[])
         for token, entry in zip(token_ids, entries):
             own = entry[token] if entry is not None else None
@@ -48,7 +48,7 @@ class CompletionLogprobsBuilder:
         return found
 
     def _best(self, entry: TokenLogprobs, num_best: int) -> Dict[str, float]:
-        """The token that is there, and the most likely ones."""
+        """The token of the sequence, and the most likely ones."""
         return {
             self._text(token, logprob): _finite(logprob)
             for place, (token, logprob) in enumerate(entry.items())
@@ -64,7 +64,7 @@ class CompletionLogprobsBuilder:
 def of_chat(
     token_ids: SequenceOf[int], entries: SequenceOf[TokenLogprobs], num_best: int, *, as_ids: bool
 ) -> ChatLogprobs:
-    """One entry per token, in chat's shape."""
+    """One entry per token, in the format of chat completions."""
     content = []
     for token, entry in zip(token_ids, entries):
         best = [
@@ -78,14 +78,14 @@ def of_chat(
 
 
 def of_prompt(entries: Optional[List[Optional[TokenLogprobs]]]) -> Optional[PromptLogprobs]:
-    """vLLM's shape: by token id, for each position of the prompt."""
+    """vLLM's format: for each position of the prompt, a mapping by token id."""
     if entries is None:
         return None
     return [entry if entry is None else _by_token(entry) for entry in entries]
 
 
 def token_text(token: int, logprob: Optional[Logprob], *, as_ids: bool) -> str:
-    """A token's own text, or its id where that is asked for or is all there is."""
+    """A token's text, or "token_id:N" with `as_ids` or if the text is unknown."""
     if as_ids or logprob is None or logprob.decoded_token is None:
         return f"token_id:{token}"
     return logprob.decoded_token

@@ -1,4 +1,4 @@
-"""Prometheus metrics under the names that vLLM's dashboards show."""
+"""Prometheus metrics under vLLM's names, so that its dashboards work."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Metrics:
             registry=self._registry,
         )
         gauges = {
-            "num_requests_running": ("sequences that run", lambda: engine.load.running),
-            "num_requests_waiting": ("sequences that wait", lambda: engine.load.waiting),
+            "num_requests_running": ("running sequences", lambda: engine.load.running),
+            "num_requests_waiting": ("waiting sequences", lambda: engine.load.waiting),
             "kv_cache_usage_perc": (
-                "the part of the cache that is in use, 1 is all of it",
+                "fraction of the KV cache that is in use, from 0 to 1",
                 lambda: engine.load.cache_usage,
             ),
         }
@@ -77,7 +77,7 @@ class Metrics:
 
     @contextlib.contextmanager
     def watch(self, params: SamplingParams) -> Iterator[Watch]:
-        """Counts one request during a block, also one that is left before its end."""
+        """Counts one request within a `with` block, even if its client leaves early."""
         watch = Watch(self, params.n)
         try:
             yield watch
@@ -98,7 +98,7 @@ class Metrics:
 
 
 class Watch:
-    """One request on its way."""
+    """Metrics of one running request."""
 
     def __init__(self, metrics: Metrics, n: int) -> None:
         self._metrics = metrics
@@ -108,7 +108,7 @@ class Watch:
         self._num_generated = 0
 
     def see(self, output: RequestOutput) -> None:
-        """Called with each output; those of a stream hold what is new."""
+        """Called with each output; outputs of a stream are deltas."""
         now = time.monotonic()
         num_tokens = sum(len(each.token_ids) for each in output.outputs)
         if self._last is None:
@@ -124,7 +124,7 @@ class Watch:
         self._last, self._seen = output, now
 
     def end(self) -> None:
-        """Called once, however the request ended."""
+        """Called once, at the end of the request, even after an error."""
         output = self._last
         if output is None:  # refused, or cancelled before its first token
             return
@@ -133,7 +133,7 @@ class Watch:
         self._metrics.observe("e2e_request_latency_seconds", latency)
 
     def _observe_gaps(self, count: int, seconds: float, output: RequestOutput) -> None:
-        """Tokens that are told together are, in the mean, equally far apart."""
+        """Records the mean gap for each of several tokens that arrive in one output."""
         for _ in range(count):
             gap = seconds * len(output.outputs) / count
             self._metrics.observe("inter_token_latency_seconds", gap)

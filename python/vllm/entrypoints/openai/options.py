@@ -1,4 +1,4 @@
-"""What `vllm serve` may be told of the server itself. No web framework in here."""
+"""Options of the server itself. This module imports no web framework."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from typing import List, Optional
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How the server answers; where it listens; whom it lets in.
+    """Options of `vllm serve` beside those of the engine.
 
-    names: of the model, as clients may ask for it; the first is the one in answers.
-    api_keys: without any, everybody may ask.
+    names: names of the model that requests may use; the first is the default in responses.
+    api_keys: accepted API keys; if empty, no key is needed.
     data_parallel_size: replicas of the model, each in a process of its own.
-    max_logprobs, max_n, max_request_bytes: what one request may ask for.
-    max_queued_sequences: running or waiting, over all requests, before others get a 429.
-    max_stored_responses, max_stored_response_bytes: what /v1/responses keeps for later requests;
-        the oldest make room.
-    max_stored_response_age: seconds after which a response is forgotten.
+    max_logprobs, max_n, max_request_bytes: limits of one request.
+    max_queued_sequences: limit of running and waiting sequences over all requests; beyond it,
+        requests get a 429.
+    max_stored_responses, max_stored_response_bytes: limits of what /v1/responses stores; the
+        oldest responses are deleted first.
+    max_stored_response_age: seconds after which a response is deleted.
     chat_template: Jinja source instead of the model's own.
     tool_call_parser, reasoning_parser: how the model writes calls and reasoning, by the names in
-        `vllm.text.parsing`; None is as text.
-    trust_request_chat_template: a request may bring a template of its own.
-    generation_config: "auto" takes the makers' advice on sampling, "vllm" the library's defaults.
-    otlp_traces_endpoint: where an OpenTelemetry collector takes traces.
+        `vllm.text.parsing`; None leaves them in the text.
+    trust_request_chat_template: whether a request may contain a chat template.
+    generation_config: defaults of sampling: "auto" uses the model's `generation_config.json`,
+        "vllm" the library's own.
+    otlp_traces_endpoint: the URL of an OpenTelemetry collector.
     log_requests: write prompts and parameters to the log.
     """
 

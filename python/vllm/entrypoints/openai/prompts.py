@@ -1,4 +1,4 @@
-"""From what a request holds to token ids. Long texts take milliseconds: they run in a thread."""
+"""Converts prompts of requests to token ids. Long ones take milliseconds: callers use a thread."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vllm.entrypoints.openai.protocol.completions import CompletionRequest
 from vllm.entrypoints.openai.served import Served
 from vllm.text.prompts import encode_prompt
 
-# OpenAI's newer name of a system message, which templates do not know.
+# OpenAI's newer name of the system role, which templates do not support.
 _ROLES = {"developer": "system"}
 
 
 class EncodedPrompt(NamedTuple):
-    """text: None where the request gave token ids."""
+    """text: None if the request had token ids, or if the prompt was truncated."""
 
     text: Optional[str]
     token_ids: List[int]
@@ -32,14 +32,14 @@ class EncodedPrompt(NamedTuple):
 
 
 def is_short(prompt: Union[str, List[Any]]) -> bool:
-    """Whether a request's prompt is read at once: handing it to a thread takes longer."""
+    """Whether encoding a prompt directly takes less time than handing it to a thread."""
     if isinstance(prompt, str):
         return len(prompt) <= SHORT_TEXT
     return len(prompt) <= SHORT_TOKENS and isinstance((prompt or [""])[0], int)
 
 
 def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt]:
-    """The prompts of a request for completions. Raises ApiError."""
+    """The prompts of a completion request. Raises ApiError."""
     given: Any = body.prompt
     several = isinstance(given, list) and (not given or not isinstance(given[0], int))
     prompts: List[Union[str, List[int]]] = given if several else [given]
@@ -69,10 +69,10 @@ def of_chat(
     truncate: Optional[int] = None,
     check: bool = True,
 ) -> EncodedPrompt:
-    """The prompt that a conversation becomes. Raises ApiError.
+    """Renders a conversation to a prompt. Raises ApiError.
 
-    tools: as the template gets them.
-    check: refuse a prompt that leaves no room for an answer.
+    tools: definitions of tools for the template.
+    check: reject a prompt that leaves no room for an answer.
     """
     if body.chat_template is not None and not served.options.trust_request_chat_template:
         raise ApiError(
@@ -99,7 +99,7 @@ def of_chat(
         if not check:
             return EncodedPrompt(text, ids)
         return _checked(served, text, ids, truncate)
-    except (ValueError, TypeError) as error:  # TypeError: chat_template_kwargs that are taken
+    except (ValueError, TypeError) as error:  # TypeError: reserved chat_template_kwargs
         raise from_exception(ValueError(str(error)), type(body).model_fields) from error
 
 

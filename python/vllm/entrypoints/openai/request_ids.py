@@ -1,4 +1,4 @@
-"""X-Request-Id: by which a client, a proxy and a log mean the same request."""
+"""X-Request-Id: identifies a request in the logs of clients, proxies and servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class EchoRequestId:
-    """Middleware that answers with the request's X-Request-Id, or with a random one."""
+    """Middleware that adds the request's X-Request-Id, or a random one, to the response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

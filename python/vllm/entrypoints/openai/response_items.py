@@ -1,4 +1,4 @@
-"""Items of /v1/responses and messages of a chat, each made of the other."""
+"""Converts items of /v1/responses to chat messages, and content blocks to items."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from vllm.entrypoints.openai.blocks import Block, BlockKind
 from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.protocol.responses import InputItem
 
-# Names of text among the parts of a message.
+# Types of message parts that contain text.
 _TEXTS = ("input_text", "output_text", "text", "reasoning_text")
 
 
 def as_messages(given: Union[str, List[InputItem]]) -> List[Dict[str, Any]]:
-    """Messages for a template. Raises ApiError for what this engine does not take.
+    """Converts items to messages for a template. Raises ApiError for unsupported items.
 
-    What the assistant has thought, said and called without anybody coming between is one message.
+    Consecutive items of the assistant (reasoning, text, calls) become one message.
     """
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
@@ -50,9 +50,7 @@ def _message(where: str, item: InputItem) -> Dict[str, Any]:
     if kind == "function_call_output":
         output = _text(f"{where}.output", item.output)
         return {"role": "tool", "tool_call_id": item.call_id, "content": output}
-    raise ApiError(
-        400, f"{where} is of type {kind[:80]!r}, which this server does not take", param="input"
-    )
+    raise ApiError(400, f"{where} is of type {kind[:80]!r}, which is not supported", param="input")
 
 
 def _text(where: str, content: Union[str, List[Dict[str, Any]], None]) -> str:
@@ -64,7 +62,7 @@ def _text(where: str, content: Union[str, List[Dict[str, Any]], None]) -> str:
             raise ApiError(
                 400,
                 f"{where}.{place} is of type {str(part.get('type'))[:80]!r}: this engine takes "
-                "only text, under 'text'",
+                "only text, in the field 'text'",
                 param="input",
             )
         texts.append(part["text"])
@@ -81,7 +79,7 @@ def _join(message: Dict[str, Any], more: Dict[str, Any]) -> None:
 
 
 def begun_item(block: Block) -> Dict[str, Any]:
-    """The item of a block, as far as the block has come; its ids are its own for ever."""
+    """A new, empty item for a block that begins; its ids never change."""
     token = secrets.token_hex(12)
     if block.kind is BlockKind.REASONING:
         return {"id": f"rs_{token}", "type": "reasoning", "summary": [], "content": []}
@@ -104,7 +102,7 @@ def begun_item(block: Block) -> Dict[str, Any]:
 
 
 def part_of(block: Block, text: str) -> Optional[Dict[str, Any]]:
-    """What an item's content consists of; None for a call, which has none."""
+    """The content part of a block's item; None for a call, which has no content."""
     if block.kind is BlockKind.TEXT:
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     if block.kind is BlockKind.REASONING:
@@ -113,7 +111,7 @@ def part_of(block: Block, text: str) -> Optional[Dict[str, Any]]:
 
 
 def ended_item(item: Dict[str, Any], block: Block, *, is_whole: bool) -> Dict[str, Any]:
-    """The item of a block that has ended, or was cut short."""
+    """The complete item of a block; `is_whole` is False if max_output_tokens cut it off."""
     part = part_of(block, block.text)
     filled: Dict[str, Any] = {"arguments": block.text} if part is None else {"content": [part]}
     return {**item, **filled, "status": "completed" if is_whole else "incomplete"}

@@ -1,4 +1,4 @@
-"""One response on its way: from the engine's outputs to items, events and a status."""
+"""One running response: converts the engine's outputs to items, events and a status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vllm.outputs import CompletionOutput
 
 Event = Tuple[str, Dict[str, Any]]  # its type, and its other fields
 
-# Of a block's text: the event with more of it, and the one with all of it.
+# Event types for a block's text: deltas, and the complete text.
 _MORE = {
     BlockKind.TEXT: "response.output_text.delta",
     BlockKind.REASONING: "response.reasoning_text.delta",
@@ -37,7 +37,7 @@ _WHOLE = {
 
 
 class ResponseRun:
-    """answer: the response as it is now; its status says whether it has ended."""
+    """answer: the current state of the response; its `status` shows whether it has ended."""
 
     def __init__(self, served: Served, answer: ResponseAnswer, conversation: Conversation) -> None:
         self.answer = answer
@@ -46,14 +46,14 @@ class ResponseRun:
         self._blocks = BlockReader(conversation.reader())
 
     async def finish(self) -> None:
-        """Computes all of it. Raises ApiError."""
+        """Computes the whole response. Raises ApiError."""
         async with closing(self._events()) as events:
             async for _ in events:
                 pass
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """All of it as a stream. Raises ApiError before the first event; a later one is told by a
-        response that has failed."""
+        """The response as a stream. Raises ApiError before the first event; a later error becomes a
+        `response.failed` event."""
         number = 0
         try:
             async with closing(self._events()) as events:

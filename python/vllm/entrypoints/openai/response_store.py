@@ -1,4 +1,4 @@
-"""Responses that later requests ask for or go on with: bounded in number, bytes and age."""
+"""Stores responses for later requests, with limits on their number, size and age."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vllm.entrypoints.openai.protocol.responses import ResponseAnswer
 class StoredResponse:
     """A response that has ended.
 
-    owner: whose key asked for it; nobody else finds it.
+    owner: the hash of the API key that created it; other keys do not find it.
     messages: the conversation up to its end, without instructions.
     """
 
@@ -25,14 +25,14 @@ class StoredResponse:
 
     @property
     def num_bytes(self) -> int:
-        """About what it takes, as JSON."""
+        """Its approximate size: the length of its JSON."""
         return len(self.answer.json_text()) + len(json.dumps(self.messages))
 
 
 class ResponseStore:
-    """The oldest responses make room for new ones.
+    """Deletes the oldest responses to make room for new ones.
 
-    max_age: in seconds of `clock`, since a response ended.
+    max_age: seconds of `clock` since a response ended, after which it is deleted.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._clock = clock
-        # By id, in the order in which they have ended: response, bytes, and when it ended.
+        # By id, in the order in which they ended: response, bytes, time of its end.
         self._kept: OrderedDict[str, Tuple[StoredResponse, int, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def put(self, response: StoredResponse) -> None:
-        """Keeps a response, unless it alone is too large."""
+        """Stores a response, unless it alone exceeds `max_bytes`."""
         size = response.num_bytes
         if size > self._max_bytes or self._max_count < 1:
             return
@@ -70,7 +70,7 @@ class ResponseStore:
         return found[0] if found and found[0].owner == owner else None
 
     def delete(self, id: str, owner: bytes) -> bool:
-        """Whether it was there."""
+        """Returns whether it was stored."""
         if self.get(id, owner) is None:
             return False
         self._drop(id)

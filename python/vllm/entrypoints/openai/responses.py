@@ -1,4 +1,4 @@
-"""The responses that a server knows: those that run in the background, and those that it keeps."""
+"""The responses of a server: those running in the background, and the stored ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vllm.entrypoints.openai.response_store import ResponseStore, StoredResponse
 
 
 class Keeper(NamedTuple):
-    """Who may ask for a response, and the conversation that it answers, without instructions."""
+    """A response's owner, and the conversation that it answers, without instructions."""
 
     owner: bytes
     messages: List[Dict[str, Any]]
@@ -27,7 +27,7 @@ class _Running(NamedTuple):
 
 
 class Responses:
-    """Of one server. Those in the background are bounded by the places in its queue."""
+    """Running and stored responses. `Admission` limits the number of running ones."""
 
     def __init__(self, options: ServerOptions) -> None:
         self.store = ResponseStore(
@@ -38,7 +38,7 @@ class Responses:
         self._running: Dict[str, _Running] = {}
 
     def keep(self, run: ResponseRun, keeper: Keeper) -> None:
-        """Stores a response that has ended, if it is to be."""
+        """Stores a response that has ended, unless its `store` is false."""
         answer = run.answer
         if answer.store:
             items = [InputItem.model_validate(item) for item in answer.output]
@@ -53,16 +53,16 @@ class Responses:
     async def _finish(self, run: ResponseRun, keeper: Keeper) -> None:
         try:
             await run.finish()
-        except asyncio.CancelledError:  # by `cancel`, or by the end of the server
+        except asyncio.CancelledError:  # by `cancel`, or because the server ends
             run.answer.status = "cancelled"
-        except Exception as error:  # noqa: BLE001 (the response says so)
+        except Exception as error:  # noqa: BLE001 (the response reports it)
             run.fail(from_exception(error))
         finally:
             del self._running[run.answer.id]
             self.keep(run, keeper)
 
     def find(self, id: str, owner: bytes) -> ResponseAnswer:
-        """The response as it is now. Raises ApiError, 404."""
+        """The current state of a response. Raises ApiError, 404."""
         running = self._running_of(id, owner)
         return running.run.answer if running else self.stored(id, owner).answer
 
@@ -74,20 +74,20 @@ class Responses:
         if found is None:
             raise ApiError(
                 404,
-                f"there is no response {id[:80]!r}: it was not stored, or has made room for others",
+                f"there is no response {id[:80]!r}: it was not stored, or was deleted since",
                 param=param,
                 code="response_not_found",
             )
         return found
 
     async def cancel(self, id: str, owner: bytes) -> ResponseAnswer:
-        """Ends a response in the background; one that has ended stays as it is."""
+        """Cancels a background response; one that has ended is returned unchanged."""
         running = self._running_of(id, owner)
         if running is None:
             answer = self.stored(id, owner).answer
             if not answer.background:
                 raise ApiError(
-                    400, "only a response in the background can be cancelled", param="response_id"
+                    400, "only a background response can be cancelled", param="response_id"
                 )
             return answer
         running.task.cancel()
@@ -95,7 +95,7 @@ class Responses:
         return running.run.answer
 
     async def delete(self, id: str, owner: bytes) -> None:
-        """Ends and forgets a response. Raises ApiError, 404."""
+        """Cancels a response if it runs, and deletes it. Raises ApiError, 404."""
         if self._running_of(id, owner) is not None:
             await self.cancel(id, owner)
         self.stored(id, owner)

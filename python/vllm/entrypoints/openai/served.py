@@ -1,4 +1,4 @@
-"""What all routes share: the engine, its names, and the way of a request through it."""
+"""State that all routes share: the engine, its options and metrics; runs requests on it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Served:
-    """One engine, as a server's routes see it."""
+    """The engine of a server, with its options, limits, metrics and traces."""
 
     def __init__(self, engine: AsyncEngine, options: ServerOptions) -> None:
         self.engine = engine
@@ -49,7 +49,7 @@ class Served:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Raises ApiError where there is none."""
+        """Raises ApiError without one (--skip-tokenizer-init)."""
         if self.engine.tokenizer is None:
             raise ApiError(
                 400, "this server has no tokenizer (--skip-tokenizer-init): send and take token ids"
@@ -57,7 +57,7 @@ class Served:
         return self.engine.tokenizer
 
     def name(self, asked: Optional[str]) -> str:
-        """The model's name in the answer. Raises ApiError for a model that is not served."""
+        """The model's name for the response. Raises ApiError for a model that is not served."""
         names = self.options.names
         if asked is not None and asked not in names:
             raise ApiError(
@@ -69,7 +69,7 @@ class Served:
         return asked or names[0]
 
     def request_id(self, prefix: str, body: SamplingFields, request: Request) -> str:
-        """The id of an answer: the client's where it gives one, else a random one."""
+        """The id of a response: from the client's request id if there is one, else random."""
         given = body.request_id or request.headers.get("x-request-id", "")[:128]
         return f"{prefix}-{given or secrets.token_hex(16)}"
 
@@ -96,7 +96,7 @@ class Served:
             raise ApiError(
                 400,
                 f"the prompt's {num_prompt_tokens} tokens and max_tokens ({max_tokens}) are more "
-                f"than this model's context of {self.max_model_len}; ask for at most {room}",
+                f"than this model's context of {self.max_model_len}; request at most {room}",
                 param="max_tokens",
                 code="context_length_exceeded",
             )
@@ -115,7 +115,10 @@ class Served:
     async def generate(
         self, prompt: Any, params: SamplingParams, fields: Any = (), *, priority: int = 0
     ) -> AsyncGenerator[RequestOutput, None]:
-        """A prompt's outputs, counted. Raises ApiError; closing it cancels the request."""
+        """Yields a prompt's outputs and records metrics; closing it cancels the request.
+
+        Raises ApiError.
+        """
         if self.options.log_requests:
             shown = str(prompt)[: self.options.max_log_len]
             logger.info("prompt: %s, %s", shown, params)
@@ -136,12 +139,12 @@ class Served:
 
 
 def _check(output: RequestOutput) -> None:
-    """Raises ValueError if a grammar cannot go on: what its request asks contradicts itself."""
+    """Raises ValueError if a grammar allows no token: the request's constraints contradict."""
     for each in output.outputs:
         if each.finish_reason == "error":
             raise ValueError(str(each.stop_reason))
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """The result of what takes too long for the event loop: text to tokens, a template."""
+    """Runs work in a thread that would block the event loop too long, such as tokenizing."""
     return await asyncio.get_running_loop().run_in_executor(None, work)

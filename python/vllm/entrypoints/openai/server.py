@@ -1,4 +1,4 @@
-"""Runs the server: listens, loads the model, answers, drains, ends."""
+"""Runs the server: binds the socket, loads the model, serves, and drains at the end."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.errors import kind_of
 
-# Seconds for which a connection stays open without a request: longer than clients and proxies keep
-# theirs, lest one sends a request at the very moment at which it is closed.
+# Seconds for which an idle connection stays open. Longer than the timeouts of clients and proxies,
+# so that none sends a request while the server closes the connection.
 _KEEP_ALIVE = 75
 
 
 class EngineDiedError(RuntimeError):
-    """The engine has failed: nothing can be served any more."""
+    """The engine has failed, so the server cannot continue."""
 
 
 def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes the requests that it has.
+    """Serves until SIGTERM or SIGINT, then finishes running requests; a second signal ends them.
 
-    started: when the command began, by `time.monotonic`, to say how long it took until ready.
-    A second signal ends those too. Raises what the engine raises for its arguments, ValueError
-    for an address that cannot be listened at, EngineDiedError.
+    started: `time.monotonic` at the start of the command, to report the time until ready.
+    Raises what the engine raises for its arguments, ValueError if the address cannot be bound,
+    EngineDiedError.
     """
-    listening = _listen(options)  # first: a port in use is known before a model is loaded
+    listening = _listen(options)  # first, so that a port in use fails before the model is loaded
     try:
         asyncio.run(_serve(args, options, listening, started))
     finally:
@@ -69,7 +69,7 @@ async def _serve(
 
 
 def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+    """The configuration of uvicorn."""
     return uvicorn.Config(
         app,
         root_path=options.root_path,
@@ -102,12 +102,12 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         if not self.force_exit:
-            _say("finishing the requests that there are; a second signal ends them")
+            _say("finishing running requests; a second signal ends them")
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but the process does not die by the signal in the end: it has drained."""
+        """Like uvicorn's, but does not raise the signal again after draining."""
         handled = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in handled}
         try:
@@ -122,13 +122,13 @@ class _Server(uvicorn.Server):
 
 
 def _say(text: str) -> None:
-    """To whoever has started the server, if they still listen."""
+    """Prints to stderr, unless it is closed."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _listen(options: ServerOptions) -> socket.socket:
-    """A socket that is bound, and does not take connections yet. Raises ValueError."""
+    """Returns a bound socket that does not listen yet. Raises ValueError."""
     if options.uds is not None:
         return _listen_at_path(options.uds)
     try:

@@ -1,4 +1,4 @@
-"""Server-sent events, and what happens when a client leaves."""
+"""Server-sent events, and cancellation when a client disconnects."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ T = TypeVar("T")
 
 
 class ClientLeft(Exception):
-    """The client has closed its connection: nobody reads an answer."""
+    """The client has closed its connection before the response."""
 
 
 class EventStream(Response):
-    """Sends events as they come, at the pace at which the client reads them.
+    """Sends events as they are generated, with backpressure from the client.
 
-    The generator has given its first event already, so that what was wrong with the request has
-    had a status of its own. An error after that is an event. However the stream ends, the
-    generator is closed before the response returns: this is what cancels the request.
+    The first event was generated before, so that an error in the request gets an HTTP status of its
+    own. A later error is sent as an event. The generator is always closed before the response
+    returns, which cancels the request.
     """
 
     media_type = "text/event-stream"
@@ -61,22 +61,22 @@ class EventStream(Response):
         try:
             async for text in self._rest:
                 await _send_part(send, text)
-        except Exception as error:  # noqa: BLE001 (the status has been sent: an event says so)
+        except Exception as error:  # noqa: BLE001 (the status was sent: an event reports it)
             await _send_part(send, self._form.error(from_exception(error)))
         end = self._form.end.encode()
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
 def event(data: str, name: str = "") -> str:
-    """One event; `data` has no line break, as JSON by pydantic has none."""
+    """One event; `data` must not contain line breaks, and JSON by pydantic does not."""
     return f"event: {name}\ndata: {data}\n\n" if name else f"data: {data}\n\n"
 
 
 class StreamForm(NamedTuple):
-    """What an API's streams have beside its events.
+    """The parts of an API's stream format that are not the same in all APIs.
 
-    error: an error, as an event.
-    end: what comes last.
+    error: formats an error as an event.
+    end: sent after the last event.
     """
 
     error: Callable[[ApiError], str]
@@ -89,7 +89,7 @@ COMPLETIONS = StreamForm(lambda error: event(json.dumps(error.body())), "data: [
 async def stream(
     request: Request, events: AsyncGenerator[str, None], form: StreamForm = COMPLETIONS
 ) -> Response:
-    """The response that sends `events`, once there is a first one. Raises what comes instead."""
+    """Waits for the first event, then returns a response that sends all. Raises its error."""
     return EventStream(await while_connected(request, events.__anext__()), events, form)
 
 
@@ -116,7 +116,7 @@ async def _has_left(receive: Receive) -> None:
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Cancels what has not finished, and waits until it has cleaned up."""
+    """Cancels tasks and waits until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,7 +128,7 @@ async def _send_part(send: Send, text: str) -> None:
 
 @contextlib.asynccontextmanager
 async def closing(generator: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGenerator[T, None]]:
-    """`contextlib.aclosing`, which Python 3.10 brought."""
+    """`contextlib.aclosing`, which needs Python 3.10."""
     try:
         yield generator
     finally:
@@ -136,9 +136,9 @@ async def closing(generator: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGene
 
 
 async def merge(generators: List[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-    """What several generators yield, as it comes; an error of one ends them all.
+    """Yields the items of several generators as they arrive; an error of one ends all.
 
-    No more is taken from them than is read here: a generator that waits for its reader waits.
+    The queue between them holds one item, so backpressure reaches the generators.
     """
     if len(generators) == 1:
         async with closing(generators[0]) as only:

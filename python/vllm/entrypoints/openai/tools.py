@@ -1,4 +1,4 @@
-"""Which tools a request lets the model call, and how its text is read then."""
+"""Which tools the model may call in a request, and how its text is parsed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vllm.entrypoints.openai.protocol.tools import NamedTool
 from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS, ToolFormat
 from vllm.text.parsing.formats import CallBody
 
-# What an answer is that a schema forces to be a call.
+# The format of an answer that a schema constrains to one call.
 _FORCED = ToolFormat(CallBody.JSON, unmarked=True)
 
 
 class ToolChoice(NamedTuple):
-    """Which tools, and whether one has to be called.
+    """The tools that may be called, and whether a call is required.
 
-    names: of the functions that may be called.
-    for_template: the tools as it gets them.
-    schema: where a call is forced, of an answer that is one; such an answer is JSON alone.
-    is_named: whether it is the function that the client has named.
+    names: names of the functions that may be called.
+    for_template: definitions of the tools for the chat template.
+    schema: if a call is required, the JSON schema of the answer, which is then only JSON.
+    is_named: whether the client has named the function to call.
     """
 
     names: Tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class ToolChoice(NamedTuple):
     is_named: bool = False
 
     def answer_format(self, options: ServerOptions, body: ChatRequest, prompt: str) -> AnswerFormat:
-        """How answers are read; `prompt` may have begun a reasoning."""
+        """How answers are parsed; the end of `prompt` may begin the reasoning."""
         if self.schema is not None:
             return AnswerFormat(_FORCED, None, tool_names=self.names)
         tools = options.tool_call_parser if self.names else None
@@ -47,7 +47,7 @@ class ToolChoice(NamedTuple):
 
 
 def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
-    """What a request says of tools. Raises ApiError."""
+    """The tool choice of a request. Raises ApiError."""
     offered: List[Dict[str, Any]] = [
         tool.model_dump(exclude_unset=True) for tool in body.tools or []
     ]
@@ -63,15 +63,14 @@ def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
     if options.tool_call_parser is None:
         raise ApiError(
             400,
-            "tools are refused: this server was not told how its model writes calls "
-            "(--tool-call-parser)",
+            "tools are not supported: this server was started without --tool-call-parser",
             param="tools",
         )
     return ToolChoice(_names(offered), tuple(offered))
 
 
 def _forced(offered: List[Dict[str, Any]], name: Optional[str]) -> ToolChoice:
-    """A call of one of the tools, or of the named one."""
+    """Requires a call of the tool `name`, or of any tool if it is None."""
     callable_ = [tool for tool in offered if name in (None, tool["function"]["name"])]
     if not callable_:
         raise ApiError(
@@ -81,7 +80,7 @@ def _forced(offered: List[Dict[str, Any]], name: Optional[str]) -> ToolChoice:
     calls = []
     for tool in callable_:
         arguments = dict(tool["function"].get("parameters") or {"type": "object"})
-        for place in ("$defs", "definitions"):  # references start at the root
+        for place in ("$defs", "definitions"):  # $ref paths begin at the root of the schema
             definitions.setdefault(place, {}).update(arguments.pop(place, {}))
         calls.append(
             {

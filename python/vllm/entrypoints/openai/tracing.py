@@ -1,6 +1,6 @@
-"""Traces of requests by OpenTelemetry, under vLLM's names: ``--otlp-traces-endpoint``.
+"""OpenTelemetry traces of requests, under vLLM's names: ``--otlp-traces-endpoint``.
 
-Packages of OpenTelemetry are imported only where traces are wanted.
+OpenTelemetry is imported only if traces are enabled.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from vllm.sampling_params import SamplingParams
 
 
 class Tracing:
-    """Sends a span for each request to a collector, in batches and from a thread of its own.
+    """Sends a span of each request to a collector, in batches from a separate thread.
 
-    endpoint: where the collector takes traces, as http://127.0.0.1:4318/v1/traces.
-    What else OpenTelemetry's environment variables say (OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_…)
-    holds. A collector that is not there costs a line in the log, and no request.
+    endpoint: the collector's URL, such as http://127.0.0.1:4318/v1/traces.
+    OpenTelemetry's environment variables (OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_…) apply. If the
+    collector is unreachable, that is logged, and requests are served as usual.
     """
 
     def __init__(self, endpoint: str, model: str) -> None:
@@ -39,7 +39,7 @@ class Tracing:
 
     @contextlib.contextmanager
     def span(self, params: SamplingParams) -> Iterator[RequestSpan]:
-        """A request's span, below the client's where its headers name one."""
+        """A request's span; its parent is the client's span if the headers name one."""
         from opentelemetry.trace import SpanKind, StatusCode
 
         asked = {
@@ -50,7 +50,7 @@ class Tracing:
             "gen_ai.request.n": params.n,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        # Not as the current span: a stream's generator may be closed in another context.
+        # Not made the current span: a stream's generator may be closed in another context.
         span = self._tracer.start_span("llm_request", kind=SpanKind.SERVER, attributes=given)
         watched = RequestSpan()
         try:
@@ -64,24 +64,24 @@ class Tracing:
             span.end()
 
     def flush(self) -> None:
-        """Sends what has not been sent. The end of the process does so, too."""
+        """Sends pending spans. This also happens at the end of the process."""
         self._provider.force_flush()
 
 
 class RequestSpan:
-    """What a request's span says of its outputs."""
+    """Collects attributes of a request's span from its outputs."""
 
     def __init__(self) -> None:
         self._last: Optional[RequestOutput] = None
         self._num_generated = 0
 
     def see(self, output: RequestOutput) -> None:
-        """Called with each output; those of a stream hold what is new."""
+        """Called with each output; outputs of a stream are deltas."""
         self._last = output
         self._num_generated += sum(len(each.token_ids) for each in output.outputs)
 
     def attributes(self) -> Dict[str, Any]:
-        """By vLLM's names; times are in seconds."""
+        """Attributes under vLLM's names; times are in seconds."""
         if self._last is None:
             return {}
         times = self._last.metrics
@@ -100,7 +100,7 @@ class RequestSpan:
 
 
 class ContinueTrace:
-    """Middleware that takes the client's trace over from its headers (W3C Trace Context)."""
+    """Middleware that continues the trace in the client's headers (W3C Trace Context)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

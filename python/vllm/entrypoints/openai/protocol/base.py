@@ -1,4 +1,4 @@
-"""What every request and answer is: fields served, fields refused, fields that nobody knows."""
+"""Base classes of requests and responses: supported, refused and unknown fields."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """A field of OpenAI's or vLLM's that this server lacks.
+    """A field of OpenAI or vLLM that this server does not support.
 
-    neutral: values that ask for nothing, which are accepted; null always is.
+    neutral: values that are accepted because they need no missing feature; null always is.
     """
 
     reason: str
@@ -23,10 +23,10 @@ class Refusal(NamedTuple):
 
 
 class RequestBody(BaseModel):
-    """A request. Its fields are those that do something here.
+    """A request. Its declared fields are the supported ones.
 
-    Fields in REFUSED raise `ApiError`. Fields in WITHOUT_EFFECT are accepted: they ask for nothing
-    that a client could miss. Others are accepted too, and each is logged once.
+    Fields in REFUSED raise `ApiError`. Fields in WITHOUT_EFFECT are accepted and ignored: they do
+    not affect the response. Unknown fields are ignored too, and each is logged once.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
@@ -51,13 +51,13 @@ class RequestBody(BaseModel):
 
 
 class RequestPart(BaseModel):
-    """An object within a request. Strict as requests are: 0.0 is no false."""
+    """An object within a request. Types are strict: 0.0 is not accepted as false."""
 
     model_config = ConfigDict(strict=True)
 
 
 class Answer(BaseModel):
-    """A response, or a part of one. What is not set is left out of the JSON."""
+    """A response, or a part of one. The JSON omits fields that are not set."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -66,13 +66,13 @@ class Answer(BaseModel):
 
 
 class PromptTokensDetails(Answer):
-    """cached_tokens: those of the prompt that the prefix cache spared."""
+    """cached_tokens: prompt tokens found in the prefix cache."""
 
     cached_tokens: int
 
 
 class Usage(Answer):
-    """Tokens that a request took."""
+    """Numbers of tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -81,7 +81,7 @@ class Usage(Answer):
 
 
 class ErrorDetails(Answer):
-    """message: what happened, and what to do. param: the field at fault."""
+    """message: what happened, and what to do. param: the field that caused it."""
 
     message: str
     type: str
@@ -90,7 +90,7 @@ class ErrorDetails(Answer):
 
 
 class ErrorAnswer(Answer):
-    """What every status from 400 on has as its body."""
+    """The body of every response with a status of 400 or higher."""
 
     error: ErrorDetails
 
@@ -100,11 +100,11 @@ def _is_one_of(value: Any, neutral: Tuple[Any, ...]) -> bool:
 
 
 _logged: Set[str] = set()
-# A client that makes up names must not fill the log, or memory.
+# A client that sends random names must not fill the log or memory.
 _MAX_LOGGED = 100
 
 
 def _log_once(name: str) -> None:
     if name not in _logged and len(_logged) < _MAX_LOGGED:
         _logged.add(name)
-        logger.warning("ignoring the field %.80r, which nobody here knows (said once)", name)
+        logger.warning("ignoring the unknown field %.80r (logged once)", name)

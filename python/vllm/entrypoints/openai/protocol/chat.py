@@ -23,7 +23,7 @@ class ContentPart(RequestPart):
 
 
 class ChatMessage(RequestPart):
-    """A message, with whatever else the model's template reads of it."""
+    """A message; the template can read its further fields."""
 
     model_config = ConfigDict(extra="allow")
     role: str
@@ -31,24 +31,26 @@ class ChatMessage(RequestPart):
 
 
 class TemplateFields(BaseModel):
-    """How a conversation becomes a prompt."""
+    """Fields that define how a conversation is rendered to a prompt."""
 
-    add_generation_prompt: Optional[bool] = Field(True, description="begin the answer's turn")
+    add_generation_prompt: Optional[bool] = Field(
+        True, description="append the tokens that begin an assistant's message"
+    )
     continue_final_message: Optional[bool] = Field(
-        False, description="go on with the last message; add_generation_prompt must be false"
+        False, description="continue the last message; add_generation_prompt must be false"
     )
     add_special_tokens: Optional[bool] = Field(
-        False, description="beside those that the template has put"
+        False, description="in addition to those of the template"
     )
     chat_template: Optional[str] = Field(
         None, description="Jinja source; refused unless the server allows it"
     )
     documents: Optional[List[Dict[str, Any]]] = Field(
-        None, description="what the model may quote, for the template"
+        None, description="documents for the template"
     )
     reasoning_effort: Optional[str] = Field(None, description="for the template")
     chat_template_kwargs: Optional[Dict[str, Any]] = Field(
-        None, description="what else the template may read"
+        None, description="further variables for the template"
     )
 
 
@@ -62,16 +64,18 @@ class ChatRequest(TemplateFields, sampling.SamplingFields):
         "functions": Refusal("they are called tools now", ([],)),
         "mm_processor_kwargs": Refusal("these models read text only"),
         "modalities": Refusal("these models write text only", (["text"],)),
-        "prediction": Refusal("this engine does not speculate"),
-        "verbosity": Refusal("say it in a message"),
-        "web_search_options": Refusal("this server searches nothing"),
+        "prediction": Refusal("there is no speculative decoding"),
+        "verbosity": Refusal("ask for it in a message"),
+        "web_search_options": Refusal("this server has no web search"),
     }
 
     messages: List[ChatMessage]
     max_completion_tokens: Optional[int] = Field(
         None, ge=1, description="as many as fit in the model's context if not given"
     )
-    max_tokens: Optional[int] = Field(None, ge=1, description="the older name of the same")
+    max_tokens: Optional[int] = Field(
+        None, ge=1, description="the older name of max_completion_tokens"
+    )
     logprobs: Optional[bool] = False
     top_logprobs: Optional[int] = Field(None, ge=0, le=MAX_LOGPROBS)
     tools: Optional[List[Tool]] = Field(None, description="functions that the model may call")
@@ -79,14 +83,14 @@ class ChatRequest(TemplateFields, sampling.SamplingFields):
         None, description="auto if there are tools"
     )
     parallel_tool_calls: Optional[bool] = Field(True, description="false: at most one call")
-    include_reasoning: Optional[bool] = Field(True, description="false: leave it out")
+    include_reasoning: Optional[bool] = Field(True, description="false: omit the reasoning")
     echo: Optional[bool] = Field(
         False, description="begin the answer with the message that it continues"
     )
 
 
 class TokenLogprob(Answer):
-    """bytes: null where the token holds a part of a character only."""
+    """bytes: null if the token contains an incomplete UTF-8 character."""
 
     token: str
     logprob: float
@@ -94,7 +98,7 @@ class TokenLogprob(Answer):
 
 
 class ChatLogprob(TokenLogprob):
-    """The token that was drawn, and the most likely ones of its position."""
+    """The sampled token, and the most likely tokens of its position."""
 
     top_logprobs: List[TokenLogprob]
 
@@ -106,13 +110,15 @@ class ChatLogprobs(Answer):
 
 
 class AnswerMessage(Answer):
-    """The answer, or in a stream what is new of it."""
+    """The answer, or in a stream a delta."""
 
     role: Optional[str] = None
     content: Optional[str] = None
     refusal: Optional[str] = None
     reasoning: Optional[str] = None
-    reasoning_content: Optional[str] = Field(default=None, description="the same, as it was called")
+    reasoning_content: Optional[str] = Field(
+        default=None, description="the older name of reasoning"
+    )
     tool_calls: Optional[List[ToolCall]] = None
 
 
@@ -127,7 +133,7 @@ class ChatChoice(Answer):
 
 
 class ChatAnswer(Answer):
-    """A whole answer."""
+    """A whole response."""
 
     id: str
     object: str = "chat.completion"
@@ -139,7 +145,7 @@ class ChatAnswer(Answer):
 
 
 class ChatChunkChoice(Answer):
-    """What is new of one answer."""
+    """The delta of one answer."""
 
     index: int
     delta: AnswerMessage

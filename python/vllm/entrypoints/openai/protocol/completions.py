@@ -20,14 +20,16 @@ class CompletionRequest(sampling.SamplingFields):
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
         **sampling.REFUSED,
         "prompt_embeds": Refusal("a prompt is text or token ids"),
-        "suffix": Refusal("these models continue a text, they do not fill gaps", ("",)),
+        "suffix": Refusal("these models only continue text; they do not fill in the middle", ("",)),
     }
 
     prompt: Union[str, List[int], List[str], List[List[int]]]
     max_tokens: Optional[int] = Field(None, ge=0, description="16 if not given; 0 with echo only")
     echo: Optional[bool] = Field(False, description="the answer begins with the prompt")
     logprobs: Optional[int] = Field(None, ge=0, le=MAX_LOGPROBS)
-    add_special_tokens: Optional[bool] = Field(True, description="such as the start of a text")
+    add_special_tokens: Optional[bool] = Field(
+        True, description="such as the beginning-of-sequence token"
+    )
 
 
 class CompletionLogprobs(Answer):
@@ -63,7 +65,7 @@ class CompletionChoice(Answer):
 
 
 class CompletionAnswer(Answer):
-    """A whole answer, or one event of a stream."""
+    """A whole response, or one event of a stream."""
 
     id: str
     object: str = "text_completion"

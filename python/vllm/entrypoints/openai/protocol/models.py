@@ -8,7 +8,7 @@ from vllm.entrypoints.openai.protocol.base import Answer
 
 
 class ModelCard(Answer):
-    """A name under which the model is served. root: the folder or hub id that it was read from."""
+    """A name under which the model is served. root: the model's folder or hub id."""
 
     id: str
     object: str = "model"
@@ -19,7 +19,7 @@ class ModelCard(Answer):
 
 
 class ModelList(Answer):
-    """All names; they are of one model."""
+    """All names of the one model."""
 
     object: str = "list"
     data: List[ModelCard]

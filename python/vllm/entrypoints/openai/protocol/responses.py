@@ -11,7 +11,7 @@ from vllm.entrypoints.openai.protocol.base import Answer, Refusal, RequestBody, 
 
 
 class InputItem(RequestPart):
-    """A message, a call, its output or a reasoning. Others are refused."""
+    """A message, a call, its output or reasoning. Other types are refused."""
 
     model_config = ConfigDict(extra="allow")
     type: Optional[str] = Field(None, description="message if not given")
@@ -35,14 +35,14 @@ class OfferedFunction(RequestPart):
 
 
 class ChosenFunction(RequestPart):
-    """The function that has to be called."""
+    """The function that the model must call."""
 
     type: Literal["function"]
     name: str
 
 
 class TextFormat(RequestPart):
-    """What the text conforms to."""
+    """The format of the text."""
 
     model_config = ConfigDict(extra="allow")
     type: Literal["text", "json_object", "json_schema"]
@@ -51,30 +51,30 @@ class TextFormat(RequestPart):
 
 
 class TextConfig(RequestPart):
-    """verbosity: 'medium' asks for nothing; others are refused."""
+    """verbosity: 'medium' has no effect; other values are refused."""
 
     format: Optional[TextFormat] = None
     verbosity: Optional[Literal["medium"]] = None
 
 
 class ReasoningConfig(RequestPart):
-    """effort: for the model's template; 'none' asks it not to think."""
+    """effort: passed to the model's template; 'none' disables thinking there."""
 
     model_config = ConfigDict(extra="allow")
     effort: Optional[str] = None
 
 
 class ResponsesRequest(RequestBody):
-    """What to answer: a text, or items; or what is new since an earlier response."""
+    """The input: a text or items; with previous_response_id, only what is new since it."""
 
     REFUSED: ClassVar[Mapping[str, Refusal]] = {
-        "context_management": Refusal("a conversation is taken as it is"),
-        "conversation": Refusal("go on with previous_response_id"),
+        "context_management": Refusal("conversations are not edited"),
+        "conversation": Refusal("use previous_response_id"),
         "max_tool_calls": Refusal("this server calls no tools itself"),
-        "moderation": Refusal("this server moderates nothing"),
-        "prompt": Refusal("this server keeps no prompts"),
+        "moderation": Refusal("this server has no moderation"),
+        "prompt": Refusal("this server stores no prompts"),
         "top_logprobs": Refusal("/v1/chat/completions has them", (0,)),
-        "truncation": Refusal("a conversation is taken whole", ("disabled",)),
+        "truncation": Refusal("conversations are not truncated", ("disabled",)),
     }
     WITHOUT_EFFECT: ClassVar[Tuple[str, ...]] = (
         *RequestBody.WITHOUT_EFFECT,
@@ -88,13 +88,15 @@ class ResponsesRequest(RequestBody):
     input: Union[str, List[InputItem]]
     instructions: Optional[str] = Field(None, description="a system message before all others")
     previous_response_id: Optional[str] = Field(None, max_length=200)
-    tools: Optional[List[OfferedFunction]] = Field(None, description="functions to be called")
+    tools: Optional[List[OfferedFunction]] = Field(
+        None, description="functions that the model may call"
+    )
     tool_choice: Union[Literal["none", "auto", "required"], ChosenFunction, None] = None
     parallel_tool_calls: Optional[bool] = Field(True, description="false: at most one call")
     text: Optional[TextConfig] = None
     reasoning: Optional[ReasoningConfig] = None
     include: Optional[List[str]] = Field(
-        None, description="message.output_text.logprobs is refused; all else is there anyway"
+        None, description="message.output_text.logprobs is refused; other values have no effect"
     )
     max_output_tokens: Optional[int] = Field(
         None, ge=1, description="as many as fit in the model's context if not given"
@@ -103,29 +105,29 @@ class ResponsesRequest(RequestBody):
     top_p: Optional[float] = Field(None, gt=0, le=1)
     top_k: Optional[int] = Field(None, ge=-1, description="-1 and 0 are all tokens")
     seed: Optional[int] = Field(None, ge=-(2**63), lt=2**63)
-    metadata: Optional[Dict[str, str]] = Field(None, description="comes back with the response")
+    metadata: Optional[Dict[str, str]] = Field(None, description="returned with the response")
     stream: Optional[bool] = False
-    store: Optional[bool] = Field(True, description="keep the response for later requests")
+    store: Optional[bool] = Field(True, description="store the response for later requests")
     background: Optional[bool] = Field(
-        False, description="answer at once; the response is asked for until it has ended"
+        False, description="return at once; the client polls the response until it has ended"
     )
 
 
 class InputTokensDetails(Answer):
-    """cached_tokens: those that the prefix cache spared."""
+    """cached_tokens: input tokens found in the prefix cache."""
 
     cached_tokens: int
     cache_write_tokens: int = 0
 
 
 class OutputTokensDetails(Answer):
-    """reasoning_tokens: those that the text of the reasoning takes."""
+    """reasoning_tokens: the number of tokens of the reasoning's text."""
 
     reasoning_tokens: int
 
 
 class ResponseUsage(Answer):
-    """Tokens that a request took."""
+    """Numbers of tokens of a request."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
@@ -142,7 +144,7 @@ class ResponseError(Answer):
 
 
 class IncompleteDetails(Answer):
-    """Why a response is cut short."""
+    """Why a response is incomplete."""
 
     reason: str
 
@@ -179,11 +181,11 @@ class ResponseAnswer(Answer):
     usage: Optional[ResponseUsage] = None
 
     def json_text(self) -> str:
-        return self.model_dump_json()  # with null for what it has not, as OpenAI's
+        return self.model_dump_json()  # missing fields are null, as in OpenAI's API
 
 
 class DeletedResponse(Answer):
-    """A response that is no longer there."""
+    """Confirms that a response was deleted."""
 
     id: str
     object: str = "response"

@@ -1,4 +1,4 @@
-"""The fields by which a request says how its text is chosen, and when it ends."""
+"""Request fields for sampling and stop conditions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vllm.sampling_params import MAX_LOGPROBS, RequestOutputKind, SamplingParams
 from vllm.structured_outputs import StructuredOutputsParams
 
 REFUSED: Mapping[str, Refusal] = {
-    "best_of": Refusal("ask for n, and choose", (1,)),
+    "best_of": Refusal("request n outputs and choose among them", (1,)),
     "guided_choice": Refusal("it is structured_outputs.choice now"),
     "guided_grammar": Refusal("it is structured_outputs.grammar now"),
     "guided_json": Refusal("it is structured_outputs.json now"),
     "guided_regex": Refusal("it is structured_outputs.regex now"),
-    "kv_transfer_params": Refusal("the cache stays where it is"),
+    "kv_transfer_params": Refusal("the KV cache is not transferred between engines"),
     "length_penalty": Refusal("there is no beam search", (1, 1.0)),
-    "logits_processors": Refusal("a request brings no code"),
-    "repetition_detection": Refusal("the engine does not look for loops"),
+    "logits_processors": Refusal("a request cannot contain code"),
+    "repetition_detection": Refusal("the engine does not detect repetitions"),
     "use_beam_search": Refusal("there is no beam search", (False,)),
     "vllm_xargs": Refusal("the engine has no plugins", ({},)),
 }
@@ -50,28 +50,28 @@ _SAME_NAME = (
 
 
 class StreamOptions(RequestPart):
-    """include_usage: a last event with the request's tokens; continuous_usage_stats: in each."""
+    """include_usage: the last event has the usage; continuous_usage_stats: every event has it."""
 
     include_usage: Optional[bool] = False
     continuous_usage_stats: Optional[bool] = False
 
 
 class JsonSchema(RequestPart):
-    """A JSON schema, by OpenAI's name for it."""
+    """A JSON schema, in OpenAI's format."""
 
     model_config = ConfigDict(extra="allow")
     json_schema: Dict[str, Any] = Field(alias="schema")
 
 
 class ResponseFormat(RequestPart):
-    """What an answer conforms to, in OpenAI's words."""
+    """The format of an answer, in OpenAI's notation."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: Optional[JsonSchema] = None
 
 
 class StructuredOutputs(RequestPart):
-    """What an answer conforms to, in vLLM's words: one of these."""
+    """The format of an answer, in vLLM's notation: exactly one of these."""
 
     model_config = ConfigDict(extra="forbid")
     json_schema: Union[str, Dict[str, Any], None] = Field(default=None, alias="json")
@@ -82,7 +82,7 @@ class StructuredOutputs(RequestPart):
 
 
 class SamplingFields(RequestBody):
-    """What /v1/completions and /v1/chat/completions have in common."""
+    """The common fields of /v1/completions and /v1/chat/completions."""
 
     WITHOUT_EFFECT: ClassVar[Tuple[str, ...]] = (
         *RequestBody.WITHOUT_EFFECT,
@@ -92,7 +92,7 @@ class SamplingFields(RequestBody):
         "store",
     )
 
-    n: Optional[int] = Field(1, ge=1, description="continuations, each with its own draws")
+    n: Optional[int] = Field(1, ge=1, description="continuations, sampled independently")
     temperature: Optional[float] = Field(None, ge=0, le=100, description="0 is greedy")
     top_p: Optional[float] = Field(None, gt=0, le=1)
     top_k: Optional[int] = Field(None, ge=-1, description="-1 and 0 are all tokens")
@@ -109,17 +109,17 @@ class SamplingFields(RequestBody):
     skip_special_tokens: Optional[bool] = None
     prompt_logprobs: Optional[int] = Field(None, ge=0, le=MAX_LOGPROBS)
     logit_bias: Optional[Dict[str, float]] = Field(
-        None, description="what is added to logits, by token id; in [-100, 100]"
+        None, description="added to the logits of tokens, by token id; in [-100, 100]"
     )
     allowed_token_ids: Optional[List[int]] = None
     bad_words: Optional[List[str]] = None
     response_format: Optional[ResponseFormat] = None
     structured_outputs: Optional[StructuredOutputs] = None
     truncate_prompt_tokens: Optional[int] = Field(
-        None, ge=-1, description="keep this many tokens of the prompt's end; -1: as many as fit"
+        None, ge=-1, description="keep the last N tokens of the prompt; -1: as many as fit"
     )
     cache_salt: Optional[str] = Field(
-        None, min_length=1, description="share the prefix cache with requests of the same alone"
+        None, min_length=1, description="share the prefix cache only with requests of the same salt"
     )
     priority: Optional[int] = Field(
         None,
@@ -155,7 +155,7 @@ class SamplingFields(RequestBody):
             given = {field: getattr(wanted, field) for field in type(wanted).model_fields}
             return StructuredOutputsParams(json=given.pop("json_schema"), **given)
         if wanted is not None:
-            raise ValueError("response_format and structured_outputs are two words for one thing")
+            raise ValueError("response_format and structured_outputs cannot be combined")
         if form.type == "json_object":
             return StructuredOutputsParams(json_object=True)
         if form.json_schema is None:
@@ -163,9 +163,9 @@ class SamplingFields(RequestBody):
         return StructuredOutputsParams(json=form.json_schema.json_schema)
 
     def sampling_params(self, defaults: GenerationDefaults, **computed: Any) -> SamplingParams:
-        """For the engine. What is not given is what the model's makers advise.
+        """Parameters for the engine; fields that are not given have the value in `defaults`.
 
-        computed: fields that follow from more than one of the request's. Raises ValueError.
+        computed: values derived from several fields of the request. Raises ValueError.
         """
         computed.setdefault("structured_outputs", self._structured_outputs())
         fields: Dict[str, Any] = {name: getattr(self, name) for name in _SAME_NAME}

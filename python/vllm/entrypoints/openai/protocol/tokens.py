@@ -11,18 +11,16 @@ from vllm.entrypoints.openai.protocol.chat import ChatMessage, TemplateFields
 
 
 class TokenizeRequest(TemplateFields, RequestBody):
-    """A text, or a conversation, which the model's template makes a text of."""
+    """A text, or a conversation, which the model's template renders to text."""
 
     prompt: Optional[str] = None
     messages: Optional[List[ChatMessage]] = None
-    add_special_tokens: Optional[bool] = Field(
-        None, description="such as the start of a text; by default beside a prompt only"
-    )
+    add_special_tokens: Optional[bool] = Field(None, description="by default only with a prompt")
     return_token_strs: Optional[bool] = False
 
 
 class TokenizeAnswer(Answer):
-    """token_strs: each token's own text, where asked for."""
+    """token_strs: each token's text, with return_token_strs."""
 
     count: int
     max_model_len: int

@@ -1,4 +1,4 @@
-"""Tools: what a client offers, and what a model calls."""
+"""Tools: functions that a client offers, and calls by the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tool(RequestPart):
 
 
 class NamedFunction(RequestPart):
-    """One of the functions."""
+    """The name of one of the functions."""
 
     name: str
 
@@ -41,14 +41,14 @@ class NamedTool(RequestPart):
 
 
 class CalledFunction(Answer):
-    """arguments: JSON, as text. In a stream the name comes first, then more of the arguments."""
+    """arguments: JSON text. In a stream, the name comes first, then deltas of the arguments."""
 
     name: Optional[str] = None
     arguments: str
 
 
 class ToolCall(Answer):
-    """A call, or in a stream what is new of it; `index` says of which."""
+    """A call, or in a stream the delta of the call with this `index`."""
 
     index: Optional[int] = None
     id: Optional[str] = None

@@ -1,4 +1,4 @@
-"""What the server says of itself: models, health, version, metrics."""
+"""Information about the server: models, health, version, metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def list_models(request: Request) -> Response:
 
 @router.get("/v1/models/{model:path}", responses=responses(ModelCard))
 async def retrieve_model(model: str, request: Request) -> Response:
-    """One of them."""
+    """One name of the model."""
     served = served_by(request)
     return as_json(_card(served, served.name(model)))
 

@@ -41,7 +41,7 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
 
 
 class _Chat:
-    """One request: from the engine's outputs to answers."""
+    """One request: converts the engine's outputs to responses."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class _Chat:
         )
 
     async def answer(self) -> ChatAnswer:
-        """The whole answer, once it has finished."""
+        """Waits for the end, and returns the whole response."""
         choices = []
         last: Optional[RequestOutput] = None
         async with closing(self._conversation.outputs()) as outputs:
@@ -83,7 +83,7 @@ class _Chat:
         return answer
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """The role, then what is new, as it comes."""
+        """Chunks of the stream: the role first, then deltas."""
         begun = [False] * self._conversation.n
         async with closing(self._conversation.outputs()) as outputs:
             async for output in outputs:
@@ -143,7 +143,7 @@ class _Chat:
 
     @property
     def _beginning(self) -> str:
-        """With `echo`, the message that the answer goes on with."""
+        """With `echo`, the message that the answer continues; else empty."""
         last = self._body.messages[-1]
         goes_on = self._body.echo and last.role == self._role and isinstance(last.content, str)
         return str(last.content) if goes_on else ""

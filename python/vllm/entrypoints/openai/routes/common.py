@@ -1,4 +1,4 @@
-"""What routes have in common."""
+"""Functions that several routes use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vllm.entrypoints.openai.served import Served
 
 
 def served_by(request: Request) -> Served:
-    """What the application was built around."""
+    """The `Served` of the application."""
     served: Served = request.app.state.served
     return served
 
@@ -29,9 +29,9 @@ def responses(
     error: Type[BaseModel] = ErrorAnswer,
     stream: str = "",
 ) -> Dict[Union[int, str], Dict[str, Any]]:
-    """For the OpenAPI description: the answer, and what every error looks like.
+    """For the OpenAPI description: the formats of the response and of errors.
 
-    event, stream: what the events of a stream are, where a request may ask for one.
+    event, stream: the format of a stream's events, if a request may enable streaming.
     """
     described: Dict[Union[int, str], Dict[str, Any]] = {
         200: {"model": answer},

@@ -37,7 +37,7 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
     if body.max_tokens == 0 and not body.echo:
         raise ApiError(
             400,
-            "max_tokens must be at least 1, or echo true: nothing is asked for",
+            "max_tokens must be at least 1, or echo true: nothing is requested",
             param="max_tokens",
         )
     if prompts.is_short(body.prompt):
@@ -51,7 +51,7 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
 
 
 class _Completion:
-    """One request: from the engine's outputs to answers."""
+    """One request: converts the engine's outputs to responses."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class _Completion:
         self._usage = UsageCounter()
 
     async def answer(self) -> CompletionAnswer:
-        """All choices, once they have finished."""
+        """Waits for all choices, and returns the whole response."""
         choices: Dict[int, CompletionChoice] = {}
         async with closing(self._outputs()) as outputs:
             async for prompt, output in outputs:
@@ -91,7 +91,7 @@ class _Completion:
         return CompletionAnswer(**self._envelope, choices=ordered, usage=self._total())
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """What is new, as it comes."""
+        """Chunks of the stream: deltas as they are generated."""
         begun = [False] * (self._n * len(self._prompts))
         async with closing(self._outputs()) as outputs:
             async for prompt, output in outputs:
@@ -185,7 +185,7 @@ class _Completion:
 
 
 def _without_text(output: RequestOutput) -> RequestOutput:
-    """For max_tokens of 0: the prompt is computed, and the one token that comes of it dropped."""
+    """For max_tokens 0: the engine computes the prompt and one token, which is dropped."""
     empty = [
         dataclasses.replace(each, text="", token_ids=[], logprobs=each.logprobs and [])
         for each in output.outputs

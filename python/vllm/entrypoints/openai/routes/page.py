@@ -1,4 +1,4 @@
-"""/: a page to chat in, of three files that the server sends as they are."""
+"""/: the chat page, three static files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
 
 PATHS = tuple(_FILES)
 
-# The page may load and ask this server alone, no other page may show it in a frame, and a script
-# that tried to make markup of a text would fail.
+# The page may only load from and connect to this server, no other page may embed it in a frame, and
+# trusted types prevent scripts from inserting text as HTML.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -36,13 +36,13 @@ async def show_page() -> FileResponse:
 
 @router.get("/page.css")
 async def show_style() -> FileResponse:
-    """How it looks."""
+    """The page's style sheet."""
     return _file("/page.css")
 
 
 @router.get("/page.js")
 async def show_script() -> FileResponse:
-    """What it does."""
+    """The page's script."""
     return _file("/page.js")
 
 

@@ -1,4 +1,4 @@
-"""/v1/responses: conversations that the server remembers."""
+"""/v1/responses: conversations with stored responses."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from vllm.entrypoints.openai.streaming import (
 
 router = APIRouter()
 
-# The last event is a response that has ended, well or badly: nothing comes behind it.
+# The stream has no end marker: the last event contains the response, completed or failed.
 _STREAM = StreamForm(COMPLETIONS.error, "")
-# What errors of the translated request name, by the names that it has here.
+# Fields of the chat request -> their names in this API, for error messages.
 _NAMES = {"messages": "input", "max_completion_tokens": "max_output_tokens"}
 
 
@@ -79,25 +79,25 @@ async def create_response(body: ResponsesRequest, request: Request) -> Response:
 
 @router.get("/v1/responses/{response_id}", responses=responses(ResponseAnswer))
 async def retrieve_response(response_id: str, request: Request) -> Response:
-    """A response that is stored, or runs in the background."""
+    """A response that is stored or runs in the background."""
     return as_json(_responses_of(request).find(response_id, _owner(request)))
 
 
 @router.delete("/v1/responses/{response_id}", responses=responses(DeletedResponse))
 async def delete_response(response_id: str, request: Request) -> Response:
-    """Forgets a response, and ends it if it runs."""
+    """Deletes a response, and cancels it if it runs."""
     await _responses_of(request).delete(response_id, _owner(request))
     return as_json(DeletedResponse(id=response_id, object="response", deleted=True))
 
 
 @router.post("/v1/responses/{response_id}/cancel", responses=responses(ResponseAnswer))
 async def cancel_response(response_id: str, request: Request) -> Response:
-    """Ends a response that runs in the background."""
+    """Cancels a response that runs in the background."""
     return as_json(await _responses_of(request).cancel(response_id, _owner(request)))
 
 
 async def _kept(run: ResponseRun, known: Responses, keeper: Keeper) -> AsyncGenerator[str, None]:
-    """The events of a response, which is stored before the last one is sent."""
+    """The events of a response. It is stored before its last event is sent."""
     async with closing(run.events()) as events:
         async for text in events:
             if run.answer.status != "in_progress":
@@ -111,7 +111,7 @@ def _responses_of(request: Request) -> Responses:
 
 
 def _owner(request: Request) -> bytes:
-    """Whose a response is: a key's, or everybody's where the server has none."""
+    """The owner of responses: a hash of the request's API key, also if that is empty."""
     return hashlib.sha256(key_of(request.headers).encode("latin-1")).digest()
 
 
@@ -173,7 +173,7 @@ def _tool(where: str, tool: OfferedFunction) -> Dict[str, Any]:
 
 
 def _begun(body: ResponsesRequest, model: str) -> ResponseAnswer:
-    """A response that says what was asked for, and has no output yet."""
+    """A response with the fields of its request, and no output yet."""
     tools = [
         tool.model_dump(include=set(OfferedFunction.model_fields)) for tool in body.tools or []
     ]

@@ -21,7 +21,7 @@ router = APIRouter()
 
 @router.post("/tokenize", responses=responses(TokenizeAnswer))
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
-    """Tokens of a text, or of the prompt that a conversation becomes."""
+    """Tokens of a text, or of the prompt rendered from a conversation."""
     served = served_by(request)
     served.name(body.model)
     return as_json(await in_thread(lambda: _tokenize(served, body)))
@@ -29,7 +29,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
 
 def _tokenize(served: Served, body: TokenizeRequest) -> TokenizeAnswer:
     if (body.prompt is None) == (body.messages is None):
-        raise ApiError(400, "give a prompt or messages, one of them", param="prompt")
+        raise ApiError(400, "give either prompt or messages", param="prompt")
     if body.messages is not None:
         ids = prompts.of_chat(served, body.messages, body, check=False).token_ids
     else:
