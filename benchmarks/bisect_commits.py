@@ -2,10 +2,9 @@
 
     python -m benchmarks.bisect_commits --bucket FOLDER
 
-Builds and publishes what the bucket does not have of ten real commits, for one architecture, since
-compiling all of them would answer nothing more. Then searches them as a person would, by the
-published script, for the commit since which 0.0 does not pass for false in `stream_options`. Writes
-``bisect_commits.json`` beside itself.
+Builds and publishes ten real commits that are missing in the bucket, for one architecture only:
+more would not change the result. Then runs the published script to find the commit since which
+`stream_options` does not accept 0.0 as false. Writes ``bisect_commits.json`` in this folder.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def fill(store: FolderStore, commits: list[str]) -> None:
 
 
 def search(base: str, commits: list[str], python: str) -> tuple[dict, float, str]:
-    """The result of the script, its seconds, and what it said."""
+    """The result of the script, its seconds, and its output."""
     script = f"{base}/{commits[-1]}/bisect.py"
     ends = ["--good", commits[0], "--bad", commits[-1], "--python", python, "--restart", "--json"]
     command = ["uv", "run", "--quiet", script, *ends, "--", "python", "-c", JUDGE]

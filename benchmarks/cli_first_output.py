@@ -1,11 +1,11 @@
-"""How long a person waits for the first output of each command, typed into a terminal.
+"""Time until the first output of each command in a terminal.
 
     python -m benchmarks.cli_first_output
 
-Each command runs `--rounds` times in a terminal of its own; what counts is the median of the times
-until its first character. The model is the small one of `tests.models.taught`, which loads in
-no time: what is seen here is the start of Python and of torch. `vllm serve`'s second figure is the
-time until it is ready. Writes cli_first_output.json beside this file.
+Each command runs `--rounds` times in its own pseudo-terminal; a figure is the median time until its
+first character. The model is the small one of `tests.models.taught`, whose loading time is
+negligible: the figures are the startup of Python and torch. `vllm serve`'s second figure is the
+time until it is ready. Writes cli_first_output.json in this folder.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Terminal:
 
 
 def commands(url: str) -> Dict[str, List[str]]:
-    """What is typed, by what the record calls it."""
+    """Name in the record -> arguments of the command."""
     lengths = ["--input-len", "8", "--output-len", "8"]
     return {
         "vllm --version": ["--version"],
@@ -78,7 +78,7 @@ def commands(url: str) -> Dict[str, List[str]]:
 
 
 def measure(words: Sequence[str], folder: Path, rounds: int, pattern: str = r"\S") -> float:
-    """Milliseconds, in the median."""
+    """The median, in milliseconds."""
     times = []
     for _ in range(rounds):
         terminal = Terminal(words, folder)

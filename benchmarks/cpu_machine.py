@@ -1,4 +1,4 @@
-"""What a figure was taken on: the commit, the processor, and how busy the machine was."""
+"""Conditions of a measurement: the commit, the processor, and the load of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vllm import _C
 
 
 def describe() -> Dict[str, Any]:
-    """For the JSON beside a benchmark; `load_average` is of the minute before."""
+    """The conditions, for a benchmark's JSON; `load_average` is that of the last minute."""
     return {
         "commit": _commit(),
         "machine": {
@@ -31,7 +31,7 @@ def describe() -> Dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of the tree that this file is in, with "+changes" if there are any."""
+    """The commit of this source tree, with "+changes" if it has uncommitted changes."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
     done = subprocess.run(
         [*command, "--exclude=*", "--dirty=+changes"], capture_output=True, text=True, check=True

@@ -1,17 +1,17 @@
-"""The CPU ops beside torch's own, on the same threads.
+"""The CPU ops compared with torch's, with the same number of threads.
 
     python benchmarks/cpu_ops.py [--json FILE]
 
-Norms, activation and rotary embedding: GB/s of what an op has to read and write, once. torch's is
-the shortest eager code for the same: `torch.nn.functional.rms_norm`, `silu(x) * y`, and the usual
-split-and-concatenate rotation. Attention: GFLOP/s of the scores and sums that are not masked, and
-GB/s of keys and values, beside `scaled_dot_product_attention` on contiguous copies of the cache;
-what it takes to gather these copies is given by itself.
+Norms, activation and rotary embedding: GB/s of the bytes that an op must read and write, counted
+once. torch's code is the shortest eager code for the same result: `torch.nn.functional.rms_norm`,
+`silu(x) * y`, and the usual split-and-concatenate rotation. Attention: GFLOP/s of the unmasked
+scores and sums, and GB/s of keys and values, compared with `scaled_dot_product_attention` on
+contiguous copies of the cache; the time to gather these copies is given separately.
 
-The two take turns; a figure is the best of all turns, since other work on the machine only adds.
-VLLM_CPU_THREADS sets the threads of both; with one, time is what that thread had of a processor,
-and otherwise that of a clock on the wall. torch makes new tensors for its results: so that it does
-not pay for new pages each time, malloc is told to keep what it has.
+Both are timed alternately; a figure is the best of all runs, because other load only adds time.
+VLLM_CPU_THREADS sets the threads of both. With one thread, its CPU time is measured, otherwise
+wall-clock time. torch allocates its results: malloc is configured to keep freed memory, so that
+torch does not pay for page faults in each call.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ ROWS = [(1, 4096), (64, 4096), (4096, 4096)]  # a token, a decoding batch, a pre
 HEADS, KV_HEADS, HEAD_SIZE = 32, 8, 128
 BLOCK_SIZE = 16
 
-SECONDS = 0.5  # of turns, at least, for each pair
-TURN = 2e-4  # seconds, at least: a call that is shorter is repeated
+SECONDS = 0.5  # minimum time of all runs of a pair
+TURN = 2e-4  # minimum seconds of a run: shorter calls are repeated
 
 clock = time.thread_time if _C.cpu_threads() == 1 else time.perf_counter
 
 
 @dataclass
 class Record:
-    """One op on one case; what it moves and computes is counted once."""
+    """One op on one case; its bytes and operations are counted once."""
 
     op: str
     dtype: str
@@ -68,7 +68,7 @@ class Record:
 
 
 def best(*calls: Call) -> List[float]:
-    """Microseconds of each call: the best of turns that they take one after the other."""
+    """Microseconds of each call: the best of runs that alternate between them."""
 
     def seconds(call: Call, times: int) -> float:
         start = clock()
@@ -207,7 +207,7 @@ ATTENTION = [  # batch, context, queries, heads, kv_heads, size
 
 
 def keep_memory() -> None:
-    """Has malloc neither map large blocks by themselves nor give memory back."""
+    """Configures malloc to neither use mmap for large blocks nor return memory to the system."""
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     libc = ctypes.CDLL(None)
     if not (libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, -1)):

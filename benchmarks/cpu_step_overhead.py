@@ -1,17 +1,17 @@
-"""What the host does for each step, with 256 sequences running, and what sampling costs a CPU.
+"""Host time of a step with 256 running sequences, and time of sampling on a CPU.
 
     python -m benchmarks.cpu_step_overhead
 
-Every sequence generates; the model is left out. "engine" is `LLMEngine.step` with an executor that
-computes nothing: scheduling, describing the step in its buffer, taking in the tokens, outputs. It
-is what a GPU does not wait for, where the next step is described while one is computed. The parts
-are timed in a run of their own, which slows them down a little.
+All sequences are decoding; the model is omitted. "engine" is `LLMEngine.step` with an executor that
+computes nothing: scheduling, writing the step's metadata to its buffer, appending tokens, creating
+outputs. A GPU does not wait for it, because the next step is prepared while one is computed. The
+parts are timed in a separate run, because timing slows them down a little.
 
-The sampler is what it computes from logits, for two sizes of vocabulary. Its floor is one pass
-over the logits: reading them once, timed as their maximum.
+"sampler" is the time from logits to tokens, for two sizes of vocabulary. Its floor is one pass over
+the logits, timed as their maximum.
 
-Figures are medians of processor time on one thread, in milliseconds, so that other work on the
-machine disturbs them little; written to cpu_step_overhead.json beside this file.
+Figures are medians of CPU time on one thread, in milliseconds, because other load affects CPU time
+little; written to cpu_step_overhead.json in this folder.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class NoExecutor(Executor):
         return step.num_rows
 
     def sample(self, handle: int) -> None:
-        """Nothing has a mask."""
+        """No sequence has a mask."""
 
     def collect(self, handle: int) -> StepResult:
         return StepResult([7] * handle)
@@ -85,7 +85,7 @@ class NoExecutor(Executor):
 
 
 def running(vocab_size: int, **how: Any) -> LLMEngine:
-    """An engine whose sequences, of prompts of 64 to 512 tokens, all generate."""
+    """An engine with decoding sequences only, with prompts of 64 to 512 tokens."""
     config = ModelConfig(
         architecture="LlamaForCausalLM",
         vocab_size=vocab_size,
@@ -134,7 +134,7 @@ def median_ms(
 
 
 def parts_of(engine: LLMEngine) -> Dict[str, float]:
-    """Milliseconds of each part of a step."""
+    """Milliseconds per part of a step."""
     times: Dict[str, List[float]] = {}
 
     def watch(owner: Any, name: str, label: str) -> None:

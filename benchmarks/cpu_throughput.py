@@ -1,16 +1,16 @@
-"""Tokens per second on the CPU, beside transformers: the same weights, dtype, threads and tokens.
+"""Tokens per second on the CPU, compared with transformers: same weights, dtype, threads, tokens.
 
     python -m benchmarks.cpu_throughput small
     python -m benchmarks.cpu_throughput half-billion --requests 12 --batch-sizes 4 12
 
-The workload is 64 requests with prompts of 32 to 512 tokens and outputs of 32 to 256, all known
-beforehand; `--requests` takes the first of them, for a model with which 64 would take too long.
-transformers runs it twice: `generate` on batches sorted by length, for each batch size, and its
-continuous batching (which wants psutil). Static batching also computes padding, before short
-prompts and after short outputs: "waste" is what it computes over what was asked for.
+The workload is 64 requests with prompts of 32 to 512 tokens and outputs of 32 to 256, submitted at
+once; `--requests N` uses only the first N, for large models.
+transformers runs it in two ways: `generate` on batches sorted by length, for each batch size, and
+its continuous batching (which needs psutil). Static batching also computes padding, before short
+prompts and after short outputs: "waste" is the ratio of computed to requested tokens.
 
-Everybody runs once in each round, in an order that turns, so that what else the machine does
-disturbs nobody more than the others; compared are the medians. Goals: 0.9 × waste times the best
+Each contender runs once per round, in a rotating order, so that other load affects all equally;
+medians are compared. Goals: 0.9 × waste times the best
 static batch, 1.2 times continuous batching, and one request alone no slower.
 
 On a machine that does other things too, take one thread: with two, each product waits at a barrier
@@ -66,7 +66,7 @@ MODELS = {
 }
 
 Request = Tuple[List[int], int]  # prompt, tokens to generate
-Counts = Tuple[int, int]  # tokens of prompts and of outputs that were computed for somebody
+Counts = Tuple[int, int]  # tokens of prompts and of outputs, without padding
 Figures = Dict[str, Any]
 
 
@@ -116,7 +116,7 @@ def run_static(model: Any, workload: List[Request], batch_size: int) -> Counts:
 
 
 def static_waste(workload: List[Request], batch_size: int) -> float:
-    """Token positions that `run_static` computes, padding included, over those asked for."""
+    """The ratio of token positions that `run_static` computes (with padding) to requested ones."""
     computed = sum(
         len(batch) * (max(len(prompt) for prompt, _ in batch) + max(count for _, count in batch))
         for batch in in_batches(workload, batch_size)
@@ -171,7 +171,7 @@ def rate(tokens: int, seconds: List[float]) -> float:
 
 
 def measure_decode(decode: Callable[[int], None]) -> float:
-    """Milliseconds per token of one request: what 65 tokens take beyond one, prefill left out."""
+    """Milliseconds per token of one request without prefill: the time of 65 tokens minus of 1."""
     marks = [time.perf_counter()]
     for count in (1, 65):
         decode(count)
@@ -236,7 +236,7 @@ def main() -> None:
                 measure(peers[name], expected, results["peers"][name])
                 seconds = results["peers"][name]["seconds"][-1]
                 print(f"round {number + 1}: {name} {seconds} s", flush=True)
-                write(args, results)  # what comes next may take long, and fail
+                write(args, results)  # the next run may take long or fail
         for name, decode in alone.items():
             single[name].append(measure_decode(decode))
         results["load_average_at_the_end"] = round(os.getloadavg()[0], 2)
@@ -262,7 +262,7 @@ def make_both(config: Any, dtype: torch.dtype) -> Tuple[Any, LLM]:
 
 
 def compare(results: Figures) -> Figures:
-    """How many times as fast vllm is, beside the goals."""
+    """The speed of vllm relative to the peers, and the goals."""
     peers = {name: peer for name, peer in results["peers"].items() if "seconds" in peer}
     ours = peers["vllm"]["total_tokens_per_second"]
     static = {name: peer for name, peer in peers.items() if "waste" in peer}

@@ -4,8 +4,8 @@
 
 bfloat16. A CUDA graph calls a contender once on each of 40 buffers; the figure is the median time
 of 41 replays over 40, of the slowest rank. All ranks pass a barrier on the device before a replay.
-In "with norm" the sum is added to a residual and normed: by our one kernel, by our two, and by NCCL
-and our norm. Every contender's result is compared with a sum in float64 first.
+In "with norm" the sum is added to a residual and normalised: by our fused kernel, by our two
+kernels, and by NCCL and our norm. Every contender's result is compared with a sum in float64 first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EPSILON = 1e-6
 
 
 class Contenders:
-    """The ways to add up the ranks' tensors, in one of the ranks."""
+    """The all-reduce implementations, in one rank."""
 
     def __init__(self, meeting: Meeting, rows: int, width: int) -> None:
         self.rank, self.size = meeting.rank, meeting.size

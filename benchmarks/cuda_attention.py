@@ -1,13 +1,13 @@
-"""Paged decode attention on a GPU, beside FlashInfer and beside reading the same bytes.
+"""Paged decode attention on a GPU, compared with FlashInfer and with reading the same bytes.
 
     python benchmarks/cuda_attention.py [--json FILE] [--heads 32/8/128 ...] [--cases 8x1024 ...]
 
 bfloat16, blocks of 16 tokens in shuffled order. Each contender is captured in a CUDA graph of
-several calls, each on a cache of its own so that L2 does not serve them; contenders take turns, and
-a figure is the median of all turns, in microseconds a call, launches included. FlashInfer is tried
-with and without tensor cores and with heads before and behind slots; its best stands in the table.
-Ours reads what the engine has: heads before slots. "read" is a plain kernel that reads as many
-bytes, and the bandwidth that it reaches at 4 GiB is the ceiling.
+several calls, each on its own cache so that reads miss L2; contenders are timed alternately, and a
+figure is the median of all runs, in microseconds per call, launches included. FlashInfer is timed
+with and without tensor cores and in the layouts HND and NHD; the table has its best. Ours reads the
+engine's layout, heads before slots (HND). "read" is a plain kernel that reads as many bytes, and
+the bandwidth that it reaches at 4 GiB is the ceiling.
 
 Outputs are compared with float64 on the buffers that were timed, some sequences of each.
 """
@@ -39,7 +39,7 @@ CASES = [
     *[(64, 1024), (64, 4096), (64, 32768)],
     *[(256, 1024), (256, 4096), (256, 32768)],
 ]
-ROTATE_BYTES = 512 << 20  # what the calls of a graph read at least: many times L2
+ROTATE_BYTES = 512 << 20  # minimum bytes that a graph's calls read: many times L2
 MOST_CALLS = 64
 TURNS = 9
 CLEARED_BYTES_PER_S = 2e11  # of freed memory, by the driver; an H200 took 0.24 s for 90 GB
@@ -73,7 +73,7 @@ class Case(NamedTuple):
 
 @triton.jit
 def read_words(source, sink, count, size: tl.constexpr):
-    """Reads `count` int32 from source; the sum keeps the compiler from leaving them out."""
+    """Reads `count` int32 from source; the sum prevents the compiler from removing the loads."""
     total = tl.zeros((size,), tl.int32)
     step = tl.num_programs(0) * size
     for begin in tl.range(tl.program_id(0) * size, count, step, num_stages=4):
@@ -88,7 +88,7 @@ class Graph:
     def __init__(self, calls: List[Callable[[], object]]) -> None:
         self.count = len(calls)
         self._calls = calls  # they hold the tensors that the graph reads
-        torch.cuda.synchronize()  # the inputs are there, for the other stream too
+        torch.cuda.synchronize()  # the inputs are complete for the other stream, too
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             for call in calls[:2]:

@@ -28,7 +28,7 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
 
 
 class RotaryEmbedding(Case):
-    """Positions and table are one for all sets, as they are for the layers of a model."""
+    """All sets share positions and table, as the layers of a model do."""
 
     op = "rotary_embedding"
     written = ("query", "key")
@@ -44,7 +44,7 @@ class RotaryEmbedding(Case):
             "positions": positions,
             "positions32": positions.int(),
             "table": table.to(DTYPE),
-            "table32": table.to(DTYPE).float(),  # what FlashInfer takes; the same angles
+            "table32": table.to(DTYPE).float(),  # the format of FlashInfer; the same angles
         }
 
     def make(self) -> Tensors:
@@ -113,7 +113,7 @@ class ReshapeAndCache(Case):
         return super().make_sets(count)
 
     def share(self, count: int) -> None:
-        """The caches, and what else is one for all sets."""
+        """The caches and other tensors that all sets share."""
         blocks = -(-count * self.tokens // BLOCK_SIZE)
         order = torch.randperm(blocks * BLOCK_SIZE, device=DEVICE)
         self._slots = iter(order[: count * self.tokens].split(self.tokens))
@@ -122,7 +122,7 @@ class ReshapeAndCache(Case):
         self.shared = {
             "key_cache": empty(*shape),
             "value_cache": empty(*shape),
-            # As the engine has them.
+            # In the engine's layout.
             "our_key_cache": empty(*stored).transpose(1, 2),
             "our_value_cache": empty(*stored).transpose(1, 2),
             # To FlashInfer the whole cache is one sequence, and a slot a position in it.

@@ -4,9 +4,8 @@
 
 A model of the shape of Qwen3-0.6B in bfloat16, with random weights, continues prompts of 256 random
 tokens by 80, greedily. A step is the time between two returns of `LLMEngine.step`; the figures are
-medians over the steps in which all sequences generate, in a second run after a first. "host" is
-the processor time of the thread that drives the engine, without what it spends waiting for the GPU.
-All ways must give the same tokens.
+medians over the steps in which all sequences decode, in the second of two runs. "host" is the CPU
+time of the engine's thread, without waiting for the GPU. All modes must give the same tokens.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def decode(llm: LLM, batch: int, name: str) -> Tuple[Dict[str, float], List[List
 
 
 def watch_captures() -> List[float]:
-    """Seconds of each capture from now on."""
+    """Records the seconds of each later graph capture."""
     seconds: List[float] = []
     capture = Graphs._capture
 

@@ -1,11 +1,12 @@
-"""Matrix products of few rows on a GPU, beside cuBLAS and beside reading the weights.
+"""Matrix products of few rows on a GPU, compared with cuBLAS and with reading the weights.
 
     python benchmarks/cuda_few_rows.py [--json FILE] [--rows 1 4 8 16] [--models 0.6B ...]
 
-The products of Qwen3's layers and its head, bfloat16, without what the op can take along. Each
-contender is captured in a CUDA graph that goes over several weights, of more bytes together than
-L2 holds; they take turns, and a figure is the median of all turns, launches included. "read" is a
-plain kernel that reads as many bytes. Results are compared with float64, on one of the weights.
+The products of Qwen3's layers and its head, bfloat16, without the operations that the op can fuse.
+Each contender is captured in a CUDA graph over several weights, which together exceed L2;
+contenders are timed alternately, and a figure is the median of all runs, launches included. "read"
+is a plain kernel that reads as many bytes. Results are compared with float64, on one of the
+weights.
 """
 
 from __future__ import annotations

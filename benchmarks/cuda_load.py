@@ -2,10 +2,10 @@
 
     python benchmarks/cuda_load.py [--json FILE] [--models 0.6B 8B] [--folder /dev/shm]
 
-Weights lie in the page cache: they have just been written. Each model is loaded by a process of its
-own, several times; the figures are those of the run with the least sum. "empty model" holds the
-start of CUDA as well, "largest step" is the one that is computed to size the cache, and the first
-of all.
+Weights are in the page cache, because they were just written. Each model is loaded several times,
+each time by a new process; the figures are those of the run with the least sum. "empty model"
+includes the initialisation of CUDA; "largest step" is the first step, computed to size the KV
+cache.
 """
 
 from __future__ import annotations

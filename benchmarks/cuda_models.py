@@ -41,12 +41,12 @@ SHAPES = {
     "8B": _shape(4096, 12288, 36, 32, False),
     "14B": _shape(5120, 17408, 40, 40, False),
 }
-_FILES = 4  # beside the one of the embedding
+_FILES = 4  # in addition to that of the embedding
 
 
 def write_model(folder: Path, name: str) -> int:
-    """Writes config.json and files of weights; returns their bytes. All layers are alike: what is
-    computed takes as long, and a large model is written in seconds."""
+    """Writes config.json and files of weights; returns their bytes. All layers have equal
+    weights: times do not depend on that, and a large model is written in seconds."""
     config = SHAPES[name]
     hidden, width, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     query, kv = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
@@ -94,7 +94,7 @@ def write_model(folder: Path, name: str) -> int:
 
 
 def _write_file(path: Path, tensors: Dict[str, torch.Tensor]) -> None:
-    """A safetensors file; the library's own function refuses tensors that are the same memory."""
+    """Writes a safetensors file; safetensors' own function rejects tensors that share memory."""
     header: Dict[str, Any] = {}
     parts: List[memoryview] = []
     end = 0

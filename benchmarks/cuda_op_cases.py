@@ -1,6 +1,6 @@
-"""Rows of cuda_ops.py: for each op its buffers, what it must give, and who computes it how.
+"""Rows of cuda_ops.py: for each op its buffers, its expected result, and the contenders.
 
-Those of the rotary embedding and of the cache are in cuda_cache_cases.py.
+Rotary embedding and cache writes are in cuda_cache_cases.py.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Case:
         raise NotImplementedError
 
     def formula(self, t: Tensors) -> Tuple[torch.Tensor, ...]:
-        """What torch.compile is given: it writes where we do."""
+        """The code for torch.compile; it writes to the same tensors as ours."""
         raise NotImplementedError
 
     def results(self, t: Tensors, returned: Tuple[torch.Tensor, ...]) -> Tuple[torch.Tensor, ...]:
-        """Where the results of a call on `t` are."""
+        """The tensors with the results of a call on `t`."""
         return returned
 
     def make_sets(self, count: int) -> Sets:
@@ -82,7 +82,7 @@ def norm32(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 class RmsNorm(Case):
-    """Each row by its root mean square."""
+    """RMS norm of each row."""
 
     op = "rms_norm"
 
@@ -129,7 +129,7 @@ class RmsNorm(Case):
 
 
 class FusedAddRmsNorm(RmsNorm):
-    """The same of a sum that is kept."""
+    """RMS norm of the sum with a residual; the sum is stored, too."""
 
     op = "fused_add_rms_norm"
     written = ("x", "residual")
@@ -185,7 +185,7 @@ class FusedAddRmsNorm(RmsNorm):
 
 
 class SiluAndMul(Case):
-    """The gate of an MLP."""
+    """The gated activation of an MLP."""
 
     op = "silu_and_mul"
 
@@ -237,7 +237,7 @@ class SiluAndMul(Case):
 
 
 class Embedding(Case):
-    """All sets read one table, each for tokens of its own."""
+    """All sets read one table, each for its own tokens."""
 
     op = "embedding"
 

@@ -1,12 +1,12 @@
-"""The memory-bound ops on a GPU beside torch.compile, FlashInfer and Liger.
+"""The memory-bound ops on a GPU, compared with torch.compile, FlashInfer and Liger.
 
     python benchmarks/cuda_ops.py [--json FILE] [--only OP …] [--tune-seconds S] [--no-peers]
 
-bfloat16; how times are taken and results checked is in cuda_timing.py. torch.compile is tried with
-its defaults and with max-autotune (until S seconds have gone into that), FlashInfer with and
-without programmatic dependent launch; a row has the better of each. A peer that is not installed,
-or fails on a row, is named with the reason. "% of copy" counts every byte that the op must read or
-write, once, against a large copy in the same run; "floor" is a copy of as many bytes as the row's.
+bfloat16; cuda_timing.py measures times and checks results. torch.compile runs with its defaults and
+with max-autotune (for at most S seconds in total), FlashInfer with and without programmatic
+dependent launch; a row has the better of each. A peer that is not installed, or fails on a row, is
+listed with the reason. "% of copy" is the bandwidth of the bytes that the op must read or write,
+relative to a large copy in the same run; "floor" is a copy of as many bytes as the row's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def cases() -> Iterator[Case]:
 
 
 def build_flashinfer() -> None:
-    """Compiles what the rows need, all at once: by itself it would do one after the other."""
+    """Compiles all modules that the rows need in parallel; FlashInfer would do it one by one."""
     from flashinfer.jit.activation import gen_act_and_mul_module
     from flashinfer.jit.norm import gen_norm_module
     from flashinfer.jit.page import gen_page_module
@@ -63,7 +63,7 @@ def build_flashinfer() -> None:
 
 
 def find_peers() -> Dict[str, str]:
-    """The peers that cannot be had here, and why."""
+    """The peers that are not available here, and why."""
     missing = {}
     for name, prepare in {
         "flashinfer": build_flashinfer,
@@ -71,13 +71,13 @@ def find_peers() -> Dict[str, str]:
     }.items():
         try:
             prepare()
-        except Exception as error:  # noqa: BLE001 (whatever ails a peer, the others are measured)
+        except Exception as error:  # noqa: BLE001 (if a peer fails, the others are measured)
             missing[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return missing
 
 
 class Tuning:
-    """How much time may still go into torch.compile's own tuning."""
+    """The remaining time for torch.compile's autotuning."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds

@@ -1,16 +1,16 @@
-"""Paged prefill attention on a GPU, beside FlashAttention 2 and 3, cuDNN and FlashInfer.
+"""Paged prefill attention on a GPU, compared with FlashAttention 2 and 3, cuDNN and FlashInfer.
 
     python benchmarks/cuda_prefill.py [--json FILE] [--heads 32/8/128 ...] [--cases 1x8192 ...]
 
 A case is sequences x new tokens [+ tokens before them] [/ wWINDOW] [/ cCAP], or `mix`. bfloat16,
-causal, blocks of 16 tokens in shuffled order. Contenders take turns, each captured in a CUDA graph;
-a figure is the median of all turns, launches included, as TFLOP/s over the pairs of query and key
-that are seen. torch's peers read contiguous keys, as does "fa3 contiguous"; the others read pages.
-FlashAttention 3 is taken from vLLM's library if $FA3_LIB names it (_vllm_fa3_C.abi3.so), FlashInfer
-if it is installed.
+causal, blocks of 16 tokens in shuffled order. Contenders are timed alternately, each captured in a
+CUDA graph; a figure is the median of all runs, launches included, as TFLOP/s over the unmasked
+pairs of query and key. torch's peers and "fa3 contiguous" read contiguous keys; the others read
+pages. FlashAttention 3 is vLLM's library if $FA3_LIB is its path (_vllm_fa3_C.abi3.so); FlashInfer
+is used if it is installed.
 
---code chooses among the code of the build, where the newest is not what is to be measured: sm_90
-for the kernels without wgmma, compute_80 for those of 8.0, which the driver compiles.
+--code selects older code of the build instead of the newest: sm_90 for the kernels without wgmma,
+compute_80 for the PTX of 8.0, which the driver compiles.
 
 Outputs are compared with float64 on the buffers that were timed, some query tokens of each case.
 """
@@ -46,7 +46,7 @@ CASES = [
     *["1x1+32767", "1x4+32764", "1x16+32752", "1x64+32704"],  # the first is decoding, to compare
 ]
 MIX = [(n, 0) for n in (1024, 2048, 4096, 8192)] + [(1, 256 * i) for i in range(4, 64)]
-GRAPH_US = 3000  # what a graph should take at least
+GRAPH_US = 3000  # minimum time of a graph
 TURNS = 5
 DEVICE = torch.device("cuda")
 
@@ -253,7 +253,7 @@ def error(case: Case, inputs: Inputs, out: torch.Tensor) -> float:
 
 
 def captured(call: Call) -> Graph:
-    """The call as often as takes GRAPH_US."""
+    """A graph of as many calls as take GRAPH_US."""
     call()
     once = Graph([call])
     once.microseconds()
@@ -311,7 +311,7 @@ def write(path: Path, rows: List[Dict[str, object]]) -> None:
 
 
 def use_code(arch: str) -> None:
-    """Leaves the build only the code of `arch`, a folder such as sm_90 or compute_80."""
+    """Restricts the build to the code in the folder `arch`, such as sm_90 or compute_80."""
     folder = Path(_C.code_folder()) / arch
     if not folder.is_dir():
         names = sorted(each.name for each in folder.parent.iterdir())

@@ -2,12 +2,12 @@
 
     python -m benchmarks.cuda_ranks [--json FILE] [--shape 14B] [--ranks 1 2] [--batches 1 64 256]
 
-Weights are random and made on the GPUs: nothing is read. A decode step is the median time between
-two returns of `LLMEngine.step` while all sequences generate, of prompts of 128 random tokens, in a
-second run after a first. Offline, 256 prompts of 100 to 400 tokens are continued by 128 each,
-sampled; the second time counts, by output tokens.
+Weights are random and created on the GPUs; no file is read. A decode step is the median time
+between two returns of `LLMEngine.step` while all sequences decode, with prompts of 128 random
+tokens, in the second of two runs. Offline, 256 prompts of 100 to 400 tokens are continued by 128
+sampled tokens each; the figure is output tokens per second of the second run.
 
-Ranks are started from this file, too, so that they have random weights.
+Ranks are started from this file, too, so that they use random weights.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def random_model(
     group: Any = None,
     **rest: Any,
 ) -> DecoderLM:
-    """In place of `load_model`."""
+    """Replaces `load_model`."""
     ranks: Group = group or SingleGroup()
     with default_dtype(dtype), device:
         architecture = find_architecture(config.architecture)

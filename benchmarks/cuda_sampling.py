@@ -1,15 +1,15 @@
-"""Sampling on a GPU beside FlashInfer, torch.compile and torch itself.
+"""Sampling on a GPU, compared with FlashInfer, torch.compile and torch.
 
     python benchmarks/cuda_sampling.py [--json FILE] [--only WORD …] [--how NAME …] [--no-peers]
 
-From logits to tokens, whatever a contender needs for that, at temperature 0.8. "peaked" logits are
-normal with a deviation of 4, as sharp as a language model's; "flat" ones have 1, and a nucleus of
-most of the vocabulary. Times are taken as in cuda_timing.py: graphs, rotated buffers, medians, in
-turns; torch.compile has dynamic shapes, so that it compiles each way once for a dtype.
+Times are from logits to tokens, at temperature 0.8. "peaked" logits are normally distributed with a
+standard deviation of 4, as sharp as a language model's; for "flat" ones it is 1, with a nucleus of
+most of the vocabulary. cuda_timing.py explains the timing: graphs, rotated buffers, medians,
+alternating runs. torch.compile has dynamic shapes, so that it compiles each case once per dtype.
 
-A token of ours must lie where its uniform number says, that of another must be one that may be
-drawn; those are checked that the timed graphs left. "% of copy" counts the logits, read once. A
-peer that is missing, or fails on a row, is named with the reason.
+The tokens of the timed graphs are checked: ours against the token that its uniform random number
+selects, a peer's against the set of allowed tokens. "% of copy" counts the logits, read once. A
+peer that is missing, or fails on a row, is listed with the reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cuda_timing import Replay, Sets, Tensors, ceilings, commit, machine, number
 
 OURS = "vllm"
 ROUNDS = 21
-SECONDS = 0.25  # for a contender of a row, but at least three rounds
+SECONDS = 0.25  # per contender of a row, with a minimum of three rounds
 CHECKED_ROWS = 4
 SPREADS = {"peaked": 4.0, "flat": 1.0}
 
@@ -74,7 +74,7 @@ def cases() -> Iterator[Case]:
 
 
 def left_in(name: str, call: Any, each: Tensors) -> Any:
-    """Runs a call, and keeps where its tokens will be after each replay."""
+    """Runs a call, and stores the tensor that has its tokens after each replay."""
     tokens = call(each)
     each["tokens " + name] = tokens
     return (tokens,)
@@ -124,7 +124,7 @@ def uniform(draw: int) -> float:
 
 
 def is_wrong(case: Case, each: Tensors, name: str) -> str:
-    """What is wrong with the tokens that a contender left; empty if nothing."""
+    """Describes an error in a contender's tokens; empty if there is none."""
     tokens, logits = each["tokens " + name], each["logits"]
     if not bool(((tokens >= 0) & (tokens < case.vocab)).all()):
         return "tokens out of range"
@@ -194,7 +194,7 @@ def build_flashinfer() -> None:
 def find_missing() -> Dict[str, str]:
     try:
         build_flashinfer()
-    except Exception as error:  # noqa: BLE001 (whatever ails a peer, the others are measured)
+    except Exception as error:  # noqa: BLE001 (if a peer fails, the others are measured)
         return {"flashinfer": f"{type(error).__name__}: {error}".splitlines()[0]}
     return {}
 
@@ -238,7 +238,7 @@ def main() -> int:
         print(f"{case!s:52} {share:6.1%} of copy  × {ratio or 0:5.2f}  {taken}", flush=True)
         for name, reason in record["failed"].items():
             print(f"    {name}: {reason}")
-        if arguments.json:  # after each row: torch's own take minutes in all
+        if arguments.json:  # after each row, because torch's rows take minutes
             write(arguments.json, top, missing, records)
     for name, reason in missing.items():
         print(f"missing: {name}: {reason}")

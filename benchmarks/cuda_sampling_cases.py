@@ -1,7 +1,7 @@
-"""Ways of sampling, each by several hands: what cuda_sampling.py measures.
+"""Cases of cuda_sampling.py: sampling methods, each with several implementations.
 
-Each contender takes a set of buffers and leaves int tokens in it. torch's functions are written as
-one would for torch.compile: the draw is the argmax of probabilities over exponential noise.
+Each contender reads a set of buffers and writes int tokens to it. torch's functions are written for
+torch.compile: they sample by the argmax of probabilities divided by exponential noise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEED = 17
 
 @dataclass(frozen=True)
 class How:
-    """A way of sampling, the same for every row."""
+    """A sampling method, the same for every row."""
 
     name: str
     temperature: float = TEMPERATURE
@@ -40,7 +40,7 @@ HOWS = (
 
 
 def make_set(rows: int, vocab: int, dtype: torch.dtype, spread: float, how: How) -> Tensors:
-    """Logits, and what each contender needs beside them."""
+    """Logits, and the other tensors that contenders need."""
 
     def full(value: Optional[float], of: torch.dtype = torch.float32) -> Optional[torch.Tensor]:
         return None if value is None else torch.full((rows,), value, dtype=of, device="cuda")
@@ -100,7 +100,7 @@ def by_torch(how: How) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def by_flashinfer(how: How) -> Dict[str, Callable[[Tensors], torch.Tensor]]:
-    """FlashInfer's own ways, by name; none for greedy. It samples from float32."""
+    """FlashInfer's implementations by name; none for greedy. It samples from float32."""
     from flashinfer import sampling
 
     fixed = {"seed": SEED, "offset": 0}  # a generator's state could not be captured

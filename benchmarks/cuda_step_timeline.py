@@ -1,11 +1,11 @@
-"""A picture of two decode steps on a GPU: what the host does, and what the device.
+"""A timeline of two decode steps on a GPU: activity of host and device.
 
     python benchmarks/cuda_step_timeline.py --json FILE --svg FILE [--batch 64] [--model 0.6B]
     python benchmarks/cuda_step_timeline.py --from FILE --svg FILE     draws it again, without a GPU
 
-Above, kernels launched one by one, and each step looked at before the next; below, graphs and
-overlap. Times are those of torch.profiler, which slows the host down. "busy" is the union of
-kernels over the time between the first and the last, of all steps that were profiled.
+Top: kernels launched one by one, and each step finished before the next; bottom: CUDA graphs and
+overlapped steps. Times are from torch.profiler, which slows the host down. "busy" is the fraction
+of the time from the first to the last kernel in which a kernel runs, over all profiled steps.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ STEPS, DRAWN = 12, 2
 PARTS = ("schedule", "describe", "submit", "wait", "outputs")
 COLORS = dict(zip((*PARTS, "kernel"), ("#7a5195", "#bc5090", "#ef5675", "#d9d9d9", "#ffa600")))
 COLORS["kernel"] = "#003f5c"
-Span = Tuple[str, float, float]  # what, and from when to when, in microseconds
+Span = Tuple[str, float, float]  # name, start, end in microseconds
 
 
 def watch(engine: Any) -> None:
-    """The parts of a step get names in the profile."""
+    """Gives the parts of a step names in the profile."""
     from torch.profiler import record_function
 
     def name_it(owner: Any, method: str, name: str) -> None:
@@ -86,7 +86,7 @@ def profile(folder: Path, batch: int, how: Mapping[str, bool]) -> Dict[str, Any]
 
 
 def cut(host: List[Span], device: List[Span]) -> Dict[str, Any]:
-    """Two steps of the middle, from their own beginning; and what share the kernels fill."""
+    """Two steps from the middle, with times from their start; and the busy fraction."""
     begins = [start for name, start, _ in host if name == "schedule"]
     middle = len(begins) // 2
     first, last = begins[middle], begins[middle + DRAWN]
@@ -109,7 +109,7 @@ def cut(host: List[Span], device: List[Span]) -> Dict[str, Any]:
 
 
 def union(spans: List[Span]) -> float:
-    """How long any of them lasts; in the order of their beginnings."""
+    """The total time covered by spans, which are sorted by start."""
     total, end = 0.0, float("-inf")
     for _, start, stop in spans:
         total += max(0.0, stop - max(start, end))
@@ -133,7 +133,7 @@ def draw(result: Mapping[str, Any]) -> str:
             top = y + 8 + row * (lane + 4)
             label = ("host", "device")[row]
             lines.append(f'<text x="4" y="{top + 17}">{label}</text>')
-            # Parts that hold others come first, and are painted over.
+            # Enclosing parts are drawn first, inner ones over them.
             for part, start, end in spans:
                 lines.append(
                     f'<rect x="{left + start * scale:.1f}" y="{top}" height="{lane}" '

@@ -1,8 +1,8 @@
-"""Timing on a GPU as the benchmarks here do it: CUDA graphs, rotated buffers, medians, in turns.
+"""Timing for GPU benchmarks: CUDA graphs, rotated buffers, medians, alternating runs.
 
-A contender's graph calls it once on each of many sets of buffers, of more bytes together than the
-L2 cache holds; the contenders of a row take turns on the same sets. Afterwards each is run once
-more on restored sets whose outputs are full of NaN, and what it left is compared with float64.
+A contender's graph calls it once on each of many sets of buffers, which together exceed the L2
+cache; the contenders of a row run alternately on the same sets. Afterwards each runs once more on
+restored sets whose outputs are filled with NaN, and its results are compared with float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import vllm
 from vllm import _C
 
 Tensors = Dict[str, torch.Tensor]
-Call = Callable[[Tensors], Tuple[torch.Tensor, ...]]  # a set of buffers -> where the results are
+Call = Callable[
+    [Tensors], Tuple[torch.Tensor, ...]
+]  # a set of buffers -> the tensors with the results
 
 ROTATED_BYTES = 320 << 20  # several times the L2 of any GPU so far
 MOST_SETS = 256
@@ -31,7 +33,7 @@ TOLERANCE = 6e-3  # relative, of the norm: bfloat16 rounds to 2e-3
 
 
 class WrongResult(Exception):
-    """A contender computed something else."""
+    """A contender's result is wrong."""
 
 
 @dataclass

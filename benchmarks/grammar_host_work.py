@@ -1,16 +1,15 @@
-"""What the host does for a step whose sequences all have a grammar; the model is left out.
+"""Host time of a step whose sequences all have a grammar, without the model.
 
     python -m benchmarks.grammar_host_work
 
-64 sequences are held to the schema of `benchmarks/structured_outputs.py`, with a vocabulary of
-151,936 tokens. The executor computes nothing, and draws any token that a mask lets come. With
-overlap, all that is timed here goes on while a GPU computes the model's part of the next step:
-"masks" and "take in" before that step can be sampled, the rest before the step after it begins.
+64 sequences are constrained to the schema of `benchmarks/structured_outputs.py`, with a vocabulary
+of 151,936 tokens. The executor computes nothing, and samples any token that the mask allows. With
+overlap, all timed work happens while a GPU computes the forward pass of the next step: "masks" and
+"take in" before that step can be sampled, the rest before the step after it begins.
 
-Figures are medians, in milliseconds: of processor time, of all threads together, which other work
-on the machine disturbs little; and of wall-clock time, since masks are made in several threads:
-once in one, and once in as many as llguidance takes by itself. Written to grammar_host_work.json
-beside this file.
+Figures are medians, in milliseconds: CPU time of all threads together, which other load affects
+little; and wall-clock time, because several threads compute masks: once with one thread, and once
+with llguidance's own number of threads. Written to grammar_host_work.json in this folder.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ CONFIG = ModelConfig(
 
 
 class AnyAllowed(Executor):
-    """Computes nothing: of every row's mask it draws one token, each as likely."""
+    """Computes nothing: samples uniformly from the tokens that each row's mask allows."""
 
     num_blocks, block_size, max_rows, overlaps = 8192, 16, SEQUENCES, True
 
@@ -125,7 +124,7 @@ class Stopwatch:
 def parts_of_a_step(
     tokenizer: Tokenizer, num_threads: Optional[int]
 ) -> Dict[str, Dict[str, float]]:
-    """num_threads: that make masks; None is llguidance's choice."""
+    """num_threads: threads that compute masks; None is llguidance's default."""
     executor = llguidance.LLExecutor(num_threads)
     grammars._executor = lambda: executor
     parts = EngineParts(AnyAllowed(), CONFIG, GenerationDefaults(), tokenizer, MAX_LEN)

@@ -1,15 +1,15 @@
-"""Host time of one op call: what a caller waits for, beside the kernel's own work.
+"""Host time of one op call, without the kernel's own work.
 
     python benchmarks/host_overhead.py [--json FILE]
 
-Each op is called with torch tensors of no rows, where there is nothing to compute or launch, and of
-one row of 64 elements: on the CPU and, where there is one, on CUDA. There, no rows against one row
-is the price of the stream, the context and ``cuLaunchKernel``; calls come in bursts that the launch
-queue holds. Tensors are read in both ways that the library has for torch, and `torch.add` on the
-same tensors stands beside for comparison.
+Each op is called with torch tensors of zero rows, which need no computation or launch, and of one
+row of 64 elements: on the CPU and, if there is a GPU, on CUDA. There, the difference is the time of
+the stream, the context and ``cuLaunchKernel``; a burst of calls fits in the launch queue. Tensors
+are read in both ways that the library has for torch; `torch.add` on the same tensors is measured
+for comparison.
 
-A figure is the mean of the fastest of many bursts, less that of an empty call, in microseconds:
-what the call costs where nothing else wants the processor. The goals are those of design D4: 1.5
+A figure is the mean of the fastest of many bursts, minus that of an empty call, in microseconds:
+the time of a call on an idle processor. The goals are those of design D4: 1.5
 for an op with the DLPack table, 0.6 a tensor without.
 """
 
@@ -96,7 +96,7 @@ def measure(device: str) -> List[Dict[str, object]]:
         for rows in (0, 1):
             for op, call in calls(rows, device).items():
                 if op == "torch.add" and source == "attributes" and has_table:
-                    continue  # the same call once more
+                    continue  # the same call was measured
                 taken = microseconds(call, settle)
                 records.append(
                     {

@@ -1,8 +1,8 @@
 """Which faults does a publication survive? All of them: every call × position × kind × bucket.
 
 Run from the repository: ``python -m benchmarks.publish_faults [--part I/N]``. It writes
-``publish_faults.json`` beside itself and prints the table. The S3 half takes tens of minutes; parts
-can be run on several machines, or one after another, and are merged into one file.
+``publish_faults.json`` in this folder and prints the table. The S3 half takes tens of minutes;
+parts can be run on several machines, or one after another, and are merged into one file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESULT = Path(__file__).with_suffix(".json")
 
 
 def measure(experiment: Experiment, bucket: str, part: int, parts: int) -> Counter[str]:
-    """bucket | method | position | kind | outcome → how many calls."""
+    """bucket | method | position | kind | outcome → number of calls."""
     found: Counter[str] = Counter()
     for number, fault in enumerate(experiment.faults()):
         if number % parts == part:

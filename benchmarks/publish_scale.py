@@ -1,13 +1,13 @@
-"""What does publishing one more commit cost when 100, 1 000 or 10 000 are there already?
+"""What does it cost to publish one more commit after 100, 1 000 or 10 000 others?
 
 Counts requests and bytes at the endpoint (moto's S3 on loopback, so seconds compare only with each
-other), beside s3pypi and dumb-pypi with the same files. dumb-pypi makes files and leaves the upload
-to others: counted are the files that changed, as a perfect sync would send them.
+other), compared with s3pypi and dumb-pypi on the same files. dumb-pypi only writes files and does
+not upload them: the changed files are counted, as an ideal sync would upload them.
 
     python -m benchmarks.publish_scale --s3pypi PATH --dumb-pypi PATH
 
-A peer whose path is not given is not measured, and keeps its figures. Writes
-``publish_scale.json`` beside itself.
+A peer whose path is not given is not measured, and keeps its previous figures. Writes
+``publish_scale.json`` in this folder.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HISTORIES = (100, 1_000, 10_000)
 
 @contextmanager
 def counted(running: Endpoint | None) -> Iterator[dict[str, Any]]:
-    """Requests, bytes and seconds of what happens in the block."""
+    """Requests, bytes and seconds of a `with` block."""
     row: dict[str, Any] = {}
     before = (len(running.requests), running.sent, running.received) if running else (0, 0, 0)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Model folders with random weights in known shapes, and a tokenizer that fits them.
 
-The weights are random, so nothing can be said of texts; their number and their length are as real
-ones. Tokens are bytes and random strings of letters, about as long as those of real vocabularies.
+The weights are random, so generated texts mean nothing; sizes are those of real models. Tokens are
+bytes and random strings of letters, about as long as those of real vocabularies.
 """
 
 from __future__ import annotations

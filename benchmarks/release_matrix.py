@@ -1,12 +1,12 @@
-"""What does the whole matrix cost beside the two canonical builds that it is packed from?
+"""How long does the whole matrix take, relative to the two canonical builds that it is packed from?
 
     python -m benchmarks.release_matrix
 
-In a fresh clone of HEAD, with nothing cached but pip's downloads: every wheel of a release, the
-`.devN` wheels and the sdist, from one build; each stage is timed, and the whole is a ratio to
-fetching and compiling alone, in the same run. Then a commit that changed only Python, by a clone
-that takes the native files of the first. Each wheel for one Python is installed on that Python,
-and asked what it is. Writes ``release_matrix.json`` beside itself.
+In a fresh clone of HEAD, where only pip's downloads are cached: builds every wheel of a release,
+the `.devN` wheels and the sdist from one build; each stage is timed, and the total is given
+relative to fetching and compiling alone in the same run. Then a commit that changed only Python, in
+a clone that reuses the native files of the first. Each wheel for one Python is installed on that
+Python, and its version is checked. Writes ``release_matrix.json`` in this folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ci.wheel.reader import WheelFile, read
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).with_suffix(".json")
-CANONICAL = ("fetch", "canonical wheels")  # the stages without which there would be no wheel
+CANONICAL = ("fetch", "canonical wheels")  # the stages that every wheel needs
 COMMIT = ["git", "-c", "user.name=b", "-c", "user.email=b@example.org", "commit", "-q", "-a"]
 ASK = "import vllm; print(vllm.__version__, vllm.__commit__)"
 

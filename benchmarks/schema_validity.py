@@ -1,12 +1,12 @@
-"""Whether outputs that a schema holds conform to it: on the JSON-Schema-Test-Suite.
+"""Whether outputs constrained by a schema conform to it, on the JSON-Schema-Test-Suite.
 
     pip download --no-deps --no-binary :all: jsonschema && tar -xzf jsonschema-*.tar.gz
     python -m benchmarks.schema_validity jsonschema-*/json
 
-Every schema of the suite's draft 2020-12 becomes a grammar, or is refused with a reason. Of each
-grammar `--outputs` outputs are drawn: at every position one of the tokens that its mask allows, at
-random, with a liking for those that end something. What has finished within `--tokens` tokens is
-parsed and validated by jsonschema. Writes schema_validity.json beside this file.
+Every schema of the suite's draft 2020-12 becomes a grammar, or is refused with a reason. For each
+grammar `--outputs` outputs are sampled: at every position a random token of those that the mask
+allows, with a preference for tokens that end something. Outputs that end within `--tokens` tokens
+are parsed and validated by jsonschema. Writes schema_validity.json in this folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENDS = '"}],:0'
 
 
 def schemas(suite: Path) -> Iterator[Tuple[str, Any]]:
-    """Where each schema stands, and the schema."""
+    """The location of each schema, and the schema."""
     for path in sorted((suite / "tests" / DRAFT).glob("*.json")):
         for case in json.loads(path.read_text(encoding="utf-8")):
             yield f"{path.stem}: {case['description']}", case["schema"]
@@ -59,7 +59,7 @@ def draw(grammar: Grammar, tokenizer: Tokenizer, num_tokens: int, source: random
 
 
 def why_not(text: str, schema: Any) -> Optional[str]:
-    """What is wrong with an output; None if nothing is."""
+    """Describes an error in an output; None if there is none."""
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -1,11 +1,11 @@
-"""What a request costs the server's own process: CPU time, without sockets and without a model.
+"""CPU time per request of the server's own process, without sockets and without a model.
 
     python -m benchmarks.server_front
 
 `--requests` streamed completions arrive at once, `--rounds` times: the application reads the body,
-checks it, makes the request and writes events of two tokens. A stand-in for the engine has the
-tokens at once. Measured is the CPU time of the thread, per request, in the median of the rounds;
-with the heap frozen, as `vllm serve` does, and without. Writes server_front.json beside this file.
+validates it, creates the request and writes events of two tokens. A fake engine returns the tokens
+immediately. The figure is the CPU time of the thread per request, the median of the rounds, with
+a frozen heap, as in `vllm serve`, and without. Writes server_front.json in this folder.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Tokens per second of one replica behind an address, and of several.
+"""Tokens per second of one replica, and of several behind one address.
 
     python -m benchmarks.server_replicas --shape 8B --replicas 1 2 --streams 256 --name 8B.h200
 
 `vllm serve --data-parallel-size N` of a model with random weights gets `--streams` streams for each
 replica and `--requests` requests for each stream, as in `benchmarks.server_throughput`, from as
 many client processes as there are replicas. The figure is all output tokens over the time from the
-first request to the last answer. Writes server_replicas_NAME.json beside this file.
+first request to the last answer. Writes server_replicas_NAME.json in this folder.
 """
 
 from __future__ import annotations

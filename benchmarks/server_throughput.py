@@ -1,20 +1,20 @@
-"""Tokens per second through the server, beside the library's own, and what a client waits for.
+"""Tokens per second and latencies through the server, compared with the library.
 
     python -m benchmarks.server_throughput                       a small model, on the CPU
     python -m benchmarks.server_throughput --shape 0.6B --streams 1 16 64 256 1000 --name 0.6B.h200
 
 The workload is `--requests` requests, at least one for each stream and at most four, of prompts and
-outputs of random tokens and lengths, greedy, all known beforehand. `LLM.generate` runs it, as
-many sequences at a time as there are streams; then the server gets it by that many streams, each of
-which sends a request when the one before has ended. Both have a process of their own, of which only
-one is there at a time. A client that only counts reads the events, since it shares the processors:
-HTTP by hand, and no JSON but for the last event, which has the number of tokens.
+outputs of random tokens and lengths, greedy. `LLM.generate` runs it, with as many concurrent
+sequences as there are streams; then that many streams send it to the server, and each sends its
+next request when the previous one has ended. Each runs in its own process, and only one of them
+exists at a time. The client shares the processors, so it only counts events: it uses plain sockets,
+and parses only the last event, which has the number of tokens.
 
-The library's time to a first token is that from the step that first computed the prompt, for all
-its requests are there at the start; the server's is what a client waits.
+The library's time to first token begins with the step that first computed the prompt, because all
+its requests arrive at the start; the server's is measured by the client.
 
-Both run `--rounds` times in turns; compared are the medians. Writes server_throughput_NAME.json
-beside this file. The model is made, with random weights (`benchmarks/random_model.py`).
+Both run `--rounds` times alternately; medians are compared. Writes server_throughput_NAME.json in
+this folder. The model has random weights (`benchmarks/random_model.py`).
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     python benchmarks/source_build.py [--cuda 12.1]
 
-By default the nvcc of this machine compiles; ``--cuda`` names a CUDA of ci/matrix.toml, whose
-NVRTC compiles then. Builds for every architecture that the compiler can, by the hook that pip
-calls, in copies of this tree. The peer of each figure is the cold build of the same run; seconds on
-the processors are beside those on the wall, for other work on the machine stretches these.
+By default this machine's nvcc compiles; with ``--cuda``, the NVRTC of a CUDA of ci/matrix.toml
+does. Builds for every architecture that the compiler supports, by the hook that pip calls, in
+copies of this tree. Each figure is compared with the cold build of the same run. CPU seconds are
+given in addition to wall-clock seconds, which other load increases.
 
-Then in the tree that is built: the units that ninja compiles after a change in one file, and the
-most commands at once with MAX_JOBS=1 and 2, from ninja's own log. Written to source_build.json
-beside this file, under the compiler's name.
+Then, in the built tree: the units that ninja compiles after a change in one file, and the maximum
+number of parallel commands with MAX_JOBS=1 and 2, from ninja's log. Written to source_build.json in
+this folder, under the compiler's name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def copy_tree(target: Path, toolkit: Optional[Path]) -> Path:
 
 
 def build(tree: Path, environ: dict[str, str], **more: str) -> dict[str, Any]:
-    """Seconds, units compiled, and what ccache had of them."""
+    """Seconds, compiled units, and ccache hits."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", HOOK],

@@ -1,12 +1,12 @@
-"""What it costs to hold outputs to a schema: tokens per second with a grammar and without one.
+"""The cost of constraining outputs to a schema: tokens per second with and without a grammar.
 
     python -m benchmarks.structured_outputs
     python -m benchmarks.structured_outputs --shape 0.6B --name 0.6B.h200
 
-`--sequences` requests of `--tokens` tokens each run at once: free, or as JSON of a schema whose
-output never ends, so that the number of tokens is the same; in turns, `--rounds` times. The grammar
-is compiled before. The model has random weights (`benchmarks/random_model.py`). Writes
-structured_outputs_NAME.json beside this file.
+`--sequences` requests of `--tokens` tokens each run at once: unconstrained, or as JSON of a schema
+whose output never ends, so that the number of tokens is the same; alternately, `--rounds` times.
+The grammar is compiled before. The model has random weights (`benchmarks/random_model.py`). Writes
+structured_outputs_NAME.json in this folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The bytes of a commit's wheels for every Python, as `make nightly` leaves them.
+"""Sizes of a commit's wheels, as built by `make nightly`.
 
     python -m benchmarks.wheel_sizes [FOLDER]
 
-FOLDER is wheelhouse/ unless given. Sizes by variant and processor go to wheel_sizes.json beside
-this script, with the commit that the wheels name.
+FOLDER is wheelhouse/ unless given. Sizes by variant and processor are written to wheel_sizes.json
+in this folder, with the commit of the wheels.
 """
 
 from __future__ import annotations
