@@ -127,7 +127,8 @@ def read(
     nvcc = find_nvcc(environ)
     if nvcc is not None and wanted in (None, "", nvcc.version):
         nvcc.check_age()
-        return Options(device, _cuda_of_nvcc(nvcc), nvcc, device_chosen_by=chosen_by)
+        cuda = _cuda_of_matrix(wanted, nvcc) if wanted else _cuda_of_nvcc(nvcc)
+        return Options(device, cuda, nvcc, device_chosen_by=chosen_by)
     why = "no nvcc on PATH, and CUDA_HOME is not set"
     if nvcc is not None:
         why = (
@@ -150,13 +151,16 @@ def _wants_precompiled(environ: Mapping[str, str]) -> bool:
     return value == "1" or (value == "" and bool(location))
 
 
-def _cuda_of_matrix(version: Optional[str]) -> Cuda:
+def _cuda_of_matrix(version: Optional[str], nvcc: Optional[Nvcc] = None) -> Cuda:
+    """The matrix's entry for a version that was named, or what an nvcc of that version makes."""
     known = matrix.load()
     if not version:
         return known.default
     for cuda in known.cudas:
         if cuda.version == version:
             return cuda
+    if nvcc is not None:
+        return _cuda_of_nvcc(nvcc)
     raise OptionError(
         f"VLLM_CUDA_VERSION is {version!r}, and no nvcc of that version was found",
         means="only the CUDA versions of ci/matrix.toml can be built without a toolkit",
@@ -168,8 +172,8 @@ def _cuda_of_matrix(version: Optional[str]) -> Cuda:
 def _cuda_of_nvcc(nvcc: Nvcc) -> Cuda:
     """The matrix's entry for this version, or one like the default.
 
-    A published variant on request stands beside torch of its CUDA; what an nvcc here compiles,
-    beside whatever torch is here.
+    A published variant on request stands beside torch of its CUDA: who means that names it in
+    VLLM_CUDA_VERSION. What an nvcc compiles otherwise stands beside whatever torch is here.
     """
     known = matrix.load()
     for cuda in known.cudas:

@@ -54,6 +54,18 @@ def test_a_variant_on_request_is_built_by_the_compiler_of_its_cuda(the_matrix: M
     assert found.torch == "torch>=2.9"
 
 
+def test_a_variant_on_request_that_is_named_is_that_one_beside_an_nvcc_too(
+    nvcc: MakeNvcc, the_matrix: Matrix
+) -> None:
+    """A release on a machine with an nvcc of that version has the torch of the matrix."""
+    environ = nvcc("13.0")
+    assert options.read(environ, "linux").torch == "torch>=2.1"
+    named = options.read({**environ, "VLLM_CUDA_VERSION": "13.0"}, "linux")
+    assert named.cuda == the_matrix.variant("cu130")
+    other = options.read({**nvcc("12.6"), "VLLM_CUDA_VERSION": "12.6"}, "linux")
+    assert (other.variant, other.torch) == ("cu126", "torch>=2.1")
+
+
 def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> None:
     found = options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
     assert (found.variant, found.nvcc) == ("cu121", None)

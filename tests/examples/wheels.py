@@ -10,6 +10,7 @@ from ci import versions
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.names import abi3_tag
+from ci.wheel import symbols
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
@@ -53,5 +54,14 @@ def installed_wheels(
                 compress=_compress,
             )
             (folder / name).write_bytes(data)
+            _place_symbols(folder / name, members)
             wheels.append(read(folder / name))
     return wheels
+
+
+def _place_symbols(wheel: Path, members: List[Member]) -> None:
+    """Puts the library itself where its debug symbols would lie: it has their build-id."""
+    build_id = symbols.build_id_of(wheel)
+    if build_id is not None:
+        library = next(each.data for each in members if each.name.endswith("_C.abi3.so"))
+        symbols.place(library, build_id, wheel.parent)
