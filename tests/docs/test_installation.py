@@ -30,6 +30,7 @@ from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
 from tests.backend.conftest import copy_tree
 from tests.ci.support import repository
+from tests.ci.support.stand_in_symbols import place_symbols
 from tests.ci.support.wheels import Factory
 
 ROOT = Path(__file__).parents[2]
@@ -279,5 +280,6 @@ def publish_native(store: FolderStore, clone: Path, folder: Path) -> None:
         path = folder / "native" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
+        place_symbols(path, (built / "_C.abi3.so").read_bytes())
         wheels.append(reader.read(path))
     publish(store, wheels, commit, known)

@@ -15,6 +15,7 @@ from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
 from ci.wheel.reader import WheelFile, read
+from tests.ci.support.stand_in_symbols import place_symbols
 
 _compress = Compressor()  # the library is compressed once for all commits
 
@@ -38,6 +39,7 @@ def installed_wheels(
                 name = f"vllm/{path.relative_to(root)}"
                 end = (added or {}).get(name, "").encode()
                 members.append(Member(name, path.read_bytes() + end))
+    library = next(each.data for each in members if each.name == symbols.LIBRARY)
     wheels = []
     for cuda in matrix.cudas:
         build = BuildInfo(commit.sha, cuda.version, False, None, cuda.variant)
@@ -54,14 +56,6 @@ def installed_wheels(
                 compress=_compress,
             )
             (folder / name).write_bytes(data)
-            _place_symbols(folder / name, members)
+            place_symbols(folder / name, library)
             wheels.append(read(folder / name))
     return wheels
-
-
-def _place_symbols(wheel: Path, members: List[Member]) -> None:
-    """Puts the library itself where its debug symbols would lie: it has their build-id."""
-    build_id = symbols.build_id_of(wheel)
-    if build_id is not None:
-        library = next(each.data for each in members if each.name.endswith("_C.abi3.so"))
-        symbols.place(library, build_id, wheel.parent)
