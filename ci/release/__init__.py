@@ -68,7 +68,7 @@ def build_wheels(
         repo,
         out,
         commit=commit,
-        variants=variants,
+        variants=variants or [cuda.variant for cuda in released.cudas],  # on request too
         labels=lambda cuda, platform: builder.release_labels(released, cuda, platform),
         reuse=reuse,
         console=console,
