@@ -61,7 +61,9 @@ def test_a_full_queue_says_when_to_come_back(small):
         assert response.headers["Retry-After"] == "1"
         error = response.json()["error"]
         assert error["type"] == "rate_limit_error"
-        assert error["message"].startswith("the queue is full (10 of 10 sequences, 1 more asked")
+        assert error["message"].startswith(
+            "the queue is full (10 of 10 sequences, 1 more requested"
+        )
         assert small.http.get("/health").status_code == 200
     assert not any(small.settled().values())
     assert small.post("/v1/completions", prompt="hi").status_code == 200
