@@ -16,24 +16,25 @@ from ci import digest, git
 from ci.errors import CiError
 from ci.wheel import compare, reader, symbols
 from ci.wheel.compare import Difference
+from ci.wheel.reader import WheelFile
 
 
 class VerifyError(CiError):
     """A wheel could not be had or could not be built again."""
 
 
-def symbols_beside(where: str, wheel: Path, folder: Path) -> Optional[Path]:
+def symbols_beside(where: str, wheel: WheelFile, folder: Path) -> Optional[Path]:
     """The debug symbols that were published beside the wheel at `where`, as `fetch` gets them.
 
     None where its library does not name a build-id, or a file lies there without them.
     """
-    build_id = symbols.build_id_of(wheel)
+    build_id = symbols.build_id_of(wheel.path)
     if build_id is None:
         return None
     name = symbols.name_of(build_id)
     if "://" in where:
         return fetch(f"{where.rpartition('/')[0]}/{name}", folder)
-    beside = wheel.parent / name
+    beside = wheel.path.parent / name
     return beside if beside.is_file() else None
 
 

@@ -34,18 +34,17 @@ def run(args: argparse.Namespace) -> int:
         return _index(args)
     console = Console(soft_wrap=True)
     with scratch.folder("vllm-verify-") as folder:
-        path = verify.fetch(args.wheel, folder)
+        wheel = reader.read(verify.fetch(args.wheel, folder))
         if args.public_key is not None:
             beside = verify.fetch(args.wheel + provenance.SUFFIX, folder)
-            provenance.check(beside.read_bytes(), reader.read(path), args.public_key)
+            provenance.check(beside.read_bytes(), wheel, args.public_key)
             console.print("provenance: signed by that key, and about this wheel")
-        symbols = verify.symbols_beside(args.wheel, path, folder)
-        difference = verify.verify(path, Path.cwd(), folder, console)
-        digest = reader.read(path).sha256
+        symbols = verify.symbols_beside(args.wheel, wheel, folder)
+        difference = verify.verify(wheel.path, Path.cwd(), folder, console)
         if difference is not None:
             console.print(f"different: {difference}", style="red", highlight=False)
             return 1
-        console.print(f"the same, bit for bit: sha256 {digest}", highlight=False)
+        console.print(f"the same, bit for bit: sha256 {wheel.sha256}", highlight=False)
         if symbols is None:
             console.print("debug symbols: none beside it")
         elif not verify.are_rebuilt(symbols, folder):

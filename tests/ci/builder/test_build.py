@@ -210,7 +210,7 @@ def test_verify_names_the_first_byte_of_a_wheel_that_was_changed(
     assert (found.member, found.byte) == (cubin, length - 1)
     (build_id,) = debug_symbols(built)
     wheel = built / "wheelhouse" / ABI3.format("0.5.4")
-    published = verify.symbols_beside(str(wheel), wheel, tmp_path)
+    published = verify.symbols_beside(str(wheel), reader.read(wheel), tmp_path)
     assert published == built / "wheelhouse" / symbols.name_of(build_id)
     assert verify.are_rebuilt(published, tmp_path)
     changed_symbols = tmp_path / "changed"
