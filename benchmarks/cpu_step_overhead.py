@@ -28,11 +28,12 @@ from typing import Any, Callable, Dict, List, Mapping
 import torch
 
 from benchmarks import cpu_machine
+from benchmarks.host_steps import NoModel, Stopwatch, config
 from vllm import RequestOutputKind, SamplingParams, ops
-from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
-from vllm.engine.executor import Executor, StepResult
+from vllm.config import GenerationDefaults
+from vllm.engine.executor import StepResult
 from vllm.engine.llm_engine import EngineParts, LLMEngine
-from vllm.engine.step_input import SizeClass, StepInput
+from vllm.engine.step_input import StepInput
 from vllm.engine_args import EngineArgs
 from vllm.layers.sampler import TokenCounters, change_logits, sample
 from vllm.worker.step_tensors import StepTensors
@@ -52,7 +53,7 @@ KINDS: Mapping[str, Mapping[str, float]] = {
 }
 
 
-class NoExecutor(Executor):
+class NoExecutor(NoModel):
     """Computes nothing: every token is the same. Keeps the last step, and what it was told of
     the tokens of sequences before: by counter."""
 
@@ -60,12 +61,6 @@ class NoExecutor(Executor):
 
     def __init__(self) -> None:
         self.counted: Dict[int, List[int]] = {}
-
-    def allocate(self, nbytes: int) -> memoryview:
-        return memoryview(bytearray(nbytes))
-
-    def room(self, size: SizeClass) -> int:
-        return 0
 
     def submit(self, step: StepInput) -> int:
         self.last = step
@@ -80,28 +75,12 @@ class NoExecutor(Executor):
     def collect(self, handle: int) -> StepResult:
         return StepResult([7] * handle)
 
-    def reset(self) -> None:
-        pass
-
 
 def running(vocab_size: int, **how: Any) -> LLMEngine:
     """An engine with decoding sequences only, with prompts of 64 to 512 tokens."""
-    config = ModelConfig(
-        architecture="LlamaForCausalLM",
-        vocab_size=vocab_size,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=MAX_LEN,
-        rms_norm_eps=1e-6,
-        rope=RopeConfig(),
-        tie_word_embeddings=False,
-        dtype="float32",
+    parts = EngineParts(
+        NoExecutor(), config(vocab_size, MAX_LEN), GenerationDefaults(), None, MAX_LEN
     )
-    parts = EngineParts(NoExecutor(), config, GenerationDefaults(), None, MAX_LEN)
     engine = LLMEngine(EngineArgs("none", max_num_seqs=SEQUENCES), parts)
     generator = random.Random(0)
     params = SamplingParams(
@@ -135,26 +114,14 @@ def median_ms(
 
 def parts_of(engine: LLMEngine) -> Dict[str, float]:
     """Milliseconds per part of a step."""
-    times: Dict[str, List[float]] = {}
-
-    def watch(owner: Any, name: str, label: str) -> None:
-        function = getattr(owner, name)
-
-        def timed(*args: Any) -> Any:
-            started = time.process_time()
-            result = function(*args)
-            times.setdefault(label, []).append(time.process_time() - started)
-            return result
-
-        setattr(owner, name, timed)
-
-    watch(engine.scheduler, "schedule", "schedule")
-    watch(engine._writer, "write", "describe")
-    watch(engine.scheduler, "update", "update")
-    watch(engine, "_outputs", "outputs")
+    watch = Stopwatch()
+    watch.watch(engine.scheduler, "schedule", "schedule")
+    watch.watch(engine._writer, "write", "describe")
+    watch.watch(engine.scheduler, "update", "update")
+    watch.watch(engine, "_outputs", "outputs")
     for _ in range(STEPS):
         engine.step()
-    return {label: round(statistics.median(each) * 1e3, 3) for label, each in times.items()}
+    return watch.processor()
 
 
 def counted(lists: Mapping[int, List[int]], vocab_size: int) -> TokenCounters:

@@ -18,23 +18,22 @@ import importlib.metadata
 import json
 import os
 import random
-import statistics
 import tempfile
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 import llguidance
 import numpy as np
 
 from benchmarks import cpu_machine, random_model
+from benchmarks.host_steps import NoModel, Stopwatch, config
 from benchmarks.structured_outputs import SCHEMA
 from vllm import SamplingParams
-from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
-from vllm.engine.executor import Executor, StepResult
+from vllm.config import GenerationDefaults
+from vllm.engine.executor import StepResult
 from vllm.engine.llm_engine import EngineParts, LLMEngine
 from vllm.engine.masks import StepMasks
-from vllm.engine.step_input import SizeClass, StepInput
+from vllm.engine.step_input import StepInput
 from vllm.engine_args import EngineArgs
 from vllm.sampling_params import RequestOutputKind
 from vllm.text import grammars
@@ -44,24 +43,9 @@ SEQUENCES = 64
 STEPS = 200
 VOCAB = 151_936
 MAX_LEN = 1024
-CONFIG = ModelConfig(
-    architecture="LlamaForCausalLM",
-    vocab_size=VOCAB,
-    hidden_size=8,
-    intermediate_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=1,
-    num_key_value_heads=1,
-    head_dim=8,
-    max_position_embeddings=MAX_LEN,
-    rms_norm_eps=1e-6,
-    rope=RopeConfig(),
-    tie_word_embeddings=False,
-    dtype="float32",
-)
 
 
-class AnyAllowed(Executor):
+class AnyAllowed(NoModel):
     """Computes nothing: samples uniformly from the tokens that each row's mask allows."""
 
     num_blocks, block_size, max_rows, overlaps = 8192, 16, SEQUENCES, True
@@ -69,12 +53,6 @@ class AnyAllowed(Executor):
     def __init__(self) -> None:
         self._source = random.Random(0)
         self._tokens: List[int] = []
-
-    def allocate(self, nbytes: int) -> memoryview:
-        return memoryview(bytearray(nbytes))
-
-    def room(self, size: SizeClass) -> int:
-        return 0
 
     def submit(self, step: StepInput) -> StepInput:
         return step
@@ -89,37 +67,6 @@ class AnyAllowed(Executor):
     def collect(self, handle: StepInput) -> StepResult:
         return StepResult(self._tokens)
 
-    def reset(self) -> None:
-        pass
-
-
-class Stopwatch:
-    """Times of each part of a step, in seconds: of processors, and on the wall."""
-
-    def __init__(self) -> None:
-        self.times: Dict[str, List[Tuple[float, float]]] = {}
-
-    def watch(self, owner: Any, name: str, label: str) -> Callable[[], None]:
-        """Times a function; what it returns undoes that."""
-        function = getattr(owner, name)
-
-        def timed(*args: Any) -> Any:
-            used, started = time.process_time(), time.perf_counter()
-            result = function(*args)
-            took = time.process_time() - used, time.perf_counter() - started
-            self.times.setdefault(label, []).append(took)
-            return result
-
-        setattr(owner, name, timed)
-        return lambda: setattr(owner, name, function)
-
-    def medians(self) -> Dict[str, Dict[str, float]]:
-        found: Dict[str, Dict[str, float]] = {"processor": {}, "wall": {}}
-        for label, times in self.times.items():
-            for kind, each in zip(found.values(), zip(*times)):
-                kind[label] = round(statistics.median(each) * 1e3, 3)
-        return found
-
 
 def parts_of_a_step(
     tokenizer: Tokenizer, num_threads: Optional[int]
@@ -127,7 +74,9 @@ def parts_of_a_step(
     """num_threads: threads that compute masks; None is llguidance's default."""
     executor = llguidance.LLExecutor(num_threads)
     grammars._executor = lambda: executor
-    parts = EngineParts(AnyAllowed(), CONFIG, GenerationDefaults(), tokenizer, MAX_LEN)
+    parts = EngineParts(
+        AnyAllowed(), config(VOCAB, MAX_LEN), GenerationDefaults(), tokenizer, MAX_LEN
+    )
     engine = LLMEngine(EngineArgs("none", max_num_seqs=SEQUENCES), parts)
     params = SamplingParams(
         temperature=1.0,
@@ -151,7 +100,7 @@ def parts_of_a_step(
         engine.step()
     undo()
     assert len(engine.scheduler.running) == SEQUENCES
-    return watch.medians()
+    return {"processor": watch.processor(), "wall": watch.wall()}
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from vllm.config import GenerationDefaults, ModelConfig, RopeConfig
+from benchmarks.host_steps import config
+from vllm.config import GenerationDefaults
 from vllm.engine.executor import Executor, StepResult
 from vllm.engine.llm_engine import EngineParts, LLMEngine
 from vllm.engine_args import EngineArgs
@@ -32,21 +33,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOu
 VOCAB = 6
 EOS = 5
 MAX_LEN = 40
-CONFIG = ModelConfig(
-    architecture="LlamaForCausalLM",
-    vocab_size=VOCAB,
-    hidden_size=8,
-    intermediate_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=1,
-    num_key_value_heads=1,
-    head_dim=8,
-    max_position_embeddings=MAX_LEN,
-    rms_norm_eps=1e-6,
-    rope=RopeConfig(),
-    tie_word_embeddings=False,
-    dtype="float32",
-)
+CONFIG = config(VOCAB, MAX_LEN)
 
 
 class Letters:
