@@ -12,9 +12,14 @@ from typing import Dict, List, Tuple
 
 import pytest
 
+from tests.marked_part import MarkedPart
+
 TESTS = Path(__file__).with_name("test_parity.py")
-DOCUMENT = Path(__file__).parents[2] / "docs/engine.md"
-BEGIN, END = "<!-- parity table -->\n", "<!-- end of the parity table -->\n"
+TABLE = MarkedPart(
+    Path(__file__).parents[2] / "docs/engine.md",
+    "<!-- parity table -->\n",
+    "<!-- end of the parity table -->\n",
+)
 
 
 class Outcomes:
@@ -48,19 +53,12 @@ class Outcomes:
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def documented() -> str:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    return text.partition(BEGIN)[2].partition(END)[0]
-
-
 def main(argv: List[str]) -> int:
     outcomes, check = Outcomes(), "--check" in argv
     status = pytest.main([str(TESTS), "-q", *(["--collect-only"] if check else [])], [outcomes])
     if check:
-        return int(outcomes.table().replace("?", "✓") != documented())
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    DOCUMENT.write_text(before + BEGIN + outcomes.table() + END + after, encoding="utf-8")
+        return int(outcomes.table().replace("?", "✓") != TABLE.text())
+    TABLE.write(outcomes.table())
     return int(status)
 
 

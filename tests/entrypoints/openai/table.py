@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.marked_part import MarkedPart
 from vllm.entrypoints.anthropic.protocol import MessagesRequest
 from vllm.entrypoints.openai.protocol.chat import ChatRequest
 from vllm.entrypoints.openai.protocol.completions import CompletionRequest
 from vllm.entrypoints.openai.protocol.responses import ResponsesRequest
 from vllm.entrypoints.openai.protocol.tokens import DetokenizeRequest, TokenizeRequest
 
-PAGE = Path(__file__).parents[3] / "docs/serving.md"
-BEGIN, END = "<!-- parameters -->\n", "<!-- end of parameters -->\n"
+TABLE = MarkedPart(
+    Path(__file__).parents[3] / "docs/serving.md",
+    "<!-- parameters -->\n",
+    "<!-- end of parameters -->\n",
+)
 ENDPOINTS = {
     "/v1/completions": CompletionRequest,
     "/v1/chat/completions": ChatRequest,
@@ -51,11 +55,5 @@ def render():
     return "\n".join(lines) + "\n"
 
 
-def in_page():
-    text = PAGE.read_text(encoding="utf-8")
-    return text.partition(BEGIN)[2].partition(END)[0]
-
-
 if __name__ == "__main__":
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(before + BEGIN + render() + END + rest.partition(END)[2], encoding="utf-8")
+    TABLE.write(render())

@@ -6,4 +6,4 @@ from tests.entrypoints.openai import table
 
 
 def test_the_table_of_parameters_is_that_of_the_code():
-    assert table.in_page() == table.render(), "run python -m tests.entrypoints.openai.table"
+    assert table.TABLE.text() == table.render(), "run python -m tests.entrypoints.openai.table"

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import List, Tuple
 
+from tests.marked_part import MarkedPart
 from tests.worker.ranks.faults import DOCUMENT, HEADER, Fault, Program, row
 from tests.worker.ranks.hosts import ADDRESSES, Host, two_hosts
 from tests.worker.ranks.ray_nodes import cluster
 
-BEGIN, END = "<!-- ray faults -->\n", "<!-- end of the ray faults -->\n"
+TABLE = MarkedPart(DOCUMENT, "<!-- ray faults -->\n", "<!-- end of the ray faults -->\n")
 WHERE = rf"rank 1 \(process \d+ on {re.escape(ADDRESSES[1])}\)"
 FAULTS = [
     Fault(1, "is killed", "in a step", rf"{WHERE} was killed by SIGKILL"),
@@ -76,9 +77,7 @@ def main() -> None:
                 _, seconds = run(fault, hosts, enter, model)
             rows.append(row(fault, f"{seconds:.1f}"))
             print(rows[-1])
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    DOCUMENT.write_text(before + BEGIN + "\n".join(rows) + "\n" + END + after)
+    TABLE.write("\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":
