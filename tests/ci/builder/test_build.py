@@ -77,16 +77,7 @@ def test_a_variant_on_request_from_its_sources_to_its_installation(
         for wanted in ([f"{base}/{at.sha}/{ABI3.format('0.5.4+cu130')}"], index):
             shutil.rmtree(site, ignore_errors=True)
             subprocess.run([*command, *wanted], check=True, env=environment.for_installing())
-            code = "import vllm; print(vllm.__version__, vllm.__commit__)"
-            told = subprocess.run(
-                [sys.executable, "-c", code],
-                env={**os.environ, "PYTHONPATH": str(site)},
-                cwd=tmp_path,
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            assert told.stdout.split() == ["0.5.4+cu130", at.sha]
+            assert version_and_commit(site) == ["0.5.4+cu130", at.sha]
             assert [path.name for path in (site / "vllm" / "kernels").iterdir()] == ["cu130"]
             assert [path.name for path in (site / "vllm" / "kernels" / "cu130").iterdir()] == [
                 "sm_75"
@@ -177,16 +168,20 @@ def test_a_release(built: Path, whole: Matrix, tmp_path: Path) -> None:
     mine = next(path for path in wheels if f"+cu118-{tag}-{tag}-" in path.name)
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
     subprocess.run([*command, "--target", str(site), str(mine)], check=True)
-    code = "import vllm; print(vllm.__version__, vllm.__commit__)"
-    asked = subprocess.run(
-        [sys.executable, "-c", code],
+    assert version_and_commit(site) == ["0.4.0+cu118", at.sha]
+
+
+def version_and_commit(site: Path) -> list[str]:
+    """What the vllm that is installed in a folder says of itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import vllm; print(vllm.__version__, vllm.__commit__)"],
         env={**os.environ, "PYTHONPATH": str(site)},
-        cwd=tmp_path,
+        cwd=site.parent,
         check=True,
         capture_output=True,
         text=True,
     )
-    assert asked.stdout.split() == ["0.4.0+cu118", at.sha]
+    return done.stdout.split()
 
 
 def test_verify_names_the_first_byte_of_a_wheel_that_was_changed(
