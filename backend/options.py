@@ -127,7 +127,7 @@ def read(
     nvcc = find_nvcc(environ)
     if nvcc is not None and wanted in (None, "", nvcc.version):
         nvcc.check_age()
-        cuda = _cuda_of_matrix(wanted, nvcc) if wanted else _cuda_of_nvcc(nvcc)
+        cuda = _cuda_of_nvcc(nvcc, named=bool(wanted))
         return Options(device, cuda, nvcc, device_chosen_by=chosen_by)
     why = "no nvcc on PATH, and CUDA_HOME is not set"
     if nvcc is not None:
@@ -151,16 +151,13 @@ def _wants_precompiled(environ: Mapping[str, str]) -> bool:
     return value == "1" or (value == "" and bool(location))
 
 
-def _cuda_of_matrix(version: Optional[str], nvcc: Optional[Nvcc] = None) -> Cuda:
-    """The matrix's entry for a version that was named, or what an nvcc of that version makes."""
+def _cuda_of_matrix(version: Optional[str]) -> Cuda:
     known = matrix.load()
     if not version:
         return known.default
     for cuda in known.cudas:
         if cuda.version == version:
             return cuda
-    if nvcc is not None:
-        return _cuda_of_nvcc(nvcc)
     raise OptionError(
         f"VLLM_CUDA_VERSION is {version!r}, and no nvcc of that version was found",
         means="only the CUDA versions of ci/matrix.toml can be built without a toolkit",
@@ -169,14 +166,14 @@ def _cuda_of_matrix(version: Optional[str], nvcc: Optional[Nvcc] = None) -> Cuda
     )
 
 
-def _cuda_of_nvcc(nvcc: Nvcc) -> Cuda:
+def _cuda_of_nvcc(nvcc: Nvcc, *, named: bool) -> Cuda:
     """The matrix's entry for this version, or one like the default.
 
-    A published variant on request stands beside torch of its CUDA: who means that names it in
-    VLLM_CUDA_VERSION. What an nvcc compiles otherwise stands beside whatever torch is here.
+    A published variant on request requires the torch of its CUDA: only where VLLM_CUDA_VERSION
+    has named it is that meant. Other kernels of an nvcc run beside any torch.
     """
     known = matrix.load()
     for cuda in known.cudas:
-        if cuda.version == nvcc.version and not cuda.on_request:
+        if cuda.version == nvcc.version and (named or not cuda.on_request):
             return cuda
     return replace(known.default, version=nvcc.version, default=False)
