@@ -14,7 +14,7 @@ never preempts a running one. Sequences of a higher number may starve.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, List, NamedTuple, Tuple
+from typing import Deque, List, MutableSequence, NamedTuple, Tuple
 from typing import Sequence as SequenceOf
 
 from vllm.engine.block_manager import BlockManager
@@ -85,11 +85,7 @@ class Scheduler:
     def add(self, seq: Sequence) -> None:
         """Queues a sequence. Raises ValueError if it can never run to its end."""
         self.check(seq)
-        waiting = self.waiting
-        place = len(waiting)
-        while place and waiting[place - 1].priority > seq.priority:
-            place -= 1
-        waiting.insert(place, seq)
+        _insert_last(self.waiting, seq)
 
     def check(self, seq: Sequence) -> None:
         """Raises ValueError if a sequence can never run to its end."""
@@ -205,16 +201,8 @@ class Scheduler:
                 seq.counter, seq.is_counted = self._counters.pop(), False
             if not seq.num_preemptions:  # after a preemption it would count its own blocks as hits
                 seq.num_cached_tokens = seq.num_computed_tokens
-            self._run(seq)
+            _insert_last(self.running, seq)
             budget -= self._add_chunk(chunks, seq, budget)
-
-    def _run(self, seq: Sequence) -> None:
-        """Inserts a sequence after the running ones of its priority or a lower number."""
-        running = self.running
-        place = len(running)
-        while place and running[place - 1].priority > seq.priority:
-            place -= 1
-        running.insert(place, seq)
 
     def _add_chunk(self, chunks: List[Chunk], seq: Sequence, budget: int) -> int:
         start = seq.num_computed_tokens
@@ -254,3 +242,11 @@ class Scheduler:
         if seq.counter >= 0:
             self._counters.append(seq.counter)
             seq.counter = -1
+
+
+def _insert_last(queue: MutableSequence[Sequence], seq: Sequence) -> None:
+    """Inserts a sequence after those of its priority or a lower number."""
+    place = len(queue)
+    while place and queue[place - 1].priority > seq.priority:
+        place -= 1
+    queue.insert(place, seq)
