@@ -9,13 +9,12 @@ import time
 
 import pytest
 
-from ci.publish import publish
 from ci.serve import running
 from ci.store import FolderStore
 from tests.ci.conftest import factory, the_matrix  # noqa: F401 (fixtures)
 from tests.examples.container import Podman
 from tests.examples.test_python import EXAMPLES
-from tests.examples.wheels import installed_wheels
+from tests.examples.wheels import publish_installed
 
 PATH = EXAMPLES / "Containerfile"
 ASK = """
@@ -46,11 +45,8 @@ def commit(factory):  # noqa: F811 (the fixture)
 def image(engine, commit, factory, tmp_path_factory):  # noqa: F811 (the fixture)
     """Built from one commit's wheel, by its documented address."""
     folder = tmp_path_factory.mktemp("image")
-    real = installed_wheels(folder, commit, factory.matrix)
-    names = {wheel.path.name for wheel in real}
-    others = [wheel for wheel in factory.wheels(commit) if wheel.path.name not in names]
     store = FolderStore(folder / "bucket", durable=False)
-    publish(store, [*real, *others], commit, factory.matrix)
+    publish_installed(store, folder, commit, factory)
     with running(store) as base:
         arguments = {"BASE": base, "VLLM_COMMIT": commit.sha}
         with engine.image(PATH, **arguments) as name:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ci.publish import publish
 from ci.serve import running
 from ci.store import FolderStore
 from tests.ci.conftest import factory, the_matrix  # noqa: F401 (fixtures)
 from tests.examples.test_python import EXAMPLES
-from tests.examples.wheels import installed_wheels
+from tests.examples.wheels import publish_installed
 
 PATH = EXAMPLES / "nightly_bisect.py"
 PROMPT, FIRST_BAD, COUNT = "The capital of France is", 1, 3
@@ -42,10 +41,7 @@ def base(commits, factory, tmp_path_factory):  # noqa: F811 (the fixture)
         wheels = folder / commit.sha
         wheels.mkdir()
         broken = {"vllm/llm.py": REGRESSION} if commit.number >= FIRST_BAD else {}
-        real = installed_wheels(wheels, commit, factory.matrix, broken)
-        names = {wheel.path.name for wheel in real}
-        others = [wheel for wheel in factory.wheels(commit) if wheel.path.name not in names]
-        publish(store, [*real, *others], commit, factory.matrix)
+        publish_installed(store, wheels, commit, factory, broken)
     with running(store) as address:
         yield address
 

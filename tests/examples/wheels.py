@@ -10,12 +10,15 @@ from ci import versions
 from ci.git import Commit
 from ci.matrix import Matrix
 from ci.names import abi3_tag
+from ci.publish import publish
+from ci.store import Store
 from ci.wheel import symbols
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
 from ci.wheel.reader import WheelFile, read
 from tests.ci.support.stand_in_symbols import place_symbols
+from tests.ci.support.wheels import Factory
 
 _compress = Compressor()  # the library is compressed once for all commits
 
@@ -59,3 +62,17 @@ def installed_wheels(
             place_symbols(folder / name, library)
             wheels.append(read(folder / name))
     return wheels
+
+
+def publish_installed(
+    store: Store,
+    folder: Path,
+    commit: Commit,
+    factory: Factory,
+    added: Optional[Dict[str, str]] = None,
+) -> None:
+    """Publishes `installed_wheels` of a commit, with made-up ones for other platforms."""
+    real = installed_wheels(folder, commit, factory.matrix, added)
+    names = {wheel.path.name for wheel in real}
+    others = [wheel for wheel in factory.wheels(commit) if wheel.path.name not in names]
+    publish(store, [*real, *others], commit, factory.matrix)
