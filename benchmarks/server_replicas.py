@@ -3,35 +3,30 @@
     python -m benchmarks.server_replicas --shape 8B --replicas 1 2 --streams 256 --name 8B.h200
 
 `vllm serve --data-parallel-size N` of a model with random weights gets `--streams` streams for each
-replica and `--requests` requests for each stream, as in `benchmarks.server_throughput`, from as
-many client processes as there are replicas. The figure is all output tokens over the time from the
-first request to the last answer. Writes server_replicas_NAME.json in this folder.
+replica and `--requests` requests for each stream, as in `benchmarks.server_throughput`. The figure
+is all output tokens over the time from the first request to the last answer. Writes
+server_replicas_NAME.json in this folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Dict
 
 from benchmarks import random_model
-from benchmarks.server_throughput import MAX_SEQS, ask_all, describe_machine, processor_seconds
-from benchmarks.server_throughput import make_workload as workload_of
-
-
-def run_client(given: Dict[str, Any]) -> None:
-    """One process of streams; prints how many tokens came, and when it began and ended."""
-    args = argparse.Namespace(**given["workload"])
-    workload = workload_of(args, given["seed"])[: given["requests"]]
-    started = time.monotonic()
-    asyncio.run(ask_all(given["host"], given["port"], workload, given["streams"]))
-    print(json.dumps([sum(count for _, count in workload), started, time.monotonic()]))
+from benchmarks.server_load import Clients
+from benchmarks.server_throughput import (
+    MAX_SEQS,
+    describe_machine,
+    make_workload,
+    processor_seconds,
+)
 
 
 def measure(args: argparse.Namespace, folder: Path, num_replicas: int) -> Dict[str, float]:
@@ -44,43 +39,17 @@ def measure(args: argparse.Namespace, folder: Path, num_replicas: int) -> Dict[s
         try:
             ready = next(line for line in server.stderr if "ready in" in line)
             host, _, port = ready.partition("http://")[2].partition("/")[0].rpartition(":")
-            ask_clients(args, host, int(port), num_replicas, 1)  # the graphs
-            before = processor_seconds(server.pid)
-            rate = ask_clients(args, host, int(port), num_replicas, args.requests)
-            spent = processor_seconds(server.pid) - before
-            return {"output_tokens_per_second": rate, "front_end_processor_seconds": spent}
+            num_streams = args.streams * num_replicas
+            given = {**vars(args), "requests": args.requests * num_streams}
+            workload = make_workload(argparse.Namespace(**given), num_streams)
+            with Clients(args.clients) as clients:
+                clients.ask_all(host, int(port), workload[:num_streams], num_streams)  # the graphs
+                before = processor_seconds(server.pid)
+                figures = clients.ask_all(host, int(port), workload, num_streams)
+                spent = processor_seconds(server.pid) - before
+            return {**figures, "front_end_processor_seconds": spent}
         finally:
             server.terminate()
-
-
-def ask_clients(
-    args: argparse.Namespace, host: str, port: int, num_clients: int, per_stream: int
-) -> float:
-    """Output tokens per second, over all clients."""
-    count = args.streams * per_stream
-    workload = {
-        "shape": args.shape,
-        "requests": count,
-        "input": args.input,
-        "output": args.output,
-    }
-    clients = []
-    for index in range(num_clients):
-        given = {
-            "workload": workload,
-            "seed": count + index,  # and as many requests, or more
-            "requests": count,
-            "host": host,
-            "port": port,
-            "streams": args.streams,
-        }
-        words = ["-m", "benchmarks.server_replicas", "--client", json.dumps(given)]
-        clients.append(
-            subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
-        )
-    results = [json.loads(client.communicate()[0]) for client in clients]
-    tokens, begun, ended = zip(*results)
-    return sum(tokens) / (max(ended) - min(begun))
 
 
 def main() -> None:
@@ -93,11 +62,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2, help="of each stream")
     parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
     parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
-    parser.add_argument("--client", help=argparse.SUPPRESS)
+    parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
     args = parser.parse_args()
-    if args.client:
-        run_client(json.loads(args.client))
-        return
     record: Dict[str, Any] = {**describe_machine(), "shape": args.shape, "streams": args.streams}
     record.update(requests=args.requests, input=args.input, output=args.output, replicas={})
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:

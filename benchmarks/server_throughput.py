@@ -4,23 +4,22 @@
     python -m benchmarks.server_throughput --shape 0.6B --streams 1 16 64 256 1000 --name 0.6B.h200
 
 The workload is `--requests` requests, at least one for each stream and at most four, of prompts and
-outputs of random tokens and lengths, greedy. `LLM.generate` runs it, with as many concurrent
-sequences as there are streams; then that many streams send it to the server, and each sends its
-next request when the previous one has ended. Each runs in its own process, and only one of them
-exists at a time. The client shares the processors, so it only counts events: it uses plain sockets,
-and parses only the last event, which has the number of tokens.
+outputs of random tokens and lengths, greedy. In streams, each sends its next request when the
+previous one has ended; all start at once. It runs
 
-The library's time to first token begins with the step that first computed the prompt, because all
-its requests arrive at the start; the server's is measured by the client.
+* offline: `LLM.generate`, with as many concurrent sequences as there are streams. Its throughput.
+* in a loop: the streams are a loop over `LLMEngine.step` in the process of the model. Its latencies
+  are the engine's own: what the server adds to them is the server's.
+* served: the streams send requests to the server, from `--clients` processes.
 
-Both run `--rounds` times alternately; medians are compared. Writes server_throughput_NAME.json in
-this folder. The model has random weights (`benchmarks/random_model.py`).
+Each runs in its own process, and only one engine exists at a time. All run `--rounds` times
+alternately; medians are compared. Writes server_throughput_NAME.json in this folder. The model has
+random weights (`benchmarks/random_model.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import random
@@ -30,12 +29,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List
 
 from benchmarks import random_model
-
-Request = Tuple[List[int], int]  # prompt, tokens to generate
-Figures = Dict[str, float]
+from benchmarks.server_load import Clients, Figures, Request, latencies
 
 MAX_SEQS = 256
 
@@ -59,7 +56,7 @@ def _length(generator: random.Random, limits: str) -> int:
 
 
 def run_offline(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
-    """Each workload through `LLM.generate`, in this process."""
+    """Each workload through `LLM.generate` and in a loop, in this process."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(str(folder), enable_prefix_caching=False, max_num_seqs=MAX_SEQS)
@@ -71,19 +68,45 @@ def run_offline(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
         params = [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for _, n in workload]
         llm.generate([prompt for prompt, _ in workload[:num_streams]], warm_up)
         started = time.perf_counter()
-        outputs = llm.generate([prompt for prompt, _ in workload], params)
+        llm.generate([prompt for prompt, _ in workload], params)
         seconds = time.perf_counter() - started
-        first = [
-            output.metrics.first_token_time - output.metrics.first_scheduled_time
-            for output in outputs
-            if output.metrics.first_token_time and output.metrics.first_scheduled_time
-        ]
         found[num_streams] = {
             "requests": len(workload),
             "output_tokens_per_second": sum(n for _, n in workload) / seconds,
-            **_percentiles("first_token_ms", first),
+            **run_in_loop(llm.engine, workload, num_streams),
         }
     return found
+
+
+def run_in_loop(engine: Any, workload: List[Request], num_streams: int) -> Figures:
+    """Latencies of streams that are a loop around the engine, without text."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    waiting = list(reversed(workload))
+    times: Dict[str, List[float]] = {}
+
+    def send_next() -> None:
+        prompt, count = waiting.pop()
+        request_id = str(len(times))
+        times[request_id] = [time.perf_counter()]
+        params = SamplingParams(
+            temperature=0,
+            max_tokens=count,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        engine.add_request(request_id, prompt, params)
+
+    for _ in range(num_streams):
+        send_next()
+    while engine.has_unfinished_requests:
+        for output in engine.step():
+            times[output.request_id].append(time.perf_counter())
+            if output.finished and waiting:
+                send_next()
+    return latencies(list(times.values()))
 
 
 def run_served(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
@@ -96,84 +119,18 @@ def run_served(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
             ready = next(line for line in server.stderr if "ready in" in line)
             host, _, port = ready.partition("http://")[2].partition("/")[0].rpartition(":")
             found = {}
-            for num_streams in args.streams:
-                workload = make_workload(args, num_streams)
-                warm_up = [(prompt, 16) for prompt, _ in workload[:num_streams]]
-                asyncio.run(ask_all(host, int(port), warm_up, num_streams))
-                before = processor_seconds(server.pid)
-                found[num_streams] = asyncio.run(ask_all(host, int(port), workload, num_streams))
-                spent = processor_seconds(server.pid) - before
-                found[num_streams]["front_end_processor_seconds"] = spent
+            with Clients(args.clients) as clients:
+                for num_streams in args.streams:
+                    workload = make_workload(args, num_streams)
+                    warm_up = [(prompt, 16) for prompt, _ in workload[:num_streams]]
+                    clients.ask_all(host, int(port), warm_up, num_streams)
+                    before = processor_seconds(server.pid)
+                    figures = clients.ask_all(host, int(port), workload, num_streams)
+                    spent = processor_seconds(server.pid) - before
+                    found[num_streams] = {**figures, "front_end_processor_seconds": spent}
             return found
         finally:
             server.terminate()
-
-
-async def ask_all(host: str, port: int, workload: List[Request], num_streams: int) -> Figures:
-    waiting = list(reversed(workload))
-    times: List[List[float]] = []
-
-    async def stream() -> int:
-        num_tokens = 0
-        while waiting:
-            of_events: List[float] = []
-            num_tokens += await ask(host, port, waiting.pop(), of_events)
-            times.append(of_events)
-        return num_tokens
-
-    started = time.perf_counter()
-    counts = await asyncio.gather(*(stream() for _ in range(num_streams)))
-    seconds = time.perf_counter() - started
-    return {
-        "output_tokens_per_second": sum(counts) / seconds,
-        "tokens_per_event": sum(counts) / sum(len(each) - 1 for each in times),
-        **_percentiles("first_token_ms", [each[1] - each[0] for each in times]),
-        **_percentiles(
-            "between_events_ms", [b - a for each in times for a, b in zip(each[1:], each[2:])]
-        ),
-    }
-
-
-async def ask(host: str, port: int, request: Request, times: List[float]) -> int:
-    """One request: when it was sent and each event came; returns the tokens of its output."""
-    prompt, count = request
-    body = json.dumps(
-        {
-            "prompt": prompt,
-            "max_tokens": count,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-    ).encode()
-    reader, writer = await asyncio.open_connection(host, port)
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    times.append(time.perf_counter())
-    writer.write(head.encode() + body)
-    last = b""
-    while True:
-        line = await reader.readline()
-        if line.startswith(b"data: {"):
-            times.append(time.perf_counter())
-            last = line
-        elif line.startswith(b"data: [DONE]"):
-            break
-        elif not line:
-            raise RuntimeError(f"the stream ended early, behind {last!r}")
-    writer.close()
-    times.pop()  # the event that has the usage
-    tokens: int = json.loads(last[len(b"data: ") :])["usage"]["completion_tokens"]
-    if tokens != count:
-        raise RuntimeError(f"{tokens} tokens came, {count} were asked for")
-    return tokens
-
-
-def _percentiles(name: str, seconds: Sequence[float]) -> Figures:
-    """The 50th, 90th and 99th, in milliseconds."""
-    ordered = sorted(seconds) or [float("nan")]
-    return {f"{name}_p{p}": 1000 * ordered[len(ordered) * p // 100] for p in (50, 90, 99)}
 
 
 def processor_seconds(pid: int) -> float:
@@ -220,6 +177,7 @@ def main() -> None:
     parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
     parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.offline:
@@ -227,6 +185,7 @@ def main() -> None:
         return
     record: Dict[str, Any] = {**describe_machine(), "shape": args.shape}
     record.update(requests=args.requests, input=args.input, output=args.output, rounds=args.rounds)
+    record["clients"] = args.clients
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         folder = Path(made, args.shape)
         random_model.write_model(args.shape, folder)
