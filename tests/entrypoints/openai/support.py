@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from dataclasses import replace
@@ -18,7 +17,7 @@ from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.errors import from_exception
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.served import Served
-from vllm.entrypoints.openai.server import uvicorn_config
+from vllm.entrypoints.openai.server import Listening, uvicorn_config
 from vllm.outputs import CompletionOutput
 
 NAME = "tiny"
@@ -70,7 +69,7 @@ def running(folder, *, engine=None, apart=False, **options):
     args = EngineArgs(str(folder), **fields)
     options.setdefault("names", [NAME])
     options.setdefault("access_log", False)
-    listening = socket.socket()
+    listening = Listening()
     listening.bind(("127.0.0.1", 0))
     ready, stop, made = threading.Event(), [], []
 

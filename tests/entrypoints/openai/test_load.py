@@ -9,11 +9,13 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 
 import httpx
 import openai
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.entrypoints.openai.support import running
 
@@ -156,3 +158,36 @@ async def _tasks_of_streams():
         if not left or time.monotonic() > deadline:
             return len(left)
         await asyncio.sleep(0.05)
+
+
+def test_the_first_of_a_burst_does_not_wait_for_the_others(server, monkeypatch):
+    """It is in the engine while most of them are not even connected."""
+    order, blocked, free = [], threading.Event(), threading.Event()
+    made, add = HttpToolsProtocol.connection_made, server.engine._add
+
+    def connection_made(self, transport):
+        order.append("connected")
+        made(self, transport)
+
+    def added(request):
+        order.append("added")
+        return add(request)
+
+    def block():
+        blocked.set()
+        free.wait()
+
+    monkeypatch.setattr(HttpToolsProtocol, "connection_made", connection_made)
+    monkeypatch.setattr(server.engine, "_add", added)
+    server.loop.call_soon_threadsafe(block)
+    blocked.wait()
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(connected(server)) for _ in range(128)]
+        for each in streams:
+            each.sendall(raw_request(server, {"prompt": [5], "max_tokens": 1, "stream": True}))
+        free.set()
+        for each in streams:
+            assert each.recv(1)
+    assert order.count("added") == 128
+    assert order.index("added") < 64
+    assert not any(server.settled().values())

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from vllm.entrypoints.openai.errors import ApiError
 from vllm.entrypoints.openai.streaming import (
-    COMPLETIONS,
     ClientLeft,
     EventStream,
     event,
@@ -111,8 +110,7 @@ class Connection:
 
 def respond(source, connection):
     async def run():
-        events = source()
-        response = EventStream(await events.__anext__(), events, COMPLETIONS)
+        response = EventStream(source())
         await response({"type": "http"}, connection.receive, connection.send)
 
     return run()
@@ -197,3 +195,71 @@ def test_work_is_cancelled_when_the_client_leaves():
 
     asyncio.run(run())
     assert cancelled == [True]
+
+
+def test_an_error_before_the_first_event_is_raised():
+    """The application answers with its status."""
+    source, connection = Source([], error=ApiError(400, "no")), Connection()
+    with pytest.raises(ApiError):
+        asyncio.run(respond(source, connection))
+    assert source.closed
+    assert connection.sent == []
+
+
+def test_a_client_that_leaves_before_the_first_event():
+    async def never():
+        try:
+            await asyncio.Event().wait()
+            yield event("x")
+        finally:
+            closed.append(True)
+
+    async def run():
+        connection = Connection()
+        responding = asyncio.ensure_future(respond(never, connection))
+        await asyncio.sleep(0)
+        connection.left.set()
+        with pytest.raises(ClientLeft):
+            await asyncio.wait_for(responding, 60)
+        return connection.sent
+
+    closed = []
+    assert asyncio.run(run()) == []
+    assert closed == [True]
+
+
+def test_work_begins_before_anything_else_that_waits():
+    """Of requests that arrive together, the first is not held up by the others."""
+    order = []
+
+    async def request(number):
+        order.append(f"read {number}")
+
+        async def work():
+            order.append(f"begin {number}")
+
+        await while_connected(Connected(), work())
+
+    class Connected:
+        receive = staticmethod(asyncio.Event().wait)
+
+    async def run():
+        await asyncio.gather(request(1), request(2))
+
+    asyncio.run(run())
+    assert order == ["read 1", "begin 1", "read 2", "begin 2"]
+
+
+def test_a_task_that_is_cancelled_ends_as_cancelled():
+    """Not as if its client had left."""
+
+    async def run():
+        connection = Connection()
+        request = type("Request", (), {"receive": staticmethod(connection.receive)})
+        waiting = asyncio.ensure_future(while_connected(request, asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(run())

@@ -22,7 +22,7 @@ from vllm.entrypoints.openai import tools
 from vllm.entrypoints.openai.blocks import BlockReader
 from vllm.entrypoints.openai.conversation import Conversation, encode
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
-from vllm.entrypoints.openai.streaming import closing, stream, while_connected
+from vllm.entrypoints.openai.streaming import EventStream, closing, while_connected
 from vllm.outputs import CompletionOutput
 
 router = APIRouter()
@@ -40,7 +40,7 @@ async def create_message(body: MessagesRequest, request: Request) -> Response:
     name = served.name(body.model)
     message = _Message(name, await Conversation.prepare(served, chat_request(body)))
     if body.stream:
-        return await stream(request, message.events(), MESSAGES)
+        return EventStream(message.events(), MESSAGES)
     return as_json(await while_connected(request, message.answer()))
 
 

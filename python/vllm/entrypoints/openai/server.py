@@ -28,6 +28,10 @@ from vllm.errors import kind_of
 # so that none sends a request while the server closes the connection.
 _KEEP_ALIVE = 75
 
+# Connections that wait to be accepted, and those that one turn of the event loop accepts. Turns are
+# short, so that of a burst the first requests reach the engine while the others still connect.
+_WAITING_CONNECTIONS, _ACCEPTED_AT_ONCE = 2048, 8
+
 
 class EngineDiedError(RuntimeError):
     """The engine has failed, so the server cannot continue."""
@@ -69,9 +73,10 @@ async def _serve(
 
 
 def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
-    """The configuration of uvicorn."""
+    """The configuration of uvicorn; it serves a `Listening` socket."""
     return uvicorn.Config(
         app,
+        backlog=_ACCEPTED_AT_ONCE,
         root_path=options.root_path,
         log_config=None,
         access_log=options.access_log,
@@ -87,6 +92,14 @@ def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
 async def _end_with(engine: AsyncEngine, server: uvicorn.Server) -> None:
     await engine.wait_until_dead()
     server.should_exit = True
+
+
+class Listening(socket.socket):
+    """A listening socket for `uvicorn_config`. asyncio has one number, `backlog`, for both limits
+    on connections: it accepts as many at once as may wait."""
+
+    def listen(self, backlog: int = 0) -> None:
+        super().listen(_WAITING_CONNECTIONS)
 
 
 class _Server(uvicorn.Server):
@@ -138,14 +151,14 @@ def _listen(options: ServerOptions) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise ValueError(f"cannot listen at {options.host}:{options.port}: {error}") from error
     family, kind, protocol, _, address = found[0]
-    listening = socket.socket(family, kind, protocol)
+    listening = Listening(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     _bind(listening, address, f"{options.host}:{options.port}")
     return listening
 
 
 def _listen_at_path(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = Listening(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # only this user may connect
     try:
         _bind(listening, path, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from typing import (
     Any,
     AsyncGenerator,
@@ -13,6 +14,7 @@ from typing import (
     Callable,
     List,
     NamedTuple,
+    Optional,
     Sequence,
     TypeVar,
 )
@@ -33,38 +35,42 @@ class ClientLeft(Exception):
 class EventStream(Response):
     """Sends events as they are generated, with backpressure from the client.
 
-    The first event was generated before, so that an error in the request gets an HTTP status of its
-    own. A later error is sent as an event. The generator is always closed before the response
-    returns, which cancels the request.
+    An error before the first event gets an HTTP status of its own; a later one is sent as an event.
+    The generator is always closed before the response returns, which cancels the request.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: str, rest: AsyncGenerator[str, None], form: StreamForm) -> None:
+    def __init__(self, events: AsyncGenerator[str, None], form: Optional[StreamForm] = None):
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._first = first
-        self._rest = rest
-        self._form = form
+        self._events = events
+        self._form = form or COMPLETIONS
+        self._has_begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with contextlib.suppress(ClientLeft, OSError):
-                await _while_connected(receive, self._send(send))
+            await _while_connected(receive, self._send(send))
+        except ClientLeft:
+            if not self._has_begun:
+                raise
         finally:
-            await self._rest.aclose()
+            await self._events.aclose()
 
     async def _send(self, send: Send) -> None:
+        first = await self._events.__anext__()
+        self._has_begun = True
         start = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **start})
-        await _send_part(send, self._first)
-        try:
-            async for text in self._rest:
-                await _send_part(send, text)
-        except Exception as error:  # noqa: BLE001 (the status was sent: an event reports it)
-            await _send_part(send, self._form.error(from_exception(error)))
-        end = self._form.end.encode()
-        await send({"type": "http.response.body", "body": end, "more_body": False})
+        with contextlib.suppress(OSError):  # the client has left
+            await send({"type": "http.response.start", **start})
+            await _send_part(send, first)
+            try:
+                async for text in self._events:
+                    await _send_part(send, text)
+            except Exception as error:  # noqa: BLE001 (the status was sent: an event reports it)
+                await _send_part(send, self._form.error(from_exception(error)))
+            end = self._form.end.encode()
+            await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
 def event(data: str, name: str = "") -> str:
@@ -86,28 +92,41 @@ class StreamForm(NamedTuple):
 COMPLETIONS = StreamForm(lambda error: event(json.dumps(error.body())), "data: [DONE]\n\n")
 
 
-async def stream(
-    request: Request, events: AsyncGenerator[str, None], form: StreamForm = COMPLETIONS
-) -> Response:
-    """Waits for the first event, then returns a response that sends all. Raises its error."""
-    return EventStream(await while_connected(request, events.__anext__()), events, form)
-
-
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled if the client leaves. Raises ClientLeft."""
     return await _while_connected(request.receive, work)
 
 
 async def _while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_has_left(receive))
+    """Runs `work` in the current task, so that it starts at once.
+
+    In a task of its own it would start after all that is ready now: of requests that arrive
+    together, the first would reach the engine when the last had been read.
+    """
+    running = asyncio.current_task()
+    assert running is not None
+    has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        await _has_left(receive)
+        has_left = True
+        running.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeft
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if not has_left or _is_cancelled_again(running):
+            raise
+        raise ClientLeft from None
     finally:
-        await _cancel([working, leaving])
+        await _cancel([watching])
+
+
+def _is_cancelled_again(task: asyncio.Task[Any]) -> bool:
+    """Takes back one cancellation; whether there is another. Never known before Python 3.11."""
+    return sys.version_info >= (3, 11) and task.uncancel() > 0
 
 
 async def _has_left(receive: Receive) -> None:

@@ -21,7 +21,7 @@ from vllm.entrypoints.openai.protocol.chat import (
 )
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served
-from vllm.entrypoints.openai.streaming import closing, event, stream, while_connected
+from vllm.entrypoints.openai.streaming import EventStream, closing, event, while_connected
 from vllm.outputs import CompletionOutput, RequestOutput
 
 router = APIRouter()
@@ -36,7 +36,7 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
     id = served.request_id("chatcmpl", body, request)
     chat = _Chat(served, body, conversation, id, name)
     if body.stream:
-        return await stream(request, chat.events())
+        return EventStream(chat.events())
     return as_json(await while_connected(request, chat.answer()))
 
 

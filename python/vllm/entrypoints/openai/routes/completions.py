@@ -21,7 +21,7 @@ from vllm.entrypoints.openai.protocol.completions import (
 )
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served, in_thread
-from vllm.entrypoints.openai.streaming import closing, event, merge, stream, while_connected
+from vllm.entrypoints.openai.streaming import EventStream, closing, event, merge, while_connected
 from vllm.entrypoints.openai.usage import UsageCounter
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import SamplingParams
@@ -46,7 +46,7 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
         encoded = await in_thread(lambda: prompts.of_completion(served, body))
     completion = _Completion(served, body, encoded, served.request_id("cmpl", body, request), name)
     if body.stream:
-        return await stream(request, completion.events())
+        return EventStream(completion.events())
     return as_json(await while_connected(request, completion.answer()))
 
 

@@ -27,9 +27,9 @@ from vllm.entrypoints.openai.responses import Keeper, Responses
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.streaming import (
     COMPLETIONS,
+    EventStream,
     StreamForm,
     closing,
-    stream,
     while_connected,
 )
 
@@ -71,7 +71,7 @@ async def create_response(body: ResponsesRequest, request: Request) -> Response:
         known.start(run, keeper)
         return as_json(run.answer)
     if body.stream:
-        return await stream(request, _kept(run, known, keeper), _STREAM)
+        return EventStream(_kept(run, known, keeper), _STREAM)
     await while_connected(request, run.finish())
     known.keep(run, keeper)
     return as_json(run.answer)
