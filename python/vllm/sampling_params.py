@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
 from vllm.foreign import SAMPLING, takes_foreign, without_foreign
@@ -99,7 +100,9 @@ class SamplingParams:
 
     def __setattr__(self, name: str, value: Any) -> None:
         check = _CHECKS.get(name)
-        if check is not None:
+        if value is _DEFAULTS.get(name, _MISSING):
+            object.__setattr__(self, name, _STORED[name])
+        elif check is not None:
             object.__setattr__(self, name, check(name, value))
         elif without_foreign("SamplingParams", SAMPLING, {name: value}):
             raise AttributeError(f"there is no sampling parameter {name!r}")
@@ -124,6 +127,14 @@ class SamplingParams:
                 f"min_tokens must be 0 with structured_outputs, which end when they are complete, "
                 f"got {self.min_tokens}"
             )
+
+    def clone(self) -> SamplingParams:
+        """An independent copy. Raises ValueError if fields that were set later contradict."""
+        made = copy.copy(self)
+        if self.logit_bias:
+            made.logit_bias = self.logit_bias  # checks and copies what alone can change
+        made._refuse_contradictions()
+        return made
 
     @property
     def is_greedy(self) -> bool:
@@ -290,3 +301,8 @@ _CHECKS: Mapping[str, _Check] = {
     "skip_special_tokens": _flag,
     "output_kind": _output_kind,
 }
+# Most parameters of most requests are defaults, which need no check again: each, and the form that
+# is stored. (A `logit_bias` can be changed in place, so each request has its own.)
+_MISSING = object()
+_DEFAULTS = {f.name: f.default for f in fields(SamplingParams) if f.name != "logit_bias"}
+_STORED = {name: _CHECKS[name](name, value) for name, value in _DEFAULTS.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import itertools
+from collections import abc as collections_abc
 from typing import Any, AsyncGenerator, Callable, Dict, Mapping, Optional, Protocol, Set, TypeVar
 from typing import Sequence as SequenceOf
 
@@ -237,7 +238,7 @@ def _is_short(prompt: Prompt, params: Optional[SamplingParams]) -> bool:
     if isinstance(params, SamplingParams) and (params.structured_outputs or params.bad_words):
         return False
     given: Any = prompt
-    if isinstance(prompt, Mapping):
+    if isinstance(prompt, collections_abc.Mapping):
         given = prompt.get("prompt_token_ids") or prompt.get("prompt")
     limit = SHORT_TEXT if isinstance(given, str) else SHORT_TOKENS
     return isinstance(given, (str, list)) and len(given) <= limit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 from typing import Iterable, Iterator, List, Optional, Tuple
@@ -68,8 +67,7 @@ class RequestMaker:
         """
         params = self.generation_defaults.params() if params is None else params
         check_params(params)
-        # A copy: the caller may change its own. Creating it also checks all fields again.
-        params = dataclasses.replace(params)
+        params = params.clone()  # the caller may change its own
         vocab_size = self.model_config.vocab_size
         text, token_ids = encode_prompt(
             prompt, self.tokenizer, vocab_size=vocab_size, max_model_len=self.max_model_len

@@ -77,7 +77,7 @@ def chat_prompt(
 
 def cache_salt_of(prompt: Prompt) -> str:
     """The cache salt of a prompt; "" without one. Raises ValueError."""
-    salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
+    salt = prompt.get("cache_salt") if isinstance(prompt, abc.Mapping) else None
     if salt is not None and not (isinstance(salt, str) and salt):
         raise ValueError(f"cache_salt must be a non-empty text, got {salt!r}")
     return salt or ""
@@ -100,7 +100,7 @@ def as_prompts(prompts: Union[Prompt, SequenceOf[Prompt]]) -> List[Prompt]:
 def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
     if isinstance(prompt, str):
         return prompt, None
-    if isinstance(prompt, Mapping):
+    if isinstance(prompt, abc.Mapping):
         names = prompt.keys() - {"cache_salt"}
         if names - {"prompt", "prompt_token_ids"} or not names:
             raise ValueError(
@@ -114,7 +114,7 @@ def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
 
 
 def _listed(what: str, expected: str, ids: Any) -> List[Any]:
-    items = None if isinstance(ids, (str, Mapping)) else _items(ids)
+    items = None if isinstance(ids, (str, abc.Mapping)) else _items(ids)
     if items is None:
         raise ValueError(f"{what} is {expected}, got {type(ids).__name__}")
     return items

@@ -39,7 +39,8 @@ def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
     )
     app.state.served = Served(engine, options)
     app.state.responses = Responses(options)
-    for module in (page, about, completions, chat, responses, messages, tokens):
+    # The most frequent first: a request is compared with one route after another.
+    for module in (chat, completions, responses, messages, tokens, about, page):
         app.include_router(module.router)
     errors.install(app)
     app.add_exception_handler(ClientLeft, _nobody_reads)
