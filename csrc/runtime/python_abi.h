@@ -11,7 +11,11 @@
 extern "C" {
 
 using Py_ssize_t = ssize_t;
-struct _object;
+// The members that are part of the stable ABI: Py_TYPE of every abi3 module reads the second.
+struct _object {
+  Py_ssize_t reference_count;
+  _object* type;  // borrowed
+};
 using PyObject = _object;
 
 // References. Functions, not the macros of the same purpose.
@@ -19,7 +23,6 @@ void Py_IncRef(PyObject* object);
 void Py_DecRef(PyObject* object);
 
 // Objects.
-PyObject* PyObject_Type(PyObject* object);
 PyObject* PyObject_GetAttr(PyObject* object, PyObject* name);
 PyObject* PyObject_GetAttrString(PyObject* object, const char* name);
 PyObject* PyObject_CallFunctionObjArgs(PyObject* callable, ...);              // ends with nullptr
@@ -30,6 +33,7 @@ int PyObject_IsSubclass(PyObject* type, PyObject* base);
 extern PyObject _Py_NoneStruct;
 
 // Numbers.
+extern PyObject PyLong_Type;
 PyObject* PyNumber_Index(PyObject* object);
 PyObject* PyLong_FromLongLong(long long value);
 long long PyLong_AsLongLong(PyObject* object);  // -1 with an exception set on failure

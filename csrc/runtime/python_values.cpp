@@ -11,7 +11,10 @@ int64_t to_integer(PyObject* object) {
   return value;
 }
 
-int64_t to_index(PyObject* object) { return to_integer(checked(PyNumber_Index(object)).get()); }
+int64_t to_index(PyObject* object) {
+  if (object->type == &PyLong_Type) return to_integer(object);
+  return to_integer(checked(PyNumber_Index(object)).get());
+}
 
 double to_number(PyObject* object) {
   const double value = PyFloat_AsDouble(object);

@@ -31,12 +31,15 @@ const TensorSource* find_source(PyObject* type) {
 }
 
 const TensorSource* source_of(PyObject* object) {
-  Ref type(PyObject_Type(object));
+  PyObject* type = object->type;
   for (const KnownType& known : known_types()) {
-    if (known.type == type.get()) return known.source;
+    if (known.type == type) return known.source;
   }
-  const TensorSource* source = find_source(type.get());
-  if (source != nullptr) known_types().push_back({type.release(), source});
+  const TensorSource* source = find_source(type);
+  if (source != nullptr) {
+    Py_IncRef(type);
+    known_types().push_back({type, source});
+  }
   return source;
 }
 
@@ -52,10 +55,9 @@ std::string attribute_text(PyObject* object, const char* attribute) {
 Tensor read_tensor(const char* op, const char* name, PyObject* object) {
   const TensorSource* source = source_of(object);
   if (source == nullptr) {
-    Ref type(PyObject_Type(object));
-    throw Error(ErrorKind::type,
-                concat(op, ": argument '", name, "' is a ", attribute_text(type.get(), "__name__"),
-                       "; it takes a torch.Tensor or, on the CPU, a NumPy array"));
+    throw Error(ErrorKind::type, concat(op, ": argument '", name, "' is a ",
+                                        attribute_text(object->type, "__name__"),
+                                        "; it takes a torch.Tensor or, on the CPU, a NumPy array"));
   }
   Tensor tensor;
   tensor.name = name;

@@ -33,6 +33,7 @@ BlockLists::BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 first
 
 void BlockLists::add(const AttentionItem& whole) {
   pieces_.clear();
+  pieces_.reserve(last_.size());  // most items are not cut
   const i64 end = divide_up(whole.end, kChunk);
   for (i64 chunk = whole.begin / kChunk; chunk < end;) {
     if (room_ == 0) next_group();

@@ -64,11 +64,13 @@ void require_tables(const Tensor& tables, i64 sequences, i64 block_size) {
   }
 }
 
+[[noreturn]] void refuse_number(const char* name, i64 value, i64 least, const char* what) {
+  throw Error(ErrorKind::value, concat(kOp, ": argument '", name, "' is ", value, "; it takes ",
+                                       what, ", ", least, " or more"));
+}
+
 void require_number(const char* name, i64 value, i64 least, const char* what) {
-  if (value < least || value > kMaxWidth) {
-    throw Error(ErrorKind::value, concat(kOp, ": argument '", name, "' is ", value, "; it takes ",
-                                         what, ", ", least, " or more"));
-  }
+  if (value < least || value > kMaxWidth) refuse_number(name, value, least, what);
 }
 
 }  // namespace
@@ -94,8 +96,9 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
       refuse(ErrorKind::value, kOp, *tensor, concat("is on cuda:", tensor->device_index),
              "a tensor on the CPU");
     }
-    require_contiguous_last(kOp, *tensor);
   }
+  require_contiguous_last(kOp, items);
+  require_contiguous_last(kOp, context_lens);
   require_writable(kOp, items);
   if (items.ndim != 2 || items.shape[1] != kItemInts ||
       (items.shape[0] > 1 && items.strides[0] != kItemInts)) {
@@ -139,6 +142,7 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
 
   const i64 lanes = lanes_of(kv_heads, blocks);
   std::vector<AttentionItem> decode, prefill;
+  decode.reserve(static_cast<size_t>(sequences));
   i64 total = 0;
   for (i64 i = 0; i < sequences; ++i) {
     const i64 tile = step.decodes(i) ? kDecodeRows : kPrefillRows;

@@ -33,6 +33,7 @@ std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, 
 }
 
 void sort_prefill(std::vector<AttentionItem>& items, i64 sequences) {
+  if (items.size() < 2) return;
   const auto keys = [](const AttentionItem& item) { return item.end - item.begin; };
   std::vector<int> longest(static_cast<size_t>(sequences), 0);
   const auto longest_of = [&](const AttentionItem& item) -> int& {
@@ -49,7 +50,8 @@ void sort_prefill(std::vector<AttentionItem>& items, i64 sequences) {
 
 SharedTiles::SharedTiles(const Step& step, const std::vector<SharedRun>& runs, i64 blocks,
                          i64 prefill_blocks)
-    : found_(static_cast<size_t>(step.sequences)) {
+    : found_(runs.empty() ? 0 : static_cast<size_t>(step.sequences)) {
+  if (runs.empty()) return;
   i64 tiles = 0;
   for (const SharedRun& run : runs) tiles += divide_up(run.count * step.group, kPrefillRows);
   const i64 wanted = prefill_blocks / std::max<i64>(tiles * step.kv_heads, 1);
@@ -63,6 +65,7 @@ SharedTiles::SharedTiles(const Step& step, const std::vector<SharedRun>& runs, i
 }
 
 void SharedTiles::shorten(AttentionItem& item) const {
+  if (found_.empty()) return;
   const AttentionItem& found = found_[static_cast<size_t>(item.sequence)];
   if (found.shared_splits == 0) return;
   item.begin = found.end;

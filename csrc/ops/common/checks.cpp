@@ -31,18 +31,6 @@ void refuse(ErrorKind kind, const char* op, const Tensor& tensor, const std::str
   throw Error(kind, concat(op, ": argument '", tensor.name, "' ", got, "; it takes ", takes));
 }
 
-i64 element_size(DType dtype) {
-  switch (dtype) {
-    case DType::float16:
-    case DType::bfloat16:
-      return 2;
-    case DType::int64:
-      return 8;
-    default:
-      return 4;
-  }
-}
-
 std::string shape_text(const Tensor& tensor) { return dims_text(tensor.shape, tensor.ndim); }
 
 void require_float(const char* op, const Tensor& tensor) {
@@ -111,7 +99,7 @@ void require_contiguous_last(const char* op, const Tensor& tensor) {
            "1 there (a contiguous last dimension)");
   }
   const i64 size = element_size(tensor.dtype);
-  if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(size) != 0) {
+  if ((reinterpret_cast<uintptr_t>(tensor.data) & static_cast<uintptr_t>(size - 1)) != 0) {
     refuse(ErrorKind::value, op, tensor, "starts at an address that is not aligned",
            concat("a multiple of its element size ", size));
   }

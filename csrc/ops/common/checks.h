@@ -17,7 +17,19 @@ constexpr i64 kMaxWidth = 2147483647;
 [[noreturn]] void refuse(ErrorKind kind, const char* op, const Tensor& tensor,
                          const std::string& got, const std::string& takes);
 
-i64 element_size(DType dtype);
+// Bytes: a power of two.
+constexpr i64 element_size(DType dtype) {
+  switch (dtype) {
+    case DType::float16:
+    case DType::bfloat16:
+      return 2;
+    case DType::int64:
+      return 8;
+    default:
+      return 4;
+  }
+}
+
 std::string shape_text(const Tensor& tensor);
 
 // float32, float16 or bfloat16, on the CPU or a CUDA device.

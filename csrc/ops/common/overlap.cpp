@@ -12,6 +12,12 @@ struct Dim {
   i64 size;
 };
 
+// Where a tensor's bytes lie, without the gaps between them.
+struct Bounds {
+  i64 begin;
+  i64 end;
+};
+
 // A tensor's bytes: `span` bytes, `count` times, `stride` apart from `begin`.
 struct Extent {
   i64 begin;
@@ -19,9 +25,20 @@ struct Extent {
   i64 stride;
   i64 count;
   bool overlaps_itself;
-
-  i64 end() const { return begin + (count - 1) * stride + span; }
 };
+
+// False for a tensor without elements.
+bool bounds_of(const Tensor& tensor, Bounds& bounds) {
+  const i64 size = element_size(tensor.dtype);
+  bounds.begin = static_cast<i64>(reinterpret_cast<uintptr_t>(tensor.data));
+  bounds.end = bounds.begin + size;
+  for (int i = 0; i < tensor.ndim; ++i) {
+    if (tensor.shape[i] == 0) return false;
+    const i64 reach = tensor.strides[i] * size * (tensor.shape[i] - 1);
+    (reach < 0 ? bounds.begin : bounds.end) += reach;
+  }
+  return true;
+}
 
 // False for a tensor without elements.
 bool extent_of(const Tensor& tensor, Extent& extent) {
@@ -53,8 +70,8 @@ bool extent_of(const Tensor& tensor, Extent& extent) {
   return true;
 }
 
+// Of tensors whose bounds meet.
 bool share_memory(const Extent& a, const Extent& b) {
-  if (a.end() <= b.begin || b.end() <= a.begin) return false;
   const i64 stride = a.count > 1 ? a.stride : b.stride;
   if (a.count > 1 && b.count > 1 && a.stride != b.stride) return true;
   if (stride == 0) return true;
@@ -87,6 +104,10 @@ void require_writable(const char* op, const Tensor& tensor) {
 
 void require_disjoint(const char* op, const Tensor& written, const Tensor& other, Sharing sharing) {
   if (sharing == Sharing::may_be_same && same_layout(written, other)) return;
+  // Nearly always the two lie apart, and how their elements lie need not be known.
+  Bounds bounds, others;
+  if (!bounds_of(written, bounds) || !bounds_of(other, others)) return;
+  if (bounds.end <= others.begin || others.end <= bounds.begin) return;
   Extent a, b;
   if (!extent_of(written, a) || !extent_of(other, b) || !share_memory(a, b)) return;
   refuse(ErrorKind::value, op, written, concat("shares memory with '", other.name, "'"),

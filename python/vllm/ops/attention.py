@@ -115,7 +115,7 @@ def plan_attention(
     first prefill item, which follows item `blocks`, where their number is stored; (3) the number of
     prefill items; (4) the number of all items.
     """
-    decode_blocks, prefill_first, prefill_tiles, used = _C.plan_attention(
+    counts: Tuple[int, int, int, int] = _C.plan_attention(
         items,
         context_lens,
         query_starts,
@@ -127,7 +127,7 @@ def plan_attention(
         block_tables,
         block_size,
     )
-    return decode_blocks, prefill_first, prefill_tiles, used
+    return counts
 
 
 def paged_attention(
@@ -180,7 +180,6 @@ def paged_attention(
     before anything is written. CUDA checks neither, since that would wait for the GPU; and on CUDA
     an infinity or NaN in the values of a token may reach earlier tokens of the same step.
     """
-    items, arrivals, partials, *counts = plan if plan is not None else _NO_PLAN
     args = (
         out,
         query,
@@ -195,10 +194,7 @@ def paged_attention(
         sinks,
         key_scale,
         value_scale,
-        items,
-        arrivals,
-        partials,
-        *counts,
+        *(plan if plan is not None else _NO_PLAN),
     )
     if tracing.is_tracing():
         tracing.call("paged_attention", *args)
