@@ -89,7 +89,7 @@ def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 517."""
-    settings = {**_common(options.read()), **(config_settings or {})}
+    settings = {**_common(_options(config_settings)), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_wheel(metadata_directory, settings)
 
 
@@ -98,7 +98,7 @@ def prepare_metadata_for_build_editable(
     metadata_directory: str, config_settings: ConfigSettings = None
 ) -> str:
     """PEP 660."""
-    settings = {**_common(options.read()), **(config_settings or {})}
+    settings = {**_common(_options(config_settings)), **(config_settings or {})}
     return skbuild.prepare_metadata_for_build_editable(metadata_directory, settings)
 
 
@@ -106,7 +106,7 @@ def prepare_metadata_for_build_editable(
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> List[str]:
     """PEP 517: cmake and ninja where the machine has none, and NVRTC where it has no nvcc."""
     required = skbuild.get_requires_for_build_wheel(dict(config_settings or {}))
-    return required + toolkits.requirements(options.read(), os.environ, ROOT)
+    return required + toolkits.requirements(_options(config_settings), os.environ, ROOT)
 
 
 def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> List[str]:
@@ -127,7 +127,8 @@ def _build(hook: Callable[..., str], wheel_directory: str, config_settings: Conf
     ccache had of it.
     """
     given = dict(config_settings or {})
-    if DECIDED in given:
+    metadata.decided = DECIDED in given
+    if metadata.decided:
         return hook(wheel_directory, given, None)
     _check_folder()
     with locked(LOCK, lambda words: _say("lock", words)) as mark:
@@ -148,6 +149,12 @@ def _build(hook: Callable[..., str], wheel_directory: str, config_settings: Conf
         if chosen.defines["VLLM_CCACHE"]:
             _say("ccache", ccache.summary(CCACHE_LOG))
     return made
+
+
+def _options(config_settings: ConfigSettings) -> options.Options:
+    """What the environment asks for; of this machine's compilers only if they are used."""
+    metadata.decided = DECIDED in (config_settings or {})
+    return options.read(decided=metadata.decided)
 
 
 def _check_folder() -> None:

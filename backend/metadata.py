@@ -11,8 +11,10 @@ from ci import matrix, versions
 # Only an sdist has it.
 PKG_INFO = Path(__file__).resolve().parent.parent / "PKG-INFO"
 
-# An sdist is of no variant; the backend says so before it makes one.
+# What the backend's hooks say before scikit-build-core asks: an sdist is of no variant, and the
+# machine's compilers do not matter to a caller that has decided on others.
 building_sdist = False
+decided = False
 
 
 def dynamic_metadata(
@@ -28,7 +30,7 @@ def dynamic_metadata(
     if building_sdist:
         local, torch = None, options.torch_requirement(matrix.load().default)
     else:
-        chosen = options.read(os.environ)
+        chosen = options.read(os.environ, decided=decided)
         local, torch = chosen.local, chosen.torch
     version = versions.public(matrix.load().version, local)
     if PKG_INFO.is_file():

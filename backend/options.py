@@ -70,10 +70,13 @@ def read(
     platform: str = sys.platform,
     processor: str = "",
     free_threaded: bool = bool(get_config_var("Py_GIL_DISABLED")),
+    *,
+    decided: bool = False,
 ) -> Options:
     """The options that `environ` asks for on `platform` (as `sys.platform`).
 
     processor: as `platform.machine` names it, by default this machine's.
+    decided: the caller names the compilers, so no nvcc of this machine is asked for its version.
 
     ``VLLM_TARGET_DEVICE`` is the device: cuda by default on Linux, empty elsewhere.
     ``VLLM_CUDA_VERSION`` is the CUDA: by default that of the nvcc found, else the matrix's default.
@@ -124,7 +127,7 @@ def read(
         )
     if precompiled:  # whatever compilers there are
         return Options(device, _cuda_of_matrix(wanted), None, True, chosen_by)
-    nvcc = find_nvcc(environ)
+    nvcc = None if decided else find_nvcc(environ)
     if nvcc is not None and wanted in (None, "", nvcc.version):
         nvcc.check_age()
         cuda = _cuda_of_nvcc(nvcc, named=bool(wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -110,6 +111,27 @@ def test_a_wrong_device_ends_with_its_message_alone(tree: Path, tmp_path: Path, 
     assert done.returncode == 1
     assert "set it to one of: cuda, cpu, empty" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["release 13.0, V", "no release"])
+def test_a_caller_with_compilers_of_its_own_is_not_asked_for_an_nvcc(
+    tree: Path, tmp_path: Path, words: str
+) -> None:
+    """As `ci build` with its pinned ones, where an nvcc of that version is, or one that fails."""
+    asked = tmp_path / "asked"
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho {words}; : > {asked}\n")
+    nvcc.chmod(0o755)
+    out = tmp_path / "out"
+    out.mkdir()
+    environ = {"VLLM_CUDA_VERSION": "13.0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    hook = "prepare_metadata_for_build_wheel(OUT, {b.DECIDED: 'build.json'})"
+    done = run(tree, hook, out, **environ)
+    assert (done.returncode, asked.exists()) == (0, False), done.stderr
+    text = (out / "vllm-0.5.4+cu130.dist-info" / "METADATA").read_bytes()
+    assert "torch>=2.9" in BytesParser().parsebytes(text).get_all("Requires-Dist", [])
+    run(tree, "prepare_metadata_for_build_wheel(OUT)", out, **environ)
+    assert asked.exists()  # for anybody else it is
 
 
 def test_max_jobs_reaches_cmake(tree: Path, tmp_path: Path) -> None:

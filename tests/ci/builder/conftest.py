@@ -53,6 +53,10 @@ def other(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another clone, built by somebody who has everything set up differently."""
     repo = clone(origin, tmp_path_factory.mktemp("other") / "some" / "deeper folder" / "clone")
     foreign = {"TZ": "Asia/Tokyo", "CXXFLAGS": "-O0 -march=native", "CMAKE_ARGS": "-DX=1"}
+    nvcc = tmp_path_factory.mktemp("tools") / "nvcc"  # one that does not even say its version
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    nvcc.chmod(0o755)
+    foreign["PATH"] = f"{nvcc.parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
     run(repo, mask=0o077, MAX_JOBS="1", LC_ALL="C.UTF-8", **foreign)
     return repo
 
