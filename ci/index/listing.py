@@ -13,16 +13,16 @@ from ci.index.templates import render
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 
 
-def of_unit(unit: Unit, yanked: Yanked) -> bytes:
-    """The page of a commit's or a release's own folder."""
+def of_unit(unit: Unit, yanked: Yanked, *, docs: bool) -> bytes:
+    """The page of a commit's or a release's own folder; `docs`: its documentation is there."""
     title = f"vllm {unit.name}" if unit.release else f"vllm commit {unit.name[:12]}"
-    return _page(title, unit.prefix, unit, yanked, yanked.serial(unit.name))
+    return _page(title, unit.prefix, unit, yanked, yanked.serial(unit.name), docs)
 
 
-def of_nightly(nightly: Nightly, unit: Unit, yanked: Yanked) -> bytes:
+def of_nightly(nightly: Nightly, unit: Unit, yanked: Yanked, *, docs: bool) -> bytes:
     """The page of ``nightly/``: `unit` is what it is now."""
     serial = nightly.ledger.serial + yanked.serial(unit.name)
-    return _page("vllm nightly", f"{names.NIGHTLY}/", unit, yanked, serial)
+    return _page("vllm nightly", f"{names.NIGHTLY}/", unit, yanked, serial, docs)
 
 
 def commands(unit: Unit) -> Iterator[tuple[str, str]]:
@@ -72,13 +72,14 @@ def _machine(file: File) -> str:
     return "" if file.tags[0].endswith("_x86_64") else f", {file.tags[0].rpartition('_')[2]}"
 
 
-def _page(title: str, folder: str, unit: Unit, yanked: Yanked, serial: int) -> bytes:
+def _page(title: str, folder: str, unit: Unit, yanked: Yanked, serial: int, docs: bool) -> bytes:
     wheel = next((file.name for file in _documented(unit)), "")
     return render(
         "unit.html",
         title=title,
         folder=folder,
         unit=unit,
+        docs=docs,
         yanked=yanked.reason(unit.name),
         serial=serial,
         commands=list(commands(unit)),

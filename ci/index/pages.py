@@ -42,7 +42,9 @@ def of_nightlies(state: Records) -> dict[str, bytes]:
     }
     if state.nightly.unit:
         key = f"{names.NIGHTLY}/index.html"
-        pages[key] = listing.of_nightly(state.nightly, state.nightly.unit, state.yanked)
+        unit = state.nightly.unit
+        docs = any(entry.docs for entry in state.commits.commits if entry.unit == unit.name)
+        pages[key] = listing.of_nightly(state.nightly, unit, state.yanked, docs=docs)
         for name, badge in feed.badges(state.nightly, state.nightly.unit).items():
             pages[f"{names.NIGHTLY}/{name}"] = badge
         if state.nightlies.units:
@@ -54,10 +56,10 @@ def home(state: Records) -> dict[str, bytes]:
     return {HOME: home_page.home(state)}
 
 
-def of_unit(manifest: Manifest, yanked: Yanked) -> dict[str, bytes]:
-    """The pages in a commit's or a release's own folder."""
+def of_unit(manifest: Manifest, yanked: Yanked, *, docs: bool = False) -> dict[str, bytes]:
+    """The pages in a commit's or a release's own folder; `docs`: its documentation is there."""
     unit = manifest.unit
-    pages = {f"{unit.prefix}index.html": listing.of_unit(unit, yanked)}
+    pages = {f"{unit.prefix}index.html": listing.of_unit(unit, yanked, docs=docs)}
     if not unit.release:  # an index of one release is the index of releases, with an exact pin
         ledger = Ledger.of_one(unit, manifest.listed)
         pages.update(_indexes(unit.prefix, ledger, yanked))

@@ -13,7 +13,7 @@ from ci.publish import access
 from ci.publish.aliases import alias_nightly
 from ci.publish.errors import PublishError
 from ci.publish.ledgers import leave_yanked, move_nightly
-from ci.publish.view import View
+from ci.publish.view import View, unit_pages
 from ci.store import NotFound, Store
 
 
@@ -59,7 +59,7 @@ def yank(store: Store, unit: str, reason: Optional[str]) -> CareResult:
     leave_yanked(view)
     written = view.refresh(
         pages.of_unit(manifest, after),
-        lambda: pages.of_unit(manifest, view.read(records.YANKED)),
+        lambda: unit_pages(view, manifest),
     )
     return _finish(view, unit, before != after, written)
 

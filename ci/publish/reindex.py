@@ -13,7 +13,7 @@ from ci.publish import access
 from ci.publish.aliases import alias_nightly
 from ci.publish.care import find
 from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
-from ci.publish.view import View
+from ci.publish.view import View, unit_pages
 from ci.store import Store
 
 
@@ -48,7 +48,7 @@ def reindex(store: Store, matrix: Matrix, report: Callable[[str], None]) -> Rein
             listed.append(unit.name)
 
         def render(manifest: Manifest = manifest, view: View = view) -> dict[str, bytes]:
-            return pages.of_unit(manifest, view.read(records.YANKED))
+            return unit_pages(view, manifest)
 
         keys = render()
         written += view.refresh(keys, render)

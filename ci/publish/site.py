@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional
 
+from ci import names
 from ci.index import pages, records
-from ci.index.manifest import prefix_of
+from ci.index.manifest import Manifest, prefix_of
 from ci.index.records import CommitStatus
 from ci.publish import access
 from ci.publish.care import NotPublished, find
 from ci.publish.errors import PublishError
-from ci.publish.view import View
+from ci.publish.view import View, unit_pages
 from ci.store import Body, Store
 from ci.store.keys import INDEX
 
@@ -41,7 +42,7 @@ def publish_site(
     Raises NotPublished for a commit without wheels, Conflict where another site was published
     for it, and PublishError for a folder that is none.
     """
-    find(store, commit)
+    manifest = find(store, commit)
     prefix = prefix_of(commit) + FOLDER
     bodies = {prefix + name: Body.file(site / name) for name in files_of(site)}
     there = {entry.key: entry for entry in store.scan(prefix)}
@@ -54,7 +55,7 @@ def publish_site(
         list(pool.map(lambda key: access.ensure(store, key, bodies[key]), missing))
     created = len(missing) + bool(access.ensure(store, first, bodies[first]))
     report("link to it")
-    _link(View(store), commit)
+    _link(View(store), manifest)
     return SiteResult(commit, prefix, len(bodies), created)
 
 
@@ -73,8 +74,14 @@ def files_of(site: Path) -> Iterable[str]:
     return [path.as_posix() for path in found if not any(p.startswith(".") for p in path.parts)]
 
 
-def _link(view: View, commit: str) -> None:
-    view.look([pages.HOME])
+def _link(view: View, manifest: Manifest) -> None:
+    """From the list of commits, the commit's own page and, if it is that, the nightly's."""
+    commit = manifest.unit.name
+    keys = [pages.HOME, manifest.unit.prefix + INDEX]
+    nightly = view.read(records.NIGHTLY).unit
+    if nightly is not None and nightly.name == commit:
+        keys.append(f"{names.NIGHTLY}/{INDEX}")
+    view.look(address for key in keys for address in (*view.store.aliases(key), key))
 
     def change(old: Optional[CommitStatus]) -> Optional[CommitStatus]:
         return replace(old, docs=True) if old is not None and not old.docs else old
@@ -83,4 +90,4 @@ def _link(view: View, commit: str) -> None:
     if status is None:
         raise NotPublished(f"{commit} has no status", do=f"python -m ci status {commit}")
     view.update(records.COMMITS, lambda commits: commits.with_status(status))
-    view.refresh([pages.HOME], lambda: pages.home(view.read_all()))
+    view.refresh(keys, lambda: {**pages.shared(view.read_all()), **unit_pages(view, manifest)})

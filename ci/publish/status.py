@@ -14,7 +14,7 @@ from ci.matrix import Matrix
 from ci.publish import access
 from ci.publish.care import NotPublished, find
 from ci.publish.reindex import commits_in, is_left_out
-from ci.publish.view import View
+from ci.publish.view import View, unit_pages
 from ci.store import NotFound, Store
 
 
@@ -121,8 +121,7 @@ def _unit_problems(view: View, manifest: Manifest, matrix: Matrix) -> list[str]:
             problems += _file_problems(store, key, file.metadata_sha256)
     for other in unit.attachments:
         problems += _file_problems(store, unit.prefix + other.name, other.sha256)
-    yanked = view.read(records.YANKED)
-    return problems + _page_problems(store, pages.of_unit(manifest, yanked))
+    return problems + _page_problems(store, unit_pages(view, manifest))
 
 
 def _file_problems(store: Store, key: str, sha256: str) -> list[str]:

@@ -27,7 +27,7 @@ from ci.publish.beside import of_commit, symbols_of
 from ci.publish.errors import Conflict, IncompleteSet
 from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
 from ci.publish.signed import Signer, check_key, sign
-from ci.publish.view import View
+from ci.publish.view import View, unit_pages
 from ci.store import Body, NotFound, Store
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _list(
     unit = manifest.unit
     own = view.refresh(
         pages.of_unit(manifest, Yanked()),
-        lambda: pages.of_unit(manifest, view.read(records.YANKED)),
+        lambda: unit_pages(view, manifest),
     )
     report("write the ledgers and pages")
     if unit.release:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Optional, TypeVar
 
-from ci.index import records
+from ci.index import pages, records
+from ci.index.manifest import Manifest
 from ci.index.records import Record, Records
 from ci.publish import access
 from ci.store import AlreadyExists, Body, Changed, ObjectInfo, Store
@@ -165,3 +166,10 @@ class View:
             self._records[record.key] = value, found.etag if found else None
             self._stored[record.key] = Body.of(found.body) if found else None
         return self._records[record.key]
+
+
+def unit_pages(view: View, manifest: Manifest) -> dict[str, bytes]:
+    """The pages in a unit's own folder, as the records have them now."""
+    status = None if manifest.unit.release else view.read(records.status(manifest.unit.name))
+    yanked = view.read(records.YANKED)
+    return pages.of_unit(manifest, yanked, docs=status is not None and status.docs)

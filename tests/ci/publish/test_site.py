@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ci.publish import Conflict, PublishError, publish
-from ci.publish.care import NotPublished
+from ci.publish import Conflict, PublishError, publish, status
+from ci.publish.care import NotPublished, yank
 from ci.publish.prune import plan, prune
+from ci.publish.reindex import reindex
 from ci.publish.site import publish_site
 from ci.serve import running
 from ci.store import NotFound, Store
@@ -58,11 +59,31 @@ def test_it_lies_beside_the_commit_and_is_found_from_the_page(
     page = store.get("index.html").body.decode()
     assert page.count(f'href="{with_docs.sha}/docs/index.html"') == 2  # above, and in its row
     assert f"{without.sha}/docs/" not in page
+    assert store.get(f"{with_docs.sha}/index.html").body.count(b'href="docs/index.html"') == 1
+    for folder in (without.sha, "nightly"):  # of which it is not
+        assert b"docs/index.html" not in store.get(f"{folder}/index.html").body
+    assert status.of_unit(store, with_docs.sha, factory.matrix).problems == ()
+    assert reindex(store, factory.matrix, quiet).written == ()
 
     before = contents(store)
     assert publish_site(store, with_docs.sha, site, quiet).created == 0
     publish(store, factory.wheels(with_docs), with_docs, factory.matrix, clock=clock)
     assert contents(store) == before
+
+
+def test_the_nightly_s_page_links_to_it_too(
+    store: Store, put: Publish, factory: Factory, site: Path
+) -> None:
+    old, newest = put(1), put(2)
+    publish_site(store, newest.sha, site, quiet)
+    publish_site(store, old.sha, site, quiet)
+    link = f'href="../{newest.sha}/docs/index.html"'.encode()
+    assert link in store.get("nightly/index.html").body
+    assert status.of_bucket(store, factory.matrix).problems == ()
+    yank(store, newest.sha, "slow")
+    assert f"../{old.sha}/docs/".encode() in store.get("nightly/index.html").body
+    assert b"docs/index.html" in store.get(f"{newest.sha}/index.html").body
+    assert reindex(store, factory.matrix, quiet).written == ()
 
 
 def test_another_site_for_the_same_commit_is_refused(
@@ -132,7 +153,8 @@ def test_it_costs_a_request_for_each_file_and_a_few_for_the_links(
     s3_endpoint.requests.clear()
     publish_site(bucket, commit.sha, site, quiet)
     methods = Counter(method for method, _ in s3_endpoint.requests)
-    # S3 has the first page at the address of its folder, too. Then status, listing and home page.
-    assert methods["PUT"] == len(FILES) - 1 + 1 + 3
-    assert sum(methods.values()) - methods["PUT"] == 9
+    # S3 has first pages at the address of their folder, too. Then status, listing and home page,
+    # the commit's page and the nightly's.
+    assert methods["PUT"] == len(FILES) - 1 + 1 + 3 + 2 * 2
+    assert sum(methods.values()) - methods["PUT"] == 14
     lab.drop(bucket)
