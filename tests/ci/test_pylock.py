@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,8 @@ from tests.ci.clients.conftest import (
 from tests.ci.clients.test_clients import torch_wheel
 from tests.ci.support.toolchain import ROOT
 from tests.ci.support.wheels import Factory
+
+StandIn = Callable[[str], str]  # an index with the torch of a variant → its address
 
 
 @pytest.fixture(scope="module")
@@ -135,25 +139,74 @@ def test_a_mirrors_address_is_not_written_down() -> None:
     assert kept["wheels"] == [{"url": f"{pylock.FILES}{path}", "hashes": {}}]
 
 
+# What the stand-in has of each variant, newest first. The first may be newer than its wheels allow.
+TORCHES = {
+    "cu118": ["2.8.0", "2.7.1", "2.1.2"],
+    "cu128": ["2.12.0", "2.11.0", "2.7.0"],
+    "cu129": ["2.14.0", "2.13.0", "2.8.0"],
+    "cu130": ["2.14.0", "2.9.0"],
+}
+NEWEST_TORCH = {"cu118": "2.7.1", "cu128": "2.11.0", "cu129": "2.13.0", "cu130": "2.14.0"}
+
+
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Iterator[str]:
-    """PyTorch's index of CUDA 11.8, as it looks; its torch is a name and a version."""
-    name, data = torch_wheel("2.7.1+cu118")
-    with plain_hosting(stand_in_index(tmp_path / "index", "torch", {name: data})) as address:
-        yield address
+def stand_in(tmp_path: Path) -> Iterator[StandIn]:
+    """PyTorch's index of a CUDA version, as it looks; its torch is a name and a version."""
+    with ExitStack() as stack:
+
+        def serve(variant: str) -> str:
+            wheels = dict(torch_wheel(f"{each}+{variant}") for each in TORCHES[variant])
+            folder = stand_in_index(tmp_path / "index" / variant, "torch", wheels)
+            return stack.enter_context(plain_hosting(folder))
+
+        yield serve
 
 
+def test_every_variant_that_pypi_has_no_torch_for_is_tried(the_matrix: Matrix) -> None:
+    others = {cuda.variant: cuda for cuda in the_matrix.cudas if not cuda.default}
+    assert TORCHES.keys() == NEWEST_TORCH.keys() == others.keys()
+
+
+@pytest.mark.parametrize("variant", TORCHES)
 @pytest.mark.parametrize("client", ["uv", "pip"])
 def test_a_lock_of_another_variant_installs_its_torch(
-    stand_in: str, factory: Factory, commit: Commit, tmp_path: Path, client: str
+    stand_in: StandIn,
+    factory: Factory,
+    the_matrix: Matrix,
+    tmp_path: Path,
+    variant: str,
+    client: str,
 ) -> None:
     """Resolved at a stand-in for PyTorch's index, then installed without any index."""
-    options = ["--index-url", stand_in, "--no-config"]
-    locked = pylock.resolve(["torch>=2.1,<2.8"], "3.11", options)
-    install_lock(locked, "cu118", factory, commit, tmp_path, client)
-    asked = "from importlib.metadata import version; print(version('torch'), version('vllm'))"
-    ran = run([str(tmp_path / "env/bin/python"), "-c", asked], tmp_path)
-    assert ran.text.split() == ["2.7.1+cu118", "0.5.4+cu118"]
+    cuda = the_matrix.variant(variant)
+    also = [variant] if cuda.on_request else []
+    asked = dataclasses.replace(factory, matrix=the_matrix.of_commit(also))
+    options = ["--index-url", stand_in(variant), "--no-config"]
+    locked = pylock.resolve([f"torch{cuda.torch}"], "3.11", options)
+    install_lock(locked, variant, asked, asked.commit(1), tmp_path, client)
+    question = "from importlib.metadata import version; print(version('torch'), version('vllm'))"
+    ran = run([str(tmp_path / "env/bin/python"), "-c", question], tmp_path)
+    assert ran.text.split() == [f"{NEWEST_TORCH[variant]}+{variant}", f"0.5.4+{variant}"]
+
+
+@pytest.mark.parametrize("variant", TORCHES)
+def test_the_command_locks_a_variant_with_all_that_its_wheels_require(
+    stand_in: StandIn, the_matrix: Matrix, tmp_path: Path, variant: str
+) -> None:
+    """`ci lock`: torch from the index that is named, everything else from PyPI."""
+    command = [sys.executable, "-m", "ci", "lock", "--variant", variant, "--python", "3.11"]
+    command += ["--torch-index", stand_in(variant), "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    locked = pylock.read(variant, "3.11", tmp_path)
+    assert locked is not None
+    found = {package["name"]: package for package in locked["packages"]}
+    assert found["torch"]["version"] == f"{NEWEST_TORCH[variant]}+{variant}"
+    for wanted in map(
+        Requirement, pylock.requirements(ROOT / "pyproject.toml", the_matrix.variant(variant))
+    ):
+        assert wanted.specifier.contains(found[wanted.name]["version"]), wanted
+        (*_, wheel) = found[wanted.name]["wheels"]
+        assert wheel["url"].startswith(pylock.FILES) == (wanted.name != "torch")
 
 
 @pytest.mark.slow
