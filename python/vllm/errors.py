@@ -14,6 +14,11 @@ class RankError(RuntimeError):
     """
 
 
+class ReplicaError(RuntimeError):
+    """The replica that computed a request has ended; others go on, and take the request if it is
+    made again."""
+
+
 class EngineError(RuntimeError):
     """An error raised in an engine's process. kind: the name of its class there."""
 

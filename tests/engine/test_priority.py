@@ -78,7 +78,7 @@ def test_it_crosses_to_the_engines_process(args, chat_model):
 
     async def run():
         async with await AsyncEngineClient.start(args) as client:
-            (connection,) = client._engines
+            (connection,) = client._engines.values()
             send = connection.send
             connection.send = lambda message: (sent.append(message), send(message))
             return [each async for each in client.generate([1], FEW, priority=-3)][-1]

@@ -32,5 +32,6 @@ def inject(what: str) -> None:
 
 
 if __name__ == "__main__":
-    inject(os.environ["FAULT"])
+    if "FAULT" in os.environ:
+        inject(os.environ["FAULT"])
     main.main()

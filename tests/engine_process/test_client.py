@@ -71,7 +71,7 @@ async def settled(client):
     """Waits until the engines have nothing to do; they must say so."""
     while any(client.load):
         await asyncio.sleep(0.01)
-    assert not any(engine.readers for engine in client._engines)
+    assert not any(engine.readers for engine in client._engines.values())
     assert not client._readers
 
 
@@ -146,7 +146,7 @@ def test_both_engines_work(loop, client):
         streams = [client.generate(prompt, LONG) for prompt in PROMPTS]
         for stream in streams:
             await stream.__anext__()
-        shares = [len(engine.readers) for engine in client._engines]
+        shares = [len(engine.readers) for engine in client._engines.values()]
         for stream in streams:
             await stream.aclose()
         await settled(client)
@@ -214,7 +214,7 @@ def test_a_request_that_could_never_run_is_refused_by_the_engine(loop, chat_mode
 
 
 def test_the_sockets_are_this_users(client):
-    for engine in client._engines:
+    for engine in client._engines.values():
         assert stat.S_IMODE(engine.process.folder.stat().st_mode) == 0o700
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import httpx
@@ -110,6 +111,44 @@ def test_options_from_a_file(chat_model, tmp_path):
             ("cat", 160),
             ("dog", 160),
         ]
+
+
+def engines_of(server):
+    """The processes that compute for a server, the first that it has started first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if (
+                int(fields[1]) == server.pid
+                and b"engine_process" in (entry / "cmdline").read_bytes()
+            ):
+                found.append((int(fields[19]), int(entry.name)))
+    return [pid for _, pid in sorted(found)]
+
+
+@needs_torch
+def test_one_of_two_replicas_is_killed(chat_model):
+    """Its request gets a 503 that says so; the server and the other replica go on."""
+    words = [chat_model.folder, "--port", 0, "--data-parallel-size", 2, *SMALL]
+    with serving(*words) as (process, ready), ThreadPoolExecutor(2) as pool:
+        victim, other = engines_of(process)
+        os.kill(victim, signal.SIGSTOP)  # so that its request is surely unfinished
+        where = ready["where"]
+        answers = [pool.submit(completion, where, prompt=text) for text in ("the cat", "a dog")]
+        done, (lost,) = wait(answers, return_when=FIRST_COMPLETED)
+        assert [each.result().status_code for each in done] == [200]
+        os.kill(victim, signal.SIGKILL)
+        answer = lost.result()
+        assert answer.status_code == 503
+        assert re.fullmatch(
+            rf"replica 1 of 2 has ended while it computed this request \(EngineEnded: its process "
+            rf"\({victim}\) was killed by SIGKILL\); others serve: send the request again",
+            answer.json()["error"]["message"],
+        )
+        assert httpx.get(where.replace("/v1", "/health")).status_code == 200
+        assert [completion(where).status_code for _ in range(4)] == [200] * 4
+        assert other in engines_of(process)
 
 
 @needs_torch

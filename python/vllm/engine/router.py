@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Mapping, Optional
 from typing import Sequence as SequenceOf
 
 # Tokens of a piece of a prompt. Coarser than a KV block: matching a few more tokens would save
@@ -25,32 +25,27 @@ _EXCESS = 1.25
 class Router:
     """Chooses a replica for one request after another. Not thread-safe.
 
-    num_replicas: the number of replicas.
-
     It remembers where recent prompts were sent, not what the caches hold: replicas would have to
     report that, and the report could be outdated when a request arrives.
     """
 
-    def __init__(self, num_replicas: int) -> None:
-        if num_replicas < 1:
-            raise ValueError(f"num_replicas must be at least 1, got {num_replicas}")
-        self._num_replicas = num_replicas
+    def __init__(self) -> None:
         self._turn = 0  # where the search for the least loaded replica starts: breaks ties
         self._replicas: OrderedDict[bytes, int] = OrderedDict()  # by digest; the latest last
 
-    def choose(self, token_ids: SequenceOf[int], num_seqs: int, loads: SequenceOf[int]) -> int:
-        """The index of the replica for a new request.
+    def choose(self, token_ids: SequenceOf[int], num_seqs: int, loads: Mapping[int, int]) -> int:
+        """The replica for a new request.
 
-        token_ids: its prompt. num_seqs: its number of sequences. loads: the number of sequences
-        that each replica has now.
+        token_ids: its prompt. num_seqs: its number of sequences. loads: of each replica that takes
+        requests now, by its index, the number of sequences that it has.
         """
-        if self._num_replicas == 1:
-            return 0
+        if len(loads) == 1:
+            return next(iter(loads))
         digests = list(_digests(token_ids))
         replica = self._known(digests, num_seqs, loads)
         if replica is None:
-            turns = [(index - self._turn) % len(loads) for index in range(len(loads))]
-            replica = min(range(len(loads)), key=lambda index: (loads[index], turns[index]))
+            # By load; of equal ones those from `_turn` on come first, then the others.
+            replica = min(loads, key=lambda each: (loads[each], each < self._turn, each))
             self._turn = replica + 1
         for digest in digests:
             self._replicas[digest] = replica
@@ -59,12 +54,21 @@ class Router:
             self._replicas.popitem(last=False)
         return replica
 
-    def _known(self, digests: List[bytes], num_seqs: int, loads: SequenceOf[int]) -> Optional[int]:
+    def forget(self, replica: int) -> None:
+        """Forgets the prompts of a replica whose cache is gone."""
+        self._replicas = OrderedDict(
+            (digest, each) for digest, each in self._replicas.items() if each != replica
+        )
+
+    def _known(
+        self, digests: List[bytes], num_seqs: int, loads: Mapping[int, int]
+    ) -> Optional[int]:
         """The replica with the longest known prefix of the prompt that is below its limit."""
-        most = _EXCESS * (sum(loads) + num_seqs) / len(loads)
+        most = _EXCESS * (sum(loads.values()) + num_seqs) / len(loads)
         for digest in reversed(digests):
             replica = self._replicas.get(digest)
-            if replica is not None and (loads[replica] + num_seqs <= most or not loads[replica]):
+            load = None if replica is None else loads.get(replica)
+            if load is not None and (load + num_seqs <= most or not load):
                 return replica
         return None
 

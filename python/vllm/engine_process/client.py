@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from typing import List, Optional
+import logging
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Set
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.async_engine import AsyncEngine, OutputReader
-from vllm.engine.engine_thread import closed_error
+from vllm.engine.engine_thread import EngineClosedError, closed_error
 from vllm.engine.llm_engine import EngineLoad
 from vllm.engine.request import Request
 from vllm.engine.request_maker import RequestMaker
@@ -28,31 +29,51 @@ from vllm.engine_process.messages import (
 )
 from vllm.engine_process.reader import RequestReader
 from vllm.engine_process.replicas import environments
-from vllm.errors import EngineError
+from vllm.errors import EngineError, ReplicaError, kind_of
 from vllm.models.hub import find_folder
 from vllm.text.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
+
+# How long after its end a replica is started again: by then the ranks of a divided model have ended
+# too (`vllm.worker.ranks.watch`), and their GPUs' memory is free.
+RESTART_SECONDS = 5.0
+
+Starter = Callable[[], EngineConnection]
+
 
 class AsyncEngineClient(AsyncEngine):
-    """Serves the requests of one event loop with engines in separate processes.
+    """Serves the requests of one event loop with engines (replicas) in separate processes.
 
     All have the same model. A request is sent to the engine that has its prompt's prefix cached,
-    or to the one with the fewest sequences (`Router`). If one engine ends, the others are ended.
+    or to the one with the fewest sequences (`Router`).
+
+    If one of several engines ends, its requests raise ReplicaError, the others go on, and it is
+    started again; if it cannot be, it stays out. Without any engine that serves, the client is
+    dead.
+
+    starters: start each engine's process and connect to it.
+    engines: those that are running, in the same order.
     """
 
     def __init__(
         self,
         args: EngineArgs,
         request_maker: RequestMaker,
+        starters: List[Starter],
         engines: List[EngineConnection],
         max_requests: Optional[int] = None,
     ) -> None:
         super().__init__(args, request_maker, max_requests)
-        self._engines = engines
-        self._router = Router(len(engines))
+        self._starters = starters
+        self._engines: Dict[int, EngineConnection] = {}  # those that serve, by index
+        self._router = Router()
         self._cause: Optional[BaseException] = None
         self._dead = asyncio.Event()
-        self._watching = [asyncio.ensure_future(self._watch(engine)) for engine in engines]
+        self._watching: Set[asyncio.Future[None]] = set()
+        self._starting: Set[asyncio.Future[None]] = set()  # again
+        for index, engine in enumerate(engines):
+            self._serve_with(index, engine)
 
     @classmethod
     async def start(
@@ -69,11 +90,12 @@ class AsyncEngineClient(AsyncEngine):
         folder = find_folder(args.model, args.revision)
         # Already downloaded: the engines read the folder.
         found = dataclasses.replace(args, model=str(folder), revision=None)
+        starters = [functools.partial(EngineConnection, found, each) for each in variables]
         engines: List[EngineConnection] = []
         starting: List[asyncio.Future[Ready]] = []
         try:
-            for each in variables:
-                engines.append(EngineConnection(found, each))
+            for start in starters:
+                engines.append(start())
                 starting.append(asyncio.ensure_future(engines[-1].ready()))
             loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
             ready = await asyncio.gather(*starting)  # first: an engine's error is more precise
@@ -91,16 +113,16 @@ class AsyncEngineClient(AsyncEngine):
             for engine in engines:
                 engine.close()
             raise
-        return cls(args, maker, engines, max_requests)
+        return cls(args, maker, [*starters], engines, max_requests)
 
     @property
     def pids(self) -> List[int]:
-        """The engines' processes."""
-        return [engine.process.pid for engine in self._engines]
+        """The processes of the engines that serve."""
+        return [engine.process.pid for engine in self._engines.values()]
 
     @property
     def load(self) -> EngineLoad:
-        loads = [engine.load for engine in self._engines]
+        loads = [engine.load for engine in self._engines.values()]
         usage = sum(load.cache_usage for load in loads) / max(1, len(loads))
         running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
         return EngineLoad(running, waiting, usage)
@@ -115,16 +137,18 @@ class AsyncEngineClient(AsyncEngine):
     async def shutdown(self) -> None:
         """Ends the processes; kills one that does not end in time."""
         self._end(None)
-        engines, self._engines = self._engines, []
+        engines, self._engines = list(self._engines.values()), {}
+        for starting in self._starting:
+            starting.cancel()
         await asyncio.gather(*[engine.end() for engine in engines])
-        await asyncio.gather(*self._watching)
+        await asyncio.gather(*self._watching, *self._starting, return_exceptions=True)
         for engine in engines:
             engine.close()
 
     def _add(self, request: Request) -> OutputReader:
         if self._dead.is_set():
             raise closed_error(self._cause)
-        loads = [len(each.readers) for each in self._engines]
+        loads = {index: len(each.readers) for index, each in self._engines.items()}
         tokens = request.prompt_token_ids
         engine = self._engines[self._router.choose(tokens, len(request.seqs), loads)]
         reader = RequestReader(request, functools.partial(self._leave, engine))
@@ -155,14 +179,54 @@ class AsyncEngineClient(AsyncEngine):
         if left and not self._dead.is_set():
             engine.send(Abort(left))
 
-    async def _watch(self, engine: EngineConnection) -> None:
+    def _serve_with(self, index: int, engine: EngineConnection) -> None:
+        self._engines[index] = engine
+        _keep(self._watching, self._watch(index, engine))
+
+    async def _watch(self, index: int, engine: EngineConnection) -> None:
         await engine.listen(functools.partial(self._take, engine))
+        if self._dead.is_set():
+            return
+        cause = engine.cause or EngineError("EngineEnded", await engine.ended)
+        if len(self._engines) == 1:
+            self._end(cause)
+            return
+        del self._engines[index]
+        self._router.forget(index)
+        replica = f"replica {index + 1} of {len(self._starters)}"
+        error = ReplicaError(
+            f"{replica} has ended while it computed this request ({kind_of(cause)}: {cause}); "
+            f"others serve: send the request again"
+        )
+        for reader in engine.readers.values():
+            reader.fail(error)
+        engine.readers.clear()
+        logger.error("%s has ended, and is started again: %s: %s", replica, kind_of(cause), cause)
+        engine.send(Close())
+        await engine.end()
+        engine.close()
         if not self._dead.is_set():
-            self._end(EngineError("EngineEnded", await engine.ended))
+            _keep(self._starting, self._start_again(index, replica))
+
+    async def _start_again(self, index: int, replica: str) -> None:
+        await asyncio.sleep(RESTART_SECONDS)
+        engine = self._starters[index]()
+        ready = asyncio.ensure_future(engine.ready())
+        try:
+            await ready
+        except BaseException as error:
+            await asyncio.gather(engine.end(0), ready, return_exceptions=True)
+            engine.close()
+            if not isinstance(error, Exception):  # `shutdown` cancels this
+                raise
+            logger.error("%s cannot be started again, and stays out: %s", replica, error)
+            return
+        logger.warning("%s serves again", replica)
+        self._serve_with(index, engine)
 
     def _take(self, engine: EngineConnection, message: FromEngine) -> bool:
         if isinstance(message, Died):
-            self._end(as_error(message.kind, message.text))
+            engine.cause = as_error(message.kind, message.text)
             return False
         assert isinstance(message, StepNews)
         engine.load = EngineLoad(*message.load)
@@ -178,6 +242,8 @@ class AsyncEngineClient(AsyncEngine):
             if news.finish_reason is not None:
                 readers.pop(news.id, None)
         for failure in message.failures:
+            if failure.kind == EngineClosedError.__name__:
+                continue  # `Died` follows, with the cause
             for seq_id in failure.ids:
                 reader = readers.pop(seq_id, None)
                 if reader is not None:
@@ -185,16 +251,23 @@ class AsyncEngineClient(AsyncEngine):
         return True
 
     def _end(self, cause: Optional[BaseException]) -> None:
-        """Ends all engines and fails all requests."""
+        """Ends all engines and fails all requests. cause: the last engine's; None at shutdown."""
         if self._dead.is_set():
             return
         self._cause = cause
         self._dead.set()
-        for engine in self._engines:
+        for engine in self._engines.values():
             engine.send(Close())
             for reader in engine.readers.values():
                 reader.fail(closed_error(cause))
             engine.readers.clear()
+
+
+def _keep(tasks: Set[asyncio.Future[None]], job: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine as one of these tasks until it ends."""
+    task = asyncio.ensure_future(job)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 def _tokenizer(args: EngineArgs) -> Optional[Tokenizer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import Any, Callable, Dict, List, Mapping, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
 import zmq
 import zmq.asyncio
@@ -47,6 +47,7 @@ class EngineConnection:
     variables: of the process's environment; see `EngineProcess`.
 
     ended: done when the process has ended, with how it ended.
+    cause: the error that the engine has reported as its end.
     readers: the readers of the engine's sequences, by sequence id.
     load: the engine's load, as last reported.
     """
@@ -54,6 +55,7 @@ class EngineConnection:
     def __init__(self, args: EngineArgs, variables: Mapping[str, str]) -> None:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = loop.create_future()
+        self.cause: Optional[BaseException] = None
         self.readers: Dict[int, RequestReader] = {}
         self.load = EngineLoad(0, 0, 0.0)
         self.process = EngineProcess(args, variables)

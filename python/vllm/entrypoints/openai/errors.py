@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from vllm.engine.engine_thread import EngineClosedError
-from vllm.errors import kind_of
+from vllm.errors import ReplicaError, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,8 @@ def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
         return error
     if isinstance(error, EngineClosedError):
         return ApiError(503, f"the server is shutting down: {error}")
+    if isinstance(error, ReplicaError):
+        return ApiError(503, str(error))
     if isinstance(error, ValueError):  # the engine rejects the input
         first = re.match(r"\w*", str(error))
         named = first.group() if first else ""
