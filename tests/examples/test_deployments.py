@@ -60,6 +60,39 @@ def test_the_pod_serves_what_the_service_and_the_probes_ask():
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
+def replicas_of_the_docs():
+    """The deployment of two replicas in docs/serving.md, and its service."""
+    text = (EXAMPLES.parent / "docs" / "serving.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(apiVersion: .+?)^```$", text, re.M | re.S)
+    return list(yaml.safe_load_all(block))
+
+
+def test_the_documented_replicas_are_of_kubernetes_schema():
+    found = replicas_of_the_docs()
+    assert [each["kind"] for each in found] == ["Deployment", "Service"]
+    for each in found:
+        kubernetes_validate.validate(each, "1.30", strict=True)
+
+
+def test_the_documented_replicas_serve_what_the_service_asks():
+    deployment, service = replicas_of_the_docs()
+    pod, matched = deployment["spec"]["template"], deployment["spec"]["selector"]["matchLabels"]
+    assert deployment["spec"]["replicas"] == 2
+    for labels in (matched, service["spec"]["selector"]):
+        assert labels.items() <= pod["metadata"]["labels"].items()
+    (container,) = pod["spec"]["containers"]
+    args = known(container["args"])
+    assert args.tensor_parallel_size == container["resources"]["limits"]["nvidia.com/gpu"]
+    (port,) = container["ports"]
+    assert args.port is None
+    ports = [port["containerPort"], container["readinessProbe"]["httpGet"]["port"]]
+    ports.append(service["spec"]["ports"][0]["targetPort"])
+    assert ports == [8000] * 3  # the server's default
+    assert service["spec"]["sessionAffinity"] == "ClientIP"
+    volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
 def test_systemd_takes_the_unit(tmp_path):
     """systemd-analyze wants the program to be there: it is, somewhere else."""
     analyze = shutil.which("systemd-analyze")
