@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+import subprocess
 
 import pytest
+
+NODE_VERSION = "6.49.0"
 
 # The server needs an engine, which needs torch.
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
@@ -34,6 +38,18 @@ def client(server):
 
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def node_package(tmp_path_factory):
+    """The folder of OpenAI's client for Node."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm, which has OpenAI's client for Node, is not on this machine")
+    home = tmp_path_factory.mktemp("node")
+    (home / "package.json").write_text("{}")
+    package = f"openai@{NODE_VERSION}"
+    subprocess.run(["npm", "install", "--silent", "--no-save", package], cwd=home, check=True)
+    return home / "node_modules" / "openai"
 
 
 @pytest.fixture

@@ -59,11 +59,12 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running(folder, *, engine=None, apart=False, **options):
+def running(folder, *, engine=None, apart=False, around=None, **options):
     """running(folder, engine={fields of EngineArgs}, **fields of ServerOptions).
 
     apart: the engine has a process of its own, as with `vllm serve`; else it computes in this one,
         where a test can change it, and which has loaded torch already.
+    around: given the application, returns the one that is served.
     """
     fields = {"num_kv_blocks": 64, "max_num_seqs": 16, **(engine or {})}
     args = EngineArgs(str(folder), **fields)
@@ -78,7 +79,7 @@ def running(folder, *, engine=None, apart=False, **options):
         async with made_engine as engine:
             given = ServerOptions(**options)
             app = build_app(engine, given)
-            server = uvicorn.Server(uvicorn_config(app, given))
+            server = uvicorn.Server(uvicorn_config(around(app) if around else app, given))
             stop.append(server)
             made.extend([app, asyncio.get_running_loop()])
             serving = asyncio.ensure_future(server.serve([listening]))

@@ -7,26 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.entrypoints.openai.parameters import CLIENTS, ENDPOINTS, LETTERS
 from tests.marked_part import MarkedPart
-from vllm.entrypoints.anthropic.protocol import MessagesRequest
-from vllm.entrypoints.openai.protocol.chat import ChatRequest
-from vllm.entrypoints.openai.protocol.completions import CompletionRequest
-from vllm.entrypoints.openai.protocol.responses import ResponsesRequest
-from vllm.entrypoints.openai.protocol.tokens import DetokenizeRequest, TokenizeRequest
 
 TABLE = MarkedPart(
     Path(__file__).parents[3] / "docs/serving.md",
     "<!-- parameters -->\n",
     "<!-- end of parameters -->\n",
 )
-ENDPOINTS = {
-    "/v1/completions": CompletionRequest,
-    "/v1/chat/completions": ChatRequest,
-    "/v1/responses": ResponsesRequest,
-    "/v1/messages": MessagesRequest,
-    "/tokenize": TokenizeRequest,
-    "/detokenize": DetokenizeRequest,
-}
 
 
 def render():
@@ -35,7 +23,10 @@ def render():
     lines = ["| parameter | " + " | ".join(f"`{path}`" for path in ENDPOINTS) + " | |"]
     lines.append("| --- |" + " --- |" * (len(ENDPOINTS) + 1))
     for name in sorted(names):
-        marks = ["✓" if name in model.model_fields else "" for model in ENDPOINTS.values()]
+        marks = [
+            " ".join(CLIENTS[path]) if name in model.model_fields else ""
+            for path, model in ENDPOINTS.items()
+        ]
         notes = {
             model.model_fields[name].description
             for model in ENDPOINTS.values()
@@ -43,6 +34,8 @@ def render():
         } - {None}
         note = "; ".join(sorted(notes))
         lines.append(f"| `{name}` | {' | '.join(marks)} | {note} |")
+    clients = ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())
+    lines += ["", f"The letters are the clients that send the parameter in the tests: {clients}."]
     lines += ["", "| refused | where | why |", "| --- | --- | --- |"]
     refused = {}
     for path, model in ENDPOINTS.items():

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from vllm import SamplingParams
 
-VERSION = "6.49.0"
 
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """The folder of the npm package."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm, which has OpenAI's client for Node, is not on this machine")
-    home = tmp_path_factory.mktemp("node")
-    (home / "package.json").write_text("{}")
-    subprocess.run(
-        ["npm", "install", "--silent", "--no-save", f"openai@{VERSION}"], cwd=home, check=True
-    )
-    return home / "node_modules" / "openai"
-
-
-def test_the_client_for_node(server, llm, package):
-    command = ["node", str(Path(__file__).with_name("client.mjs")), str(package)]
+def test_the_client_for_node(server, llm, node_package):
+    command = ["node", str(Path(__file__).with_name("client.mjs")), str(node_package)]
     done = subprocess.run(
         [*command, f"{server.url}/v1"], capture_output=True, text=True, timeout=300
     )
