@@ -1,14 +1,14 @@
 # Device code: each csrc/kernels/FAMILY/NAME.cu becomes, for every arch of a variant,
-# vllm/kernels/<variant>/sm_XX/NAME.cubin, and compute_XX/NAME.ptx for GPUs that come later. The
-# name alone is what a launcher loads, so no two families may use the same.
+# vllm/kernels/<variant>/sm_XX/NAME.cubin, and compute_XX/NAME.ptx for future GPUs. A launcher loads
+# it by NAME alone, so names must be unique across families.
 #
-# A variant may have several compilers, each for archs of its own. One ninja edge per file and arch;
-# the compiler's depfile says which headers it read. What was made for an arch is a component of its
-# own, <variant>-sm_XX, of which a wheel installs those that it is to have.
+# A variant may have several compilers, each for different archs. There is one ninja edge per file
+# and arch; the compiler's depfile lists the headers. The code for an arch is an install component,
+# <variant>-sm_XX; a wheel installs a selection of them.
 
 function(vllm_add_device_code variant)
-  # Paths relative to the build folder, where ninja runs the compilers: what __FILE__ or an error
-  # message shows is then the same in every checkout.
+  # Paths are relative to the build folder, where ninja runs the compilers, so that __FILE__ and
+  # error messages are the same in every checkout.
   file(RELATIVE_PATH csrc ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR}/csrc)
   if(VLLM_JOBS)
     set(pool JOB_POOL jobs)
@@ -27,16 +27,16 @@ function(vllm_add_device_code variant)
   add_custom_target(kernels_${variant} ALL DEPENDS ${outputs})
 endfunction()
 
-# A part of vllm_add_device_code: sets `compiler`, `flags` and `inputs` to what the options that
-# begin with `prefix` ask for.
+# Part of vllm_add_device_code: sets `compiler`, `flags` and `inputs` from the options that begin
+# with `prefix`.
 macro(vllm_choose_device_compiler prefix)
   set(flags -std=c++17 -I${csrc})
   if(${prefix}_TOOLKIT AND NOT ${prefix}_NVCC)
     set(nvrtcc ${CMAKE_SOURCE_DIR}/cmake/nvrtcc.py)
-    # Relative, as above: ccache compares commands by their words.
+    # Relative, as above: ccache hashes the command line.
     file(RELATIVE_PATH toolkit ${CMAKE_BINARY_DIR} ${${prefix}_TOOLKIT})
     set(compiler ${nvrtcc} --toolkit=${toolkit})
-    # The list of pins that the folder was made from: another toolkit, another cubin.
+    # The pins that the folder was installed from: cubins depend on them.
     set(pins ${${prefix}_TOOLKIT}/requirements.txt)
     set(inputs ${nvrtcc} ${pins})
     set(identity CCACHE_EXTRAFILES=${pins})
@@ -48,22 +48,22 @@ macro(vllm_choose_device_compiler prefix)
   else()
     set(compiler ${${prefix}_NVCC})
     set(inputs ${compiler} ${${prefix}_NVCC_WORDS})
-    # Its words on its build: the nvcc on PATH may be a script that starts another.
+    # Its --version: the nvcc on PATH may be a script that starts another.
     set(identity "CCACHE_COMPILERCHECK=%compiler% --version")
-    list(APPEND flags --expt-relaxed-constexpr)  # nvcc's way to -default-device
+    list(APPEND flags --expt-relaxed-constexpr)  # nvcc's equivalent of -default-device
   endif()
   if(VLLM_CCACHE)
     list(PREPEND compiler ${VLLM_CCACHE_DEVICE} ${identity} ${VLLM_CCACHE})
-    list(APPEND flags -c)  # without it ccache takes this for a link; it changes nothing beside -cubin
+    list(APPEND flags -c)  # else ccache takes this for a link; no effect with -cubin
   endif()
 endmacro()
 
-# Depfiles go to ninja as they are: their paths are relative to the build folder already. Else CMake
-# runs itself after each compiler to rewrite them, and pip's CMake has another path in each build:
-# other commands, for which ninja would compile everything again.
+# Depfiles are passed to ninja unchanged: their paths are already relative to the build folder.
+# Otherwise each command would run CMake to rewrite them, and pip's CMake has another path in each
+# build, so that ninja would compile everything again.
 cmake_policy(SET CMP0116 OLD)
 
-# A part of vllm_add_device_code: uses its variables and appends to its `outputs`.
+# Part of vllm_add_device_code: uses its variables and appends to its `outputs`.
 macro(vllm_compile_device_code target form)
   set(folder kernels/${variant}/${target})
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/${folder})

@@ -1,5 +1,5 @@
-# Puts build.json into dist-info: which commit and variant this is, for `vllm.__commit__`, the
-# audit and the publisher. scikit-build-core names the folder.
+# Installs build.json in dist-info: the commit and variant, for `vllm.__commit__`, the audit and the
+# publisher. scikit-build-core sets the folder.
 
 function(vllm_install_build_info)
   if(VLLM_BUILD_INFO AND SKBUILD_METADATA_DIR)

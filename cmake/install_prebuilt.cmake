@@ -1,5 +1,5 @@
-# Installs native files that were compiled before from the same sources (design D5). Whoever sets
-# VLLM_PREBUILT has checked their hashes: `vllm/` in it is laid out as in a wheel.
+# Installs native files that were compiled earlier from the same sources (design D5). The caller
+# that sets VLLM_PREBUILT has verified their hashes. `vllm/` in it is laid out as in a wheel.
 
 function(vllm_install_prebuilt)
   install(PROGRAMS ${VLLM_PREBUILT}/vllm/_C.abi3.so DESTINATION vllm COMPONENT host)
@@ -8,7 +8,7 @@ function(vllm_install_prebuilt)
   endforeach()
 endfunction()
 
-# From a folder that has it as <variant>/sm_XX/NAME.cubin, by the components of
+# Installs device code from <folder>/<variant>/sm_XX/NAME.cubin, with the components of
 # vllm_add_device_code.
 function(vllm_install_device_code folder variant)
   file(GLOB targets RELATIVE ${folder}/${variant} ${folder}/${variant}/*)

@@ -1,15 +1,14 @@
 # A release's debug symbols: _C.debug beside the library, to be published under its build-id.
 #
-# The library itself is what it would be without them, but for its build-id: -g changes no
-# instruction, and cmake/link_twice.py links what is shipped without symbols, then the same objects
-# with them.
+# Except for the build-id, the library itself is unchanged: -g does not change instructions, and
+# cmake/link_twice.py links the library without symbols, then the same objects with them.
 
 function(vllm_keep_debug_symbols target)
   get_filename_component(zig ${VLLM_ZIG} DIRECTORY)
   target_compile_options(${target} PRIVATE
     # DWARF 4, which every gdb since 2010 reads.
     -g -gdwarf-4
-    # No path of the building machine: sources are csrc/…, whoever compiled them.
+    # No path of the build machine: sources are named csrc/….
     -fdebug-compilation-dir=. -ffile-prefix-map=${zig}/=zig/)
   target_link_options(${target} PRIVATE -Wl,--build-id=sha1)
   set(link_twice ${CMAKE_SOURCE_DIR}/cmake/link_twice.py)

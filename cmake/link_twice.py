@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Links a library as its command says, without symbols, and a second time with debug symbols.
+"""Links a library with the given command, and a second time with debug symbols.
 
     link_twice.py DEBUG zig c++ … -s … -o LIBRARY …
 
-DEBUG is what a debugger loads beside LIBRARY: the same code at the same addresses with the same
-build-id, which is a hash of LIBRARY. Both links are the same linker's of the same objects, so that
-no other program has a say in the bits: zig's own objcopy does not write ELF.
+DEBUG is the file that a debugger loads for LIBRARY: the same code at the same addresses, with the
+same build-id, which is a hash of LIBRARY. Linking twice avoids objcopy, whose version would change
+the bits; zig's own does not write ELF.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import List, Sequence
 
-# In an ELF note: sizes of its name and its content, the type (a build-id), and the name.
+# Header of an ELF note: sizes of name and content, type (build-id), name.
 BUILD_ID = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0"
 
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     done = subprocess.run([zig, *command], check=False)
     if done.returncode:
         return done.returncode
-    # Once more, for the command line of the linker: all else is in zig's cache by now.
+    # Run again with -v for the linker's command line; all else is now in zig's cache.
     again = subprocess.run([zig, *command, "-v"], stderr=subprocess.PIPE, text=True, check=True)
     library = command[command.index("-o") + 1]
     linkers = [split(line) for line in again.stderr.splitlines() if line.startswith("ld.lld")]
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def split(line: str) -> List[str]:
-    """The words of a command as zig prints it: unquoted, so a path goes on until it is a file's."""
+    """Splits a command that zig printed without quotes: a path extends until it is a file."""
     words, parts = [], line.split(" ")
     while parts:
         word = parts.pop(0)
@@ -47,7 +47,7 @@ def split(line: str) -> List[str]:
 
 
 def with_symbols(linker: Sequence[str], library: str, debug: str) -> List[str]:
-    """The command that links `debug` as `linker` has linked `library`."""
+    """The command of `linker` for `library`, changed to link `debug` with symbols."""
     changed = {
         "-s": "--compress-debug-sections=zlib",
         "--build-id=sha1": f"--build-id=0x{build_id(Path(library).read_bytes())}",

@@ -1,5 +1,5 @@
-# Records what decided this configuration, in the file that ci/configuration.py compares with the
-# next one's inputs. Called last: a configuration that failed leaves no record.
+# Records the inputs of this configuration, which ci/configuration.py compares with those of the
+# next one. Called last, so that a failed configuration leaves no record.
 
 function(vllm_record_configuration)
   if(VLLM_CONFIGURATION)

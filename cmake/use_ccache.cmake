@@ -1,22 +1,21 @@
-# Host and device code go through ccache where VLLM_CCACHE names it. Sets in the caller's scope
-# VLLM_CCACHE_HOST and VLLM_CCACHE_DEVICE: what to put before a compiler.
+# Compiles host and device code with ccache if VLLM_CCACHE is set. Sets VLLM_CCACHE_HOST and
+# VLLM_CCACHE_DEVICE in the caller's scope: the command to prepend to a compiler.
 #
-# `env` carries the settings, so that they also hold when ninja is run by hand or by an import.
-# They are read as ccache's own, and the rest is left to the person's configuration, remote storage
-# included.
+# The settings are set by `env`, so that they also apply when ninja is run by hand or by an import.
+# All others, such as remote storage, are the user's.
 
 function(vllm_use_ccache)
   if(VLLM_CCACHE)
     set(settings
-      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}    # a tree in another folder is the same tree
-      CCACHE_COMPILERCHECK=content          # and the same compiler on another machine the same
-      CCACHE_STATSLOG=${VLLM_CCACHE_LOG})   # what this build hit, which the backend prints
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}    # hits from a tree in another folder
+      CCACHE_COMPILERCHECK=content          # and from the same compiler on another machine
+      CCACHE_STATSLOG=${VLLM_CCACHE_LOG})   # hits of this build, printed by the backend
     set(VLLM_CCACHE_HOST env ${settings} ${VLLM_CCACHE} PARENT_SCOPE)
     list(APPEND settings
-      # What was read is in the depfile. The preprocessor is never asked: what it says of device
-      # code is what the host sees, and an edit below an #if of __CUDA_ARCH__ would be a hit.
+      # Dependencies come from the depfile, not from the preprocessor: its output for device code is
+      # the host's view, so an edit under #if __CUDA_ARCH__ would be a false hit.
       CCACHE_DEPEND=1
-      CCACHE_COMPILERTYPE=nvcc)             # nvrtcc.py takes the same options
+      CCACHE_COMPILERTYPE=nvcc)             # nvrtcc.py has nvcc's options
     set(VLLM_CCACHE_DEVICE env ${settings} PARENT_SCOPE)
   endif()
 endfunction()
