@@ -1,8 +1,8 @@
-"""Which GPU architectures to compile for: ``TORCH_CUDA_ARCH_LIST``, the GPUs here, or the matrix.
+"""Chooses GPU architectures: from ``TORCH_CUDA_ARCH_LIST``, this machine's GPUs, or the matrix.
 
-The variable is torch's, and so is its syntax: compute capabilities or names of architectures,
-between `;` or spaces, ``+PTX`` after those that get PTX too, or ``native``. ``All`` is the list of
-ci/matrix.toml, which a release has.
+The variable and its syntax are torch's: compute capabilities or names of architectures, separated
+by `;` or spaces, with ``+PTX`` to add PTX, or ``native``. ``All`` is the list of ci/matrix.toml, as
+in a release.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from ci.native import arch_digits
 
 VARIABLE = "TORCH_CUDA_ARCH_LIST"
 OLDEST = (7, 0)
-# As torch.utils.cpp_extension reads them, from the oldest that these kernels run on.
+# As in torch.utils.cpp_extension, from the oldest that these kernels support.
 NAMES = {
     "Volta": "7.0+PTX",
     "Turing": "7.5+PTX",
@@ -26,7 +26,7 @@ NAMES = {
     "Hopper": "9.0+PTX",
     "Blackwell": "10.0;10.3;12.0;12.1+PTX",
 }
-# What an error lists, as far as the compiler at hand knows them.
+# Listed in errors, if the compiler knows them.
 KNOWN = (
     "7.0",
     "7.2",
@@ -46,12 +46,12 @@ MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 class ArchError(CiError):
-    """An architecture that is none, or that this toolkit cannot compile for."""
+    """An invalid architecture, or one that this toolkit cannot compile for."""
 
 
 @dataclass(frozen=True)
 class Archs:
-    """Compute capabilities (``9.0a``) that get a cubin, those that get PTX, and why these."""
+    """Compute capabilities (``9.0a``) with a cubin, those with PTX, and the reason for them."""
 
     cubins: Tuple[str, ...]
     ptx: Tuple[str, ...]
@@ -69,12 +69,12 @@ def choose(
     gpus: Callable[[], Sequence[str]],
     processor: str = "x86_64",
 ) -> Archs:
-    """The architectures that `environ` asks for; without a word those of `gpus`, else of `cuda`.
+    """The architectures in `environ`; by default those of `gpus`, or else of `cuda`.
 
     gpus: the compute capabilities of the machine's GPUs.
-    processor: whose wheels' list of `cuda` it is.
-    Raises ArchError for words that are none of torch's, and for what `compiler` cannot compile if
-    it was asked for; from the matrix's list that is left out, and `reason` says so.
+    processor: selects the list of `cuda`, which depends on the platform.
+    Raises ArchError for an invalid word, and for a requested architecture that `compiler` does not
+    support; such architectures of the matrix are left out, and `reason` says so.
     """
     wanted = environ.get(VARIABLE, "").strip()
     if wanted and wanted.lower() not in ("native", "all"):
@@ -86,22 +86,22 @@ def choose(
         except ArchError as error:
             if wanted:
                 raise
-            here, doubt = [], f"; {error.what}"  # a help, and no reason not to build
+            here, doubt = [], f"; {error.what}"  # not requested, so no reason to fail
         if here:
             return _native(here, cuda.archs(processor), compiler)
         if wanted:
             raise ArchError(
-                f"{VARIABLE} is {wanted}, and there is no GPU here",
-                means="asked the CUDA driver (libcuda.so.1) for its GPUs and got none",
+                f"{VARIABLE} is {wanted}, but no GPU was found",
+                means="the CUDA driver (libcuda.so.1) is missing, or reports no GPU",
                 do=f"name what to build for, as in {VARIABLE}='8.0;9.0+PTX', or unset it",
             )
     return _of_matrix(cuda, processor, compiler, doubt)
 
 
 def asked(environ: Mapping[str, str], gpus: Callable[[], Sequence[str]]) -> List[str]:
-    """The compute capabilities that `choose` will take; none where that is the matrix's list.
+    """The compute capabilities that `choose` will use; empty if it uses the matrix's list.
 
-    Without a word on what is wrong with them: that is `choose`'s.
+    Errors in them are left to `choose`.
     """
     wanted = environ.get(VARIABLE, "").strip()
     if wanted.lower() == "all":
@@ -116,14 +116,14 @@ def asked(environ: Mapping[str, str], gpus: Callable[[], Sequence[str]]) -> List
 
 
 def gpus_here() -> List[str]:
-    """The compute capabilities of the GPUs that the driver shows this process; none without one."""
+    """The compute capabilities of the GPUs that this process can see; empty without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return []  # no driver, so nothing to build for here
+        return []  # no driver, so no GPU
     count, value = ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return []  # a driver without a GPU, as in a container that was given none
+        return []  # a driver without a visible GPU, as in some containers
     found = []
     for device in range(count.value):
         numbers = []
@@ -131,8 +131,8 @@ def gpus_here() -> List[str]:
             status = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
             if status:
                 raise ArchError(
-                    f"the CUDA driver cannot say what GPU {device} is (error {status})",
-                    do=f"name what to build for, as in {VARIABLE}='8.0;9.0+PTX'",
+                    f"the CUDA driver cannot query GPU {device} (error {status})",
+                    do=f"list the architectures, as in {VARIABLE}='8.0;9.0+PTX'",
                 )
             numbers.append(str(value.value))
         found.append(".".join(numbers))
@@ -146,8 +146,8 @@ def _listed(wanted: str, compiler: Compiler) -> Archs:
         found = re.fullmatch(r"(\d+\.\d[a-f]?)(\+PTX)?", word)
         if found is None:
             raise ArchError(
-                f"{VARIABLE} is {wanted!r}, and {word!r} in it is no architecture",
-                means="it lists compute capabilities, as torch's own builds read it",
+                f"{VARIABLE} is {wanted!r}, in which {word!r} is not an architecture",
+                means="it is a list of compute capabilities, with the syntax of torch's builds",
                 do=f"use words like 8.0, 9.0a, 9.0+PTX, {', '.join(NAMES)}; or native, or All",
             )
         arch = found[1]
@@ -155,23 +155,24 @@ def _listed(wanted: str, compiler: Compiler) -> Archs:
             too_old.append(arch)
             continue
         if not compiler.can_compile(f"sm_{arch_digits(arch)}"):
-            raise _cannot(f"{VARIABLE} asks for {arch}", compiler)
+            raise _cannot(f"{VARIABLE} has {arch}", compiler)
         cubins.append(arch)
         if found[2]:
             ptx.append(arch)
     if not cubins:
         raise ArchError(
-            f"{VARIABLE} asks for {' '.join(too_old) or 'nothing'}",
+            f"{VARIABLE} has {' '.join(too_old) or 'no architecture'}",
             means="the kernels run on compute capability 7.0 and up",
-            do=f"name a newer one, as in {VARIABLE}='8.0;9.0+PTX', or unset it",
+            do=f"add a newer one, as in {VARIABLE}='8.0;9.0+PTX', or unset it",
         )
-    # NVIDIA's containers set the variable to all that their torch runs on.
+    # Older ones are skipped: NVIDIA's containers set the variable to everything that torch
+    # supports.
     without = f"; without {' '.join(too_old)}, on which the kernels do not run" if too_old else ""
     return Archs(_unique(cubins), _unique(ptx), VARIABLE + without)
 
 
 def _native(here: Sequence[str], listed: Sequence[str], compiler: Compiler) -> Archs:
-    """For each GPU its own architecture (9.0a before 9.0), or the newest PTX that it can run."""
+    """For each GPU its own architecture (9.0a rather than 9.0), or the newest PTX it can run."""
     cubins, ptx = [], []
     for gpu in here:
         exact = [
@@ -197,7 +198,7 @@ def _native(here: Sequence[str], listed: Sequence[str], compiler: Compiler) -> A
 
 
 def of_matrix(cuda: Cuda, processor: str) -> Archs:
-    """What a release has."""
+    """The architectures of a release."""
     return Archs(cuda.archs(processor), cuda.ptx(processor), "ci/matrix.toml")
 
 
@@ -217,7 +218,7 @@ def _cannot(what: str, compiler: Compiler) -> ArchError:
     return ArchError(
         f"{what}, which CUDA {compiler.version} cannot compile for",
         means=f"the compiler is {compiler.title}; it compiles for {' '.join(able) or 'nothing'}",
-        do=f"name one of those in {VARIABLE}, or take another toolkit: {CHECK}, set CUDA_HOME; "
+        do=f"use one of those in {VARIABLE}, or another toolkit: {CHECK}, set CUDA_HOME; "
         f"or {WITHOUT}",
     )
 

@@ -1,6 +1,6 @@
-"""ccache, where the machine has one: whether it is used, and what it had of a build.
+"""Decides whether ccache is used, and reports its hits.
 
-It only saves time, so nothing that is wrong with it may stop a build: it is tried first.
+ccache only saves time, so a broken one must not fail a build: it is tried first.
 """
 
 import re
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Optional, Sequence, Tuple
 
-OLDEST = (4, 4)  # the first that can write down what it did for one build
+OLDEST = (4, 4)  # the first with CCACHE_STATSLOG
 
 
 @dataclass(frozen=True)
 class Ccache:
-    """What CMake is told (`program` is None where nothing is to be cached), and why."""
+    """The ccache to use (None: no caching), and the reason."""
 
     program: Optional[Path]
     reason: str
 
 
 def find(environ: Mapping[str, str], compiler: Sequence[str]) -> Ccache:
-    """The ccache on ``PATH``, as `which ccache` finds it, if it works.
+    """The ccache on ``PATH``, if it works.
 
-    compiler: the words of one that compiles C++, to try it with; none where there is none.
+    compiler: the command of a C++ compiler to try it with; empty if there is none.
     """
     path = shutil.which("ccache", path=environ.get("PATH", ""))
     if path is None:
@@ -44,7 +44,7 @@ def find(environ: Mapping[str, str], compiler: Sequence[str]) -> Ccache:
 
 
 def _complaint(path: str, compiler: Sequence[str], environ: Mapping[str, str]) -> str:
-    """What ccache says instead of compiling a file that `compiler` compiles; else nothing."""
+    """The error of ccache for a file that `compiler` alone compiles; empty if it works."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "empty.cpp").touch()
         command = [*compiler, "-c", "empty.cpp", "-o", "empty.o"]
@@ -53,7 +53,7 @@ def _complaint(path: str, compiler: Sequence[str], environ: Mapping[str, str]) -
 
 
 def _run(command: Sequence[str], environ: Mapping[str, str], folder: str) -> Tuple[bool, str]:
-    """Whether a program fails, and its words in one line."""
+    """Whether a program fails, and its output in one line."""
     try:
         done = subprocess.run(
             command,
@@ -67,21 +67,22 @@ def _run(command: Sequence[str], environ: Mapping[str, str], folder: str) -> Tup
         )
     except OSError as error:
         return True, str(error)
-    words = " ".join(done.stdout.split()) or f"exit status {done.returncode}, without a word"
+    words = " ".join(done.stdout.split()) or f"exit status {done.returncode} without output"
     return done.returncode != 0, words
 
 
 def summary(log: Path) -> str:
-    """How many compilations ccache had done before, from what it wrote down (``CCACHE_STATSLOG``).
+    """Counts ccache's hits in a build, from its log (``CCACHE_STATSLOG``).
 
-    Each compilation is a line with the source's name, then one for each counter that it raised.
+    The log has, per compilation, a line with the source's name, then the counters that it
+    incremented.
     """
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return "nothing was compiled through it"
+        return "no compilation used it"
     except OSError as error:
-        return f"what it did is not known: {error}"
+        return f"its log cannot be read: {error}"
     entries = [entry.split() for entry in text.split("# ")[1:]]
     hits = sum(any(word.endswith("_cache_hit") for word in entry) for entry in entries)
     misses = sum("cache_miss" in entry for entry in entries)

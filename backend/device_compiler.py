@@ -1,4 +1,4 @@
-"""The compiler of device code: an nvcc of this machine, or NVRTC of NVIDIA's wheels."""
+"""Finds the compiler of device code: an nvcc on this machine, or NVRTC from NVIDIA's wheels."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from ci.errors import CiError
 from ci.matrix import Toolkit
 from ci.native import toolkit_is_in, toolkit_requirements
 
-OLDEST = "11.8"  # the first that compiles for 8.9 and 9.0
-# The two commands that docs/installation.md gives for a look at a toolkit.
+OLDEST = "11.8"  # the first that supports 8.9 and 9.0
+# The two commands that docs/installation.md recommends to check a toolkit.
 CHECK = "compare `nvcc --version` and `${CUDA_HOME}/bin/nvcc --version`"
-WITHOUT = "set VLLM_CUDA_VERSION=12.1 to build with NVIDIA's own wheels, whatever nvcc there is"
+WITHOUT = "set VLLM_CUDA_VERSION=12.1 to build with NVIDIA's wheels instead of an nvcc"
 
 
 class ToolkitError(CiError):
-    """A CUDA toolkit that cannot compile what is asked of it, or is not there."""
+    """A CUDA toolkit is missing, broken, or too old."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Compiler:
     """A compiler of device code: an nvcc, or cmake/nvrtcc.py, which takes the same options."""
 
     version: str  # of its CUDA: "12.1"
-    title: str  # which it is and why, for people
-    probe: Tuple[str, ...]  # a command that ends well for an architecture that it knows
-    identity: str = ""  # which build of it
+    title: str  # which compiler, and why it was chosen; for people
+    probe: Tuple[str, ...]  # a command that succeeds for a supported architecture
+    identity: str = ""  # identifies its build
     nvcc: Optional[Path] = None
-    toolkit: Optional[Path] = None  # NVIDIA's wheels, where there is no nvcc
+    toolkit: Optional[Path] = None  # folder of NVIDIA's wheels, without an nvcc
 
     def can_compile(self, target: str) -> bool:
-        """Whether it knows ``sm_90a``, ``compute_80``; nvcc's own lists leave some out."""
+        """Whether it supports ``sm_90a``, ``compute_80``, by trying: its lists are incomplete."""
         form = "-cubin" if target.startswith("sm_") else "-ptx"
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "empty.cu").touch()
@@ -49,34 +49,34 @@ class Compiler:
 
 @dataclass(frozen=True)
 class Nvcc:
-    """An nvcc that answers."""
+    """A working nvcc."""
 
     path: Path
     version: str
     chosen_by: str  # "CUDA_HOME" or "PATH"
-    build: str  # the last line that it says of itself
-    passed_over: str = ""  # what an nvcc elsewhere says, if it is of another version
+    build: str  # the last line of its --version
+    passed_over: str = ""  # about the nvcc on PATH, if it has another version
 
     def check_age(self) -> None:
         """Raises ToolkitError for a toolkit that is too old for these kernels."""
         if _numbers(self.version) < _numbers(OLDEST):
             raise ToolkitError(
-                f"{self.path} is of CUDA {self.version}, the kernels need {OLDEST} or newer",
-                means=f"looked for nvcc by {self.chosen_by} and found that one{self.passed_over}",
+                f"{self.path} has CUDA {self.version}; the kernels need {OLDEST} or newer",
+                means=f"this nvcc was found by {self.chosen_by}{self.passed_over}",
                 do=f"{CHECK}; set CUDA_HOME to a newer toolkit, or {WITHOUT}",
             )
 
     def compiler(self) -> Compiler:
-        """It as the compiler of this build."""
+        """This nvcc as a `Compiler`."""
         title = f"nvcc {self.version}, {self.path} (by {self.chosen_by}){self.passed_over}"
         probe, build = (str(self.path), "--dryrun"), f"nvcc, {self.build}"
         return Compiler(self.version, title, probe, build, nvcc=self.path)
 
 
 def nvrtc(toolkit: Toolkit, root: Path, why: str) -> Compiler:
-    """NVRTC as this tree or this Python has it. Raises ToolkitError where neither has.
+    """NVRTC from this tree or this Python's packages. Raises ToolkitError if neither has it.
 
-    why: what led to it, for people.
+    why: the reason for using it, for people.
     """
     folder = _stable_toolkit(toolkit, root, why)
     title = f"NVRTC {toolkit.version} of NVIDIA's wheels ({why})"
@@ -86,15 +86,14 @@ def nvrtc(toolkit: Toolkit, root: Path, why: str) -> Compiler:
 
 
 def toolkit_folder(toolkit: Toolkit, root: Path) -> Path:
-    """Where a tree keeps a toolkit, whoever put it there: a release or a source build."""
+    """The folder of a toolkit in the tree, for release and source builds."""
     return root / "build" / "toolkit" / toolkit.version
 
 
 def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
     """``$CUDA_HOME/bin/nvcc`` if that is set, else the ``nvcc`` on ``PATH``, else None.
 
-    Raises ToolkitError for one that does not answer, with what was looked for, where, and what
-    was found.
+    Raises ToolkitError for one that does not work, with where it was found and what it printed.
     """
     home = environ.get("CUDA_HOME")
     on_path = shutil.which("nvcc", path=environ.get("PATH", ""))
@@ -107,7 +106,7 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
         raise ToolkitError(
             f"the nvcc on PATH does not work: {on_path} {version}",
             means="looked for nvcc on PATH, since CUDA_HOME is not set",
-            do=f"{CHECK}; set CUDA_HOME to a toolkit that works, or take {on_path} off PATH",
+            do=f"{CHECK}; set CUDA_HOME to a working toolkit, or remove {on_path} from PATH",
         )
     path = f"{home}/bin/nvcc"
     version, build = _ask(path)
@@ -119,19 +118,19 @@ def find_nvcc(environ: Mapping[str, str]) -> Optional[Nvcc]:
     if not _is_version(version):
         raise ToolkitError(
             f"CUDA_HOME is {home}, and {path} {version}",
-            means=f"CUDA_HOME says which toolkit compiles the kernels, and goes first{elsewhere}",
-            do=f"{CHECK}; correct CUDA_HOME, or unset it: then the nvcc on PATH is used, or "
-            "NVIDIA's own wheels where there is none",
+            means=f"CUDA_HOME takes precedence over PATH for the toolkit{elsewhere}",
+            do=f"{CHECK}; correct CUDA_HOME, or unset it to use the nvcc on PATH, or "
+            "NVIDIA's wheels if there is none",
         )
     return Nvcc(Path(path), version, "CUDA_HOME", build, elsewhere)
 
 
 def _stable_toolkit(toolkit: Toolkit, root: Path, why: str) -> Path:
-    """A folder of the source tree with the NVRTC and headers that this environment has.
+    """Copies this environment's NVRTC and headers to a folder of the source tree.
 
-    pip puts them into an environment that it removes after the build; compile commands that named
-    a folder there would differ each time, and every kernel would be compiled again.
-    Raises ToolkitError where they are not installed.
+    pip installs them in a temporary environment. Compile commands with a path in it would differ in
+    each build, and every kernel would be compiled again.
+    Raises ToolkitError if they are not installed.
     """
     folder = toolkit_folder(toolkit, root)
     if toolkit_is_in(folder, toolkit):
@@ -145,15 +144,15 @@ def _stable_toolkit(toolkit: Toolkit, root: Path, why: str) -> Path:
     if wrong:
         pins = " ".join(pin.requirement for pin in toolkit.pins)
         raise ToolkitError(
-            f"NVRTC {toolkit.version} is not installed as it is pinned: no {', no '.join(wrong)}",
-            means=f"this build needs it ({why}), and looked among this Python's packages; "
-            "nothing else here compiles the kernels",
+            f"the pinned NVRTC {toolkit.version} is not installed: no {', no '.join(wrong)}",
+            means=f"this build needs it ({why}), in this Python's environment; "
+            "no other compiler for kernels was found",
             do="build without --no-build-isolation, set CUDA_HOME, or run: pip install " + pins,
         )
     with scratch.folder(parent=folder.parent) as temporary:
         unfinished = temporary / folder.name
         for dist in filter(None, found.values()):
-            # Where its files lie is the wheel's own matter: CUDA 13 has other folders than 12.
+            # Paths are kept as in the wheel: CUDA 13 has other folders than 12.
             for file in dist.files or ():
                 if file.parts[0] == "nvidia":
                     target = unfinished / file
@@ -175,17 +174,17 @@ def _find_distribution(project: str) -> Optional[metadata.Distribution]:
 
 
 def _ask(path: str) -> Tuple[str, str]:
-    """``12.1``, and its last line; of what is no nvcc, what it does instead, and nothing."""
+    """The version, ``12.1``, and the last line of --version; or what failed, and nothing."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace")
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        return "is not there" if missing else f"({error.strerror})", ""
+        return "does not exist" if missing else f"({error.strerror})", ""
     found = re.search(r"release (\d+\.\d+)", done.stdout)
     if found and done.returncode == 0:
         return found.group(1), done.stdout.strip().splitlines()[-1]
     words = " ".join((done.stdout + done.stderr).split()) or "nothing"
-    return f"ends with status {done.returncode} and says: {words[:200]}", ""
+    return f"exits with status {done.returncode} and prints: {words[:200]}", ""
 
 
 def _is_version(version: str) -> bool:
@@ -193,7 +192,7 @@ def _is_version(version: str) -> bool:
 
 
 def _says(version: str) -> str:
-    return f"is of CUDA {version}" if _is_version(version) else version
+    return f"has CUDA {version}" if _is_version(version) else version
 
 
 def _numbers(version: str) -> List[int]:

@@ -1,8 +1,8 @@
-"""PEP 517 backend: scikit-build-core, told what ci/matrix.toml and the environment say.
+"""PEP 517 backend: scikit-build-core with settings from ci/matrix.toml and the environment.
 
-scikit-build-core does all the work. What pyproject.toml cannot express is here: which CUDA to build
-for and with what, and what build.json says. A caller that passes
-``cmake.define.VLLM_BUILD_INFO`` itself, as `python -m ci build` does, has decided all of that.
+scikit-build-core does the build. This module adds what pyproject.toml cannot express: the CUDA
+version, the compiler, and build.json. A caller that passes ``cmake.define.VLLM_BUILD_INFO`` itself,
+as `python -m ci build` does, has decided all of that.
 """
 
 import functools
@@ -26,22 +26,22 @@ Hook = TypeVar("Hook", bound=Callable[..., Any])
 ROOT = Path(__file__).resolve().parent.parent
 DECIDED = "cmake.define.VLLM_BUILD_INFO"
 BUILD = ROOT / "build" / "development"
-ASSEMBLY = ROOT / "build" / "assembled"  # where nothing is compiled
+ASSEMBLY = ROOT / "build" / "assembled"  # for builds that compile nothing
 LOCK = ROOT / "build" / "development.lock"
 CCACHE_LOG = ROOT / "build" / "ccache.log"
 
 
 def _for_people(hook: Hook) -> Hook:
-    """A hook that a person called, however many programs are between.
+    """Wraps a hook with error messages for people.
 
-    It ends with a message alone where the environment or the machine is at fault, and takes
-    relative paths from this folder, not from that of each program.
+    An error of the environment or the machine is printed without a traceback, and relative paths
+    are resolved against the current folder, not against that of each child process.
     """
 
     @functools.wraps(hook)
     def call(*arguments: Any, **named: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a path may hold what is no text
+            if hasattr(stream, "reconfigure"):  # a path may not be valid text
                 stream.reconfigure(errors="backslashreplace")
         os.environ.update(environment.with_absolute_paths(os.environ, Path.cwd()))
         try:
@@ -76,7 +76,7 @@ def build_editable(
 
 @_for_people
 def build_sdist(sdist_directory: str, config_settings: ConfigSettings = None) -> str:
-    """PEP 517. An sdist is of no variant, whatever the environment asks for."""
+    """PEP 517. An sdist has no variant, whatever the environment says."""
     metadata.building_sdist = True
     try:
         return skbuild.build_sdist(sdist_directory, dict(config_settings or {}))
@@ -104,7 +104,7 @@ def prepare_metadata_for_build_editable(
 
 @_for_people
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> List[str]:
-    """PEP 517: cmake and ninja where the machine has none, and NVRTC where it has no nvcc."""
+    """PEP 517: cmake and ninja if the machine has none, and NVRTC if it has no nvcc."""
     required = skbuild.get_requires_for_build_wheel(dict(config_settings or {}))
     return required + toolkits.requirements(_options(config_settings), os.environ, ROOT)
 
@@ -121,10 +121,10 @@ def get_requires_for_build_sdist(config_settings: ConfigSettings = None) -> List
 
 
 def _build(hook: Callable[..., str], wheel_directory: str, config_settings: ConfigSettings) -> str:
-    """Runs a hook of scikit-build-core with what the environment asks for.
+    """Runs a hook of scikit-build-core with the settings from the environment.
 
-    A caller that has DECIDED is left alone; anybody else is told what is built and why, and what
-    ccache had of it.
+    If the caller passes DECIDED, its settings are used unchanged. Otherwise, the choices with their
+    reasons and ccache's hits are printed.
     """
     given = dict(config_settings or {})
     metadata.decided = DECIDED in given
@@ -139,10 +139,12 @@ def _build(hook: Callable[..., str], wheel_directory: str, config_settings: Conf
         os.environ.update({**chosen.environ, **mark})
         settings: Settings = {f"cmake.define.{k}": value for k, value in chosen.defines.items()}
         settings.update(_common(chosen.options))
-        settings["cmake.args"] = "-Wno-deprecated"  # cmake/add_device_code.cmake knows better
+        settings["cmake.args"] = (
+            "-Wno-deprecated"  # cmake/add_device_code.cmake sets CMP0116 to OLD on purpose
+        )
         if chosen.options.compiles:
             for reason in configuration.begin(BUILD, chosen.inputs):
-                _say("afresh", f"everything is configured and compiled anew: {reason}")
+                _say("clean", f"configuring and compiling everything again: {reason}")
             settings[f"cmake.define.{configuration.VARIABLE}"] = str(configuration.wanted(BUILD))
             _keep_what_is_compiled()
         made = hook(wheel_directory, {**settings, **given}, None)
@@ -158,7 +160,7 @@ def _options(config_settings: ConfigSettings) -> options.Options:
 
 
 def _check_folder() -> None:
-    """Raises CiError for a folder that CMake cannot work in, before it says so in its own way."""
+    """Raises CiError for a folder that CMake does not support, before its obscure errors."""
     try:
         str(ROOT).encode("utf-8")
         listed = ";" in str(ROOT)
@@ -167,8 +169,8 @@ def _check_folder() -> None:
     if listed:
         raise CiError(
             f"the source tree is in {ROOT}",
-            means="CMake works in no folder whose name has a semicolon or is no UTF-8",
-            do="move or copy the tree to a folder of another name",
+            means="CMake does not support a folder whose path has a semicolon or is not UTF-8",
+            do="move or copy the tree to a folder with another name",
         )
 
 
@@ -177,10 +179,10 @@ def _say(about: str, words: str) -> None:
 
 
 def _keep_what_is_compiled() -> None:
-    """Lets scikit-build-core go on in a build folder that another environment made.
+    """Lets scikit-build-core reuse a build folder that another environment created.
 
-    It would empty the folder, and pip makes a new environment for each build. Nothing of that
-    environment is in a compile command; its ninja is in CMake's cache, and is named anew.
+    It would empty the folder, and pip creates a new environment for each build. No compile command
+    depends on the environment; the path of ninja in CMake's cache is updated.
     """
     origin = BUILD / ".skbuild-info.json"
     try:
@@ -188,15 +190,15 @@ def _keep_what_is_compiled() -> None:
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
-        ours = True  # cut off, when its writer was killed
+        ours = True  # incomplete, because its writer was killed
     if ours:
         origin.unlink()
 
 
 def _common(chosen: options.Options) -> Settings:
-    """What the hooks for metadata and those for wheels have to agree on."""
-    # Inside of the tree, for every Python and frontend: what was compiled once stays compiled.
+    """The settings shared by the hooks for metadata and for wheels."""
+    # One folder in the tree for every Python and frontend, so that nothing is compiled twice.
     settings: Settings = {"build-dir": str(BUILD if chosen.compiles else ASSEMBLY)}
-    if chosen.device == "empty":  # a wheel without native code is for every Python and platform
+    if chosen.device == "empty":  # without native code: for every Python and platform
         settings.update({"wheel.platlib": "false", "wheel.py-api": "py3"})
     return settings

@@ -1,7 +1,7 @@
-"""The compiler of host code: ``CXX``, or the first of the usual ones on ``PATH``.
+"""Finds the compiler of host code: ``CXX``, or the first of c++, g++ and clang++ on ``PATH``.
 
-Named to CMake in any case: scikit-build-core would name the one that the Python was compiled with,
-and another Python another one.
+It is always passed to CMake: scikit-build-core would pass the one that Python was compiled with,
+which differs between Pythons.
 """
 
 import os
@@ -18,20 +18,20 @@ USUAL = ("c++", "g++", "clang++")
 
 
 class HostCompilerError(CiError):
-    """No compiler of C++, or one that does not answer."""
+    """There is no C++ compiler, or it does not work."""
 
 
 @dataclass(frozen=True)
 class HostCompiler:
-    """A compiler that answers."""
+    """A working compiler."""
 
-    words: Tuple[str, ...]  # the program, and options that go before all others
-    version: str  # the first line that it says of itself
+    words: Tuple[str, ...]  # the program, and its first options
+    version: str  # the first line of its --version
     chosen_by: str  # "CXX" or "PATH"
 
     @property
     def command(self) -> str:
-        """As ``CXX`` has it."""
+        """As a value for ``CXX``."""
         return " ".join(map(shlex.quote, self.words))
 
     @property
@@ -40,10 +40,10 @@ class HostCompiler:
 
 
 def find(environ: Mapping[str, str], folder: Path) -> Optional[HostCompiler]:
-    """The compiler that `environ` leads to, None if there is none.
+    """The compiler chosen by `environ`, or None if there is none.
 
-    folder: where a relative path in ``CXX`` begins.
-    Raises HostCompilerError for a ``CXX`` that does not answer.
+    folder: base of a relative path in ``CXX``.
+    Raises HostCompilerError for a ``CXX`` that does not work.
     """
     given, path = environ.get("CXX"), environ.get("PATH", "")
     if not given:
@@ -51,7 +51,7 @@ def find(environ: Mapping[str, str], folder: Path) -> Optional[HostCompiler]:
         if found is None:
             return None
         version = _version((found,))
-        return HostCompiler((found,), version or "of a version that it does not say", "PATH")
+        return HostCompiler((found,), version or "unknown version", "PATH")
     first, *others = shlex.split(given)
     if os.sep in first:
         first = str(folder / first)
@@ -60,17 +60,17 @@ def find(environ: Mapping[str, str], folder: Path) -> Optional[HostCompiler]:
     if version is None:
         raise HostCompilerError(
             f"CXX is {given!r}, and `{words[0]} --version` does not work",
-            means="CXX names the compiler of host code",
-            do="correct it, or unset it: then the c++, g++ or clang++ on PATH is used",
+            means="CXX sets the compiler of host code",
+            do="correct it, or unset it to use the c++, g++ or clang++ on PATH",
         )
     return HostCompiler(words, version, "CXX")
 
 
 def missing() -> HostCompilerError:
-    """For a machine without any, before CMake says so in its own way."""
+    """The error for a machine without a compiler, clearer than CMake's."""
     return HostCompilerError(
         f"no C++ compiler: none of {', '.join(USUAL)} is on PATH, and CXX is not set",
-        means="the host code is compiled by one",
+        means="the host code needs one",
         do="install one (Debian, Ubuntu: apt-get install g++), or set CXX; "
         "or build without native code: set VLLM_TARGET_DEVICE=empty",
     )

@@ -1,4 +1,4 @@
-"""Dynamic fields of METADATA for scikit-build-core: version and dependencies of a variant."""
+"""Dynamic metadata for scikit-build-core: version and dependencies of a variant."""
 
 import os
 from email.parser import BytesParser
@@ -8,11 +8,11 @@ from typing import Any, Dict, List, Mapping, Union
 from backend import options
 from ci import matrix, versions
 
-# Only an sdist has it.
+# Exists only in an sdist.
 PKG_INFO = Path(__file__).resolve().parent.parent / "PKG-INFO"
 
-# What the backend's hooks say before scikit-build-core asks: an sdist is of no variant, and the
-# machine's compilers do not matter to a caller that has decided on others.
+# Set by the backend's hooks: an sdist has no variant, and for a caller that has decided on compilers,
+# those of this machine do not matter.
 building_sdist = False
 decided = False
 
@@ -20,12 +20,12 @@ decided = False
 def dynamic_metadata(
     settings: Mapping[str, Any], project: Mapping[str, Any]
 ) -> Dict[str, Union[str, List[str]]]:
-    """``version`` and ``dependencies``, for the variant that the environment asks for.
+    """``version`` and ``dependencies`` of the variant that the environment selects.
 
-    What is built from an sdist has the sdist's version, whatever the machine compiles it with:
-    pip and uv asked for that one. Its variant is in build.json.
+    A wheel built from an sdist keeps the sdist's version, because pip and uv expect it; its variant
+    is in build.json.
 
-    settings: the entry in pyproject.toml; its ``others`` are the dependencies beside torch.
+    settings: the entry in pyproject.toml; its ``others`` are the dependencies other than torch.
     """
     if building_sdist:
         local, torch = None, options.torch_requirement(matrix.load().default)
@@ -39,5 +39,5 @@ def dynamic_metadata(
 
 
 def dynamic_wheel(settings: Mapping[str, Any]) -> Dict[str, bool]:
-    """Which fields a wheel made from an sdist may have another value of."""
+    """The fields that may differ between an sdist and a wheel built from it."""
     return {"dependencies": True}

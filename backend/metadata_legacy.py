@@ -1,4 +1,4 @@
-"""`backend.metadata` as scikit-build-core 0.12 calls it; goes when Python 3.8 does."""
+"""`backend.metadata` for scikit-build-core 0.12; to be removed with support for Python 3.8."""
 
 from pathlib import Path
 from typing import Any, List, Mapping, Union

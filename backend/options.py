@@ -1,7 +1,6 @@
-"""What to build, from the environment: the device, the CUDA version, the compiler of its kernels.
+"""Reads from the environment what to build: device, CUDA version and compiler of kernels.
 
-Runs on Python 3.8 inside build environments, beside `ci.matrix`, which needs no more than those
-have.
+It runs on Python 3.8 in build environments, like `ci.matrix`.
 """
 
 import os
@@ -21,7 +20,7 @@ PROCESSORS = (
     "x86_64",
     "AMD64",
     "aarch64",
-)  # that the host code is written for, as `platform` names them
+)  # supported by the host code; names as in `platform.machine`
 
 
 def torch_requirement(cuda: Cuda) -> str:
@@ -30,19 +29,19 @@ def torch_requirement(cuda: Cuda) -> str:
 
 
 class OptionError(CiError):
-    """An environment variable asks for something that cannot be built."""
+    """An environment variable has a value that cannot be built."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """One build's choice."""
+    """The choices for one build."""
 
     device: str  # one of DEVICES
     cuda: Optional[Cuda]  # None unless the device is cuda
     nvcc: Optional[Nvcc]  # None: NVRTC from the pinned wheels, or nothing is compiled
     precompiled: bool = False  # native files come from a published wheel
     device_chosen_by: str = "VLLM_TARGET_DEVICE"
-    without_nvcc: str = ""  # why NVRTC compiles, where it does
+    without_nvcc: str = ""  # why NVRTC is used instead
 
     @property
     def compiles(self) -> bool:
@@ -51,12 +50,12 @@ class Options:
 
     @property
     def variant(self) -> str:
-        """What build.json calls this build: ``cu121``, ``cpu``, ``empty``."""
+        """The variant in build.json: ``cu121``, ``cpu``, ``empty``."""
         return self.cuda.variant if self.cuda else self.device
 
     @property
     def local(self) -> Optional[str]:
-        """The local part of its version, None for the default CUDA."""
+        """The local version, None for the default CUDA."""
         return self.cuda.local if self.cuda else self.device
 
     @property
@@ -73,36 +72,36 @@ def read(
     *,
     decided: bool = False,
 ) -> Options:
-    """The options that `environ` asks for on `platform` (as `sys.platform`).
+    """Reads the options in `environ` for `platform` (as `sys.platform`).
 
     processor: as `platform.machine` names it, by default this machine's.
     decided: the caller names the compilers, so no nvcc of this machine is asked for its version.
 
     ``VLLM_TARGET_DEVICE`` is the device: cuda by default on Linux, empty elsewhere.
-    ``VLLM_CUDA_VERSION`` is the CUDA: by default that of the nvcc found, else the matrix's default.
-    ``VLLM_USE_PRECOMPILED`` and ``VLLM_PRECOMPILED_WHEEL_LOCATION`` ask for published native files.
-    Raises OptionError for values that are not among the possible ones, and ToolkitError.
+    ``VLLM_CUDA_VERSION`` is the CUDA: by default nvcc's, or without nvcc the matrix's default.
+    ``VLLM_USE_PRECOMPILED`` and ``VLLM_PRECOMPILED_WHEEL_LOCATION`` select published native files.
+    Raises OptionError for an invalid value, and ToolkitError.
     """
     given = environ.get("VLLM_TARGET_DEVICE")
     device = given or ("cuda" if platform == "linux" else "empty")
     if device not in DEVICES:
         raise OptionError(
             f"VLLM_TARGET_DEVICE is {device!r}",
-            means="it names the device to build kernels for",
+            means="it selects the device to build kernels for",
             do=f"set it to one of: {', '.join(DEVICES)}",
         )
     processor = processor or machine()
     if device != "empty" and processor not in PROCESSORS:
         raise OptionError(
-            f"this machine is {processor}, and vllm has native code for x86-64 and 64-bit Arm",
-            means=f"the device to build for is {device}, whose host code this processor cannot run",
-            do="build on one of those, or without native code: set VLLM_TARGET_DEVICE=empty",
+            f"this machine is {processor}, but vllm has native code only for x86-64 and 64-bit Arm",
+            means=f"the device is {device}, whose host code cannot run on this processor",
+            do="use one of those, or build without native code: set VLLM_TARGET_DEVICE=empty",
         )
     if device != "empty" and free_threaded:
         raise OptionError(
-            "this Python is free-threaded, and vllm has no native code for it",
-            means="native code is for the limited API of Python 3.8, which builds without the GIL "
-            "do not have: objects are laid out otherwise in them",
+            "this Python is free-threaded, which vllm's native code does not support",
+            means="native code uses the limited API of Python 3.8, which free-threaded builds "
+            "lack: they have another layout of objects",
             do="use a Python with the GIL, of any version from 3.8 on, or build without native "
             "code: set VLLM_TARGET_DEVICE=empty",
         )
@@ -111,8 +110,8 @@ def read(
     if device != "cuda":
         if precompiled:
             raise OptionError(
-                f"precompiled native files are asked for, and the device is {device}",
-                means="published wheels hold the native files of CUDA builds, which run on the "
+                f"precompiled native files were requested, but the device is {device}",
+                means="published wheels have the native files of CUDA builds, which run on the "
                 "CPU too",
                 do="unset VLLM_TARGET_DEVICE, or VLLM_USE_PRECOMPILED and "
                 "VLLM_PRECOMPILED_WHEEL_LOCATION",
@@ -121,11 +120,11 @@ def read(
     wanted = environ.get("VLLM_CUDA_VERSION")
     if precompiled and sys.version_info < (3, 9):
         raise OptionError(
-            "precompiled native files are asked for, by a build with Python 3.8",
-            means="the lists of published wheels are read by code for Python 3.9 and newer",
-            do="build with a newer Python: the wheel is for 3.8 as well; or compile",
+            "precompiled native files were requested in a build with Python 3.8",
+            means="reading the lists of published wheels needs Python 3.9 or newer",
+            do="build with a newer Python, whose wheel also works on 3.8; or compile",
         )
-    if precompiled:  # whatever compilers there are
+    if precompiled:  # no compiler is needed
         return Options(device, _cuda_of_matrix(wanted), None, True, chosen_by)
     nvcc = None if decided else find_nvcc(environ)
     if nvcc is not None and wanted in (None, "", nvcc.version):
@@ -134,9 +133,7 @@ def read(
         return Options(device, cuda, nvcc, device_chosen_by=chosen_by)
     why = "no nvcc on PATH, and CUDA_HOME is not set"
     if nvcc is not None:
-        why = (
-            f"VLLM_CUDA_VERSION is {wanted}; {nvcc.path} is of CUDA {nvcc.version} and is not used"
-        )
+        why = f"VLLM_CUDA_VERSION is {wanted}; {nvcc.path} has CUDA {nvcc.version} and is not used"
     return Options(
         device, _cuda_of_matrix(wanted), None, device_chosen_by=chosen_by, without_nvcc=why
     )
@@ -147,7 +144,7 @@ def _wants_precompiled(environ: Mapping[str, str]) -> bool:
     if value not in ("", "0", "1"):
         raise OptionError(
             f"VLLM_USE_PRECOMPILED is {value!r}",
-            means="it says whether native files are taken from a published wheel",
+            means="it selects whether native files come from a published wheel",
             do="set it to 1 or 0",
         )
     location = environ.get("VLLM_PRECOMPILED_WHEEL_LOCATION")
@@ -162,7 +159,7 @@ def _cuda_of_matrix(version: Optional[str]) -> Cuda:
         if cuda.version == version:
             return cuda
     raise OptionError(
-        f"VLLM_CUDA_VERSION is {version!r}, and no nvcc of that version was found",
+        f"VLLM_CUDA_VERSION is {version!r}, but no nvcc of that version was found",
         means="only the CUDA versions of ci/matrix.toml can be built without a toolkit",
         do=f"set it to one of {', '.join(cuda.version for cuda in known.cudas)}, "
         "or set CUDA_HOME to a toolkit of that version",
@@ -170,10 +167,10 @@ def _cuda_of_matrix(version: Optional[str]) -> Cuda:
 
 
 def _cuda_of_nvcc(nvcc: Nvcc, *, named: bool) -> Cuda:
-    """The matrix's entry for this version, or one like the default.
+    """The matrix's entry for this version, or a copy of the default with this version.
 
-    A published variant on request requires the torch of its CUDA: only where VLLM_CUDA_VERSION
-    has named it is that meant. Other kernels of an nvcc run beside any torch.
+    A variant on request requires a torch with its CUDA, so it is used only if VLLM_CUDA_VERSION
+    names it. Otherwise kernels compiled by an nvcc work with any torch.
     """
     known = matrix.load()
     for cuda in known.cudas:

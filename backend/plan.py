@@ -1,4 +1,4 @@
-"""All that one build is told: from the environment and the machine to the variables of CMake."""
+"""Plans a build: from the environment and the machine to CMake's variables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,25 @@ class Plan:
     options: Options
     jobs: jobs.Jobs
     defines: Dict[str, str]  # for CMake
-    report: Dict[str, str]  # for people: what was chosen, and why
-    inputs: Dict[str, str]  # what CMake reads once: ci/configuration.py
-    environ: Dict[str, str]  # for CMake and below
+    report: Dict[str, str]  # for people: the choices, and why
+    inputs: Dict[str, str]  # inputs of the configuration: ci/configuration.py
+    environ: Dict[str, str]  # for CMake and its child processes
 
 
 def make(
     root: Path, environ: Mapping[str, str], given: Mapping[str, object], ccache_log: Path
 ) -> Plan:
-    """What `environ` asks for of the tree at `root`.
+    """Plans the build of the tree at `root` from `environ`.
 
-    given: the frontend's settings, for which CMake goes by them.
-    Takes the native files of a published wheel where they are asked for. Raises a CiError that
-    says which variable asks for what cannot be had.
+    given: the frontend's settings, which are also passed to CMake. Downloads the native files of a
+    published wheel if they are requested. Raises a CiError that names the variable that cannot be
+    satisfied.
     """
     chosen = options.read(environ)
     at_once = jobs.choose(environ)
     report = {"device": f"{chosen.device} ({chosen.device_chosen_by})"}
     commit, report["commit"] = _read_commit(root)
-    # Every variable, every time: CMake remembers what an earlier build set.
+    # All variables are set every time, because CMake caches those of earlier builds.
     defines = {
         "VLLM_TARGET_DEVICE": chosen.device,
         "VLLM_VARIANTS": "",
@@ -51,7 +51,7 @@ def make(
     for_cmake = {jobs.CMAKE_VARIABLE: str(at_once.count)}
     digest = None
     if chosen.cuda is not None and chosen.precompiled:
-        from backend import precompiled  # reads records in a way that came with Python 3.9
+        from backend import precompiled  # needs Python 3.9
 
         found = precompiled.native_files(environ, chosen.cuda, root)
         digest = found.digest
@@ -78,15 +78,15 @@ def make(
 def _device_code(
     chosen: Options, environ: Mapping[str, str], root: Path
 ) -> Tuple[List[native.DeviceCompiler], str, str]:
-    """What compiles device code for which architectures, and both in words."""
+    """The compilers with their architectures, and a description of each."""
     cuda = chosen.cuda
-    assert cuda is not None  # the caller's condition
+    assert cuda is not None  # checked by the caller
     if chosen.nvcc is not None:
         compiler = chosen.nvcc.compiler()
     else:
         used = toolkits.choose(environ, cuda, root, archs.gpus_here, machine())
         found = [device_compiler.nvrtc(each, root, chosen.without_nvcc) for each in used]
-        if len(found) > 1:  # a release's, for a release's list
+        if len(found) > 1:  # all compilers of a release, for its architectures
             folders = {each.version: each.toolkit for each in found if each.toolkit is not None}
             title = f"NVRTC {', '.join(folders)} of this tree ({chosen.without_nvcc})"
             made = native.of_matrix(cuda, machine(), folders)
@@ -106,9 +106,9 @@ def _device_code(
 
 
 def _write_words(compiler: Compiler, environ: Mapping[str, str], root: Path) -> Path:
-    """A file of what an nvcc is, and is told by the environment; new where it is another one.
+    """Writes a file that identifies an nvcc and its variables; it changes only if these do.
 
-    An upgrade may leave its path and its time as they were.
+    An upgrade may keep the path and the time of nvcc, so ninja would not notice it.
     """
     told = [f"{name}={value}" for name, value in environ.items() if name.startswith("NVCC_")]
     text = "\n".join([compiler.identity, *sorted(told)]) + "\n"
@@ -120,24 +120,23 @@ def _write_words(compiler: Compiler, environ: Mapping[str, str], root: Path) -> 
 
 
 def _read_commit(root: Path) -> Tuple[Optional[git.Head], str]:
-    """The commit that is checked out at `root`, if git says so, and a line about it."""
+    """The commit that is checked out at `root`, or None, and a line about it."""
     if not (root / ".git").exists():
-        return None, "unknown: no git checkout"
+        return None, "unknown: not a git checkout"
     try:
         head = git.read_head(root)
     except git.GitError as error:
         words = f"{error.what} ({error.do})" if error.do else error.what
         return None, f"unknown, so vllm.__commit__ will be None: {words}"
-    return head, f"{head.sha}, changed since" if head.dirty else head.sha
+    return head, f"{head.sha}, with uncommitted changes" if head.dirty else head.sha
 
 
 def _write_build_info(
     chosen: Options, commit: Optional[git.Head], digest: Optional[str], root: Path
 ) -> Path:
-    """Where this build's build.json lies until CMake installs it.
+    """Writes this build's build.json, for CMake to install; returns its path.
 
-    digest: of the native files, where they are a release's; only its compilers are known well
-    enough for one.
+    digest: of the native files, if they come from a release: only its compilers are pinned.
     """
     info = BuildInfo(
         commit=commit.sha if commit else None,

@@ -1,8 +1,8 @@
-"""Native files of a published wheel instead of compiling: only of the very same sources.
+"""Uses native files of a published wheel instead of compiling, if its sources are identical.
 
-A wheel says from which native digest it was made (ci/digest.py), and the bucket's ledgers say it of
-every wheel, with its sha256. Where no wheel is of this tree's digest nothing is installed: native
-files of other sources would crash, or compute something else.
+A wheel records its native digest (ci/digest.py), and the bucket's ledgers list the digest and
+sha256 of every wheel. Without a wheel of this tree's digest nothing is installed: native files of
+other sources would crash, or compute something else.
 """
 
 import re
@@ -26,7 +26,7 @@ from ci.wheel import reader
 
 VARIABLE = "VLLM_PRECOMPILED_WHEEL_LOCATION"
 BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without receiving a byte
 SHOWN = 20  # differing inputs that an error lists
 HASH = re.compile(r"#sha256=([0-9a-f]{64})$")
 COMPILE = "unset VLLM_USE_PRECOMPILED to compile"
@@ -34,7 +34,7 @@ DO = f"{COMPILE}; or check out a published commit, or undo the changes above"
 
 
 class PrecompiledError(CiError):
-    """No published wheel may lend this tree its native files."""
+    """No published wheel has native files for this tree."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Native:
     """Native files, laid out as in a wheel."""
 
     folder: Path
-    digest: str  # "sha256:…", of the sources that they were compiled from
+    digest: str  # "sha256:…", of the inputs that they were compiled from
     origin: str
 
 
 def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
     """The native files of `cuda` for the source tree at `root`, below its ``build``.
 
-    ``VLLM_PRECOMPILED_WHEEL_LOCATION`` names a wheel (a file, or an address that ends in
-    ``#sha256=…``), or the base address of a bucket; by default that is this project's.
+    ``VLLM_PRECOMPILED_WHEEL_LOCATION`` is a wheel (a file, or a URL that ends in ``#sha256=…``), or
+    the base URL of a bucket; by default this project's.
     Raises PrecompiledError, WrongWheel or BadWheel.
     """
     location = environ.get(VARIABLE) or BASE
@@ -64,8 +64,8 @@ def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
     if not _is_address(location):
         raise PrecompiledError(
             f"{VARIABLE} is {location!r}",
-            means="it names a wheel, or the base address of a bucket of wheels",
-            do=f"give the path or address of a .whl, or an address like {BASE}",
+            means="it must be a wheel, or the base URL of a bucket of wheels",
+            do=f"set it to the path or URL of a .whl, or to a URL like {BASE}",
         )
     bucket = HttpWheels(location)
     published = reuse.Reuse(bucket)
@@ -77,12 +77,12 @@ def native_files(environ: Mapping[str, str], cuda: Cuda, root: Path) -> Native:
 
 @dataclass(frozen=True)
 class HttpWheels:
-    """The nightlies and releases below a base address, as anybody can read them."""
+    """The public nightlies and releases below a base URL."""
 
     base: str
 
     def listed(self) -> Iterator[reuse.Published]:
-        """Those that say what they were compiled from: nightlies first, newest first."""
+        """The wheels with a native digest: nightlies first, newest first."""
         for ledger in self.ledgers():
             yield from reuse.of_ledger(ledger)
 
@@ -97,30 +97,30 @@ class HttpWheels:
             try:
                 yield record.parse(_get(url), url)
             except _NotThere:
-                continue  # a bucket that never had a release has no list of them
+                continue  # a bucket without releases has no list of them
             except BadRecord as error:
                 raise PrecompiledError(
-                    f"{url} is no list of wheels: {error}",
-                    means=f"{self.base} is another kind of place than a bucket of this project",
+                    f"{url} is not a list of wheels: {error}",
+                    means=f"{self.base} is not a bucket of this project",
                     do=f"correct {VARIABLE}, or unset it for {BASE}",
                 ) from error
 
 
 def _take_wheel(location: str, cuda: Cuda, wanted: str, folder: Path, root: Path) -> None:
-    """Unpacks the wheel at a path or an address into `folder`."""
+    """Unpacks the native files of the wheel at a path or URL into `folder`."""
     sha256, place = HASH.search(location), HASH.sub("", location)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if _is_address(location):
         if sha256 is None:
             raise PrecompiledError(
-                f"{VARIABLE} is {location}, without its sha256",
-                means="a download that is checked against nothing may be any file",
-                do="add #sha256=… to the address, as the index page beside the wheel has it",
+                f"{VARIABLE} is {location}, without a sha256",
+                means="an unverified download could be any file",
+                do="add #sha256=… to the URL; the index page beside the wheel has it",
             )
         path = folder / unquote(urlsplit(place).path).rpartition("/")[2]
         path.write_bytes(_get(place.replace("+", "%2B")))
-    else:  # a name, in which `#`, `?` and `%` are what they are
+    else:  # a path, in which `#`, `?` and `%` are ordinary characters
         path = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)
     wheel = reader.read(path)
     if wheel.build.variant != cuda.variant or wheel.build.native_digest != wanted:
@@ -139,10 +139,10 @@ def _of_other_sources(
     wheel: reader.WheelFile, cuda: Cuda, wanted: str, root: Path
 ) -> PrecompiledError:
     commit = wheel.build.commit
-    inputs = "\n    ".join(_differences(root, commit)) if commit else "its commit is not known"
+    inputs = "\n    ".join(_differences(root, commit)) if commit else "its commit is unknown"
     return PrecompiledError(
         f"{wheel.path.name} has native files of {wheel.build.variant}, "
-        f"{wheel.build.native_digest or 'of sources that nobody recorded'}; "
+        f"{wheel.build.native_digest or 'of unknown sources'}; "
         f"this tree is {cuda.variant}, {wanted}. What differs from commit {commit}:\n    {inputs}",
         means="native files of other sources would crash, or compute something else",
         do=DO,
@@ -150,7 +150,7 @@ def _of_other_sources(
 
 
 def _nobody_has(wanted: str, cuda: Cuda, bucket: HttpWheels, root: Path) -> PrecompiledError:
-    """Says how far the nearest published commit is: the first that git counts back from here."""
+    """The error that names the nearest published ancestor, and what differs from it."""
     published = [
         unit.commit
         for ledger in bucket.ledgers()
@@ -160,11 +160,13 @@ def _nobody_has(wanted: str, cuda: Cuda, bucket: HttpWheels, root: Path) -> Prec
     nearest = next((sha for sha in _history(root) if sha in published), None)
     if nearest is not None:
         inputs = "\n    ".join(_differences(root, nearest))
-        how_far = f"The nearest published commit is {nearest}; what differs from it:\n    {inputs}"
+        how_far = (
+            f"The nearest published commit is {nearest}; inputs that differ from it:\n    {inputs}"
+        )
     elif published:
         how_far = f"None of its {len(published)} published commits is in this tree's history."
     else:
-        how_far = f"It lists no wheel of {cuda.variant} at all."
+        how_far = f"It lists no wheel of {cuda.variant}."
     return PrecompiledError(
         f"no wheel at {bucket.base} has native files of this tree ({cuda.variant}, {wanted}).\n"
         f"  {how_far}",
@@ -174,7 +176,7 @@ def _nobody_has(wanted: str, cuda: Cuda, bucket: HttpWheels, root: Path) -> Prec
 
 
 def _history(root: Path) -> List[str]:
-    """The commits from the one checked out back, nearest first; none in an sdist."""
+    """The checked out commit and its ancestors, newest first; empty in an sdist."""
     try:
         return git.history(root)
     except GitError:
@@ -182,22 +184,22 @@ def _history(root: Path) -> List[str]:
 
 
 def _differences(root: Path, commit: str) -> List[str]:
-    """The inputs of native code, by name, that differ between `commit` and the tree at `root`."""
+    """The names of native code's inputs that differ between `commit` and the tree at `root`."""
     if commit not in _history(root):
-        return [f"(commit {commit} is not in this tree's history, so nothing can be compared)"]
+        return [f"(commit {commit} is not in this tree's history, and cannot be compared)"]
     with tempfile.TemporaryDirectory() as folder:
         git.export(root, commit, Path(folder))
         try:
             there = _inputs(Path(folder))
         except CiError as error:
-            return [f"(the sources of {commit} are laid out otherwise: {error.what})"]
+            return [f"(the source tree of {commit} has another layout: {error.what})"]
     here = _inputs(root)
     differing = sorted(
         name for name in here.keys() | there.keys() if here.get(name) != there.get(name)
     )
     if len(differing) > SHOWN:
         differing[SHOWN:] = [f"… and {len(differing) - SHOWN} more"]
-    return differing or ["(nothing: it was published before digests were made in this way)"]
+    return differing or ["(none: it was published with another definition of the digest)"]
 
 
 def _inputs(root: Path) -> Dict[str, str]:
@@ -210,7 +212,7 @@ def _inputs(root: Path) -> Dict[str, str]:
 
 
 class _NotThere(PrecompiledError):
-    """404, and 403 as S3 says of what is not there to somebody who may not list."""
+    """404, or 403: S3's response for a missing key if the client may not list the bucket."""
 
 
 def _get(url: str) -> bytes:
@@ -221,6 +223,6 @@ def _get(url: str) -> bytes:
         missing = isinstance(error, urllib.error.HTTPError) and error.code in (403, 404)
         raise (_NotThere if missing else PrecompiledError)(
             f"cannot read {url}: {error}",
-            means="whether a wheel of this tree's native digest was published is not known",
-            do=f"see to the network, or name another place in {VARIABLE}; or {COMPILE}",
+            means="it is unknown whether a wheel with this tree's native digest was published",
+            do=f"check the network, or set another location in {VARIABLE}; or {COMPILE}",
         ) from error

@@ -1,8 +1,8 @@
-"""Which NVRTC compiles a source build where no nvcc does.
+"""Chooses the NVRTC for a source build without an nvcc.
 
-A release's variant may have several compilers, each for GPUs of its own. pip can install only one
-of them into an environment: here it is the oldest that knows every GPU asked for. Where a tree has
-them all (``python -m ci build`` leaves them there), they compile what a release has.
+A variant of a release may have several compilers, each for different GPUs. pip can install only one
+of them in an environment: the oldest that supports every requested GPU is chosen. If the tree has
+them all (``python -m ci build`` leaves them there), they compile the same code as a release.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from backend.options import Options
 from ci.matrix import Cuda, Toolkit, numbers
 from ci.native import toolkit_is_in
 
-# NVIDIA has no wheels of earlier ones for other processors.
+# On other processors NVIDIA has no wheels of earlier versions.
 OLDEST_ELSEWHERE = "12.8"
 
 
 def requirements(
     chosen: Options, environ: Mapping[str, str], root: Path, processor: str = ""
 ) -> List[str]:
-    """What pip has to install for NVRTC; nothing if an nvcc is used or no CUDA is built.
+    """The requirements for NVRTC; empty if an nvcc is used, or nothing is built for CUDA.
 
     processor: as `platform.machine` names it, by default this machine's.
     """
@@ -44,7 +44,7 @@ def choose(
     gpus: Callable[[], Sequence[str]],
     processor: str,
 ) -> Tuple[Toolkit, ...]:
-    """The toolkits that compile device code of `cuda`: one, or all of its own for all its GPUs.
+    """The toolkits that compile device code of `cuda`: one, or all of them for all its GPUs.
 
     gpus: the compute capabilities of the machine's GPUs.
     """
@@ -69,5 +69,5 @@ def choose(
 
 
 def _listed(cuda: Cuda, toolkit: Toolkit) -> List[str]:
-    """What the matrix has a toolkit compile for, the newest of which says how new it is."""
+    """The architectures that a toolkit compiles in the matrix; the newest shows its age."""
     return [arch for code in cuda.code if code.toolkit == toolkit for arch in code.archs]

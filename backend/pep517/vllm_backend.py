@@ -1,13 +1,13 @@
-"""The module that pip, uv and build look for, alone in its folder.
+"""The entry point for pip, uv and build, alone in its folder.
 
-A frontend takes every module from ``backend-path`` that it finds there. Were that the root of the
-tree, its folder cmake/ would hide the cmake that is installed.
+A frontend imports every module that it finds in ``backend-path`` from there. If that were the root
+of the tree, its folder cmake/ would hide the installed package cmake.
 """
 
 import sys
 from pathlib import Path
 
-# As an entry of sys.path, where a package that is installed goes before a folder of its name.
+# On sys.path, an installed package takes precedence over a folder without __init__.py.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from backend.hooks import (

@@ -78,13 +78,13 @@ def test_the_names_are_torchs() -> None:
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("sm_80", "'sm_80' in it is no architecture"),
-        ("80", "'80' in it is no architecture"),
-        ("8.0,9.0", "'8.0,9.0' in it is no architecture"),
-        ("8.0+ptx", "'8.0+ptx' in it is no architecture"),
+        ("sm_80", "'sm_80' is not an architecture"),
+        ("80", "'80' is not an architecture"),
+        ("8.0,9.0", "'8.0,9.0' is not an architecture"),
+        ("8.0+ptx", "'8.0+ptx' is not an architecture"),
         ("6.1", "compute capability 7.0 and up"),
-        (";", "asks for nothing"),
-        ("native", "there is no GPU here"),
+        (";", "has no architecture"),
+        ("native", "no GPU was found"),
     ],
 )
 def test_words_that_are_none(
@@ -131,11 +131,11 @@ def test_a_driver_that_does_not_answer_is_no_reason_not_to_build(
     compiler: Compiler, the_matrix: Matrix
 ) -> None:
     def gpus() -> list[str]:
-        raise ArchError("the CUDA driver cannot say what GPU 0 is (error 999)")
+        raise ArchError("the CUDA driver cannot query GPU 0 (error 999)")
 
     found = archs.choose({}, the_matrix.default, compiler, gpus)
     assert found.cubins == the_matrix.default.archs("x86_64")
-    assert found.reason.endswith("; the CUDA driver cannot say what GPU 0 is (error 999)")
+    assert found.reason.endswith("; the CUDA driver cannot query GPU 0 (error 999)")
     asked = {"TORCH_CUDA_ARCH_LIST": "native"}
     with pytest.raises(ArchError, match="error 999"):
         archs.choose(asked, the_matrix.default, compiler, gpus)

@@ -40,7 +40,7 @@ def test_the_oldest_that_is_used(tmp_path: Path, version: str, used: bool) -> No
         ("#!/nowhere/sh\n", "No such file or directory"),
         ("no program", "Exec format error"),
         ("#!/bin/sh\necho libzstd is missing >&2; exit 127\n", "libzstd is missing"),
-        ("#!/bin/sh\nexit 1\n", "exit status 1, without a word"),
+        ("#!/bin/sh\nexit 1\n", "exit status 1 without output"),
         ("#!/bin/sh\nprintf 'ccache \\377'\n", "does not work"),
         ("#!/bin/sh\n[ $1 = --version ] && echo version 4.7 || exit 3\n", "exit status 3"),
     ],
@@ -94,7 +94,7 @@ cache_miss
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        (None, "nothing was compiled through it"),
+        (None, "no compilation used it"),
         (LOG, "2 of 3 compilations were hits"),
         (LOG + "# d.cu\ncalled_for_link\n", "2 of 4 compilations were hits, 1 could not be cached"),
     ],

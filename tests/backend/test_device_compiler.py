@@ -24,7 +24,7 @@ def test_cuda_home_goes_before_path_and_says_what_it_passed_over(nvcc: MakeNvcc)
     assert found is not None
     assert (found.version, found.chosen_by) == ("12.1", "CUDA_HOME")
     assert "the nvcc on PATH" in found.passed_over
-    assert found.passed_over.endswith("is of CUDA 11.8 and is not used")
+    assert found.passed_over.endswith("has CUDA 11.8 and is not used")
     assert found.passed_over in found.compiler().title
 
 
@@ -39,10 +39,13 @@ def test_two_of_one_version_agree(nvcc: MakeNvcc, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        (None, "bin/nvcc is not there"),
-        ("#!/nowhere/sh\n", "bin/nvcc is not there"),
-        ("#!/bin/sh\necho libcuda is missing >&2; exit 3\n", "status 3 and says: libcuda is miss"),
-        ("#!/bin/sh\n", "ends with status 0 and says: nothing"),
+        (None, "bin/nvcc does not exist"),
+        ("#!/nowhere/sh\n", "bin/nvcc does not exist"),
+        (
+            "#!/bin/sh\necho libcuda is missing >&2; exit 3\n",
+            "status 3 and prints: libcuda is miss",
+        ),
+        ("#!/bin/sh\n", "exits with status 0 and prints: nothing"),
     ],
 )
 def test_a_cuda_home_without_a_working_nvcc(
@@ -59,7 +62,7 @@ def test_a_cuda_home_without_a_working_nvcc(
     text = str(caught.value)
     assert f"CUDA_HOME is {tmp_path / 'home'}" in text  # what was looked for, and where
     assert words in text  # what was found
-    assert "is of CUDA 12.1 and is not used" in text  # what else there is
+    assert "has CUDA 12.1 and is not used" in text  # what else there is
     assert "`nvcc --version`" in text
     assert "`${CUDA_HOME}/bin/nvcc --version`" in text
 
@@ -83,7 +86,7 @@ def test_the_oldest(nvcc: MakeNvcc, version: str, fine: bool) -> None:
     if fine:
         found.check_age()
         return
-    with pytest.raises(ToolkitError, match=r"is of CUDA 11\.7, the kernels need 11\.8 or newer"):
+    with pytest.raises(ToolkitError, match=r"has CUDA 11\.7; the kernels need 11\.8 or newer"):
         found.check_age()
 
 

@@ -69,7 +69,7 @@ def test_a_variant_on_request_that_is_named_is_that_one_beside_an_nvcc_too(
 def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> None:
     found = options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
     assert (found.variant, found.nvcc) == ("cu121", None)
-    assert "of CUDA 13.0 and is not used" in found.without_nvcc
+    assert "has CUDA 13.0 and is not used" in found.without_nvcc
 
 
 def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
@@ -97,7 +97,7 @@ def test_who_wants_precompiled_files(environ: dict[str, str], precompiled: bool)
         ({"VLLM_CUDA_VERSION": "9.0"}, "set it to one of 11.8, 12.1"),
         ({"VLLM_USE_PRECOMPILED": "yes"}, "set it to 1 or 0"),
         ({"VLLM_USE_PRECOMPILED": "1", "VLLM_TARGET_DEVICE": "cpu"}, "the device is cpu"),
-        ({"CUDA_HOME": "/nowhere"}, "/nowhere/bin/nvcc is not there"),
+        ({"CUDA_HOME": "/nowhere"}, "/nowhere/bin/nvcc does not exist"),
     ],
 )
 def test_what_cannot_be_built_is_an_error_that_lists_what_can(

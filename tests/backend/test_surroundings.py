@@ -75,7 +75,7 @@ def test_it_says_why_a_commit_is_not_known(checkout: Path, tmp_path: Path) -> No
     assert wheel.build.commit is None
     assert "None: git is not on PATH (install git" in said
     shutil.rmtree(checkout / ".git")
-    assert "vllm: commit    unknown: no git checkout" in built(checkout, tmp_path / "sdist")[1]
+    assert "vllm: commit    unknown: not a git checkout" in built(checkout, tmp_path / "sdist")[1]
 
 
 def test_a_toolkit_by_a_relative_path(tree: Path, tmp_path: Path, nvcc: MakeNvcc) -> None:
@@ -126,7 +126,7 @@ def test_a_tree_that_may_not_be_written(tree: Path, tmp_path: Path) -> None:
     tree.chmod(0o755)
     assert done.returncode == 1
     assert f"error: [Errno 13] Permission denied: '{tree}/build'" in done.stderr
-    assert "what it means: this user may not do that there" in done.stderr
+    assert "what it means: this user lacks permission there" in done.stderr
     assert "what to do:    work in a copy of your own" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -154,7 +154,7 @@ def test_what_it_says_of_another_processor(nvcc: MakeNvcc) -> None:
     for device in ("cuda", "cpu"):
         with pytest.raises(options.OptionError) as caught:
             options.read({"VLLM_TARGET_DEVICE": device}, "linux", "riscv64")
-        assert "this machine is riscv64, and vllm has native code for x86-64" in str(caught.value)
+        assert "this machine is riscv64, but vllm has native code for x86-64" in str(caught.value)
         assert "set VLLM_TARGET_DEVICE=empty" in str(caught.value)
     assert options.read(EMPTY, "linux", "riscv64").device == "empty"
     assert options.read({}, "darwin", "arm64").device == "empty"
