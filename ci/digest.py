@@ -1,7 +1,7 @@
-"""The native digest: a name for everything that a wheel's native files are made from (design D5).
+"""The native digest: a hash of all inputs of a wheel's native files (design D5).
 
-Two trees of the same digest compile to the same bits, so a wheel of the one may lend its native
-files to the other. A digest that missed an input would lend wrong ones: it takes whole folders.
+Two trees with the same digest compile to the same bits, so one may reuse the other's native files.
+A digest that missed an input would allow wrong reuse, so it covers whole folders.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ci.matrix import Cuda, Matrix, Platform
 # Sources, the build's own code, and what computes its options.
 TREES = ("csrc", "cmake", "backend")
 FILES = ("CMakeLists.txt", "ci/native.py", "ci/builder/canonical.py")
-# Programs that decide on bits, as pinned in requirements/ci.txt: zig is the compiler, CMake and
+# Programs that determine the bits, pinned in requirements/ci.txt: zig is the compiler, CMake and
 # scikit-build-core choose flags.
 PROGRAMS = ("ziglang", "cmake", "scikit-build-core")
 REQUIREMENTS = "requirements/ci.txt"
@@ -44,7 +44,7 @@ def native_digest(
 def inputs(
     root: Path, matrix: Matrix, cuda: Cuda, platform: Optional[Platform] = None
 ) -> dict[str, str]:
-    """Every input by name, with what identifies its content; two trees differ where these do."""
+    """Every input by name, with a hash of its content."""
     platform = platform or matrix.main
     found = {
         f"file {path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
@@ -60,7 +60,7 @@ def inputs(
 
 
 def is_input(name: str) -> bool:
-    """Whether a file of the repository can decide on native code. Pins and archs count as such."""
+    """Whether a file of the repository can change native code; the matrix and pins count too."""
     return name in (*FILES, REQUIREMENTS, "ci/matrix.toml", "pyproject.toml") or name.startswith(
         tuple(f"{tree}/" for tree in TREES)
     )
@@ -74,7 +74,9 @@ def combine(found: dict[str, str]) -> str:
 def _files(root: Path) -> Iterator[Path]:
     for name in FILES:
         if not (root / name).is_file():
-            raise DigestError(f"{root / name} is not there", means="it decides on native code")
+            raise DigestError(
+                f"{root / name} is not there", means="it is an input of the native code"
+            )
         yield root / name
     for tree in TREES:
         files = [
@@ -83,18 +85,20 @@ def _files(root: Path) -> Iterator[Path]:
             if path.is_file() and path.suffix != ".pyc"
         ]
         if not files:
-            raise DigestError(f"{root / tree} holds nothing", means="it decides on native code")
+            raise DigestError(
+                f"{root / tree} holds nothing", means="it is an input of the native code"
+            )
         yield from files
 
 
 def _settings(root: Path) -> Any:
-    """What pyproject.toml says of compiling; METADATA and sdists are made without compilers."""
+    """The settings of pyproject.toml that affect compiling, without metadata and sdist."""
     settings = toml.read(root / "pyproject.toml")["tool"]["scikit-build"]
     return {key: value for key, value in settings.items() if key not in ("metadata", "sdist")}
 
 
 def program_versions(root: Path) -> dict[str, str]:
-    """The pinned version of each program that decides on bits."""
+    """The pinned version of each program that determines the bits."""
     return {
         name.partition(" ")[2]: re.split(r"[ ;]", pin.partition("==")[2], maxsplit=1)[0]
         for name, pin in _programs(root)
@@ -104,7 +108,7 @@ def program_versions(root: Path) -> dict[str, str]:
 def _programs(root: Path) -> Iterator[tuple[str, str]]:
     text = (root / REQUIREMENTS).read_text(encoding="utf-8")
     for program in PROGRAMS:
-        # A pin may be split by Python version: all of them count, with their hashes.
+        # A pin may be split by Python version: all of its lines count, with their hashes.
         pins = re.findall(rf"^{program}==(?:.*\\\n)*.*$", text, re.MULTILINE)
         if not pins:
             raise DigestError(f"{REQUIREMENTS} does not pin {program}")

@@ -22,7 +22,7 @@ class MatrixError(CiError):
 
 @dataclass(frozen=True)
 class Pin:
-    """One wheel of a CUDA toolkit, as pip's hash-checking mode wants it."""
+    """A wheel of a CUDA toolkit, pinned for pip's hash-checking mode."""
 
     project: str
     version: str
@@ -35,7 +35,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A compiler of device code: NVRTC of one CUDA version, with the headers that it needs."""
+    """A compiler of device code: NVRTC of one CUDA version, with its headers."""
 
     version: str  # "12.9"
     pins: tuple[Pin, ...]
@@ -43,23 +43,23 @@ class Toolkit:
 
 @dataclass(frozen=True)
 class Code:
-    """What one compiler makes for a variant."""
+    """The code that one compiler generates for a variant."""
 
     toolkit: Toolkit
-    archs: tuple[str, ...]  # compute capabilities that get a cubin: "8.0", "9.0a"
-    ptx: tuple[str, ...]  # compute capabilities that get PTX
-    processors: tuple[str, ...]  # whose wheels have it
+    archs: tuple[str, ...]  # compute capabilities with a cubin: "8.0", "9.0a"
+    ptx: tuple[str, ...]  # compute capabilities with PTX
+    processors: tuple[str, ...]  # whose wheels contain it
 
 
 @dataclass(frozen=True)
 class Platform:
-    """A kind of machine that wheels are for."""
+    """A platform that wheels are built for."""
 
     processor: str  # "x86_64", as `platform.machine` names it
     tag: str  # "manylinux1_x86_64"
     policy: str  # what auditwheel must say
     zig_target: str
-    per_python: bool  # whether a release has a wheel for each Python beside that for all
+    per_python: bool  # whether a release has a wheel for each Python, besides the abi3 wheel
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,19 @@ class Cuda:
 
     version: str  # "12.1"
     default: bool
-    on_request: bool  # every release has it, a commit only where somebody asked
+    on_request: bool  # every release has it, a commit only if it was requested
     torch: str  # the specifier of METADATA's torch requirement
     code: tuple[Code, ...]
-    budgets: Mapping[str, int] = field(hash=False)  # processor → the most bytes of a wheel for it
+    budgets: Mapping[str, int] = field(hash=False)  # processor → maximum bytes of a wheel
 
     @property
     def toolkits(self) -> tuple[Toolkit, ...]:
-        """Its compilers, oldest first."""
+        """The compilers of its device code, oldest first."""
         found = {code.toolkit.version: code.toolkit for code in self.code}
         return tuple(sorted(found.values(), key=lambda toolkit: numbers(toolkit.version)))
 
     def pins(self, processor: str) -> tuple[Pin, ...]:
-        """The wheels of all compilers that wheels for `processor` have code of."""
+        """The toolkit wheels of all compilers whose code is in wheels for `processor`."""
         used = {code.toolkit for code in self.code if processor in code.processors}
         return tuple(pin for toolkit in self.toolkits if toolkit in used for pin in toolkit.pins)
 
@@ -99,13 +99,13 @@ class Cuda:
 
     @property
     def local(self) -> Optional[str]:
-        """The local version its wheels carry: None for the default variant."""
+        """The local version of its wheels; None for the default variant."""
         return None if self.default else self.variant
 
 
 @dataclass(frozen=True)
 class TorchTrial:
-    """A torch, and the Python to install it for, that the ops are tested with."""
+    """A version of torch that the ops are tested with, and the Python to install it for."""
 
     version: str
     python: str
@@ -115,7 +115,7 @@ class TorchTrial:
 class Matrix:
     """All of `matrix.toml`."""
 
-    version: str  # of the newest release, which main carries too
+    version: str  # of the newest release; wheels of main have it too
     tag: str  # commits are numbered from here
     abi3: str
     pythons: tuple[str, ...]
@@ -142,7 +142,7 @@ class Matrix:
         return tuple(each for each in self.platforms if each.processor in cuda.budgets)
 
     def of_commit(self, also: Sequence[str] = ()) -> Matrix:
-        """The matrix of a commit's wheels: of the variants on request it has those in `also`.
+        """The matrix for a commit: without the variants on request, except those in `also`.
 
         Raises MatrixError for an unknown name.
         """
@@ -232,7 +232,7 @@ def _code(
 ) -> Code:
     if entry["compiler"] not in toolkits:
         raise MatrixError(
-            f"`code` names compiler {entry['compiler']!r}, and there is no such table",
+            f"`code` names compiler {entry['compiler']!r}, which has no table",
             do=f'add [compiler."{entry["compiler"]}"], or use one of: {", ".join(toolkits)}',
         )
     return Code(
@@ -251,7 +251,7 @@ def _check(matrix: Matrix) -> None:
         raise MatrixError(
             f"CUDA {defaults[0]} is the default and on request",
             means="`nightly/` and `pip install vllm` always have the default variant",
-            do="take `on_request` from its entry",
+            do="remove `on_request` from its entry",
         )
     variants = [cuda.variant for cuda in matrix.cudas]
     if len(set(variants)) != len(variants):
@@ -277,7 +277,7 @@ def _check(matrix: Matrix) -> None:
 
 
 def _check_code(cuda: Cuda, processor: str) -> None:
-    """Whether just one compiler makes the code of each arch."""
+    """Checks that one compiler generates the code of each arch."""
     made = [code for code in cuda.code if processor in code.processors]
     for kind in ([code.archs for code in made], [code.ptx for code in made]):
         listed = [arch for archs in kind for arch in archs]
@@ -287,7 +287,7 @@ def _check_code(cuda: Cuda, processor: str) -> None:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """``(9, 0)`` of ``9.0`` or ``9.0a``: what versions and compute capabilities are ordered by."""
+    """``(9, 0)`` for ``9.0`` and ``9.0a``: the sort key of versions and compute capabilities."""
     return tuple(int(part) for part in version.rstrip("abcdef").split("."))
 
 

@@ -1,4 +1,4 @@
-"""Names of wheels and where they lie in the bucket: the design's contracts as functions."""
+"""Names of wheels and their keys in the bucket: the design's contracts as functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ci.matrix import Cuda, Matrix, Platform
 PROJECT = "vllm"
 NIGHTLY = "nightly"
 LIBRARY = "vllm/_C.abi3.so"  # in a wheel
-# `$BASE` of the documents: the bucket's public address. `ci serve` answers with its own instead.
+# `$BASE` of the documents: the bucket's public URL. `ci serve` substitutes its own.
 BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 SOURCE = "https://github.com/vllm-project/vllm"
 
@@ -34,7 +34,7 @@ def abi3_tag(matrix: Matrix, platform: Platform) -> str:
 
 
 def release_tags(matrix: Matrix, platform: Platform) -> list[str]:
-    """The tags of a release's wheels of one variant: that for every Python, then one for each."""
+    """The tags of a release's wheels of one variant: abi3 first, then one for each Python."""
     pythons = map(python_tag, matrix.pythons if platform.per_python else ())
     return [abi3_tag(matrix, platform), *(f"{tag}-{tag}-{platform.tag}" for tag in pythons)]
 
@@ -57,7 +57,7 @@ def release_key(version: str, name: str) -> str:
 
 
 def index_keys(cuda: Cuda, commit: str) -> dict[str, str]:
-    """The folders of the simple indexes that one variant has, by the name of the index."""
+    """Name of the index → folder, for each simple index of one variant."""
     return {
         "releases": f"whl/{cuda.variant}/{PROJECT}/",
         "nightlies": f"whl/nightly/{cuda.variant}/{PROJECT}/",
@@ -67,10 +67,10 @@ def index_keys(cuda: Cuda, commit: str) -> dict[str, str]:
 
 
 def url(base: str, key: str) -> str:
-    """The address of `key` in a link, with `+` as `%2B`: S3 reads a raw `+` as a space."""
+    """The URL of `key` for a link, with `+` as `%2B`: S3 reads a raw `+` as a space."""
     return f"{base.rstrip('/')}/{quote(key, safe='/-._~')}"
 
 
 def documented_url(base: str, key: str) -> str:
-    """The address of `key` as people type it: pip sends a `+` raw, and the store expects that."""
+    """The URL of `key` as people type it: pip sends a raw `+`, which the store accepts."""
     return f"{base.rstrip('/')}/{key}"

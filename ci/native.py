@@ -1,4 +1,4 @@
-"""What CMake is told about native code, from the matrix: cmake/read_options.cmake as a function."""
+"""The CMake variables for native code (cmake/read_options.cmake), computed from the matrix."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ci.matrix import Cuda, Platform, Toolkit
 
 @dataclass(frozen=True)
 class DeviceCompiler:
-    """What compiles device code of one variant: an nvcc, or NVRTC from a toolkit folder.
+    """A compiler of one variant's device code: an nvcc, or NVRTC in a toolkit folder.
 
-    A variant may have several, each for architectures of its own.
+    A variant may have several, each for different architectures.
     """
 
     variant: str
@@ -22,8 +22,8 @@ class DeviceCompiler:
     archs: tuple[str, ...]  # compute capabilities that get a cubin: "8.0", "9.0a"
     ptx: tuple[str, ...]
     nvcc: Optional[Path] = None
-    nvcc_words: Optional[Path] = None  # a file of what it says of itself
-    toolkit: Optional[Path] = None  # where the wheels of the matrix were unpacked
+    nvcc_words: Optional[Path] = None  # a file with the output of `nvcc --version`
+    toolkit: Optional[Path] = None  # where the pinned wheels were installed
 
     @property
     def key(self) -> str:
@@ -34,9 +34,9 @@ class DeviceCompiler:
 def of_matrix(
     cuda: Cuda, processor: Optional[str], toolkits: Mapping[str, Path]
 ) -> list[DeviceCompiler]:
-    """The compilers of a variant, and what each makes for wheels of `processor`; None: of any.
+    """The compilers of a variant, with the archs of each in wheels for `processor` (None: for any).
 
-    toolkits: where each compiler is, by its CUDA version.
+    toolkits: CUDA version → folder of its compiler.
     """
     made = [code for code in cuda.code if processor is None or processor in code.processors]
     return [
@@ -58,7 +58,7 @@ def arch_digits(capability: str) -> str:
 
 
 def code_folders(cuda: Cuda, processor: str) -> Iterator[tuple[str, str]]:
-    """What wheels for `processor` have in ``vllm/kernels/<variant>``: (folder, file suffix)."""
+    """The (folder, file suffix) pairs in ``vllm/kernels/<variant>`` of wheels for `processor`."""
     for arch in cuda.archs(processor):
         yield f"sm_{arch_digits(arch)}", "cubin"
     for arch in cuda.ptx(processor):
@@ -66,25 +66,25 @@ def code_folders(cuda: Cuda, processor: str) -> Iterator[tuple[str, str]]:
 
 
 def components(cuda: Cuda, processor: str) -> str:
-    """What CMake installs for a wheel, of a configuration that may hold more."""
+    """The CMake components of one wheel; a configuration may contain more."""
     device_code = [f"{cuda.variant}-{folder}" for folder, _ in code_folders(cuda, processor)]
     return ";".join(["host", "info", *device_code])
 
 
 def toolkit_requirements(toolkit: Toolkit) -> str:
-    """A requirements file for pip's hash-checking mode; a toolkit folder keeps the one it is of."""
+    """A requirements file for pip's hash-checking mode; a copy identifies a toolkit folder."""
     return "".join(f"{pin.requirement} --hash=sha256:{pin.sha256}\n" for pin in toolkit.pins)
 
 
 def toolkit_is_in(folder: Path, toolkit: Toolkit) -> bool:
-    """Whether `folder` was made from the pins of `toolkit`."""
+    """Whether `folder` was installed from the pins of `toolkit`."""
     listing = folder / "requirements.txt"
     wanted = toolkit_requirements(toolkit)
     return listing.is_file() and listing.read_text(encoding="utf-8") == wanted
 
 
 def device_defines(compilers: Sequence[DeviceCompiler]) -> dict[str, str]:
-    """The CMake variables that make one configuration build device code of these variants."""
+    """The CMake variables with which one configuration builds the device code of these variants."""
     variants = list(dict.fromkeys(compiler.variant for compiler in compilers))
     defines = {"VLLM_VARIANTS": ";".join(variants)}
     for variant in variants:
@@ -94,7 +94,7 @@ def device_defines(compilers: Sequence[DeviceCompiler]) -> dict[str, str]:
         prefix = f"VLLM_{compiler.variant}_{compiler.key}"
         defines[f"{prefix}_ARCHS"] = ";".join(map(arch_digits, compiler.archs))
         defines[f"{prefix}_PTX"] = ";".join(map(arch_digits, compiler.ptx))
-        # Both: the one that is not used may be set in CMake's cache, from an earlier build.
+        # Both are set: CMake's cache may hold the unused one from an earlier build.
         defines[f"{prefix}_TOOLKIT"] = str(compiler.toolkit or "")
         defines[f"{prefix}_NVCC"] = str(compiler.nvcc or "")
         defines[f"{prefix}_NVCC_WORDS"] = str(compiler.nvcc_words or "")

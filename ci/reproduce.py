@@ -1,7 +1,7 @@
-"""Builds one commit in places that have nothing in common, and compares the wheels' bits.
+"""Builds one commit in environments that share nothing, and compares the wheels' bits.
 
-The places differ in folder, user, umask, time zone, number of jobs, host Python and operating
-system, and share no environment, cache or build folder.
+The environments (`Place`) differ in folder, user, umask, time zone, number of jobs, host Python and
+operating system, and share no variables, cache or build folder.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ci.builder.progress import Failed, run_quietly
 from ci.errors import CiError
 from ci.wheel import symbols
 
-# A user that every Unix has and that owns nothing.
+# A user that every Unix has and that owns no files.
 OTHER_USER = "nobody"
 SYSTEM = "/usr/bin/python3"
-# In a clone, by a Python that has no more than itself.
+# Run in a clone, by a Python without packages.
 BUILD = """\
 set -e
 "$PYTHON" -m venv "$HOME/venv"
@@ -34,7 +34,7 @@ SHARED = ("ZIG_", "UV_", "XDG_", "CCACHE_", "MAX_JOBS", "TZ")
 
 
 class ReproduceError(CiError):
-    """A place could not build the commit at all."""
+    """The commit could not be built in a place."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,25 @@ class Place:
     umask: int = 0o022
     timezone: str = "UTC"
     jobs: str = ""
-    image: str = ""  # of podman; the host itself where it is empty
+    image: str = ""  # of podman; empty for the host itself
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a place made; `reason` says why it made nothing."""
+    """The result of a place; `reason` says why nothing was built."""
 
     place: Place
     seconds: float = 0.0
-    wheels: Optional[Mapping[str, str]] = None  # file, debug symbols too → sha256, hex
+    wheels: Optional[Mapping[str, str]] = None  # file (debug symbols too) → sha256, hex
     reason: str = ""
 
 
 def places(image: str = "") -> list[Place]:
-    """All of them; the one in a container only where there is an image."""
+    """All places; the one in a container only if `image` is given."""
     found = [
         Place("host", "one/vllm", "3.9"),
         Place("host", "two", "3.12", umask=0o002, timezone="America/Lima", jobs="3"),
-        # Of the Pythons of this machine, the system's own is in nobody's home.
+        # The system's Python, because another user may not read one in a home folder.
         Place("host", "a deeper/folder/it is", SYSTEM, OTHER_USER, 0o077, "Asia/Tokyo"),
     ]
     if image:
@@ -77,8 +77,8 @@ def places(image: str = "") -> list[Place]:
 def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> Attempt:
     """Builds `commit` of `repo` at `place`, in a temporary folder.
 
-    environ: how to reach registries and podman; what places would share is left out of it.
-    Raises ReproduceError with the last words of a build that failed.
+    environ: how to reach registries and podman; variables that places would share are removed.
+    Raises ReproduceError with the end of a failed build's output.
     """
     with scratch.folder("vllm-reproduce-") as root:
         root.chmod(0o755)
@@ -105,15 +105,15 @@ def build(repo: Path, commit: str, place: Place, environ: Mapping[str, str]) -> 
 
 
 def differing(outcomes: Sequence[Attempt]) -> list[str]:
-    """The wheels that not all places that built any made alike.
+    """The wheels that differ between places, or that some places lack.
 
-    Raises ReproduceError where there is nothing to compare.
+    Raises ReproduceError if there is nothing to compare.
     """
     made = [outcome.wheels for outcome in outcomes if outcome.wheels is not None]
     if len(made) < 2 or not any(made):
         raise ReproduceError(
             f"{len(made)} places built, {sum(map(len, made))} wheels in all",
-            means="whether bits are the same takes two places that made the same wheels",
+            means="a comparison needs at least two places with wheels",
             do="see above why the others did not build",
         )
     names = {name for wheels in made for name in wheels}
@@ -121,7 +121,7 @@ def differing(outcomes: Sequence[Attempt]) -> list[str]:
 
 
 def as_json(outcome: Attempt) -> dict[str, Any]:
-    """A record of `outcome`, for a file."""
+    """`outcome` as JSON data."""
     place = {key: value for key, value in asdict(outcome.place).items() if key != "umask"}
     record = {**place, "umask": f"{outcome.place.umask:03o}", "seconds": round(outcome.seconds, 1)}
     return {**record, "wheels": outcome.wheels, "reason": outcome.reason}
@@ -179,5 +179,5 @@ def _run(
 
 
 def may_change_user() -> bool:
-    """Whether a place of another user can be built at."""
+    """Whether this process may build as another user."""
     return os.geteuid() == 0

@@ -1,4 +1,4 @@
-"""Native files from wheels that were published before, instead of compiling them (design D5)."""
+"""Reuses native files of published wheels instead of compiling them (design D5)."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from ci.wheel.reader import BadWheel
 
 
 class WrongWheel(CiError):
-    """A wheel whose native files were to be reused is not the one that was published."""
+    """A wheel to reuse differs from the one that was published."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published wheel, as its publisher recorded it."""
+    """A published wheel, as recorded by its publisher."""
 
-    key: str  # in its source
+    key: str  # in its bucket
     variant: str
     native_digest: str  # "sha256:…"
     sha256: str  # of the file, hex
-    commit: str  # that its native files were compiled from
+    commit: str  # that compiled its native files
 
 
 class PublishedWheels(Protocol):
-    """A place where published wheels are listed and kept."""
+    """A source of published wheels."""
 
     def listed(self) -> Iterable[Published]:
-        """Those that say what they were compiled from, best first."""
+        """Wheels with a native digest, preferred ones first."""
 
     def download(self, wheel: Published, target: Path) -> None:
         """Writes the wheel to `target`. Raises CiError."""
 
 
-# Writes what else there is of a wheel's native files to the folder that they are unpacked in.
+# Downloads further files of a wheel, its debug symbols, to the folder of the unpacked ones.
 Beside = Callable[[Published, Path], None]
 
 
 @dataclass
 class Reuse:
-    """Finds native files of the same inputs; remembers whose it used."""
+    """Finds native files with the same inputs; remembers which commits it used."""
 
     wheels: PublishedWheels
     beside: Optional[Beside] = None
     used: dict[str, str] = field(default_factory=dict)  # variant → commit that compiled them
 
     def forget(self, commit: str) -> None:
-        """Leaves out of `used` the commit that is built: nobody calls that a reuse."""
+        """Removes the commit being built from `used`: using its own files is not a reuse."""
         self.used = {variant: used for variant, used in self.used.items() if used != commit}
 
     def native_files(self, cuda: Cuda, digest: str, folder: Path) -> Optional[Path]:
-        """A folder with the native files of `digest`, laid out as in a wheel; None if nobody has.
+        """A folder with the native files of `digest`, laid out as in a wheel; None if not found.
 
-        They are checked against the hashes that were recorded when they were published. Raises
-        WrongWheel or BadWheel for a wheel that is not that one any more, and StoreError.
+        They are verified with the hashes recorded at publication. Raises WrongWheel or BadWheel for
+        a wheel that was changed since, and StoreError.
         """
         for wheel in self.wheels.listed():
             if (wheel.variant, wheel.native_digest) == (cuda.variant, digest):
@@ -77,12 +77,12 @@ class Reuse:
 
 
 def unpack(path: Path, published: Published, folder: Path) -> None:
-    """Writes the native files of the wheel at `path` to `folder`, if it is the `published` one."""
+    """Unpacks the native files of the wheel at `path`, after verifying it against `published`."""
     wheel, members = reader.open_wheel(path)
     if wheel.sha256 != published.sha256:
         raise WrongWheel(
             f"{path.name} has sha256 {wheel.sha256}, published was {published.sha256}",
-            means="the bucket holds another file than the one that was published there",
+            means="the file in the bucket is not the one that was published",
         )
     said = (wheel.build.variant, wheel.build.native_digest)
     if said != (published.variant, published.native_digest):
@@ -100,7 +100,7 @@ def unpack(path: Path, published: Published, folder: Path) -> None:
 
 
 def of_ledger(ledger: Ledger) -> Iterator[Published]:
-    """Every wheel of the listed units that says what it was compiled from, newest first."""
+    """Every wheel of the listed units with a native digest, newest first."""
     for unit in ledger.units:
         for file in unit.files:
             if file.variant is not None and file.native_digest is not None:

@@ -1,4 +1,4 @@
-"""Builds a published wheel again, from the commit that it names, and compares the bits."""
+"""Rebuilds a published wheel from its commit, and compares the bits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ci.wheel.reader import WheelFile
 
 
 class VerifyError(CiError):
-    """A wheel could not be had or could not be built again."""
+    """A wheel could not be downloaded or rebuilt."""
 
 
 def symbols_beside(where: str, wheel: WheelFile, folder: Path) -> Optional[Path]:
-    """The debug symbols that were published beside the wheel at `where`, as `fetch` gets them.
+    """Fetches the debug symbols that were published beside the wheel at `where`.
 
-    None where its library does not name a build-id, or a file lies there without them.
+    None if its library has no build-id, or a local wheel has none beside it.
     """
     build_id = symbols.build_id_of(wheel.path)
     if build_id is None:
@@ -39,7 +39,7 @@ def symbols_beside(where: str, wheel: WheelFile, folder: Path) -> Optional[Path]
 
 
 def fetch(where: str, folder: Path) -> Path:
-    """The wheel at a URL, downloaded to `folder`, or the file of that name."""
+    """Downloads the wheel at a URL to `folder`; returns a local path as it is."""
     if "://" not in where:
         return Path(where)
     target = folder / unquote(urlsplit(where).path).rsplit("/", 1)[-1]
@@ -52,36 +52,36 @@ def fetch(where: str, folder: Path) -> Path:
 
 
 def verify(path: Path, repo: Path, folder: Path, console: Console) -> Optional[Difference]:
-    """Where the wheel at `path` differs from one built from its commit; None if it does not.
+    """Rebuilds the wheel at `path` from its commit; returns the first difference, or None.
 
-    repo: a repository that has the commit. folder: for the clone and the new wheel.
-    Raises BadWheel, GitError where the commit is not here, and VerifyError.
+    repo: a repository with the commit. folder: for the clone and the new wheel.
+    Raises BadWheel, GitError if the commit is missing, and VerifyError.
     """
     wheel = reader.read(path)
     commit, variant = wheel.build.commit, wheel.build.variant
     if commit is None or wheel.build.dirty or wheel.build.native_digest is None:
         raise VerifyError(
-            f"{path.name} does not say which commit it was made from, by pinned compilers",
-            means="there is nothing to build again",
+            f"{path.name} does not name a commit, or was not built by pinned compilers",
+            means="it cannot be rebuilt",
         )
-    console.print(f"building {path.name} again from commit {commit}", soft_wrap=True)
+    console.print(f"rebuilding {path.name} from commit {commit}", soft_wrap=True)
     clone = folder / "clone"
     git.clone(repo, clone, commit)
     _check_tools(clone)
     label = f"{wheel.version}={wheel.tags[0]}"
-    # By that commit's own code, in a process of its own.
+    # By that commit's own code, in a separate process.
     command = [sys.executable, "-m", "ci", "build", "--variant", variant, "--label", label]
     _run(clone, *command, "--out", str(rebuilt(folder)))
     return compare.first_difference(path, rebuilt(folder) / path.name)
 
 
 def rebuilt(folder: Path) -> Path:
-    """Where below `folder` the wheel that `verify` built lies, and the symbols of its library."""
+    """The folder below `folder` with the rebuilt wheel and its debug symbols."""
     return folder / "rebuilt"
 
 
 def are_rebuilt(published: Path, folder: Path) -> bool:
-    """Whether debug symbols are those that `verify` built in `folder`."""
+    """Whether published debug symbols equal those that `verify` built in `folder`."""
     made = [path.read_bytes() for path in rebuilt(folder).glob(symbols.name_of("*"))]
     return published.read_bytes() in made
 
@@ -91,9 +91,9 @@ def _check_tools(clone: Path) -> None:
     found = {name: metadata.version(name) for name in wanted}
     if wanted != found:
         raise VerifyError(
-            f"that commit is built by {wanted}, installed are {found}",
-            means="other compilers make other bits",
-            do="make an environment of that commit's pins: pip install -r requirements/ci.txt",
+            f"that commit needs {wanted}, but {found} are installed",
+            means="other versions of compilers produce different bits",
+            do="create an environment with that commit's pins: pip install -r requirements/ci.txt",
         )
 
 

@@ -1,4 +1,4 @@
-"""Versions that one commit's wheels carry (design, "Addresses")."""
+"""The versions of a commit's wheels (design, "Addresses")."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import Optional
 
 from packaging.version import Version
 
-# Digits of the commit in a development version: unique for any history that we will see, and
-# short enough to type.
+# Digits of the commit in a development version: enough to be unique, few enough to type.
 SHA_DIGITS = 9
 
 
 def public(version: str, local: Optional[str], *, dirty: bool = False) -> str:
     """The version of a documented wheel: ``0.5.4`` or ``0.5.4+cu118``.
 
-    dirty: the tree held what no commit has, and the version says so: ``0.5.4+cu118.dirty``.
+    dirty: the tree had uncommitted changes: ``0.5.4+cu118.dirty``.
     """
     return _join(version, [local, "dirty" if dirty else None])
 
@@ -33,6 +32,6 @@ def development(
 
 
 def _join(version: str, local: list[Optional[str]]) -> str:
-    """`version` with the parts of its local version that there are."""
+    """`version` with a local version made of the parts that are not None."""
     parts = ".".join(part for part in local if part)
     return str(Version(f"{version}+{parts}" if parts else version))

@@ -1,4 +1,4 @@
-"""Audits a finished wheel: is it what its name says, and all that it should be?"""
+"""Audits a finished wheel: does it hold what its name promises, and nothing else?"""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ __all__ = ["AuditError", "AuditReport", "audit", "audit_all"]
 
 
 def audit(path: Path, matrix: Matrix, repo: Path) -> AuditReport:
-    """What the wheel at `path` holds, if it is right in every respect.
+    """The report of the wheel at `path`, if it passes every check.
 
-    repo: a checkout that has the commit the wheel says it is of; what belongs into the wheel is
-    read from there.
-    Raises BadWheel if the file is damaged or disagrees with itself, and AuditError with what else
-    is wrong, each finding with the member, what was expected and what was found.
+    repo: a checkout that has the wheel's commit; the expected contents are read from there.
+    Raises BadWheel if the file is damaged or contradicts itself, and AuditError with all other
+    findings; each names the member, what was expected and what was found.
     """
     return audit_all([path], matrix, repo)[0]
 
 
 def audit_all(paths: Iterable[Path], matrix: Matrix, repo: Path) -> list[AuditReport]:
-    """`audit` of each; what auditwheel and abi3audit say holds for all wheels of the same code."""
+    """`audit` of each; auditwheel and abi3audit run once for each set of native files."""
     judged: dict[frozenset[tuple[str, str]], tuple[str, str]] = {}
     return [_audit(path, matrix, repo, judged) for path in paths]
 
@@ -56,7 +55,7 @@ def _audit(
     )
     code = frozenset(wheel.native.items())
     if code not in judged:
-        # These run programs for a second each, and want a wheel that has a library to look at.
+        # These take a second each, and need a wheel that contains the library.
         policy, findings = host_library.check_policy(wheel, platform)
         extension, more = host_library.check_abi3(wheel, matrix)
         _raise_if_any(path, [*findings, *more])
@@ -66,7 +65,7 @@ def _audit(
 
 
 def _platform(wheel: WheelFile, matrix: Matrix, cuda: Cuda) -> Platform:
-    """The platform that the wheel's tag is of; for one that is of none, what it is held to."""
+    """The platform of the wheel's tag; the main one for an unknown tag, so that the audit fails."""
     for platform in matrix.platforms_of(cuda):
         if any(tag.endswith(f"-{platform.tag}") for tag in wheel.tags):
             return platform

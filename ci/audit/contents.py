@@ -13,10 +13,10 @@ from ci.native import code_folders
 from ci.wheel import sbom
 from ci.wheel.reader import WheelFile
 
-# Files of the package that are no modules. Anything else that turns up under python/ is noticed
-# here before it is published.
+# Files of the package that are not modules. Any other file under python/ fails the audit, so that
+# nothing is published by accident.
 DATA_FILES = ("py.typed", "/page/index.html", "/page/page.css", "/page/page.js")
-# What no wheel may lack, whatever the sources say. (A set that is empty has nothing missing in it.)
+# Required in every wheel, whatever the sources say: otherwise an empty set of sources would pass.
 LICENSES = ("LICENSE", "NOTICE")
 
 
@@ -40,7 +40,7 @@ def check(
 
 
 def _check_tree(archs: Sequence[str], tree: Tree) -> Iterator[Finding]:
-    """Whether the sources are such that the comparison with them says anything."""
+    """Checks that the sources have modules, kernels and licenses to compare a wheel with."""
     for name in LICENSES:
         if name not in tree.licenses:
             yield Finding(name, "the file among license-files of pyproject.toml", "none")
@@ -70,6 +70,6 @@ def expected_members(wheel: WheelFile, cuda: Cuda, platform: Platform, tree: Tre
 
 
 def device_members(cuda: Cuda, processor: str, kernel: str) -> Iterator[str]:
-    """Where the device code of one kernel lies, for every arch of a variant's wheel."""
+    """The member names of one kernel's device code, for every arch of a variant's wheel."""
     for folder, suffix in code_folders(cuda, processor):
         yield f"vllm/kernels/{cuda.variant}/{folder}/{kernel}.{suffix}"

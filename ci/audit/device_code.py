@@ -17,10 +17,10 @@ EM_CUDA = "EM_CUDA"
 # ELF header of a cubin, as seen in those of NVRTC 11.8 to 13.0. Up to CUDA 12's older archs the
 # OS/ABI is 51 with ABI version 7: e_flags has the arch in its low byte, and bit 11 for the suffix
 # `a`. Since Blackwell, and for every arch from CUDA 13 on, it is 65 with version 8: the arch is in
-# the second byte, and no bit tells 9.0a from 9.0 (13.0 writes the same flags for both).
+# the second byte, and 9.0a cannot be told from 9.0 (13.0 writes the same flags for both).
 OLD_OS_ABI, NEW_OS_ABI = 51, 65
 OLD_SUFFIX_A = 1 << 11
-# Line tables and variables for a debugger; .debug_frame, which every cubin has, is for unwinding.
+# Line tables and variables for a debugger. (.debug_frame, for unwinding, is in every cubin.)
 DEBUG_SECTIONS = re.compile(r"\.(?:rela?)?\.?(?:debug_(?!frame)|nv_debug)\w*")
 PTX_TARGET = re.compile(rb"^\.target\s+(\w+)\s*$", re.MULTILINE)
 
@@ -36,9 +36,9 @@ def check(wheel: WheelFile, members: Mapping[str, bytes]) -> Iterator[Finding]:
 
 
 def cubin_arch(data: bytes) -> str:
-    """The arch of a cubin as its header says: ``sm_90a``, or ``sm_90`` where that cannot tell.
+    """The arch in a cubin's header: ``sm_90a``, or ``sm_90`` where the header lacks the suffix.
 
-    Raises ValueError for what is no cubin.
+    Raises ValueError if it is not a cubin.
     """
     try:
         header = ELFFile(io.BytesIO(data)).header

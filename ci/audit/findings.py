@@ -1,4 +1,4 @@
-"""What an audit objects to."""
+"""The findings of an audit, and the error that lists them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AuditError(CiError):
         lines = "".join(f"\n    {finding}" for finding in findings)
         super().__init__(
             f"{wheel.name} failed the audit:{lines}",
-            means="it is not what its name promises, and is not published",
-            do="correct the cause and build again: python -m ci build",
+            means="the wheel does not hold what its name promises, and is not published",
+            do="fix the cause and build again: python -m ci build",
         )
         self.wheel, self.findings = wheel, tuple(findings)

@@ -17,12 +17,12 @@ from ci.wheel.reader import WheelFile
 
 
 class AuditorError(CiError):
-    """auditwheel or abi3audit did not come to a judgement."""
+    """auditwheel or abi3audit failed without a verdict."""
 
 
 def check_policy(wheel: WheelFile, platform: Platform) -> tuple[str, list[Finding]]:
-    """The platform that auditwheel says the wheel runs on, and whether it is the promised one."""
-    # Its warnings say that it does not know cubins, one line for each.
+    """The platform that auditwheel determines, and a finding if another was promised."""
+    # Only stdout: on stderr it warns, once per cubin, that it does not know the format.
     output = _run("auditwheel", "show", str(wheel.path))
     said = re.search(r'following platform tag:\s+"(\w+)"', output)
     if said is None:
@@ -35,7 +35,7 @@ def check_policy(wheel: WheelFile, platform: Platform) -> tuple[str, list[Findin
 def check_abi3(wheel: WheelFile, matrix: Matrix) -> tuple[str, list[Finding]]:
     """A line of what abi3audit found in the host library, and its objections.
 
-    A wheel for one Python holds the same library, and is held to the same limited API.
+    A wheel for one Python holds the same library, so it must use the same limited API.
     """
     options = ["--strict", "--report", "--assume-minimum-abi3", matrix.abi3]
     output = _run("abi3audit", *options, str(wheel.path))
@@ -62,13 +62,13 @@ def check_abi3(wheel: WheelFile, matrix: Matrix) -> tuple[str, list[Finding]]:
 
 
 def check_symbols(wheel: WheelFile, members: Mapping[str, bytes]) -> Iterator[Finding]:
-    """Whether the library can be found by its build-id, and its debug symbols are its own.
+    """Checks the library's build-id, and that the debug symbols beside the wheel belong to it.
 
-    They lie beside a wheel that was built here; of one that was downloaded alone there are none.
+    A wheel that was built here has them beside it; one that was downloaded alone does not.
     """
     library = members.get(LIBRARY)
     if library is None:
-        return  # which `contents` says
+        return  # `contents` reports that
     build_id = symbols.build_id(library)
     if build_id is None:
         yield Finding(LIBRARY, "a build-id", "none")
@@ -81,7 +81,7 @@ def check_symbols(wheel: WheelFile, members: Mapping[str, bytes]) -> Iterator[Fi
 
 
 def _run(auditor: str, *arguments: str) -> str:
-    """What an auditor prints; both end with an error for a bad wheel too, after saying why."""
+    """The output of an auditor; both exit with an error for a bad wheel too, after a report."""
     command = [sys.executable, "-m", auditor, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not done.stdout.strip():

@@ -1,4 +1,4 @@
-"""Does METADATA promise what the matrix says? (That it equals the file name, the reader checks.)"""
+"""Does METADATA agree with the matrix? (The reader has compared it with the file name.)"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(
 ) -> Iterator[Finding]:
     """Compares version, Python range, torch range, tags and build record with the matrix.
 
-    And what is said of licenses (PEP 639) with the sources.
+    License expression and files (PEP 639) are compared with the sources.
     """
     member = f"{wheel.name}-{wheel.version}.dist-info/METADATA"
     try:  # as PyPI reads it
@@ -51,10 +51,10 @@ def check(
     others = {other.variant for other in matrix.cudas} - {cuda.local}
     if (cuda.local is not None and cuda.local not in local) or others & set(local):
         expected = f"a local version with {cuda.local}" if cuda.local else "no variant in it"
-        yield Finding(member, f"{expected}, for build.json says {cuda.variant}", wheel.version)
+        yield Finding(member, f"{expected}, since build.json says {cuda.variant}", wheel.version)
     if wheel.build.dirty != ("dirty" in local):
         yield Finding(
-            member, "a version with `dirty` just for a tree that was", f"Version: {wheel.version}"
+            member, "`dirty` in the version just if the tree was", f"Version: {wheel.version}"
         )
 
     member = f"{wheel.name}-{wheel.version}.dist-info/build.json"

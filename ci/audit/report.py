@@ -27,7 +27,7 @@ class AuditReport:
 
     @classmethod
     def of(cls, wheel: WheelFile, *, policy: str, extension: str, budget: int) -> AuditReport:
-        """The report of `wheel`, whose members' packed sizes are read from the file."""
+        """The report of `wheel`; the compressed sizes of members are read from the file."""
         with zipfile.ZipFile(wheel.path) as archive:
             packed = {info.filename: info.compress_size for info in archive.infolist()}
         return cls(wheel, policy, extension, budget, packed)
@@ -66,7 +66,7 @@ class AuditReport:
     def _device_table(self) -> Table:
         sizes = self.device_bytes()
         archs = sorted({arch for row in sizes.values() for arch in row})
-        # Without lines and in kB, it fits a terminal of 80 columns.
+        # Without borders and in kB, the table fits a terminal of 80 columns.
         table = Table("kB of kernels", *archs, box=None, padding=(0, 1, 0, 0))
         for column in table.columns[1:]:
             column.justify = "right"

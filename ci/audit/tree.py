@@ -1,4 +1,4 @@
-"""What the sources of a wheel's commit say it must hold, read from git."""
+"""The files that a wheel must contain, read from its commit by git."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KERNELS = "csrc/kernels/"
 
 
 class UnknownCommit(CiError):
-    """The checkout cannot tell what the wheel should hold."""
+    """The checkout does not have the wheel's commit, so the expected contents are unknown."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Tree:
     python: dict[str, str]  # member of the wheel → git's blob id of its content
     kernels: tuple[str, ...]  # stems of csrc/kernels/*/*.cu
     licenses: dict[str, str]  # file → git's blob id of its content
-    expression: str  # of the license, in SPDX's terms
+    expression: str  # SPDX license expression
     has_scripts: bool
 
 
@@ -46,7 +46,7 @@ def read(repo: Path, build: BuildInfo) -> Tree:
     except GitError as error:
         raise UnknownCommit(
             error.what,
-            means="what a wheel must hold is read from the commit that it says it is of",
+            means="the expected contents of a wheel are read from the commit in its build.json",
             do=error.do or f"fetch that commit: git -C {repo} fetch --all",
         ) from error
     project: dict[str, Any] = toml.loads(pyproject.decode())["project"]
@@ -70,7 +70,7 @@ def read(repo: Path, build: BuildInfo) -> Tree:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether `pattern` of PEP 639 names a file; its `*` crosses no folder."""
+    """Whether a PEP 639 glob matches a file; `*` does not match a slash."""
     return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
 
 

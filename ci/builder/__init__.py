@@ -1,4 +1,4 @@
-"""Builds the wheels of a commit: the canonical one of each variant, and all that are packed."""
+"""Builds the wheels of a commit: a canonical one per variant, from which the rest are packed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUILD = "build"  # in the repository, ignored by git
 
 @dataclass(frozen=True)
 class Label:
-    """What one packed wheel says it is."""
+    """The version and tag of one packed wheel."""
 
     version: str  # "0.5.4+cu118"
     tag: str  # "cp38-abi3-manylinux1_x86_64"
@@ -48,12 +48,12 @@ def build(
 ) -> list[Path]:
     """Leaves in `out` the wheels of the commit checked out in `repo`, and returns their paths.
 
-    variants: which ones; those that each commit has if it names none.
+    variants: their names; if empty, those that every commit has.
     labels: the wheels to pack of each; by default `commit_labels`.
-    reuse: where native files of the same inputs may be found. What an earlier call compiled is
-    used again too.
-    stages: is told the time of fetching, compiling and packing.
-    with_symbols: whether debug symbols are left in `out`, too.
+    reuse: finds published native files of the same inputs. What an earlier call compiled is reused
+    as well.
+    stages: records the time of fetching, compiling and packing.
+    with_symbols: whether debug symbols are written to `out`, too.
     Raises GitError, MatrixError, BuildError and ToolkitError.
     """
     commit = commit or git.read(repo)
@@ -96,7 +96,7 @@ def build(
 
 
 def commit_labels(known: Matrix, cuda: Cuda, platform: Platform, commit: Commit) -> list[Label]:
-    """A commit's wheels of one variant: of the documented name, and of its own version."""
+    """A commit's wheels of one variant: one with the documented name, one with a unique version."""
     dirty = commit.dirty
     public = versions.public(known.version, cuda.local, dirty=dirty)
     development = versions.development(
@@ -107,7 +107,7 @@ def commit_labels(known: Matrix, cuda: Cuda, platform: Platform, commit: Commit)
 
 
 def release_labels(known: Matrix, cuda: Cuda, platform: Platform) -> list[Label]:
-    """A release's wheels of one variant: for every Python, and for each by itself."""
+    """A release's wheels of one variant: one for every Python, and one for each."""
     version = versions.public(known.version, cuda.local)
     return [Label(version, tag) for tag in names.release_tags(known, platform)]
 
@@ -120,9 +120,9 @@ def _reuse(
     folder: Path,
     console: Console,
 ) -> dict[Cell, Path]:
-    """Native files of other wheels, of the variants for which there are any that can be trusted.
+    """Verified native files of published wheels, for each variant that has them.
 
-    A variant is compiled for all its platforms or for none: they share device code.
+    A variant is reused for all its platforms or compiled for all: they share device code.
     """
     prebuilt: dict[Cell, Path] = {}
     if reuse is None:
@@ -135,7 +135,7 @@ def _reuse(
                 target = folder / f"{cuda.variant}-{platform.processor}"
                 found[Cell(cuda, platform)] = reuse.native_files(cuda, wanted, target)
         except CiError as error:
-            console.print(f"{cuda.variant}: compiling, for {error}", markup=False)
+            console.print(f"{cuda.variant}: compiling, because {error}", markup=False)
             continue
         complete = {cell: path for cell, path in found.items() if path is not None}
         if len(complete) == len(found):

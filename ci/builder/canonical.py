@@ -1,8 +1,8 @@
-"""The canonical wheels, as scikit-build-core makes them with the release's compilers.
+"""The canonical wheels, built by scikit-build-core with the release's compilers.
 
 All variants of a platform share one build folder and one configuration, so that its host library is
-compiled once; each wheel installs it with its own device code. Device code does not know its host:
-one configuration, that of the main platform, compiles it for all.
+compiled once; each wheel installs it with its own device code. Device code does not depend on the
+host platform: the main platform's configuration compiles it for all.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ci.matrix import Cuda, Matrix, Platform
 from ci.wheel import symbols
 from ci.wheel.build_info import BuildInfo
 
-# All that the compilers see of the environment: whatever else is set there, compilers, CMake or
-# Python may read, and no pin covers it.
+# The only variables that the compilers see: compilers, CMake and Python may read any other, and no
+# pin covers those.
 HARMLESS = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LOGNAME", "TMPDIR", "TZ", "USER")
 
 
@@ -36,12 +36,12 @@ class BuildError(CiError):
 
 
 def source_date_epoch(commit: Commit, environ: Mapping[str, str] = os.environ) -> int:
-    """The time that files in a wheel carry: ``SOURCE_DATE_EPOCH`` if set, else the commit's."""
+    """The timestamp of files in a wheel: ``SOURCE_DATE_EPOCH`` if set, else the commit's time."""
     value = environ.get("SOURCE_DATE_EPOCH") or str(commit.time)
     if not value.isdecimal():
         raise BuildError(
             f"SOURCE_DATE_EPOCH is {value!r}",
-            means="it is a number of seconds since 1970, the time that files in a wheel carry",
+            means="the timestamp of files in a wheel must be a number of seconds since 1970",
             do="unset it to use the time of the commit",
         )
     return int(value)
@@ -71,9 +71,9 @@ def build(
 ) -> dict[Cell, Path]:
     """The canonical wheels of these variants, below ``folder/canonical``.
 
-    compiled: the variants that are compiled, by `toolkits` (CUDA version → folder).
-    prebuilt: the native files of those that are not, laid out as in a wheel.
-    mark: the variable by which processes of this build are known (`ci.lock.locked`).
+    compiled: the variants to compile, with `toolkits` (CUDA version → folder).
+    prebuilt: native files of the other variants, laid out as in a wheel.
+    mark: the environment variable that identifies the processes of this build (`ci.lock.locked`).
     """
     wheels: dict[Cell, Path] = {}
     for platform in known.platforms:
@@ -87,7 +87,7 @@ def build(
             elif cuda in compiled and platform in known.platforms_of(cuda):
                 build_folder = folder / f"release-{platform.processor}"
                 if not configured:
-                    # The first of them compiles for all, the others find everything done.
+                    # The first cell compiles everything; the others only install.
                     title = f"compiling for {platform.processor}"
                     configured = _configure(repo, folder, known, platform, compiled, toolkits)
                     _begin(build_folder, console)
@@ -99,7 +99,7 @@ def build(
             record.write_bytes(_build_info(repo, known, commit, cell).render())
             settings = {
                 "build-dir": str(build_folder),
-                "ninja.make-fallback": "false",  # the jobs are bounded in ninja's way
+                "ninja.make-fallback": "false",  # ninja is pinned, and runs the jobs that we choose
                 "install.components": native.components(cuda, platform.processor),
                 "cmake.define.VLLM_TARGET_DEVICE": "cuda",
                 "cmake.define.VLLM_BUILD_INFO": str(record),
@@ -121,7 +121,7 @@ def _configure(
     compiled: Sequence[Cuda],
     toolkits: Mapping[str, Path],
 ) -> dict[str, str]:
-    """What CMake is told for a platform: the main one compiles device code for all of them."""
+    """The CMake variables for a platform: the main one compiles device code for all of them."""
     host = native.release_defines(platform, repo, find_zig())
     if platform == known.main:
         compilers = [each for cuda in compiled for each in native.of_matrix(cuda, None, toolkits)]
@@ -132,10 +132,10 @@ def _configure(
 
 
 def _begin(build_folder: Path, console: Console) -> None:
-    """Empties a build folder that other programs configured: their paths stay as they were."""
+    """Empties a build folder whose inputs changed: CMake's cache would keep the old paths."""
     programs = {name: metadata.version(name) for name in digest.PROGRAMS}
     for reason in configuration.begin(build_folder, programs):
-        console.print(f"everything is configured and compiled anew: {reason}", soft_wrap=True)
+        console.print(f"configuring and compiling everything again: {reason}", soft_wrap=True)
 
 
 def _build_info(repo: Path, known: Matrix, commit: Commit, cell: Cell) -> BuildInfo:
@@ -173,16 +173,16 @@ def _run_backend(
                 raise BuildError(f"building a wheel failed ({title}): {error}") from error
             raise BuildError(
                 f"building a wheel failed ({title}):\n{_complaint(error.exception.output)}",
-                means="the words of CMake or the compiler are above",
-                do="correct the sources; the same command goes on from what is compiled",
+                means="the output of CMake or the compiler is above",
+                do="fix the sources and run the same command again; it keeps what is compiled",
             ) from error
         return made.replace(out / made.name)
 
 
 def _keep_symbols(wheel: Path, made: Path) -> None:
-    """Puts the debug symbols that were left in `made` beside a wheel.
+    """Copies the debug symbols in `made`, if there are any, to their place beside a wheel.
 
-    Native files that were taken from a release come without.
+    Native files that were reused from a release have none.
     """
     build_id = symbols.build_id_of(wheel)
     if build_id is not None and (made / symbols.BUILT).is_file():
@@ -190,7 +190,7 @@ def _keep_symbols(wheel: Path, made: Path) -> None:
 
 
 def _complaint(output: str) -> str:
-    """The part of a failed build's output that is about the failure."""
+    """The output of a failed build from ninja's FAILED line on."""
     _, marker, rest = output.partition("\nFAILED: ")
     return f"FAILED: {rest}" if marker else output
 
@@ -198,13 +198,13 @@ def _complaint(output: str) -> str:
 def compiler_environment(
     folder: Path, commit: Commit, given: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The environment of the compilers, in which nothing that a person set changes the bits."""
+    """The environment of the compilers, without any variable that could change the bits."""
     environ = {name: given[name] for name in HARMLESS if name in given}
-    # The pinned programs go before others of their names.
+    # The pinned programs take precedence over others of the same name.
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}"
     environ["SOURCE_DATE_EPOCH"] = str(source_date_epoch(commit, given))
     environ["VLLM_TARGET_DEVICE"] = "cuda"
-    # zig compiles its libc++ once per machine that shares a cache; by default that is the clone.
+    # zig compiles its libc++ once per cache; by default each clone has its own.
     environ["ZIG_GLOBAL_CACHE_DIR"] = given.get("ZIG_GLOBAL_CACHE_DIR") or str(folder / "zig")
     environ["ZIG_LOCAL_CACHE_DIR"] = str(folder / "zig-local")
     environ["NINJA_STATUS"] = "[%f/%t] "

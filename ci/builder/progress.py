@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
-# CMake's progress is in terms of these; people know the files.
+# CMake's terms, removed from progress lines so that they show source files.
 NOISE = re.compile(r"Building (?:CXX object|CUDA) |CMakeFiles/_C\.dir/|\.o$")
 PLAIN_INTERVAL = 5.0  # seconds between lines where there is no terminal
 
@@ -36,7 +36,7 @@ class Failed(Exception):
 
 
 def _captured(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Options of `subprocess` for a program that gets no input and whose whole output is read."""
+    """Options of `subprocess`: no input, and stdout and stderr read as one text."""
     return {
         "env": dict(environ),
         "stdin": subprocess.DEVNULL,
@@ -77,13 +77,13 @@ def run_with_progress(
         subprocess.Popen(
             command,
             cwd=cwd,
-            # A session of its own, so that its compilers can be ended with it.
+            # A separate session, so that its compilers can be killed with it.
             start_new_session=True,
             **_captured(environ),
         ) as process,
         _Display(title, console) as display,
     ):
-        assert process.stdout is not None  # it is a pipe, as asked above
+        assert process.stdout is not None  # stdout=PIPE
         try:
             for line in process.stdout:
                 output.append(line)
@@ -126,7 +126,7 @@ class _Display:
             return
         done, total = int(step[1]), int(step[2])
         if done == 0:
-            return  # CMake looking whether sources were added
+            return  # CMake checking for new sources
         what = NOISE.sub("", step[3])
         self._progress.update(self._task, completed=done, total=total, description=what)
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Native files of wheels in a bucket, and a record of them beside what was built with them."""
+"""Reuses native files of wheels in a bucket, and records which commit they came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ci.reuse import Published, Reuse, WrongWheel, of_ledger
 from ci.store import Store
 from ci.wheel import symbols
 
-# Beside wheels that were built with native files of another commit.
+# Written beside wheels that were built with native files of another commit.
 RECORD = "reused-{}.json"
 
 
@@ -26,7 +26,7 @@ class StoreWheels:
     store: Store
 
     def listed(self) -> Iterator[Published]:
-        """Every wheel of the listed commits that says what it was compiled from, newest first."""
+        """Every listed wheel that has a native digest, newest first."""
         for ledger in (records.NIGHTLIES, records.RELEASES):
             yield from of_ledger(access.read(self.store, ledger))
 
@@ -34,9 +34,9 @@ class StoreWheels:
         self._download(wheel.key, target)
 
     def symbols(self, wheel: Published, folder: Path) -> None:
-        """Writes the debug symbols of the library that was unpacked in `folder` beside it.
+        """Downloads the debug symbols of the library in `folder`, and writes them beside it.
 
-        Only commits have them. Raises BadSymbols for those of another library.
+        Releases have none. Raises BadSymbols if they belong to another library.
         """
         library = (folder / names.LIBRARY).read_bytes()
         build_id = symbols.build_id(library)
@@ -54,13 +54,13 @@ class StoreWheels:
 
 
 def reuse_of(store: Store) -> Reuse:
-    """Native files of what a bucket has, with their debug symbols."""
+    """A `Reuse` of the wheels in a bucket, and of their debug symbols."""
     wheels = StoreWheels(store)
     return Reuse(wheels, wheels.symbols)
 
 
 def write_reused(out: Path, commit: Commit, used: Mapping[str, str]) -> None:
-    """Leaves beside the wheels of `commit` whose native files they have, for `read_reused`."""
+    """Records beside the wheels of `commit` where their native files came from."""
     out.mkdir(parents=True, exist_ok=True)
     for variant, compiled_by in used.items():
         text = json.dumps({"commit": commit.sha, "reused_from": compiled_by}) + "\n"
@@ -68,9 +68,9 @@ def write_reused(out: Path, commit: Commit, used: Mapping[str, str]) -> None:
 
 
 def read_reused(folder: Path, commit: Commit) -> dict[str, str]:
-    """Variant → commit that its native files are of, as the builders of `commit` left it.
+    """Variant → commit that compiled its native files, as `write_reused` recorded it.
 
-    Of an earlier commit's builders nothing is believed. Raises WrongWheel for a file that is none.
+    A record of another commit is ignored. Raises WrongWheel for a damaged one.
     """
     reused: dict[str, str] = {}
     for path in sorted(folder.rglob(RECORD.format("*"))):
@@ -79,5 +79,5 @@ def read_reused(folder: Path, commit: Commit) -> dict[str, str]:
             if record["commit"] == commit.sha:
                 reused[path.name.split("-")[1].partition(".")[0]] = str(record["reused_from"])
         except (ValueError, KeyError, TypeError) as error:
-            raise WrongWheel(f"{path} does not say whose files were used: {error}") from error
+            raise WrongWheel(f"{path} is damaged: {error}") from error
     return reused

@@ -17,11 +17,11 @@ from ci.native import toolkit_is_in, toolkit_requirements
 
 
 class ToolkitError(CiError):
-    """The pinned wheels of a CUDA toolkit could not be had."""
+    """The pinned wheels of a CUDA toolkit could not be installed."""
 
 
 def fetch(toolkits: Iterable[Toolkit], folder: Path, console: Console) -> dict[str, Path]:
-    """Version → the folder of each toolkit, made where it is not there or is of other pins.
+    """Version → folder of each toolkit; one that is missing or has other pins is installed.
 
     Two CUDA versions have the same paths in their wheels, so each gets a folder of its own.
     """
@@ -55,7 +55,7 @@ def _install(toolkit: Toolkit, target: Path) -> None:
                 f"pip could not install the toolkit of CUDA {toolkit.version}:\n"
                 + done.stderr.strip(),
                 means="its compiler and headers come from the wheels pinned in ci/matrix.toml",
-                do="pip's words above are the cause; the same command goes on from here",
+                do="pip's message above says why; then run the same command again",
             )
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)

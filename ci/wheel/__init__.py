@@ -1,1 +1,1 @@
-"""Wheels as files: written to the same bits everywhere, read with distrust, packed anew."""
+"""Wheels as files: written reproducibly, read defensively, and repacked."""

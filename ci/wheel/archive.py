@@ -1,7 +1,7 @@
-"""A zip writer whose output depends on the members and the time alone.
+"""A zip writer whose output depends only on the members and the timestamp.
 
-`zipfile` leaves the compressor to the zlib of the interpreter, and zlib and zlib-ng differ, so
-members are compressed by libdeflate, from a wheel that is pinned. Order, time and modes are fixed.
+`zipfile` compresses with the interpreter's zlib, and zlib and zlib-ng differ, so members are
+compressed by libdeflate, from a pinned wheel. Order, timestamp and modes are fixed.
 Format: PKWARE's APPNOTE 6.3.3, without ZIP64, encryption, comments or extra fields.
 """
 
@@ -17,43 +17,43 @@ from dataclasses import dataclass
 
 from ci.errors import CiError
 
-# A wheel is compressed once and downloaded often. 12, libdeflate's best, saves another 0.3 % of a
-# wheel and takes twice the time, which is most of that of packing the matrix.
+# A wheel is compressed once and downloaded often. Level 12, the best, saves another 0.3 % of a
+# wheel but doubles the time for packing the matrix.
 LEVEL = 10
 
-# The span of a zip timestamp, 1980-01-01 to 2107-12-31 23:59:58, in seconds since 1970.
+# The range of zip timestamps, 1980-01-01 to 2107-12-31 23:59:58, in seconds since 1970.
 FIRST_TIME, LAST_TIME = 315532800, 4354819198
-# Sizes, offsets and counts that need no ZIP64; our wheels are a hundredth of it.
+# The maximum of sizes, offsets and counts without ZIP64; our wheels are far smaller.
 MAX_SIZE, MAX_MEMBERS = 0xFFFFFFFE, 0xFFFE
 
 STORED, DEFLATED = 0, 8
 UTF8_NAME = 1 << 11
 MADE_BY_UNIX, VERSION = 3 << 8, 20
-# Of every member. Nothing in a wheel of ours is run by its name, and whether a compiler, an umask
-# or a distribution (Debian's CMake) marks a library executable must not change the bits.
+# The mode of every member. No file in our wheels is executed directly, and whether a compiler, a
+# umask or Debian's CMake marks a library executable must not change the bits.
 MODE = 0o644
 
 
 class ArchiveError(CiError):
-    """The members do not make an archive that this writer can write."""
+    """The members do not fit in an archive that this writer supports."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file of an archive: its name, with `/` between folders, and what it holds."""
+    """A file of an archive: its name, with `/` as separator, and its content."""
 
     name: str
     data: bytes
 
 
 class Compressor:
-    """Compresses each content once: wheels packed from one another share nearly every member."""
+    """Compresses each distinct content once: repacked wheels share nearly every member."""
 
     def __init__(self) -> None:
         self._done: dict[bytes, bytes] = {}
 
     def __call__(self, data: bytes) -> bytes:
-        # Only here: a source build reads wheels, where this module is not installed.
+        # Imported late: a source build reads wheels without having this module.
         import deflate
 
         key = hashlib.sha256(data).digest()
@@ -63,10 +63,10 @@ class Compressor:
 
 
 def pack(members: Iterable[Member], timestamp: int, compress: Compressor) -> bytes:
-    """The bytes of an archive that holds `members` in the order given.
+    """The bytes of an archive with `members`, in the given order.
 
-    timestamp: of every member, in seconds since 1970 (UTC), clamped to what a zip can hold.
-    Raises ArchiveError for a name that occurs twice and for what needs ZIP64.
+    timestamp: of every member, in seconds since 1970 (UTC), clamped to the range of zip.
+    Raises ArchiveError for a duplicate name, and for anything that needs ZIP64.
     """
     date_time = _dos_date_time(timestamp)
     body, directory = bytearray(), bytearray()

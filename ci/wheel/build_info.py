@@ -1,4 +1,4 @@
-"""build.json of a wheel's dist-info: which commit and variant it is, and of what sources."""
+"""build.json in a wheel's dist-info: its commit, its variant and its native digest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ NAME = "build.json"
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """What a wheel says of its own origin; None for what its builder could not know."""
+    """The origin of a wheel; None for what its builder did not know."""
 
     commit: Optional[str]  # 40 hex digits
     cuda: Optional[str]  # "12.1"
     dirty: bool  # built from a tree that differed from the commit
-    native_digest: Optional[str]  # "sha256:…" of everything that native code is made from
+    native_digest: Optional[str]  # "sha256:…" of all inputs of the native code
     variant: str  # "cu121", "cpu" or "empty"
 
     def render(self) -> bytes:
@@ -25,7 +25,7 @@ class BuildInfo:
 
 
 def parse(data: bytes) -> BuildInfo:
-    """The record in `data`. Raises ValueError that says what is wrong in it."""
+    """Parses a record. Raises ValueError for an invalid one."""
     value = json.loads(data)
     names = sorted(field.name for field in fields(BuildInfo))
     if not isinstance(value, dict) or sorted(value) != names:

@@ -1,4 +1,4 @@
-"""How two wheels differ: in size, member by member, and in their bytes."""
+"""Compares two wheels: sizes member by member, and bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ci.wheel import reader
 
 @dataclass(frozen=True)
 class Change:
-    """A member's bytes in the archive, in both wheels; None where it is not."""
+    """A member's compressed bytes in both wheels; None if it is missing there."""
 
     name: str
     before: Optional[int]
@@ -26,9 +26,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first thing in which two wheels differ."""
+    """The first difference between two wheels."""
 
-    member: str  # "" where it is in no member's content
+    member: str  # "" if it is outside of the members' content
     byte: Optional[int]  # offset in the member, or in the file
     what: str
 
@@ -58,9 +58,9 @@ def by_arch(changes: list[Change]) -> dict[str, Change]:
 
 
 def first_difference(expected: Path, found: Path) -> Optional[Difference]:
-    """Where `found` first differs from `expected`, in the order of its members; None if nowhere.
+    """The first difference, in the order of members in `found`; None if they are equal.
 
-    Raises BadWheel if either is no wheel in order.
+    Raises BadWheel if either is invalid.
     """
     one = {member.name: member.data for member in reader.open_wheel(expected)[1]}
     other = {member.name: member.data for member in reader.open_wheel(found)[1]}
@@ -84,7 +84,7 @@ def _packed(path: Path) -> dict[str, int]:
 
 
 def _plain(name: str) -> str:
-    """A member's name less version and variant, so that wheels of others can be compared."""
+    """A member's name without version and variant, to compare wheels that differ in these."""
     name = re.sub(r"^[^/]+\.dist-info/", "dist-info/", name)
     return re.sub(r"^vllm/kernels/[^/]+/", "vllm/kernels/", name)
 

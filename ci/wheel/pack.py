@@ -1,4 +1,4 @@
-"""Packs a wheel anew: the same files under another version and other tags (design D5)."""
+"""Repacks a wheel: the same files with another version and other tags (design D5)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def repack(
     timestamp: int,
     compress: Compressor,
 ) -> tuple[str, bytes]:
-    """The file name and the bytes of a wheel that holds `members` of another.
+    """The file name and bytes of a wheel with the `members` of another.
 
-    members: as `ci.wheel.reader.open_wheel` returns them.
-    version, tag: what the new wheel says in its file name, dist-info folder, METADATA and WHEEL;
-    one tag, such as ``cp38-abi3-manylinux1_x86_64``.
+    members: from `ci.wheel.reader.open_wheel`.
+    version, tag: of the new wheel, in its file name, dist-info folder, METADATA and WHEEL; one tag,
+    such as ``cp38-abi3-manylinux1_x86_64``.
     timestamp: of every member, in seconds since 1970.
     """
     dist_info = f"{names.PROJECT}-{version}.dist-info"
@@ -31,7 +31,7 @@ def repack(
         for member in members
         if not member.name.endswith(".dist-info/RECORD")
     ]
-    # By PEP 427's advice dist-info comes last, so that METADATA can be changed cheaply.
+    # dist-info comes last, as PEP 427 recommends, so that METADATA is cheap to change.
     packed.sort(key=lambda member: (member.name.startswith(f"{dist_info}/"), member.name))
     own_name = f"{dist_info}/RECORD"
     packed.append(Member(own_name, record.render(packed, own_name)))
@@ -52,7 +52,7 @@ def _rename(member: Member, dist_info: str, version: str, tag: str) -> Member:
 
 
 def _set_header(data: bytes, header: str, value: str) -> bytes:
-    """`data` with its one line of `header` saying `value`; a body after the headers stays."""
+    """`data` with the value of its only `header` line replaced; the body is kept."""
     headers, blank, body = data.partition(b"\n\n")
     line = f"{header}: {value}".encode()
     pattern = re.compile(rb"^" + header.encode() + rb": .*$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Reads a wheel as if somebody meant harm: nothing is believed that is not checked."""
+"""Reads wheels from untrusted sources: everything is verified before it is used."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from ci.wheel import build_info, record
 from ci.wheel.archive import Member
 from ci.wheel.build_info import BuildInfo
 
-# More than any wheel of ours by a factor of ten: a limit for archives that lie.
+# Ten times more than our largest wheel: limits against zip bombs.
 MAX_UNPACKED = 1 << 30
 MAX_MEMBERS = 10_000
 NATIVE_SUFFIXES = (".so", ".cubin", ".ptx")
 
 
 class BadWheel(CiError):
-    """A wheel that is malformed, truncated, tampered with or hostile."""
+    """A malformed, truncated, manipulated or hostile wheel."""
 
     def __init__(self, wheel: Path, member: str, *, expected: str, found: str) -> None:
         place = f"{wheel.name}: {member}" if member else wheel.name
         super().__init__(
             f"{place}: expected {expected}, found {found}",
-            means="this file is not the wheel that was built, or was built wrong",
-            do=f"delete {wheel} and build or download it again",
+            means="the file was damaged or changed after the build, or built wrongly",
+            do=f"delete {wheel}, and build or download it again",
         )
         self.wheel, self.member, self.expected, self.found = wheel, member, expected, found
 
 
 @dataclass(frozen=True)
 class WheelFile:
-    """What a wheel says of itself, read from the file and checked against it."""
+    """A wheel's metadata, read from the file and verified against its content."""
 
     path: Path
     name: str  # "vllm"
@@ -53,18 +53,18 @@ class WheelFile:
     requires_python: Optional[str]
     sha256: str  # of the file, hex
     size: int  # of the file, bytes
-    metadata: bytes  # METADATA, as PEP 658 publishes it
+    metadata: bytes  # METADATA, published by PEP 658
     build: BuildInfo
     native: dict[str, str]  # member → sha256 (hex) of each library, cubin and PTX
 
 
 def read(path: Path) -> WheelFile:
-    """The wheel at `path`. Raises BadWheel naming the member, what was expected and found."""
+    """Reads the wheel at `path`. Raises BadWheel naming the member, what was expected and found."""
     return open_wheel(path)[0]
 
 
 def open_wheel(path: Path) -> tuple[WheelFile, list[Member]]:
-    """The wheel at `path` and its members in the order of the archive, RECORD included.
+    """Reads the wheel at `path`, and its members in the order of the archive, RECORD included.
 
     Raises BadWheel naming the member, what was expected and found.
     """
@@ -119,14 +119,14 @@ def _read_members(path: Path) -> list[Member]:
             return [_read_member(archive, info) for info in infos]
     except FileNotFoundError as error:
         raise BadWheel(path, "", expected="a file", found="nothing") from error
-    # OSError too: a wrong offset makes zipfile seek to where no file has a place.
+    # OSError too: with a wrong offset, zipfile seeks to an invalid position.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         found = f"a damaged one ({error})"
         raise BadWheel(path, "", expected="a complete zip archive", found=found) from error
 
 
 def _check_info(path: Path, info: zipfile.ZipInfo, seen: set[str]) -> None:
-    """Refuses what a wheel must not hold, before a byte of it is unpacked."""
+    """Refuses what a wheel must not contain, before anything is unpacked."""
     name = info.orig_filename
     kind = stat.S_IFMT(info.external_attr >> 16)
     problems = {
@@ -154,8 +154,8 @@ def _is_plain(name: str) -> bool:
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
-    # Asked for no more than the size that a member declares, whose sum is bounded, zipfile unpacks
-    # no more: one that lies about its size cannot use up memory, and its CRC cannot be right.
+    # Reads at most the declared size, whose sum is limited: a member with a false size cannot
+    # exhaust memory, and fails its CRC.
     with archive.open(info) as file:
         data = file.read(info.file_size + 1)
     return Member(info.filename, data)

@@ -1,4 +1,4 @@
-"""RECORD: every member of a wheel with its sha256 and size."""
+"""RECORD: the sha256 and size of every member of a wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ci.wheel.archive import Member
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of RECORD. RECORD's own row has neither hash nor size."""
+    """A row of RECORD; its own row has neither hash nor size."""
 
     name: str
     sha256: str  # "sha256=" and urlsafe base64 without padding, or ""
@@ -28,7 +28,7 @@ def digest(data: bytes) -> str:
 
 
 def render(members: Iterable[Member], own_name: str) -> bytes:
-    """The content of RECORD for `members`, of which it is none itself."""
+    """The content of RECORD for `members`, which do not include RECORD itself."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerows((member.name, digest(member.data), len(member.data)) for member in members)
@@ -37,7 +37,7 @@ def render(members: Iterable[Member], own_name: str) -> bytes:
 
 
 def parse(data: bytes) -> list[Entry]:
-    """The rows of a RECORD. Raises ValueError for a row that does not have three columns."""
+    """The rows of a RECORD. Raises ValueError for a row without three columns."""
     rows = list(csv.reader(io.StringIO(data.decode())))
     for number, row in enumerate(rows, start=1):
         if len(row) != 3:

@@ -1,7 +1,6 @@
-"""The bill of materials in a wheel's dist-info (PEP 770), in CycloneDX 1.6.
+"""The software bill of materials (SBOM) in a wheel's dist-info (PEP 770), in CycloneDX 1.6.
 
-Without the timestamp and serial number that the format offers: a wheel has the same bits whenever
-and wherever it is built.
+It omits the optional timestamp and serial number, because builds are reproducible.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ci.matrix import Cuda, Platform
 from ci.wheel.archive import Member
 
 NAME = "sboms/vllm.cdx.json"
-# What zig links statically into the host library, and under which licenses: see NOTICE.
+# Linked statically into the host library by zig; NOTICE has the licenses.
 RUNTIME = "libc++, libc++abi, libunwind and compiler-rt, linked statically"
 LICENSES = {
     names.PROJECT: {"expression": "Apache-2.0"},
@@ -26,7 +25,7 @@ OF_NVIDIA = {"license": {"name": "NVIDIA CUDA Toolkit End User License Agreement
 
 
 def member(version: str, cuda: Cuda, platform: Platform, programs: Mapping[str, str]) -> Member:
-    """The bill of a wheel of `cuda` for `platform`, as a member to be packed with the others.
+    """The SBOM of a wheel of `cuda` for `platform`, as a member to pack.
 
     programs: name → version of the compilers and build tools, from the pinned requirements.
     """
@@ -37,7 +36,7 @@ def member(version: str, cuda: Cuda, platform: Platform, programs: Mapping[str, 
 def document(
     version: str, cuda: Cuda, platform: Platform, programs: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The bill as a JSON object: what is in the wheel, and the tools that made it."""
+    """The SBOM as a JSON object: the components of the wheel, and its build tools."""
     whole = _component("library", names.PROJECT, version)
     tools = {name: _component("application", name, at) for name, at in programs.items()}
     parts = [{**tools.pop("ziglang"), "type": "library", "description": RUNTIME}]

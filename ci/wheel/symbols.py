@@ -1,7 +1,7 @@
-"""Debug symbols of a host library: a file of its own, found by the library's build-id.
+"""Debug symbols of a host library: a separate file, found by the library's build-id.
 
-It lies where debuginfod's clients look, gdb among them: ``buildid/HEX/debuginfo`` below the folder
-of a commit. cmake/link_twice.py makes it; it is the library again, with its symbols.
+Its path is that of debuginfod clients such as gdb: ``buildid/HEX/debuginfo`` below the commit's
+folder. cmake/link_twice.py creates it by linking the library again with symbols.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ NEEDED = (".symtab", ".debug_info", ".debug_line")
 
 
 class BadSymbols(CiError):
-    """A file of debug symbols that is not of the library that it is meant for."""
+    """Debug symbols that do not match their library."""
 
 
 def name_of(build_id: str) -> str:
-    """Where the symbols of a library lie, below the folder of its wheel."""
+    """The path of a library's symbols, relative to the folder of its wheel."""
     return f"{FOLDER}/{build_id}/{NAME}"
 
 
 def place(debug: bytes, build_id: str, folder: Path) -> None:
-    """Writes debug symbols to their place below `folder`."""
+    """Writes debug symbols to their path below `folder`."""
     write_atomically(folder / name_of(build_id), debug)
 
 
 def build_id(library: bytes) -> Optional[str]:
-    """The build-id of an ELF file, in hex; None where it has none, or is another kind of file."""
+    """The build-id of an ELF file, in hex; None if it has none, or is not an ELF file."""
     try:
         section = _elf(library).get_section_by_name(".note.gnu.build-id")
     except ELFError:
@@ -52,23 +52,23 @@ def build_id(library: bytes) -> Optional[str]:
 
 
 def build_id_of(wheel: Path) -> Optional[str]:
-    """The build-id of the host library in a wheel; None where it has none."""
+    """The build-id of the host library in a wheel; None if it has none."""
     with zipfile.ZipFile(wheel) as archive:
         return build_id(archive.read(LIBRARY)) if LIBRARY in archive.namelist() else None
 
 
 def check(debug: bytes, library: bytes) -> None:
-    """Raises BadSymbols unless `debug` are the symbols of `library`."""
+    """Raises BadSymbols unless `debug` has the symbols of `library`."""
     for expected, found in problems(debug, library):
         raise BadSymbols(
             f"debug symbols: expected {expected}, found {found}",
-            means="a debugger would not load them, or show other lines than those that run",
+            means="a debugger would not load them, or would show wrong lines",
             do="build again: python -m ci build",
         )
 
 
 def problems(debug: bytes, library: bytes) -> Iterator[tuple[str, str]]:
-    """What is wrong with the symbols of a library: what was expected, and what was found."""
+    """Yields (expected, found) for everything wrong with the symbols of a library."""
     ours, theirs = build_id(library), build_id(debug)
     if ours != theirs or theirs is None:
         yield f"build-id {ours}", f"build-id {theirs}"
@@ -91,7 +91,7 @@ def _elf(data: bytes) -> ELFFile:
 
 
 def _loaded(elf: ELFFile) -> dict[str, tuple[int, int, bytes]]:
-    """Section → address, size and content, of those that are in memory at run time."""
+    """Section → address, size and content, for sections that are loaded at run time."""
     return {
         section.name: (
             section["sh_addr"],
@@ -104,7 +104,7 @@ def _loaded(elf: ELFFile) -> dict[str, tuple[int, int, bytes]]:
 
 
 def _paths(elf: ELFFile) -> set[str]:
-    """Every folder and file that the debug information names by itself."""
+    """Every folder and file path in the debug information."""
     found: set[str] = set()
     dwarf = elf.get_dwarf_info()
     for unit in dwarf.iter_CUs():

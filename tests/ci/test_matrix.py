@@ -112,7 +112,7 @@ def test_an_unknown_variant_lists_the_known(the_matrix: Matrix) -> None:
         (changed("cuda", 1, "on_request", to=True), "12.1 is the default and on request"),
         (changed("cuda", 0, "version", to="12.1"), "two .* have the same version"),
         (changed("cuda", 0, "torch", to="2.1"), "Invalid specifier"),
-        (changed("cuda", 0, "code", 0, "compiler", to="9.9"), "no such table"),
+        (changed("cuda", 0, "code", 0, "compiler", to="9.9"), "which has no table"),
         (changed("cuda", 1, "code", 1, "archs", to=["9.0"]), r"two compilers for \['9.0'\]"),
         (changed("cuda", 1, "code", 1, "ptx", to=["9.0"]), r"two compilers for \['9.0'\]"),
         (changed("cuda", 1, "code", 1, "only", to="riscv64"), "is for aarch64, riscv64, x86_64"),

@@ -208,14 +208,14 @@ def test_a_version_that_is_silent_about_dirt(
 ) -> None:
     sample = make("cu121").of(dirty=dirty)
     sample.version = version
-    refuse(sample.write(), the_matrix, repo, "a version with `dirty` just for a tree that was")
+    refuse(sample.write(), the_matrix, repo, "`dirty` in the version just if the tree was")
 
 
 @pytest.mark.parametrize(
     ("variant", "version", "words"),
     [
         ("cu118", "0.5.4", "a local version with cu118"),
-        ("cu121", "0.5.4+cu118", "no variant in it, for build.json says cu121"),
+        ("cu121", "0.5.4+cu118", "no variant in it, since build.json says cu121"),
         ("cu118", "0.5.5.dev1+gabc", "a local version with cu118"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_tampered_wheel_is_refused_aloud_and_the_build_compiles(
         path.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
     before = hashes(built)
     said = run(built, "--reuse", str(tmp_path / "bucket"))
-    assert "cu121: compiling, for " in said
+    assert "cu121: compiling, because " in said
     assert f"cu118: native files of commit {at.sha}" in " ".join(said.split())
     assert hashes(built) == before
 

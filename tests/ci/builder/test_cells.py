@@ -50,7 +50,7 @@ def test_cells_of_separate_clones_are_published_together_or_not_at_all(
         machine = clone(origin, tmp_path / cuda.variant)
         ci(machine, "build", "--variant", cuda.variant, "--reuse", str(bucket))
         shutil.copytree(machine / "wheelhouse", cells / f"wheels-{cuda.variant}")
-    assert "and it is the nightly" in ci(publisher, *publishing)
+    assert "and is the nightly" in ci(publisher, *publishing)
     at = git.read(publisher)
     assert nightly_of(store) == at.sha
     manifest = json.loads((tmp_path / "bucket" / at.sha / "manifest.json").read_text())
