@@ -1,4 +1,4 @@
-"""The bucket over HTTP: `Application` answers, `running` serves it while a block runs."""
+"""A bucket over HTTP: `Application` answers requests, `running` serves one in a with block."""
 
 from ci.serve.app import Application
 from ci.serve.connection import Limits

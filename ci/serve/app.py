@@ -1,4 +1,4 @@
-"""The application: which answer a path gets. It reads the bucket and writes nothing."""
+"""The ASGI application: routes a path to its response. It only reads the bucket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ci.store.keys import INDEX, canonical, check, headers, is_simple_index
 
 _ABSOLUTE = re.compile(rb"^https?://[^/?#]*/?", re.IGNORECASE)
 
-# The folder of a simple index, and the project asked of it: `whl/cu118/` + `torch`.
+# The folder of a simple index, and a project in it: `whl/cu118/` + `torch`.
 _PROJECT = re.compile(
     r"(?P<index>(?:whl/|whl/nightly/|nightly/|[0-9a-f]{40}/)cu[0-9]+/)"
     r"(?P<project>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)/?"
@@ -30,9 +30,9 @@ _PROJECT = re.compile(
 
 
 class Application:
-    """Serves one bucket; an ASGI application.
+    """An ASGI application that serves one bucket.
 
-    upstream: the simple index that projects which the bucket does not hold are redirected to.
+    upstream: the simple index to which requests for other projects are redirected.
     """
 
     def __init__(self, store: Store, upstream: Optional[str]) -> None:
@@ -50,7 +50,7 @@ class Application:
         try:
             return self._respond(request, path_of(request))
         except (AccessDenied, StoreUnavailable) as error:
-            return missing.plain(502, f"the bucket does not answer: {error.what}")
+            return missing.plain(502, f"the bucket cannot be read: {error.what}")
 
     def _respond(self, request: Request, path: str) -> Response:
         project = _PROJECT.fullmatch(path)
@@ -75,13 +75,13 @@ class Application:
     def _negotiate(self, request: Request, key: str) -> Response:
         form = negotiation.choose(field(request.headers, "accept"))
         if form is None:
-            said = "this page is HTML or JSON; see PEP 691 for their types"
+            said = "this page is available as HTML and JSON; PEP 691 has their media types"
             return missing.plain(406, said, {"Vary": "Accept"})
         extra = {"Content-Type": form.content_type, "Vary": "Accept"}
         return answer(self._store, request, key[: -len(INDEX)] + form.name, extra)
 
     def _script(self, request: Request, key: str) -> Response:
-        """A script or a lock, told that it lies at the very address that it was asked of."""
+        """A script or a lock file, with the requested address filled in."""
         host = request.headers.get("host", "")
         if not _PLAIN_HOST.fullmatch(host):
             return answer(self._store, request, key)
@@ -90,7 +90,7 @@ class Application:
         return Response(script, 200, about, headers(key).content_type)
 
     def _redirect(self, index: str, project: str, path: str) -> Optional[Response]:
-        """Where a project of an index really is: under its normal name, or upstream."""
+        """Redirects to a project's normalized name, or to the upstream index."""
         normal = canonicalize_name(project)
         if normal == names.PROJECT:
             right = f"{index}{normal}/"
@@ -98,8 +98,8 @@ class Application:
         if self._upstream is None:
             return missing.plain(
                 404,
-                f"this index holds {names.PROJECT} only, and knows no other one to ask for "
-                f"{normal}; whoever serves it can name one in UPSTREAM_INDEX",
+                f"this index has only {names.PROJECT}, and no upstream index is set for "
+                f"{normal}; the server's UPSTREAM_INDEX sets one",
             )
         return RedirectResponse(f"{self._upstream}/{normal}/", 302)
 
@@ -111,39 +111,39 @@ class Application:
         return True
 
 
-# A host that is put into a script: nothing that could mean anything there.
+# A host that is safe to insert into a script.
 _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
-_LONGEST = 8000  # bytes of a target, which RFC 9112, 3 asks everybody to take
-# A host and a port as RFC 3986 writes them; in brackets, an address of IPv6.
+_LONGEST = 8000  # bytes of a request target: the minimum that RFC 9112, 3 recommends to support
+# A host and port by RFC 3986; an IPv6 address is in brackets.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
 def _refusal(request: Request) -> Optional[Response]:
-    """The answer to a request that is refused whatever it asks for."""
-    # Where two servers in a row disagree on a length, one sees a request that the other does not.
+    """The response to a request that is invalid, whatever its path."""
+    # Against request smuggling: two servers in a chain could read different lengths.
     if "transfer-encoding" in request.headers and "content-length" in request.headers:
         said = "a request has either Transfer-Encoding or Content-Length"
         return missing.plain(400, said, {"Connection": "close"})
     if not _HOST.fullmatch(request.headers.get("host", "")):
-        return missing.plain(400, "the Host header is no host", {"Connection": "close"})
+        return missing.plain(400, "the Host header is not a valid host", {"Connection": "close"})
     if len(request.scope.get("raw_path") or b"") > _LONGEST:
-        return missing.plain(414, "nothing here has so long an address", {"Connection": "close"})
+        return missing.plain(414, "the request target is too long", {"Connection": "close"})
     if request.method not in _METHODS:
-        return missing.plain(501, f"no method {request.method[:20]} is known here")
+        return missing.plain(501, f"the method {request.method[:20]} is not implemented")
     if request.method not in ("GET", "HEAD"):
-        return missing.plain(405, "this bucket is read-only here", {"Allow": "GET, HEAD"})
+        return missing.plain(405, "this server is read-only", {"Allow": "GET, HEAD"})
     return None
 
 
 def path_of(request: Request) -> str:
-    """The path that was asked for, decoded once, without the leading slash.
+    """The requested path, decoded once, without the leading slash.
 
-    Taken from the bytes of the request: an encoded slash (`%2f`) is no separator, and is left as
-    it is, so that it matches no key.
+    Taken from the raw bytes of the request: an encoded slash (`%2f`) is not a separator, and is
+    kept encoded, so that it matches no key.
     """
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    if not raw.startswith(b"/"):  # as sent to a proxy: RFC 9112, 3.2.2
+    if not raw.startswith(b"/"):  # absolute form, as sent to a proxy: RFC 9112, 3.2.2
         raw = _ABSOLUTE.sub(b"/", raw, count=1)
     parts = [unquote_to_bytes(part) for part in raw.split(b"?")[0].split(b"/")]
     if any(b"/" in part or b"\\" in part for part in parts):

@@ -1,7 +1,8 @@
-"""One client's connection, and what it may cost the others: memory, a descriptor, time.
+"""A client's connection, with limits on the memory, file descriptors and time that it takes.
 
-A reader that stalls holds its socket, one open file and about 100 kB. Neither one that stops
-reading nor one that never finishes its request may do so for ever, and there are only so many.
+A stalled client holds its socket, one open file and about 100 kB. A client that stops reading, or
+does not finish its request, is disconnected after a while, and the number of connections is
+limited.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, Optional, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-ACCEPTED_AT_ONCE = 8  # connections, in one round of the event loop
-_SEND_BUFFER = 1 << 18  # bytes in the kernel, which would let it grow to megabytes
+ACCEPTED_AT_ONCE = 8  # connections per iteration of the event loop
+_SEND_BUFFER = 1 << 18  # bytes in the kernel, whose default grows to megabytes
 
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
@@ -30,11 +31,11 @@ _REFUSAL = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What all clients together, and each of them, may take.
+    """The limits for all clients together, and for each of them.
 
-    connections: at a time; a connection may hold two descriptors, its own and a file's.
-    request: seconds for a whole request to arrive, also on a connection that had one before.
-    stall: seconds in which a reader has to take what was sent to it, about 50 kB.
+    connections: at a time; each may hold two file descriptors, its socket and a file.
+    request: seconds for a whole request to arrive, also for later ones of a connection.
+    stall: seconds in which a client must read what was sent to it, about 50 kB.
     """
 
     connections: int
@@ -43,19 +44,21 @@ class Limits:
 
     @classmethod
     def of_process(cls) -> Limits:
-        """As many connections as this process has descriptors for, and at most 1000."""
+        """As many connections as the process's limit of file descriptors allows, at most 1000."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Those that are refused hold one too, for the few rounds until they are closed.
+        # Refused connections hold one too, for the few iterations until they are closed.
         reserved = 32 + 8 * ACCEPTED_AT_ONCE
         return cls(connections=max(1, min(1000, (soft - reserved) // 2)))
 
 
 class Once:
-    """Says each condition in one line, and then at most once a minute how often it came."""
+    """Logs each condition once, and then its count at most once a minute."""
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("uvicorn.error")
-        self._said: dict[str, tuple[float, int]] = {}  # condition → when, and how often since
+        self._said: dict[
+            str, tuple[float, int]
+        ] = {}  # condition → time of its last line, count since
 
     def warn(self, condition: str) -> None:
         now = time.monotonic()
@@ -64,12 +67,12 @@ class Once:
             self._said[condition] = when, since + 1
             return
         self._said[condition] = now, 0
-        more = f" ({since} more times since it was last said)" if since else ""
+        more = f" ({since} more times since the last message)" if since else ""
         self._logger.warning("%s%s", condition, more)
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection with limits; `check` is to be called from time to time."""
+    """uvicorn's connection with limits; call `check` periodically."""
 
     def __init__(self, limits: Limits, once: Once, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,11 +102,11 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def _get_upgrade(self) -> Optional[bytes]:
-        return None  # there is nothing to upgrade to, and no need to say so
+        return None  # no protocol to upgrade to, and no warning about it
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            # The application may be about to answer, or in the middle of it.
+            # The application may already be sending a response.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -116,7 +119,7 @@ class Connection(H11Protocol):
         if self.transport.get_write_buffer_size() == 0:
             self._taken_at = now
         if now - self._taken_at > self._limits.stall:
-            self._once.warn(f"a client took nothing for {self._limits.stall:g} s: disconnected")
+            self._once.warn(f"a client read nothing for {self._limits.stall:g} s: disconnected")
             self.transport.abort()
         elif self._is_waiting() and now - self._waiting_since > self._limits.request:
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""Sending an object: conditional requests, ranges, and the headers of its key."""
+"""Sends an object, with conditional requests, ranges and the headers of its key."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ci.serve.ranges import part
 from ci.store import Changed, ObjectInfo, Reading, Store, StoreError
 from ci.store.keys import headers
 
-# A mutable object may be replaced between looking and reading, but hardly again and again.
+# A mutable object may be replaced between looking and reading; then it is tried again.
 _ATTEMPTS = 5
 
 
 def answer(
     store: Store, request: Request, key: str, extra: Optional[Mapping[str, str]] = None
 ) -> Response:
-    """The object at `key`, or the part of it that was asked for. Raises NotFound.
+    """The response for the object at `key`, or for the requested range. Raises NotFound.
 
-    extra: headers beside, or instead of, those that the key has.
+    extra: headers in addition to those of the key; they take precedence.
     """
     for _ in range(_ATTEMPTS):
         entry = store.head(key)
@@ -34,7 +34,7 @@ def answer(
             return _answer(store, request, entry, extra or {})
         except Changed:
             continue
-    return Response("this object is being changed; ask again", 503, {"Retry-After": "1"})
+    return Response("this object is being replaced; try again", 503, {"Retry-After": "1"})
 
 
 def _answer(
@@ -53,7 +53,9 @@ def _answer(
     }
     condition = validators.answer(request.headers)
     if condition is preconditions.Answer.FAILED:
-        return Response("this is another version than the one asked for\n", 412, _about(common))
+        return Response(
+            "the object's current version does not meet the precondition\n", 412, _about(common)
+        )
     if condition is preconditions.Answer.NOT_MODIFIED:
         return Response(status_code=304, headers=_about(common))
     wanted = part(_range(request, validators), entry.size)
@@ -70,7 +72,7 @@ def _answer(
 
 
 class _Sending(StreamingResponse):
-    """Sends an object, and lets go of it at the end, also where the client went away before."""
+    """Streams an object and closes it at the end, also if the client disconnects."""
 
     def __init__(self, reading: Reading, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(reading, status, headers)
@@ -80,24 +82,25 @@ class _Sending(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         except StoreError as error:
-            # The status is out, so all that is left is to break off: the server does on return.
-            logging.getLogger("uvicorn.error").error("broke off %s: %s", scope["path"], error.what)
+            # The status is sent, so only the connection can be closed: the server does so on
+            # return.
+            logging.getLogger("uvicorn.error").error("aborted %s: %s", scope["path"], error.what)
         finally:
             await run_in_threadpool(self._reading.close)
 
 
 def _about(common: Mapping[str, str]) -> dict[str, str]:
-    """The headers that describe the object where it is not sent itself."""
+    """The headers of a response about the object without its content."""
     return {name: value for name, value in common.items() if name != "Content-Type"}
 
 
 def _etag(entry: ObjectInfo) -> str:
-    """A strong ETag. S3's is taken as it is; a folder's is a digest, which needs quotes."""
+    """A strong ETag: S3's own, or a folder's digest in quotes."""
     return entry.etag if entry.etag.startswith('"') else f'"{entry.etag}"'
 
 
 def _range(request: Request, validators: Validators) -> Optional[str]:
-    """The Range header, if it is to be heeded: of GET, and not meant for another version."""
+    """The Range header, if it applies: to GET, unless If-Range names another version."""
     if request.method != "GET" or not validators.range_applies(request.headers):
         return None
     return field(request.headers, "range")

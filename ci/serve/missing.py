@@ -1,4 +1,4 @@
-"""What is said where there is nothing: for a commit, what became of it."""
+"""404 pages, which explain the state of the commit in the path."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plain(status: int, text: str, headers: Optional[Mapping[str, str]] = None) -
 
 
 def page(store: Store, request: Request, path: str) -> Response:
-    """404, and why: what became of the commit, if the path is one's."""
+    """404, with the state of the commit if the path names one."""
     found = _COMMIT.fullmatch(path)
     said, near = _of_commit(store, found[1], path) if found else ("There is nothing here.", ())
     said = " ".join(filter(None, (said, _on_request(store, path))))
@@ -39,7 +39,7 @@ def page(store: Store, request: Request, path: str) -> Response:
 
 
 def _has_home(store: Store) -> bool:
-    """Whether there is anything to lead to: a new bucket is empty."""
+    """Whether there is a home page to link to: a new bucket is empty."""
     return access.look(store, HOME) is not None
 
 
@@ -56,7 +56,7 @@ def _of_commit(store: Store, commit: str, path: str) -> tuple[str, Sequence[Near
 
 
 def _on_request(store: Store, path: str) -> str:
-    """Where the variant is that a path asks for, if not every commit has it."""
+    """Which commits have the variant in the path, if it is one on request."""
     found = _VARIANT.search(path)
     if found is None:
         return ""
@@ -68,8 +68,10 @@ def _on_request(store: Store, path: str) -> str:
     if variant not in ledger.variants or not ledger.variants[variant].on_request:
         return ""
     units = (unit for unit in ledger.units if unit.of_variant(variant, ledger.default))
-    newest = next((f"the newest of them is {unit.commit}" for unit in units), "none is listed now")
-    return f"Commits have {variant} on request alone: {newest}."
+    newest = next(
+        (f"the newest with it is {unit.commit}" for unit in units), "no listed commit has it"
+    )
+    return f"{variant} is only built on request: {newest}."
 
 
 def _about(subject: str) -> str:

@@ -1,4 +1,4 @@
-"""Which form of a simple page a client gets, by its Accept header (PEP 691)."""
+"""Chooses the form of a simple page by the Accept header (PEP 691)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ HTML = "text/html"
 _LATEST_JSON = "application/vnd.pypi.simple.latest+json"
 _LATEST_HTML = "application/vnd.pypi.simple.latest+html"
 
-# In the order of preference, for a client that takes several equally well. A browser, which
-# sends `*/*` too, gets the page it can show.
+# In order of preference for a client that accepts several equally. A browser also sends `*/*`, and
+# gets HTML.
 _FORMS = (
     (HTML, "index.html", HTML + "; charset=utf-8"),
     (SIMPLE_JSON, "index.json", SIMPLE_JSON),
@@ -24,14 +24,14 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a simple page: the file it lies in, and the type it is sent as."""
+    """A form of a simple page: its media type, file and Content-Type."""
 
     name: str
     content_type: str
 
 
 def choose(accept: Optional[str]) -> Optional[Form]:
-    """The form that a client prefers; None if it takes none of ours (406)."""
+    """The form that the client prefers; None if it accepts none of ours (406)."""
     ranges = _ranges(accept or "*/*")
     scored = [(_quality(ranges, media), -place) for place, (media, _, _) in enumerate(_FORMS)]
     quality, place = max(scored)
@@ -60,6 +60,6 @@ def _is_weight(value: str) -> bool:
 
 
 def _quality(ranges: dict[str, float], media: str) -> float:
-    """The weight of the most exact range that covers `media`."""
+    """The weight of the most specific range that covers `media`."""
     family = media.split("/")[0] + "/*"
     return next((ranges[name] for name in (media, family, "*/*") if name in ranges), 0.0)

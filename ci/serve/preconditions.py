@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13), in the order that it prescribes."""
+"""Conditional requests, evaluated in the order of RFC 9110, section 13."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAG = re.compile(r'\s*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)|\s*,')
 
 
 class Answer(Enum):
-    """What a request's conditions make of an object that is there."""
+    """The outcome of a request's preconditions for an existing object."""
 
     SEND = 200
     NOT_MODIFIED = 304
@@ -25,13 +25,13 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class Validators:
-    """What tells one version of an object from another. The ETag is a strong one, with quotes."""
+    """The validators of an object's version. The ETag is strong, and includes its quotes."""
 
     etag: str
     modified: datetime  # UTC
 
     def answer(self, headers: Headers) -> Answer:
-        """Evaluates all conditions but If-Range."""
+        """Evaluates all preconditions except If-Range."""
         if (tags := field(headers, "if-match")) is not None:
             if not self._is_among(tags, strong=True):
                 return Answer.FAILED
@@ -43,12 +43,12 @@ class Validators:
         return Answer.NOT_MODIFIED if date and not self._since(date) else Answer.SEND
 
     def range_applies(self, headers: Headers) -> bool:
-        """Whether If-Range, if there is one, is of this very version."""
+        """Whether a Range header applies: If-Range is absent, or matches this version."""
         wanted = field(headers, "if-range")
         if wanted is None or wanted == self.etag:
             return True
         date = parse_date(wanted)
-        # A version that is younger may be replaced within the same second: its date is weak.
+        # A younger version may be replaced within the same second, so its date is a weak validator.
         is_strong = datetime.now(timezone.utc) - self._whole > timedelta(seconds=60)
         return date == self._whole and is_strong
 
@@ -67,13 +67,13 @@ class Validators:
 
 
 def field(headers: Headers, name: str) -> Optional[str]:
-    """A field's value; several lines of it are one list."""
+    """The value of a header field; several lines are joined to one list."""
     lines = headers.getlist(name)
     return ", ".join(lines) if lines else None
 
 
 def parse_date(value: Optional[str]) -> Optional[datetime]:
-    """A date in one of HTTP's three forms; None for anything else, which is to be ignored."""
+    """A date in one of HTTP's three formats; None for others, which must be ignored."""
     for form in _DATES if value else ():
         try:
             return datetime.strptime((value or "").strip(), form).replace(tzinfo=timezone.utc)
@@ -83,7 +83,7 @@ def parse_date(value: Optional[str]) -> Optional[datetime]:
 
 
 def _entity_tags(value: str) -> list[str]:
-    """The entity tags of a list; a comma may stand inside of one. Malformed: none."""
+    """The entity tags of a list; commas may occur within one. Empty if malformed."""
     found, at = [], 0
     while at < len(value):
         match = _TAG.match(value, at)

@@ -1,4 +1,4 @@
-"""The Range header (RFC 9110, section 14), for one range; several at once are answered in full."""
+"""The Range header (RFC 9110, section 14) for a single range; multiple ranges are ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes [start, stop) of an object; `partial` if that is what was asked for."""
+    """Bytes [start, stop) of an object; `partial` if a range was requested."""
 
     start: int
     stop: int
@@ -19,16 +19,16 @@ class Part:
 
 
 def part(header: Optional[str], size: int) -> Optional[Part]:
-    """The part of `size` bytes that a Range header asks for; None if there are no such bytes."""
+    """The requested part of an object of `size` bytes; None if not satisfiable (416)."""
     whole = Part(0, size, False)
     found = _RANGE.fullmatch(header or "")
     if not found or not any(found.groups()):
         return whole
     first, last = found.groups()
-    if not first:  # the last so many bytes
+    if not first:  # suffix range: the last N bytes
         start, stop = max(size - int(last), 0), size
     else:
         start, stop = int(first), min(int(last) + 1, size) if last else size
         if last and int(last) < int(first):
-            return whole  # malformed, so to be ignored
+            return whole  # malformed, so ignored
     return Part(start, stop, True) if start < stop else None

@@ -1,4 +1,4 @@
-"""Running the application: on a port of one's choice until interrupted, or while a block runs."""
+"""Runs the application until interrupted, or for the duration of a with block."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ci.serve.connection import ACCEPTED_AT_ONCE, Connection, Limits, Once
 from ci.store import Store
 
 LOOPBACK = "127.0.0.1"
-_PATIENCE = 10.0  # seconds for the server to start, or to stop
+_PATIENCE = 10.0  # seconds to wait for the server to start or stop
 
 
 class ServeError(CiError):
-    """The server cannot run as it was asked to."""
+    """The server cannot start with these settings."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 is any free one. Raises ServeError for a taken port."""
+    """A listening socket; port 0 means any free port. Raises ServeError for a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        # Whoever is told the address may call at once; the server answers when it is up.
+        # Clients may connect before the server is up, and are answered then.
         listener.listen()
     except (OSError, OverflowError) as error:
         listener.close()
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def base_url(listener: socket.socket) -> str:
-    """The address that a listening socket answers at, as `$BASE` in a documented command."""
+    """The URL of a listening socket, for `$BASE` in documented commands."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -55,7 +55,7 @@ def serve(
     *,
     limits: Optional[Limits] = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM. limits: by default those of this process."""
+    """Serves until SIGINT or SIGTERM. limits: by default derived from this process."""
     with listener:
         _server(store, upstream, log_level="info", limits=limits).run(sockets=[listener])
 
@@ -64,10 +64,10 @@ def serve(
 def running(
     store: Store, *, upstream: Optional[str] = None, limits: Optional[Limits] = None
 ) -> Iterator[str]:
-    """Serves `store` on a free loopback port while the block runs; yields the base URL.
+    """Serves `store` on a free loopback port during a with block; yields the base URL.
 
-    upstream: where other projects are redirected to; by default UPSTREAM_INDEX.
-    limits: by default those of this process.
+    upstream: index for other projects; by default UPSTREAM_INDEX.
+    limits: by default derived from this process.
     Raises ServeError if the server does not start.
     """
     with listen(LOOPBACK, 0) as listener:
@@ -86,7 +86,7 @@ def running(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which looks after its connections, and says once what goes wrong."""
+    """uvicorn's server, which enforces the limits of connections and logs repeated errors once."""
 
     def __init__(self, config: uvicorn.Config, once: Once) -> None:
         super().__init__(config)
@@ -96,7 +96,7 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(self._failed)
         await super().startup(sockets)
         for listener in sockets or ():
-            listener.listen(1024)  # so many may wait; asyncio took its round's number for it
+            listener.listen(1024)  # the backlog; asyncio set it to ACCEPTED_AT_ONCE
 
     async def on_tick(self, counter: int) -> bool:
         now = time.monotonic()
@@ -106,7 +106,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # Out of descriptors, asyncio reports every connection that waits, again and again.
+        # Without free file descriptors, asyncio reports every waiting connection repeatedly.
         if isinstance(context.get("exception"), OSError):
             self._once.warn(f"{context['message']}: {context['exception']}")
         else:
@@ -119,7 +119,7 @@ def _server(
     once = Once()
     config = uvicorn.Config(
         Application(store, upstream),
-        http=functools.partial(  # type: ignore[arg-type]  # it makes a protocol, as a class does
+        http=functools.partial(  # type: ignore[arg-type]  # a callable that returns a protocol
             Connection, limits or Limits.of_process(), once
         ),
         ws="none",
@@ -127,7 +127,7 @@ def _server(
         log_level=log_level,
         server_header=False,
         lifespan="off",
-        timeout_graceful_shutdown=2,  # seconds; a reader that hangs should not keep a port
+        timeout_graceful_shutdown=2,  # seconds; a stalled client must not keep the port in use
     )
     return _Server(config, once)
 
@@ -138,8 +138,8 @@ def _wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise ServeError(
                 "the server did not start",
-                means="it ended, or is not ready after ten seconds",
-                do="python -m ci serve shows what it says",
+                means="it exited, or is not ready after ten seconds",
+                do="python -m ci serve shows its messages",
             )
         time.sleep(0.005)
 
@@ -147,8 +147,8 @@ def _wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:
 def _cannot_listen(host: str, port: int, error: Exception) -> ServeError:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return ServeError(
-            f"port {port} of {host} is taken",
-            means="another program listens there",
+            f"port {port} of {host} is in use",
+            means="another program is listening on it",
             do="stop it, or choose another port; --port 0 takes any free one",
         )
     return ServeError(

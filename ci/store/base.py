@@ -1,4 +1,4 @@
-"""What every bucket can do, the records it answers with, and the ways in which it fails."""
+"""The protocol of a bucket, its data types and its errors."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import BinaryIO, Callable, Iterator, Optional, Protocol, Union
 
 from ci.errors import CiError
 
-CHUNK = 1 << 20  # bytes: what hashing and storing hold in memory at a time
-READ_CHUNK = 1 << 15  # bytes: what a reader gets at a time, and a slow one holds
+CHUNK = 1 << 20  # bytes in memory while hashing or storing
+READ_CHUNK = 1 << 15  # bytes per read, which a slow client keeps in memory
 
 
 class StoreError(CiError):
-    """The bucket did not do what was asked of it."""
+    """An operation on the bucket failed."""
 
 
 class NotFound(StoreError):
-    """There is no such key: the only answer that may be read as "empty"."""
+    """The key does not exist. Only this error may be taken for "empty"."""
 
 
 class AlreadyExists(StoreError):
-    """A create-only write met an object that is there already."""
+    """A create-only write found an existing object."""
 
 
 class Changed(StoreError):
-    """A conditional write met another version of the object than the one it was made for."""
+    """A conditional write or read found another version of the object than the expected one."""
 
 
 class BadKey(StoreError):
-    """A key that no object of ours can have: refused before the bucket is asked."""
+    """An invalid key, refused without a request to the bucket."""
 
 
 class BadDigest(StoreError):
-    """The bytes that arrived are not the bytes that were announced; nothing was stored."""
+    """The received bytes do not have the expected digest; nothing was stored."""
 
 
 class AccessDenied(StoreError):
@@ -44,22 +44,22 @@ class AccessDenied(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The bucket cannot be reached, or fails in a way that says nothing about its contents."""
+    """The bucket cannot be reached, or failed in a way that leaves its contents unknown."""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object as the bucket describes it."""
+    """The metadata of an object."""
 
     key: str
     size: int  # bytes
-    etag: str  # equal for equal versions; opaque
+    etag: str  # opaque; equal for equal versions
     modified: datetime  # UTC
-    sha256: Optional[str] = None  # hex, where the bucket knows it
-    md5: Optional[str] = None  # hex, where the bucket's ETag is known to be one
+    sha256: Optional[str] = None  # hex, if the bucket stores it
+    md5: Optional[str] = None  # hex, if the bucket's ETags are known to be MD5s
 
     def holds(self, body: Body) -> Optional[bool]:
-        """Whether the object is `body`; None where that takes a look at its content."""
+        """Whether the object has the content `body`; None if its digest is not stored."""
         if self.size != body.size:
             return False
         if self.sha256 is not None:
@@ -77,7 +77,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Body:
-    """What is to be stored: bytes, or a file that is streamed, with the digest it must have."""
+    """Content to store: bytes, or a file to stream, with its digest."""
 
     source: Union[bytes, Path]
     sha256: str  # hex
@@ -85,7 +85,7 @@ class Body:
 
     @functools.cached_property
     def md5(self) -> str:
-        """Hex; for stores that know no better digest. It guards against accidents only."""
+        """Hex; for stores without sha256. It protects against accidents only."""
         digest = hashlib.md5(usedforsecurity=False)
         if isinstance(self.source, bytes):
             digest.update(self.source)
@@ -101,15 +101,15 @@ class Body:
 
     @classmethod
     def file(cls, path: Path) -> Body:
-        """A file, hashed now: what it holds when it is sent has to be the same."""
+        """A file, hashed now; if it changes before it is sent, storing it fails."""
         with path.open("rb") as stream:
             return cls(path, sha256_of(stream), path.stat().st_size)
 
 
 class Reading(Iterator[bytes]):
-    """The bytes of an object as they come, at most READ_CHUNK at a time.
+    """A stream of an object's bytes, at most READ_CHUNK at a time.
 
-    Holds a file or a connection until its end, an error, or `close`.
+    Keeps a file or a connection open until its end, an error, or `close`.
     """
 
     def __init__(self, chunks: Iterator[bytes], close: Callable[[], object]) -> None:
@@ -123,34 +123,34 @@ class Reading(Iterator[bytes]):
             raise
 
     def close(self) -> None:
-        """Ends it early; can be called at any time, and again."""
+        """Closes the stream; can be called at any time, and repeatedly."""
         self._close()
 
 
 class Store(Protocol):
-    """A bucket. Every method is one request to it, but `list`, `scan` and `folders`, which page.
+    """A bucket. Each method is one request, except `list`, `scan` and `folders`, which paginate.
 
-    Keys are checked by `ci.store.keys.check`. All methods raise AccessDenied and
-    StoreUnavailable; each says what else it raises.
+    Keys are validated by `ci.store.keys.check`. All methods raise AccessDenied and
+    StoreUnavailable; further errors are in their docstrings.
     """
 
     @property
     def name(self) -> str:
-        """The bucket as a person would name it in a command."""
+        """The bucket as it is written in commands."""
 
     def aliases(self, key: str) -> tuple[str, ...]:
-        """Other keys under which the same object has to be stored for its address to answer."""
+        """Other keys under which the object must be stored too, so that its URLs work."""
 
     def get(self, key: str) -> Object:
         """The object, whole, with its ETag. Raises NotFound."""
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object without its content. Raises NotFound."""
+        """The object's metadata. Raises NotFound."""
 
     def read(self, entry: ObjectInfo, start: int = 0, stop: Optional[int] = None) -> Reading:
-        """Bytes [start, stop) of the very version `entry` describes.
+        """Bytes [start, stop) of exactly the version in `entry` (If-Match).
 
-        Raises NotFound or Changed before it yields anything.
+        Raises NotFound or Changed before it yields a byte.
         """
 
     def create(self, key: str, body: Body) -> str:
@@ -160,32 +160,32 @@ class Store(Protocol):
         """Replaces the version `etag` and returns the new ETag. Raises Changed, BadDigest."""
 
     def copy(self, source: str, target: str, etag: Optional[str]) -> None:
-        """Copies inside the bucket, over the version `etag` of target, or where none is.
+        """Copies within the bucket: replaces the version `etag` of target, or creates it if None.
 
-        Raises NotFound (no source) and Changed (target is not what it was said to be).
+        Raises NotFound (no source) and Changed (target has another version).
         """
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose keys begin with `prefix`, in order, without aliases.
 
-        Their ETags may be left out (empty), where they would have to be computed.
+        Their ETags may be empty where they would have to be computed.
         """
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose addresses begin with `prefix`, aliases too, with their ETags.
 
-        `key` is the address of each. For whoever is about to write there.
+        `key` is the address of each. Used before writing to them.
         """
 
     def folders(self) -> Iterator[str]:
         """The first path segments of all keys that have more than one, in order."""
 
     def delete(self, key: str) -> None:
-        """Removes the object; none there is no error."""
+        """Removes the object; not an error if it does not exist."""
 
 
 def sha256_of(stream: BinaryIO) -> str:
-    """The hex digest of what is left of a binary stream."""
+    """The hex digest of the rest of a binary stream."""
     digest = hashlib.sha256()
     for chunk in iter(lambda: stream.read(CHUNK), b""):
         digest.update(chunk)

@@ -1,9 +1,9 @@
-"""A bucket in a folder, with the semantics of S3: the embedded default.
+"""A bucket in a folder, with the semantics of S3. It is the default.
 
-What lies in the folder is what is served, so the lock and unfinished files lie in a sibling
-(``.NAME.work``, on the same file system: a file is written there, then linked or renamed in).
-An object is created by `os.link`, which fails if the name is taken, and replaced by `os.replace`
-while a `flock` is held, after its ETag was compared. No symbolic link is followed or served.
+Everything in the folder is served, so the lock and unfinished files are in a sibling folder
+(``.NAME.work``, on the same file system: files are written there, then linked or renamed). An
+object is created by `os.link`, which fails if the name exists. It is replaced under a `flock`: its
+ETag is compared, then `os.replace`. Symbolic links are neither followed nor served.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from ci.store.base import (
 )
 from ci.store.keys import canonical, check
 
-# Digests of larger files are kept by (inode, time, size). Smaller ones are always computed: two
-# versions of a record may share all three, if they are written within one tick of the clock.
+# Digests of larger files are cached by (inode, time, size). Smaller ones are always computed: two
+# versions of a record written within one clock tick may agree in all three.
 _REMEMBERED_FROM = 1 << 20
 
-# Opening a FIFO waits for a writer, unless told not to.
+# O_NONBLOCK, because opening a FIFO would wait for a writer.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -49,7 +49,7 @@ class FolderStore:
     """A folder as a bucket.
 
     root: created at the first write.
-    durable: wait for the disk after each write (off only where losing all of it is no loss).
+    durable: fsync after each write; off only for a bucket that may be lost.
     """
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
@@ -63,7 +63,7 @@ class FolderStore:
         return str(self.root)
 
     def aliases(self, key: str) -> tuple[str, ...]:
-        return ()  # `_parts` answers for the other addresses
+        return ()  # `_parts` maps the other addresses
 
     def get(self, key: str) -> Object:
         with self._open(key) as stream:
@@ -118,7 +118,7 @@ class FolderStore:
         for path in self._walk(self.root / folder):
             key = path.relative_to(self.root).as_posix()
             if key.startswith(prefix):
-                # A file may go while the walk comes by: then it is no longer part of the answer.
+                # A file may be deleted during the walk, and is then left out.
                 with contextlib.suppress(FileNotFoundError):
                     status = path.lstat()
                     yield ObjectInfo(key, status.st_size, "", _modified(status))
@@ -145,7 +145,7 @@ class FolderStore:
                 try:
                     parent.rmdir()
                 except OSError:
-                    break  # not empty: neither are those above it
+                    break  # not empty, so neither are its parents
 
     def _describe(self, key: str, stream: BinaryIO) -> ObjectInfo:
         status = os.fstat(stream.fileno())
@@ -158,7 +158,7 @@ class FolderStore:
         return ObjectInfo(canonical(key), status.st_size, digest, _modified(status), digest)
 
     def _require(self, key: str, etag: Optional[str]) -> None:
-        """Raises Changed unless `key` is at version `etag` (None: not there). Call it locked."""
+        """Raises Changed unless `key` has the version `etag` (None: absent). Requires the lock."""
         try:
             found: Optional[str] = self.head(key).etag
         except NotFound:
@@ -184,7 +184,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _folder_of(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        """A descriptor of the folder that `key` lies in, reached through no symbolic link."""
+        """A descriptor of the folder of `key`, opened without following symbolic links."""
         *folders, name = _parts(key)
         if create:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -209,8 +209,8 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _written(self, body: Body) -> Iterator[Path]:
-        """The body as an unfinished file, verified; gone afterwards, whatever happens."""
-        # A file that cannot be read is no failure of the bucket, so it is opened before.
+        """The body as a verified temporary file, which is always removed at the end."""
+        # Opened outside `_errors`: an unreadable input is not an error of the bucket.
         if isinstance(body.source, bytes):
             path = self._temporary(iter((body.source,)), body.sha256)
         else:
@@ -238,8 +238,8 @@ class FolderStore:
                         os.fsync(stream.fileno())
                 if sha256 not in (None, digest.hexdigest()):
                     raise BadDigest(
-                        f"the bytes to be stored have sha256 {digest.hexdigest()}, not {sha256}",
-                        means="the file changed after it was read and hashed",
+                        f"the bytes to store have sha256 {digest.hexdigest()}, not {sha256}",
+                        means="the file was changed after it was hashed",
                         do="build again, then publish again",
                     )
             except BaseException:
@@ -256,14 +256,14 @@ class FolderStore:
         try:
             yield
         finally:
-            os.close(descriptor)  # which gives the lock back
+            os.close(descriptor)  # releases the lock
 
     def _settle(self, folder: int) -> None:
         if self._durable:
             os.fsync(folder)
 
     def _walk(self, folder: Path) -> Iterator[Path]:
-        # In the order of keys, as S3 lists: `a+b` before `a/b`.
+        # In the order of keys, as in S3: `a+b` before `a/b`.
         entries = self._scan(folder)
         for entry in sorted(entries, key=lambda entry: entry.name + "/" * _is_folder(entry)):
             if _is_folder(entry):
@@ -299,29 +299,29 @@ def _chunks(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
 
 
 def _changed(key: str) -> Changed:
-    return Changed(f"{key} was changed by somebody else in the meantime")
+    return Changed(f"{key} was changed by another publisher meanwhile")
 
 
 @contextlib.contextmanager
 def _errors(doing: str, bucket: str) -> Iterator[None]:
-    """The system's refusals, in the words of the store."""
+    """Converts OSErrors to errors of the store."""
     try:
         yield
     except PermissionError as error:
         raise AccessDenied(
             f"cannot {doing} in {bucket}: {error.strerror}",
-            means="this user may not write or read there",
-            do="choose another --bucket, or give this user the rights to that folder",
+            means="this user has no permission there",
+            do="choose another --bucket, or give this user permissions for that folder",
         ) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
             raise BadKey(
                 f"cannot {doing} in {bucket}: a link or a file is in the way",
-                means="a bucket holds files and folders only; a link could lead out of it",
+                means="a bucket contains only files and folders; a link could point outside",
                 do="remove it",
             ) from error
         raise StoreUnavailable(
             f"cannot {doing} in {bucket}: {error.strerror}",
-            means="the file system failed or does not do what a bucket needs (hard links, flock)",
-            do="use a folder on a local file system with room in it",
+            means="the file system failed, or lacks hard links or flock, which a bucket needs",
+            do="use a folder on a local file system with free space",
         ) from error

@@ -1,6 +1,6 @@
-"""Keys of the bucket: which ones can be, their other addresses, and the headers they answer with.
+"""Keys of the bucket: which are valid, their other addresses, and their response headers.
 
-Pure: the S3 store sends these headers with each object, and `ci serve` answers with the same.
+Pure functions: the S3 store stores these headers with objects, and `ci serve` sends the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from ci.store.base import BadKey
 
 INDEX = "index.html"
 
-# One path segment. No leading dot, so neither `..` nor a hidden file; nothing that has to be
-# decoded, so a key is the same text in a URL, on disk and in S3 (but for `+`, see `aliases`).
+# One path segment. No leading dot, so neither `..` nor a hidden file; no character that needs
+# encoding, so a key is the same text in a URL, on disk and in S3 (except `+`, see `s3_aliases`).
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_LONGEST = 900  # bytes; S3 takes 1024, and a file name 255
-# The folder of a commit, and in it that of a library's debug symbols.
+_LONGEST = 900  # bytes; S3 allows 1024, and a file name 255
+# The folder of a commit, and in it the folder of a library's debug symbols.
 _DOCS = re.compile(r"[0-9a-f]{40}/docs/")
 _WRITE_ONCE = re.compile(r"[0-9a-f]{40}(?:/buildid/[0-9a-f]{40})?")
 
@@ -46,14 +46,14 @@ REVALIDATE = "no-cache"
 
 @dataclass(frozen=True)
 class Headers:
-    """What an object answers with, beside its content."""
+    """The response headers of an object."""
 
     content_type: str
     cache_control: str
 
 
 def check(key: str) -> str:
-    """`key`, if it can name an object; raises BadKey for anything that could name another place."""
+    """Returns `key` if it is valid; raises BadKey for anything that could reach another place."""
     segments = key.split("/")
     if (
         len(key) <= _LONGEST
@@ -62,21 +62,21 @@ def check(key: str) -> str:
     ):
         return key
     raise BadKey(
-        f"{key!r} is no key of this bucket",
-        means="keys are made of letters, digits and . _ + - / with no empty or hidden segment",
+        f"{key!r} is not a valid key",
+        means="keys consist of letters, digits and . _ + - / without empty or hidden segments",
     )
 
 
 def canonical(key: str) -> str:
-    """The key behind an address as S3 decodes it: a space was a `+`, a folder is its index page."""
+    """The key for a decoded address: a space was a `+`, a folder means its index page."""
     key = key.replace(" ", "+")
     return key + INDEX if key.endswith("/") else key
 
 
 def s3_aliases(key: str) -> tuple[str, ...]:
-    """Where S3's REST endpoint looks for `key` when a client sends `+`, or a folder, as it is.
+    """The keys where S3's REST endpoint looks for `key` if a client sends a raw `+` or a folder.
 
-    It reads a raw `+` as a space, and has no index documents.
+    It decodes a raw `+` to a space, and has no index documents.
     """
     if key.endswith("/" + INDEX):
         return (key[: -len(INDEX)],)
@@ -97,9 +97,9 @@ def headers(key: str) -> Headers:
 
 
 def _is_immutable(key: str) -> bool:
-    """Files and manifests of commits and releases are created once; pages and records change."""
+    """Whether an object never changes: files and manifests, but not pages and records."""
     folder, _, name = key.rpartition("/")
     if _DOCS.match(key):
-        return True  # its index pages too
+        return True  # also its index pages
     write_once = _WRITE_ONCE.fullmatch(folder) or folder.startswith("releases/download/")
     return bool(write_once) and name not in (INDEX, "status.json")

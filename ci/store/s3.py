@@ -1,9 +1,9 @@
-"""A bucket on S3, or on anything that speaks its protocol (``AWS_ENDPOINT_URL``).
+"""A bucket on S3 or a compatible store (``AWS_ENDPOINT_URL``).
 
-All writes are conditional, so repeating one is safe: botocore may repeat a request whose answer
-was lost, and the second answer is then AlreadyExists or Changed. Callers treat these as "look
-again", find their own bytes there, and go on. What a store makes of the conditions is probed
-before the first write (`ci.store.verdict`), and recorded in the bucket.
+All writes are conditional, so retries are safe: botocore may retry a request whose response was
+lost, and the second response is then AlreadyExists or Changed. Callers then read the object, find
+their own bytes, and continue. Whether a store honours conditions is probed before the first write
+(`ci.store.verdict`) and recorded in the bucket.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = ["S3Store", "make_client"]
 
 
 class S3Store:
-    """A bucket on S3. Credentials, region and endpoint are botocore's to find.
+    """A bucket on S3. botocore finds credentials, region and endpoint.
 
-    client: a client of one's own, for tests.
-    Every write, and `scan`, raises Untrusted for a store that ignores a condition.
+    client: replaces botocore's, for tests. Every write, and `scan`, raises Untrusted if the store
+    ignores conditions.
     """
 
     def __init__(self, bucket: str, client: Optional[S3Client] = None) -> None:
@@ -85,7 +85,7 @@ class S3Store:
             )
         if answer["ETag"] != entry.etag:  # some stores ignore If-Match here
             answer["Body"].close()
-            raise Changed(f"{entry.key} in {self.name} was changed in the meantime")
+            raise Changed(f"{entry.key} in {self.name} was changed meanwhile")
         body = answer["Body"]
         return Reading(self._chunks(entry.key, body), body.close)
 
@@ -107,7 +107,7 @@ class S3Store:
             self._copy_through(source, target, etag)
 
     def _copy_through(self, source: str, target: str, etag: Optional[str]) -> None:
-        """A copy under the conditions that the store honours on PutObject only."""
+        """A copy by download and PutObject, for stores that ignore conditions on CopyObject."""
         body = Body.of(self.get(source).body)
         if etag:
             self.replace(target, body, etag)
@@ -149,16 +149,16 @@ class S3Store:
         self._requests.delete(_key(key))
 
     def _md5(self, etag: str) -> Optional[str]:
-        """The MD5 in an ETag, once it is known that this store's ETags are that."""
+        """The MD5 in an ETag, if this store's ETags are known to be MD5s."""
         is_md5 = self._known is not None and self._known.etag_is_md5 and "-" not in etag
         return etag.strip('"') if is_md5 else None
 
     def _md5_to_check(self, body: Body) -> Optional[bytes]:
-        """What a store that knows no better has to compare."""
+        """The Content-MD5 for a store that does not check sha256."""
         return None if self._verdict().checks_sha256 else bytes.fromhex(body.md5)
 
     def _verdict(self) -> Verdict:
-        """How this store is to be talked to: as recorded, or as a probe finds out now."""
+        """The store's capabilities, from the record or by a probe."""
         if self._known is None:
             endpoint = endpoint_digest(self._requests.endpoint)
             recorded, etag = self._recorded()
@@ -178,7 +178,7 @@ class S3Store:
 
     def _record(self, verdicts: Verdicts, verdict: Verdict, etag: Optional[str]) -> None:
         if_match = verdict.if_match(etag) if etag else None
-        # Another publisher may record its own at this moment: then this one is found out again.
+        # If another publisher records its own at the same moment, this one is probed again later.
         with contextlib.suppress(AlreadyExists, Changed):
             self._requests.put(KEY, Body.of(fields.dump(verdicts)), if_match=if_match)
 
@@ -189,12 +189,12 @@ def _key(key: str) -> str:
 
 
 def _utc(time: datetime) -> datetime:
-    """`time` in the standard library's UTC: botocore's is dateutil's, which few others know."""
+    """`time` with the standard library's UTC; botocore uses dateutil's."""
     return time.astimezone(timezone.utc)
 
 
 def _hex(checksum: Optional[str]) -> Optional[str]:
-    """S3's base64 as hex; None for one of a multipart upload, which is no sha256 of the object."""
+    """S3's base64 as hex; None for a multipart upload's checksum, which is not the sha256."""
     if not checksum or "-" in checksum:
         return None
     return base64.b64decode(checksum).hex()

@@ -1,4 +1,4 @@
-"""botocore's exceptions in the words of the store."""
+"""Converts botocore's exceptions to errors of the store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ci.store.base import (
 )
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-# 409: another conditional write of the same key is under way. Whoever looks again finds out.
+# 409: another conditional write of the same key is in progress. Callers look again.
 _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _DENIED = {
     "AccessDenied",
@@ -45,12 +45,12 @@ def errors(
     refused: type[StoreError] = Changed,
     missing: type[StoreError] = NotFound,
 ) -> Iterator[None]:
-    """botocore's exceptions in the words of the store.
+    """Converts botocore's exceptions to errors of the store.
 
-    refused, missing: what it means that a condition did not hold, or that there is no such key.
+    refused, missing: the errors for a failed precondition and for a missing key.
 
-    Neither their messages nor the exceptions themselves are passed on: they quote requests and
-    endpoints, which can hold credentials. The code that S3 answered with is enough to go by.
+    Their messages and the exceptions themselves are dropped: they quote requests and endpoints,
+    which may contain credentials. S3's error code is kept.
     """
     try:
         yield
@@ -60,14 +60,14 @@ def errors(
     except (NoCredentialsError, PartialCredentialsError):
         failure = AccessDenied(
             f"cannot {doing} {bucket}: no credentials were found",
-            means="S3 answers only requests that are signed",
+            means="S3 requires signed requests",
             do="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run under a role",
         )
     except BotoCoreError as error:
         failure = StoreUnavailable(
             f"cannot {doing} {bucket}: {type(error).__name__}",
-            means="the bucket did not answer, or not in full; what it holds is unknown",
-            do="check the network, AWS_ENDPOINT_URL and the region; then the same command again",
+            means="the bucket did not respond, or not completely; its contents are unknown",
+            do="check the network, AWS_ENDPOINT_URL and the region; then repeat the command",
         )
     else:
         return
@@ -84,7 +84,7 @@ def _from_code(
     if code == "NoSuchBucket":
         return StoreUnavailable(
             what,
-            means="there is no bucket of that name at this endpoint",
+            means="this endpoint has no bucket of that name",
             do="check the name and AWS_ENDPOINT_URL, or create the bucket",
         )
     if code in _DENIED:
@@ -96,11 +96,11 @@ def _from_code(
     if code in _WRONG_BYTES:
         return BadDigest(
             what,
-            means="what arrived is not what was hashed; nothing was stored",
-            do="the same command again; if it fails again, look at the disk and the network",
+            means="the received bytes do not match their digest; nothing was stored",
+            do="repeat the command; if it fails again, check the disk and the network",
         )
     return StoreUnavailable(
         what,
-        means="the bucket failed in a way that says nothing about what it holds",
-        do="the same command again, later",
+        means="the bucket failed in a way that leaves its contents unknown",
+        do="repeat the command later",
     )

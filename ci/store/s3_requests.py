@@ -1,4 +1,4 @@
-"""The single requests to S3 that a store is made of; nothing is known of the store yet."""
+"""Single requests to S3, which make no assumption about the store's capabilities."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ci.store.s3_errors import errors
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Four tries, with botocore's back-off, for throttling, 5xx and broken connections; nothing else.
+# Four attempts, with botocore's back-off, only for throttling, 5xx and broken connections.
 _RETRIES = {"mode": "standard", "total_max_attempts": 4}
 
 
 class Requests:
-    """The requests of `ci.store.verdict.Requests`, to a bucket of S3's protocol."""
+    """Implements `ci.store.verdict.Requests` for a bucket on S3."""
 
     def __init__(self, bucket: str, client: Optional[S3Client]) -> None:
         self.bucket, self.name = bucket, f"s3://{bucket}"
@@ -64,7 +64,7 @@ class Requests:
                 Key=key,
                 Body=source,
                 ContentLength=body.size,
-                # S3 compares these with what arrives, and keeps them for `head`.
+                # S3 verifies these, and stores the sha256 for `head`.
                 ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256 or body.sha256)).decode(),
                 ContentType=answering.content_type,
@@ -94,8 +94,8 @@ class Requests:
 
 
 def make_client() -> S3Client:
-    """A client that finds its own credentials, as botocore documents; used by `S3Store`."""
-    # Buckets as host names need a wildcard name at the endpoint, which only AWS has for sure.
+    """A boto3 client with botocore's own search for credentials."""
+    # Path style outside AWS: bucket names in the host need a wildcard DNS name at the endpoint.
     style: Literal["path", "auto"] = "path" if os.environ.get("AWS_ENDPOINT_URL") else "auto"
     config = Config(
         retries=_RETRIES,  # type: ignore[arg-type]
@@ -103,5 +103,5 @@ def make_client() -> S3Client:
         read_timeout=60,
         s3={"addressing_style": style},
     )
-    # A session of its own: boto3's shared one would remember the first credentials it saw.
+    # A separate session: boto3's shared one caches the first credentials that it finds.
     return boto3.Session().client("s3", config=config)

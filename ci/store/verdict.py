@@ -1,9 +1,9 @@
-"""What an S3-compatible store makes of the protocol, found out before anything is written to it.
+"""Probes the capabilities of an S3-compatible store before anything is written to it.
 
-Publishing stands on two conditions: `If-None-Match: *` creates and never replaces, and `If-Match`
-replaces only the version that was seen. A store that ignores one of them answers as if nothing
-were wrong, and loses what another publisher wrote. So each is tried once, on an object of its
-own, and what was found is recorded in the bucket.
+Publishing depends on two preconditions: `If-None-Match: *` creates and never replaces, and
+`If-Match` replaces only the version that was seen. A store that ignores one of them reports
+success, and loses another publisher's writes. So each is tried once, on separate objects, and the
+result is recorded in the bucket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ci.store.base import (
     StoreUnavailable,
 )
 
-# What belongs to the store itself; no key of the bucket begins with a dot.
+# Objects of the store itself; no key of the bucket begins with a dot.
 OWN = ".store/"
 KEY = f"{OWN}verdict.json"
 
@@ -38,17 +38,17 @@ _NO_ETAG = '"00000000000000000000000000000000"'
 
 
 class Untrusted(StoreError):
-    """The store ignores what publishing stands on; nothing was written but the probe."""
+    """The store ignores a precondition that publishing needs; only the probe was written."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How to talk to a store that can be trusted."""
+    """The capabilities of a store that honours preconditions."""
 
-    bare_etags: bool  # If-Match on PutObject takes an ETag without its quotes only
-    checks_sha256: bool  # refuses a body that has not the announced sha256; else: MD5
+    bare_etags: bool  # If-Match on PutObject requires an ETag without quotes
+    checks_sha256: bool  # verifies x-amz-checksum-sha256; otherwise Content-MD5
     etag_is_md5: bool
-    conditional_copy: bool  # honours both conditions on CopyObject too
+    conditional_copy: bool  # honours both preconditions on CopyObject
 
     def if_match(self, etag: str) -> str:
         return etag.strip('"') if self.bare_etags else etag
@@ -56,18 +56,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdict of each endpoint at which the bucket was ever written, by the URL's sha256."""
+    """sha256 of an endpoint's URL → verdict, for every endpoint used to write to the bucket."""
 
     endpoints: Mapping[Sha256, Verdict] = field(default_factory=dict)
 
 
 def endpoint_digest(url: str) -> str:
-    """The name of an endpoint in a record that anybody may read."""
+    """A hash of the endpoint, because the record is public."""
     return hashlib.sha256(url.encode()).hexdigest()
 
 
 class Requests(Protocol):
-    """The single requests that a probe is made of; each raises what `Store` says."""
+    """The requests of a probe; they raise the same errors as `Store`."""
 
     name: str
 
@@ -83,7 +83,7 @@ class Requests(Protocol):
         sha256: Optional[str] = None,
         md5: Optional[bytes] = None,
     ) -> str:
-        """PutObject, and the new ETag. if_match: an ETag as it is sent; None: only if new."""
+        """PutObject; returns the new ETag. if_match: an ETag as sent; None: create only."""
 
     def copy(self, source: str, target: str, if_match: Optional[str]) -> None:
         """CopyObject."""
@@ -93,10 +93,10 @@ class Requests(Protocol):
 
 
 def probe(requests: Requests) -> Verdict:
-    """Tries every condition. Raises Untrusted, naming the one that the store ignores.
+    """Tries every precondition. Raises Untrusted with the one that the store ignores.
 
-    An answer may be lost, and botocore repeat a request that was carried out. So "refused" is
-    believed only where it is what should happen, or where the object says the same.
+    A response may be lost, and botocore repeats a request that succeeded. So a refusal counts only
+    if it is expected, or if the object's content confirms it.
     """
     folder = f"{OWN}probe/{uuid.uuid4().hex}"
     one, other, third = (f"{folder}/{name}" for name in ("one", "other", "third"))
@@ -111,14 +111,14 @@ def probe(requests: Requests) -> Verdict:
             _copies_conditionally(requests, one, other),
         )
     finally:
-        # Whoever publishes may be forbidden to delete: then three small objects stay.
+        # A publisher without permission to delete leaves three small objects.
         with contextlib.suppress(AccessDenied, StoreUnavailable):
             for key in (one, other, third):
                 requests.delete(key)
 
 
 def _create(requests: Requests, key: str) -> None:
-    with contextlib.suppress(AlreadyExists):  # then an answer was lost
+    with contextlib.suppress(AlreadyExists):  # a response was lost
         requests.put(key, _A)
 
 
@@ -128,33 +128,35 @@ def _check_create(requests: Requests, key: str) -> None:
 
 
 def _check_replace(requests: Requests, key: str) -> bool:
-    """Whether ETags have to be sent without their quotes."""
+    """Whether ETags must be sent without quotes."""
     for wrong in (_NO_ETAG, _NO_ETAG.strip('"')):
         if not _refused(functools.partial(requests.put, key, _B, if_match=wrong), Changed):
-            raise _untrusted(requests, "If-Match", "another version than the named was replaced")
+            raise _untrusted(
+                requests, "If-Match", "a version other than the named one was replaced"
+            )
     etag = requests.get(key).etag
     for sent in (etag, etag.strip('"')):
         attempt = functools.partial(requests.put, key, _B, if_match=sent)
         if not _refused(attempt, Changed) or requests.get(key).body == _B.source:
             return sent != etag
     raise Untrusted(
-        f"{requests.name} replaces no object under If-Match, not even with the right ETag",
-        means="records and pages could be created once, and never changed",
+        f"{requests.name} refuses If-Match with the right ETag, too",
+        means="records and pages could be created, but never updated",
         do=_ADVICE,
     )
 
 
 def _checks_sha256(requests: Requests, one: str, other: str) -> bool:
-    """Whether the store compares sha256; raises Untrusted if it compares nothing."""
+    """Whether the store verifies sha256; raises Untrusted if it verifies no digest."""
     if _refused(lambda: requests.put(one, _A, sha256=_B.sha256), BadDigest):
         _create(requests, one)
         return True
-    # It is there now, with a body that was not announced.
+    # The object was stored although its digest was wrong.
     if not _refused(lambda: requests.put(other, _A, md5=bytes.fromhex(_B.md5)), BadDigest):
         raise _untrusted(
             requests,
             "x-amz-checksum-sha256 and Content-MD5",
-            "a body was stored that is not the one that was announced",
+            "a body with a wrong digest was stored",
         )
     return False
 
@@ -170,7 +172,7 @@ def _refused(attempt: Callable[[], object], refusal: type[StoreError]) -> bool:
         attempt()
     except refusal:
         return True
-    except AlreadyExists:  # carried out, and then repeated
+    except AlreadyExists:  # succeeded, then repeated by botocore
         return False
     return False
 
@@ -178,6 +180,6 @@ def _refused(attempt: Callable[[], object], refusal: type[StoreError]) -> bool:
 def _untrusted(requests: Requests, ignored: str, seen: str) -> Untrusted:
     return Untrusted(
         f"{requests.name} ignores {ignored}: {seen}",
-        means="of two publishers at once, one would undo what the other wrote, unnoticed",
+        means="with two publishers at once, one would silently overwrite the other's changes",
         do=_ADVICE,
     )

@@ -278,9 +278,9 @@ def test_a_missing_commit_says_what_became_of_it(
         assert answer.headers["cache-control"] == "no-store"
         return answer.text
 
-    assert "was ever begun here" in why(11)
+    assert "was started here" in why(11)
     begin(bucket, factory.commit(12), clock=clock)
-    assert "is being built or uploaded since 2026-11-05T12:00:00Z" in why(12)
+    assert "has been building or uploading since 2026-11-05T12:00:00Z" in why(12)
     fail(bucket, factory.commit(13), "nvcc: <b>no</b> memory", clock=clock)
     assert "has no wheels: nvcc: <b>no</b> memory" in why(13)
     assert "It is: Change number 13" in why(13)

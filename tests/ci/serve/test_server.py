@@ -37,7 +37,7 @@ def test_a_taken_port_says_so() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServeError, match=f"port {port} of 127.0.0.1 is taken") as caught:
+        with pytest.raises(ServeError, match=f"port {port} of 127.0.0.1 is in use") as caught:
             listen("127.0.0.1", port)
     assert "--port 0" in str(caught.value)
 

@@ -36,7 +36,7 @@ def own_keys(store: S3Store) -> list[str]:
     ("dialect", "named"),
     [
         (ignoring("If-None-Match"), "ignores If-None-Match: the same key was created twice"),
-        (ignoring("If-Match"), "ignores If-Match: another version than the named was replaced"),
+        (ignoring("If-Match"), "ignores If-Match: a version other than the named one was replaced"),
         (
             ignoring("x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm", "Content-MD5"),
             "ignores x-amz-checksum-sha256 and Content-MD5",
@@ -63,7 +63,7 @@ def test_a_store_that_replaces_nothing_is_refused(s3_store: S3Store, s3_endpoint
         return carry_out()
 
     s3_endpoint.fault = never
-    with pytest.raises(Untrusted, match="replaces no object under If-Match"):
+    with pytest.raises(Untrusted, match="refuses If-Match with the right ETag"):
         s3_store.create("x", A)
 
 
