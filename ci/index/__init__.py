@@ -1,1 +1,1 @@
-"""The index as a pure function: from manifests, ledgers and yanks to the bytes of every page."""
+"""The index as a pure function: renders every page from manifests, ledgers and yanks."""

@@ -1,4 +1,4 @@
-"""What is new, for programs that watch: an Atom feed of nightlies (RFC 4287), and badges."""
+"""An Atom feed of nightlies (RFC 4287), and badges with their versions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ci.index.records import Nightly, Records
 from ci.index.templates import render
 
 ENTRIES = 50
-# Bytes of a badge are made without a font: this is about the width of a digit at 11 pixels.
+# Badges are rendered without font metrics: about the width of a digit at 11 pixels.
 LETTER, MARGIN = 7, 10
 
 
 def of_nightlies(state: Records) -> bytes:
-    """The newest commits with wheels; an entry's id never changes, a yank does its title."""
+    """The newest commits with wheels. An entry's id never changes; a yank changes its title."""
     units = state.nightlies.units[:ENTRIES]
     return render(
         "feed.xml",
@@ -27,10 +27,10 @@ def of_nightlies(state: Records) -> bytes:
 
 
 def badges(nightly: Nightly, unit: Unit) -> dict[str, bytes]:
-    """File name → SVG: the version of each variant's nightly, of those that each commit has."""
+    """File name → SVG: the version of the nightly, for each variant that every commit has."""
     found = {}
     for variant, listed in nightly.ledger.variants.items():
-        if listed.on_request:  # a later commit may lack it, and nothing would replace its badge
+        if listed.on_request:  # a later commit may lack it, and its badge would stay
             continue
         files = unit.of_variant(variant, nightly.ledger.default)
         version = next((file.version for file in files if ".dev" in file.version), None)

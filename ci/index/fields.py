@@ -1,8 +1,8 @@
-"""JSON records whose form is their dataclass: read strictly, written in one way.
+"""JSON records whose schema is their dataclass: parsed strictly, with one serialization.
 
-A field's type says everything: what may stand there, and how it is written again. A record is
-trusted by every page, so nothing in it is taken on faith: an unknown field, a wrong type or a
-text of the wrong form is refused with the name of the field.
+A field's type determines which values are valid and how they are written. Every page trusts the
+records, so they are validated completely: an unknown field, a wrong type or a malformed text is
+refused, with the name of the field.
 """
 
 from __future__ import annotations
@@ -37,19 +37,18 @@ T = TypeVar("T")
 
 
 class BadRecord(CiError):
-    """A record in the bucket is not what this tool writes: edited by hand, or hostile."""
+    """A record in the bucket that this tool did not write: edited by hand, or hostile."""
 
     def __init__(self, what: str, *, means: str = "", do: str = "") -> None:
         super().__init__(
             what,
             means=means or "the record was edited by hand, or written by another tool",
-            do=do
-            or "restore it from a backup; `python -m ci status` tells what else is not as it was",
+            do=do or "restore it from a backup; `python -m ci status` lists further damage",
         )
 
 
 class Wrong(Exception):
-    """Raised by a record's `check`: a field has the right form and a wrong meaning."""
+    """Raised by a record's `check`: a field is well-formed, but its value contradicts others."""
 
     def __init__(self, field: str, expected: str, found: object) -> None:
         super().__init__(field, expected, found)
@@ -58,14 +57,14 @@ class Wrong(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The form of a text: what the whole of it matches, and `is_valid`, if there is more to it."""
+    """The form of a text: a pattern for all of it, and optionally a further check `is_valid`."""
 
     pattern: re.Pattern[str]
     is_valid: Callable[[str], bool] = lambda text: True
     name: str = ""
 
     def refuses(self, value: object) -> Optional[str]:
-        """What was expected, if `value` is no such text."""
+        """What was expected, or None if `value` is valid."""
         if not isinstance(value, str) or not self.pattern.fullmatch(value):
             return f"text like {self.pattern.pattern}"
         return None if self.is_valid(value) else self.name
@@ -79,15 +78,14 @@ def _is_specifier(text: str) -> bool:
     return True
 
 
-# The fields of the object behind this one stand beside its neighbours, not inside an own object.
+# The fields of this object are written into the enclosing object instead of a nested one.
 FLAT = "flat"
-# `dataclasses.field(default=…, metadata=ADDED)`: records that were written before the field was
-# added lack it, and stay valid.
+# `dataclasses.field(default=…, metadata=ADDED)`: older records lack the field, and stay valid.
 ADDED = {"added": True}
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
-# A reason or a specifier: one line that a page can show. Escaping is the renderers' work.
+# A reason or a specifier: one line that a page can show. The renderers escape it.
 LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029]{0,500}")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _TIME = (
@@ -107,9 +105,9 @@ FileName = Annotated[str, Form(FILE_NAME)]
 
 
 def read(kind: type[T], data: bytes, where: str) -> T:
-    """The record of class `kind` in `data`, whose "schema" must be ours. Raises BadRecord.
+    """Parses a record of class `kind`, whose "schema" must be ours. Raises BadRecord.
 
-    where: what `data` is, for errors.
+    where: names `data` in errors.
     """
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
@@ -127,9 +125,9 @@ def read(kind: type[T], data: bytes, where: str) -> T:
 
 
 def dump(record: Any, *, indent: Optional[int] = 1) -> bytes:
-    """A record as bytes: the same record is always the same bytes.
+    """A record as bytes; equal records give equal bytes.
 
-    indent: None for a record that is long, and read by people only in an emergency.
+    indent: None for a long record, which people rarely read.
     """
     whole = {"schema": SCHEMA, **_plain(record)}
     separators = (",", ":") if indent is None else (",", ": ")
@@ -138,7 +136,7 @@ def dump(record: Any, *, indent: Optional[int] = 1) -> bytes:
 
 
 def _whole(kind: type[T], left: dict[str, Any], where: str) -> T:
-    """The dataclass `kind` from an object that has its fields and no other."""
+    """The dataclass `kind` from an object with exactly its fields."""
     found = _fields_of(kind, left, where)
     if left:
         raise BadRecord(f"{where}: unknown field {min(left)!r}")
@@ -146,7 +144,7 @@ def _whole(kind: type[T], left: dict[str, Any], where: str) -> T:
 
 
 def _fields_of(kind: type[T], left: dict[str, Any], where: str) -> T:
-    """The dataclass `kind` from its fields, which are taken out of `left`."""
+    """The dataclass `kind` from its fields, which are removed from `left`."""
     missing = _may_miss(cast("Any", kind)) - left.keys()
     values = {
         name: _fields_of(hint, left, where)
@@ -164,9 +162,9 @@ def _fields_of(kind: type[T], left: dict[str, Any], where: str) -> T:
 
 
 def _convert(hint: Any, value: object, where: str, name: str) -> Any:
-    """`value` as the type `hint` says, or BadRecord with the name of the field."""
+    """`value` converted to the type `hint`; BadRecord names the field."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Union:  # which Optional is
+    if origin is Union:  # Optional is a Union
         return None if value is None else _convert(arguments[0], value, where, name)
     if origin is tuple:
         if not isinstance(value, list):
@@ -189,7 +187,7 @@ def _scalar(hint: Any, value: object, where: str, name: str) -> Any:
         if expected:
             _refuse(where, name, expected, value)
     elif hint is int and (type(value) is not int or value < 0):
-        _refuse(where, name, "a whole number, not negative", value)
+        _refuse(where, name, "a non-negative integer", value)
     elif hint is bool and type(value) is not bool:
         _refuse(where, name, "true or false", value)
     elif issubclass(hint, Enum):
@@ -218,7 +216,7 @@ def _mapping(key_hint: Any, hint: Any, value: object, where: str, name: str) -> 
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can write of a record."""
+    """A record as dicts, lists and scalars, for `json`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         found: dict[str, Any] = {}
         for name, _, is_flat in _hints(type(value)):

@@ -1,7 +1,7 @@
-"""The page at ``/``: choose what to install, get the command; below it, every recent commit.
+"""The page at ``/``: a form that gives the install command, and a table of recent commits.
 
-Its template, style and script lie in `templates/`. Without the script it is a listing; with it,
-the commands are made from the page's own address, so the same bytes serve from any host.
+Its template, style and script are in `templates/`. Without JavaScript it is a listing; with it,
+commands are built from the page's own URL, so the same bytes can be served from any host.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ci.index.templates import render
 
 
 def home(state: Records) -> bytes:
-    """The page, of every record there is."""
+    """Renders the page from all records."""
     listed = state.nightlies.units
     units = {unit.name: unit for unit in listed}
     before = {newer.name: older for newer, older in zip(listed, listed[1:])}
@@ -48,7 +48,7 @@ def home(state: Records) -> bytes:
 
 @dataclass(frozen=True)
 class _Row:
-    """A commit as the table shows it; `unit` is what it has to install, if it is listed."""
+    """A row of the table; `unit` has the commit's files, if it is listed."""
 
     commit: str
     number: int
@@ -58,7 +58,7 @@ class _Row:
     unit: Optional[Unit]
     subject: str
     size: Optional[int]  # bytes of its default wheel
-    grown: Optional[int]  # by how many it is larger than that of the listed commit before
+    grown: Optional[int]  # growth since the listed commit before
     docs: bool
 
 
@@ -88,7 +88,7 @@ def _row(entry: CommitStatus, unit: Optional[Unit], before: Optional[Unit], stat
 
 
 def _size(unit: Optional[Unit], state: Records) -> Optional[int]:
-    """The bytes of the wheel that most people take."""
+    """The bytes of the default variant's abi3 wheel."""
     default = state.nightlies.default
     files = unit.of_variant(default, default) if unit else ()
     return next((file.size for file in files if ".dev" not in file.version), None)
@@ -99,7 +99,7 @@ def _shown(state: Records) -> list[CommitStatus]:
 
 
 def _choices(state: Records) -> dict[str, Any]:
-    """What the script offers: channel → variants → files, each with its address from here."""
+    """The choices for the script: channel → variant → files, with relative URLs."""
     variants = {**state.releases.variants, **state.nightlies.variants}
     nightly = state.nightly.unit
     fine = [u for u in state.releases.units if state.yanked.reason(u.name) is None]
@@ -124,9 +124,9 @@ def _recent(state: Records) -> list[Unit]:
 def _channel(
     unit: Unit, variants: Mapping[str, ListedVariant], aliased: Collection[str] = ()
 ) -> dict[str, dict[str, str]]:
-    """Variant → Python ("any", "3.10", "any aarch64") → the address of the wheel.
+    """Variant → Python ("any", "3.10", "any aarch64") → relative URL of the wheel.
 
-    aliased: the names of those that ``nightly/`` has too; the others' address is their own.
+    aliased: names of the wheels that ``nightly/`` has copies of; others link to the commit.
     """
     default = next((name for name, listed in variants.items() if listed.default), "")
     found: dict[str, dict[str, str]] = {}
@@ -142,12 +142,12 @@ def _channel(
 
 
 def _python(file: File) -> str:
-    """What a wheel is for: "3.10" of cp310-cp310, "any" of an abi3 wheel, "any aarch64" on Arm."""
+    """The Python of a wheel: "3.10" for cp310-cp310, "any" for abi3, "any aarch64" on Arm."""
     python, abi, platform = file.tags[0].split("-")
     name = "any" if abi == "abi3" else f"{python[2]}.{python[3:]}"
     return f"{name} aarch64" if platform.endswith("_aarch64") else name
 
 
 def _inline_json(value: Any) -> Markup:
-    """JSON that cannot end the script element that it stands in."""
+    """JSON that is safe inside a script element."""
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

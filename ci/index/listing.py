@@ -1,4 +1,4 @@
-"""Pages for people about one unit: what it changed, its files, and the commands that use them."""
+"""The page of one commit or release: what it changed, its files, and commands that use them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from ci.index.manifest import File, Unit
 from ci.index.records import Nightly, Yanked
 from ci.index.templates import render
 
-# Where the torch of a CUDA version is that PyPI does not have.
+# PyTorch's index, for CUDA versions whose torch PyPI lacks.
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 
 
 def of_unit(unit: Unit, yanked: Yanked, *, docs: bool) -> bytes:
-    """The page of a commit's or a release's own folder; `docs`: its documentation is there."""
+    """The page in the folder of a commit or a release; `docs`: link to its documentation."""
     title = f"vllm {unit.name}" if unit.release else f"vllm commit {unit.name[:12]}"
     return _page(title, unit.prefix, unit, yanked, yanked.serial(unit.name), docs)
 
 
 def of_nightly(nightly: Nightly, unit: Unit, yanked: Yanked, *, docs: bool) -> bytes:
-    """The page of ``nightly/``: `unit` is what it is now."""
+    """The page of ``nightly/``, which `unit` is now."""
     serial = nightly.ledger.serial + yanked.serial(unit.name)
     return _page("vllm nightly", f"{names.NIGHTLY}/", unit, yanked, serial, docs)
 
 
 def commands(unit: Unit) -> Iterator[tuple[str, str]]:
-    """What it is for, and the command: for each client and variant, then the scripts and locks."""
+    """(Purpose, command) for each installer and variant, then for scripts and lock files."""
     base = names.documented_url(names.BASE, unit.prefix)
     documented = _documented(unit)
     for file in documented:
@@ -37,20 +37,20 @@ def commands(unit: Unit) -> Iterator[tuple[str, str]]:
         yield f"uv, {about}", f"uv pip install {base}{file.name}{torch}"
     for file in documented[:1]:
         url = f"{base}{file.name}"
-        yield "pip, over another build", f"pip install --force-reinstall --no-deps {url}"
-        yield "uv, over another build", f"uv pip install --reinstall {url}"
+        yield "pip, replacing another build", f"pip install --force-reinstall --no-deps {url}"
+        yield "uv, replacing another build", f"uv pip install --reinstall {url}"
     beside = {attachment.name for attachment in unit.attachments}
     if "install.py" in beside:
-        yield "which wheel fits", f"uv run {base}install.py"
+        yield "which wheel fits this machine", f"uv run {base}install.py"
     for name in sorted(beside, key=lambda name: (len(name), name))[::-1]:
         if name.startswith("pylock."):
-            yield "with all it needs, locked", f"curl -O {base}{name} && uv pip install -r {name}"
+            yield "with locked dependencies", f"curl -O {base}{name} && uv pip install -r {name}"
             break
     if any(name.startswith("buildid/") for name in beside):
         gdb = "gdb -iex 'set debuginfod enabled on' --args python script.py"
-        yield "in a debugger", f"DEBUGINFOD_URLS={base.rstrip('/')} {gdb}"
+        yield "in gdb, with symbols", f"DEBUGINFOD_URLS={base.rstrip('/')} {gdb}"
     if "bisect.py" in beside:
-        yield "which commit broke it", f"uv run {base}bisect.py --good COMMIT -- python test.py"
+        yield "find the first bad commit", f"uv run {base}bisect.py --good COMMIT -- python test.py"
 
 
 def cuda_name(variant: str) -> str:
@@ -59,7 +59,7 @@ def cuda_name(variant: str) -> str:
 
 
 def _documented(unit: Unit) -> list[File]:
-    """The wheels for every Python of the version that main calls itself, the default one first."""
+    """The abi3 wheels of the released version, the default variant first."""
     found = [
         file
         for file in unit.files

@@ -1,4 +1,4 @@
-"""The manifest of a commit or a release: what was published, complete, written once."""
+"""The manifest of a commit or a release: everything that was published, written once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ci.matrix import Cuda, Matrix
 
 Arch = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+[a-z]?"))]
 TwoNumbers = Annotated[str, Form(re.compile(r"[0-9]+\.[0-9]+"))]
-# A file of the folder itself, or debug symbols where debuginfod's clients look for them.
+# A file in the folder itself, or debug symbols at their debuginfod path.
 AttachmentName = Annotated[
     str, Form(re.compile(rf"{f.FILE_NAME.pattern}|buildid/[0-9a-f]{{40}}/debuginfo"))
 ]
@@ -31,7 +31,7 @@ PlatformTag = Annotated[str, Form(re.compile(r"[a-z0-9_]+"))]
 
 @dataclass(frozen=True)
 class File:
-    """A wheel or an sdist as its pages show it."""
+    """A wheel or an sdist, with what pages show of it."""
 
     name: f.FileName
     version: f.FileName
@@ -42,7 +42,7 @@ class File:
     size: int  # bytes
     metadata_sha256: Optional[f.Sha256]  # of the sidecar; None for an sdist
     native_digest: Optional[f.Digest]  # "sha256:…"
-    reused_from: Optional[f.Commit]  # the commit whose native code this is, if another's
+    reused_from: Optional[f.Commit]  # the commit that compiled the native code, if another
 
     def check(self) -> None:
         try:
@@ -57,14 +57,14 @@ class File:
         if project != names.PROJECT:
             raise Wrong("name", f"a file of {names.PROJECT}", self.name)
         if str(version) != self.version or found != frozenset(self.tags):
-            raise Wrong("name", "of the version and the tags beside it", self.name)
+            raise Wrong("name", "one with the version and tags of the record", self.name)
         if (self.variant is None) == bool(self.tags):
-            raise Wrong("variant", "given for a wheel, and null for an sdist", self.variant)
+            raise Wrong("variant", "a name for a wheel, null for an sdist", self.variant)
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file beside the wheels that installs nothing: SHA256SUMS, debug symbols."""
+    """A file beside the wheels that is not installed: SHA256SUMS, debug symbols."""
 
     name: AttachmentName
     sha256: f.Sha256
@@ -73,29 +73,29 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit did, as its repository tells."""
+    """What a commit changed, read from git."""
 
     subject: f.Line
     parent: Optional[f.Commit]  # the first one; None for the root
     files: int  # how many changed since the parent
-    native: int  # how many of those decide on native code
+    native: int  # how many of those are inputs of native code
     native_files: tuple[f.Line, ...]  # the first of these, sorted
 
     def check(self) -> None:
         if not len(self.native_files) <= self.native <= self.files:
-            raise Wrong("native", "between the names beside it and all files", self.native)
+            raise Wrong("native", "from the number of native_files to files", self.native)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is published as one: all the files of a commit, or of a release of it."""
+    """Everything that is published together: the files of a commit, or of a release."""
 
     commit: f.Commit
     number: int  # commits along the first parent since the tag
     time: f.Time  # of the commit, "2026-11-05T12:00:00Z"
     version: f.Numbers  # V, without development or local part
     release: bool
-    published: f.Time  # when it was published first; a repetition keeps it
+    published: f.Time  # when it was first published; repeating a publication keeps it
     files: tuple[File, ...]
     attachments: tuple[Attachment, ...] = ()
     change: Optional[Change] = field(default=None, metadata=f.ADDED)
@@ -103,7 +103,7 @@ class Unit:
     def check(self) -> None:
         all_names = [*(file.name for file in self.files), *(a.name for a in self.attachments)]
         if len(set(all_names)) != len(all_names) or not self.files:
-            raise Wrong("files", "at least one, each of its own name", sorted(all_names))
+            raise Wrong("files", "at least one, with distinct names", sorted(all_names))
         allowed = {self.version}
         if not self.release:
             allowed.add(_public(versions.development(self.version, self.number, self.commit, None)))
@@ -113,7 +113,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """How commands and records name it: the commit, or ``v0.5.4``."""
+        """Its name in commands and records: the commit, or ``v0.5.4``."""
         return f"v{self.version}" if self.release else self.commit
 
     @property
@@ -123,17 +123,17 @@ class Unit:
 
     @property
     def order(self) -> tuple[Version, int]:
-        """Which of two commits is newer. The number starts again at each release tag."""
+        """The sort key of commits, newest last. The number restarts at each release tag."""
         return Version(self.version), self.number
 
     def of_variant(self, variant: str, default: str) -> tuple[File, ...]:
-        """The files of one variant; an sdist is the default variant's."""
+        """The files of one variant; the sdist belongs to the default one."""
         return tuple(file for file in self.files if (file.variant or default) == variant)
 
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """What wheels of a variant hold for GPUs, on another platform than the main one."""
+    """The GPU code in a variant's wheels for a platform other than the main one."""
 
     archs: tuple[Arch, ...]
     ptx: tuple[Arch, ...]
@@ -141,7 +141,7 @@ class DeviceCode:
 
 @dataclass(frozen=True)
 class Variant:
-    """A CUDA version, as the matrix had it for the manifest's platform."""
+    """A CUDA version, as in the matrix that was built."""
 
     cuda: TwoNumbers
     default: bool
@@ -154,7 +154,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class ListedVariant:
-    """A variant that an index has, or ever had."""
+    """A variant that an index has or once had."""
 
     default: bool
     on_request: bool = field(default=False, metadata=f.ADDED)
@@ -162,13 +162,13 @@ class ListedVariant:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A unit with the matrix that it was built from: ``COMMIT/manifest.json``."""
+    """``COMMIT/manifest.json``: a unit with the matrix that it was built from."""
 
     unit: Annotated[Unit, FLAT]
     variants: Mapping[f.VariantName, Variant]
     pythons: tuple[TwoNumbers, ...]
     abi3: TwoNumbers
-    platform: PlatformTag  # the main one; what other wheels are for, their tags say
+    platform: PlatformTag  # the main one; other wheels have theirs in their tags
 
     def check(self) -> None:
         if sum(variant.default for variant in self.variants.values()) != 1:
@@ -183,7 +183,7 @@ class Manifest:
 
     @property
     def listed(self) -> dict[str, ListedVariant]:
-        """What ledgers keep of the variants."""
+        """The variants as ledgers record them."""
         return {
             name: ListedVariant(variant.default, variant.on_request)
             for name, variant in self.variants.items()
@@ -191,15 +191,15 @@ class Manifest:
 
 
 def prefix_of(unit: str) -> str:
-    """The folder of a unit's files by its name; raises BadRecord for what cannot be one."""
+    """The folder of a unit's files; raises BadRecord for an impossible name."""
     if f.COMMIT.fullmatch(unit):
         return names.commit_key(unit, "")
     if unit.startswith("v") and f.NUMBERS.fullmatch(unit[1:]):
         return names.release_key(unit[1:], "")
     raise BadRecord(
         f"{unit!r} names neither a commit nor a release",
-        means="a commit is named by all 40 hex digits, a release by v and its version",
-        do="git rev-parse HEAD prints the name of a commit",
+        means="a commit has 40 hex digits, and a release a v before its version",
+        do="git rev-parse HEAD prints a commit in full",
     )
 
 
@@ -208,7 +208,7 @@ def manifest_key(unit: str) -> str:
 
 
 def of_matrix(unit: Unit, matrix: Matrix) -> Manifest:
-    """The manifest of a unit that was built from `matrix`."""
+    """The manifest of `unit`, built from `matrix`."""
     return Manifest(
         unit,
         {cuda.variant: _variant(cuda, matrix) for cuda in matrix.cudas},
@@ -230,10 +230,10 @@ def _variant(cuda: Cuda, matrix: Matrix) -> Variant:
 
 
 def same_but_for_time(one: Manifest, other: Manifest) -> bool:
-    """Whether two manifests differ in nothing but when they were first published.
+    """Whether two manifests are equal, except for the time of publication.
 
-    Nor in where each build took native files from: one may have compiled what the other reused,
-    and their wheels, whose hashes are compared, are the same.
+    The source of native files may differ too: one build may have compiled what the other reused.
+    The hashes of their wheels are compared.
     """
     return _timeless(one, one.unit.published) == _timeless(other, one.unit.published)
 
@@ -244,7 +244,7 @@ def _timeless(manifest: Manifest, published: str) -> Manifest:
 
 
 def parse(data: bytes, where: str) -> Manifest:
-    """Reads a manifest; raises BadRecord naming the field that is not as it must be."""
+    """Parses a manifest; raises BadRecord naming the invalid field."""
     return f.read(Manifest, data, where)
 
 

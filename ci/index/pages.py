@@ -1,4 +1,4 @@
-"""Which pages there are, and the bytes of each: the whole index as a function of its records."""
+"""All pages and their bytes: the whole index as a function of its records."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ci.index.records import Ledger, Records, Yanked
 from ci.index.simple import project_page
 
 HOME = "index.html"
-# Below which lie the shared pages but HOME: of releases, of nightlies, and all of them.
+# Prefixes of the shared pages other than HOME: of releases, of nightlies, of both.
 RELEASES = ("whl/",)
-NIGHTLIES = ("whl/", f"{names.NIGHTLY}/")  # with what is signed
+NIGHTLIES = ("whl/", f"{names.NIGHTLY}/")  # with the signatures
 SHARED = ("whl/", f"{names.NIGHTLY}/")
 
 
 def shared(state: Records) -> dict[str, bytes]:
-    """The pages that are not one unit's own, by key."""
+    """Key → bytes of the pages that belong to no single unit."""
     return {**of_releases(state), **of_nightlies(state), **home(state)}
 
 
@@ -57,10 +57,10 @@ def home(state: Records) -> dict[str, bytes]:
 
 
 def of_unit(manifest: Manifest, yanked: Yanked, *, docs: bool = False) -> dict[str, bytes]:
-    """The pages in a commit's or a release's own folder; `docs`: its documentation is there."""
+    """The pages in the folder of a commit or a release; `docs`: link to its documentation."""
     unit = manifest.unit
     pages = {f"{unit.prefix}index.html": listing.of_unit(unit, yanked, docs=docs)}
-    if not unit.release:  # an index of one release is the index of releases, with an exact pin
+    if not unit.release:  # for one release, use the index of releases with an exact pin
         ledger = Ledger.of_one(unit, manifest.listed)
         pages.update(_indexes(unit.prefix, ledger, yanked))
     return pages

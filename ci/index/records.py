@@ -1,8 +1,8 @@
 """The mutable records: ledgers, yanks and the status of a commit.
 
-Each has a serial that rises with every change, as PyPI's does. Pages show it, so no page is ever
-again the bytes that it was before a change, and a publisher that was overtaken notices (`If-Match`
-compares contents, on S3).
+Each has a serial that rises with every change, as PyPI's does. Pages contain it, so a page never
+returns to earlier bytes. On S3, `If-Match` compares contents: without the serial, an overtaken
+publisher would not notice a change that was undone (the ABA problem).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ci.index import fields as f
 from ci.index.fields import FLAT, Form
 from ci.index.manifest import File, ListedVariant, Unit, prefix_of
 
-# The listing of `/` shows this many commits, whatever became of them.
+# The page at `/` lists this many commits, in any state.
 RECENT = 50
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ UnitName = Annotated[str, Form(re.compile(rf"{f.COMMIT.pattern}|v{f.NUMBERS.patt
 
 
 class State(Enum):
-    """What became of a commit."""
+    """The state of a commit."""
 
     PENDING = "pending"
     FAILED = "failed"
@@ -37,7 +37,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class CommitStatus:
-    """``COMMIT/status.json``, and an entry of the listing's ledger."""
+    """``COMMIT/status.json``, and an entry of the ledger of commits."""
 
     unit: UnitName
     number: int
@@ -45,14 +45,14 @@ class CommitStatus:
     state: State
     reason: f.Line  # why it failed; empty otherwise
     updated: f.Time
-    pinned: Optional[f.Line] = None  # why `prune` must never take it
+    pinned: Optional[f.Line] = None  # why `prune` must not remove it
     subject: f.Line = field(default="", metadata=f.ADDED)  # of the commit
     docs: bool = field(default=False, metadata=f.ADDED)  # whether its documentation is published
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The units that an index lists, newest first, and the variants it has ever had."""
+    """The units that an index lists, newest first, and every variant it has or had."""
 
     serial: int = 0
     units: tuple[Unit, ...] = ()
@@ -60,18 +60,18 @@ class Ledger:
 
     @classmethod
     def of_one(cls, unit: Unit, variants: Mapping[str, ListedVariant]) -> Ledger:
-        """A ledger that lists a single unit, of these variants, and never changes."""
+        """A ledger that lists a single unit and never changes."""
         return cls(0, (unit,), variants)
 
     @property
     def default(self) -> str:
-        """The name of the default variant; empty where nothing was ever listed."""
+        """The name of the default variant; empty if nothing was ever listed."""
         return next((name for name, variant in self.variants.items() if variant.default), "")
 
     def with_unit(
         self, unit: Unit, variants: Mapping[str, ListedVariant], limit: Optional[int]
     ) -> Ledger:
-        """The ledger with `unit` in its place, at most `limit` long; itself if nothing changes.
+        """The ledger with `unit` inserted or replaced, cut to `limit`; itself if nothing changes.
 
         variants: those of the unit.
         """
@@ -82,7 +82,7 @@ class Ledger:
         return self._next(tuple(other for other in self.units if other.name != unit), {})
 
     def moved_to(self, unit: Unit, variants: Mapping[str, ListedVariant]) -> Ledger:
-        """The ledger with `unit` alone."""
+        """The ledger with `unit` only."""
         return self._next((unit,), variants)
 
     def _next(self, units: tuple[Unit, ...], variants: Mapping[str, ListedVariant]) -> Ledger:
@@ -94,7 +94,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Nightly:
-    """Which commit ``nightly/`` is, and the newest that it has ever been."""
+    """The commit that ``nightly/`` has now, and the newest that it ever had."""
 
     ledger: Annotated[Ledger, FLAT] = field(default_factory=Ledger)
     newest_version: f.Numbers = "0"
@@ -106,9 +106,9 @@ class Nightly:
 
     @property
     def aliased(self) -> tuple[File, ...]:
-        """The wheels that ``nightly/`` has copies of: those of the released version.
+        """The wheels that ``nightly/`` has copies of: those with the released version.
 
-        None of a variant on request: a later commit may lack it, and the copy would stay behind.
+        Without variants on request: a later commit may lack one, and a stale copy would remain.
         """
         variants = self.ledger.variants
         return tuple(
@@ -123,7 +123,7 @@ class Nightly:
         return unit.order > (Version(self.newest_version), self.newest_number)
 
     def moved_to(self, unit: Unit, variants: Mapping[str, ListedVariant]) -> Nightly:
-        """`unit` as the nightly, be it newer or older: an older one stays until a newer comes."""
+        """`unit` as the nightly; also an older one, until a newer commit is published."""
         ledger = self.ledger.moved_to(unit, variants)
         if ledger is self.ledger:
             return self
@@ -134,7 +134,7 @@ class Nightly:
 
 @dataclass(frozen=True)
 class Commits:
-    """The newest commits that were ever begun, for the listing."""
+    """The newest commits, built or not, for the table at `/`."""
 
     serial: int = 0
     commits: tuple[CommitStatus, ...] = ()
@@ -149,7 +149,7 @@ class Commits:
 
 @dataclass(frozen=True)
 class Yank:
-    """What was said last of a unit: a reason to avoid it, or (None) that it is fine again."""
+    """The latest yank of a unit: a reason to avoid it, or None if it was undone."""
 
     reason: Optional[f.Line]
     serial: int
@@ -157,7 +157,7 @@ class Yank:
 
 @dataclass(frozen=True)
 class Yanked:
-    """The units that somebody said to avoid; PEP 592."""
+    """The yanked units (PEP 592)."""
 
     units: Mapping[UnitName, Yank] = field(default_factory=dict)
 
@@ -181,7 +181,7 @@ def status_key(unit: str) -> str:
 
 @dataclass(frozen=True)
 class Record(Generic[T]):
-    """Where a mutable record lies and what it is; `empty` is what a missing one means."""
+    """The key and type of a mutable record; `empty` stands for a missing one."""
 
     key: str
     kind: type[Any]
@@ -189,7 +189,7 @@ class Record(Generic[T]):
     indent: Optional[int] = 1
 
     def parse(self, data: bytes, where: str) -> T:
-        """Raises BadRecord for what this tool did not write; `where` says what `data` is."""
+        """Parses a record; raises BadRecord. `where` names `data` in errors."""
         return cast(T, f.read(self.kind, data, where))
 
     def dump(self, value: T) -> bytes:
@@ -204,13 +204,13 @@ YANKED = Record("state/yanked.json", Yanked, Yanked())
 
 
 def status(unit: str) -> Record[Optional[CommitStatus]]:
-    """The record of what became of one commit; None before anybody began it."""
+    """The status record of one commit; None before its first build."""
     return Record(status_key(unit), CommitStatus, None)
 
 
 @dataclass(frozen=True)
 class Records:
-    """Every record that the shared pages are made of, as read at one time; at first, of nothing."""
+    """All records that shared pages are rendered from; by default, those of an empty bucket."""
 
     releases: Ledger = field(default_factory=Ledger)
     nightlies: Ledger = field(default_factory=Ledger)
@@ -220,5 +220,5 @@ class Records:
 
 
 def _age(unit: Unit) -> tuple[Any, ...]:
-    """What units are ordered by: the greatest is the newest."""
+    """The sort key of units; the greatest is the newest."""
     return (*unit.order, unit.time, unit.commit)

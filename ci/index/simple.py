@@ -1,7 +1,7 @@
-"""A simple index as records: which files a page lists, and under which relative links.
+"""A simple index as records: the files that a page lists, and their relative links.
 
-One page is one variant's. Links are relative, so the same bytes serve from any address, and `+`
-is `%2B` in them: S3 reads a raw one as a space.
+A page has one variant. Links are relative, so that the same bytes can be served from any address,
+with `+` as `%2B`, because S3 reads a raw one as a space.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ci import names
 from ci.index.manifest import File, Unit
 from ci.index.records import Yanked
 
-# PEP 792 is the newest that the pages follow; 1.4 includes 691, 700, 708 and 740.
+# 1.4 is that of PEP 792, and includes 691, 700, 708 and 740.
 API_VERSION = "1.4"
 
 
 @dataclass(frozen=True)
 class Link:
-    """One file of a page."""
+    """A file on a page."""
 
     href: str  # relative to the page, quoted, without the hash
     file: File
@@ -31,7 +31,7 @@ class Link:
 
 @dataclass(frozen=True)
 class ProjectPage:
-    """A project of a simple index. `serial` rises with every change of what it says."""
+    """A project page of a simple index. `serial` rises with every change."""
 
     project: str
     serial: int
@@ -39,7 +39,7 @@ class ProjectPage:
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """The versions that have a file here, in the order of the files."""
+        """The versions on this page, in the order of the files."""
         return tuple(dict.fromkeys(link.file.version for link in self.links))
 
 
@@ -55,9 +55,9 @@ def project_page(
 ) -> ProjectPage:
     """The page at `folder` (a key with a slash) for one variant of `units`.
 
-    serial: of the ledger that lists the units; their yanks are added.
-    development_only: leave out the versions that every commit has again (``0.5.4``): in an index
-    of many commits a version has to name one file.
+    serial: of the ledger; those of its units' yanks are added.
+    development_only: omit the released version (``0.5.4``), which every commit has: in an index of
+    many commits, a version must identify one file.
     """
     links = []
     for unit in units:

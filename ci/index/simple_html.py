@@ -1,4 +1,4 @@
-"""PEP 503 pages, with what 592, 629, 658, 714 and 792 add to them."""
+"""PEP 503 pages, with the additions of PEPs 592, 629, 658, 714 and 792."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def project(page: ProjectPage) -> bytes:
 
 
 def root(project: str) -> bytes:
-    """The root of an index that holds one project."""
+    """The root page of an index with one project."""
     return render("simple_root.html", project=project, api_version=API_VERSION)
 
 
@@ -20,7 +20,7 @@ def _attributes(link: Link) -> dict[str, str]:
     if link.file.requires_python:
         attributes["data-requires-python"] = link.file.requires_python
     if link.file.metadata_sha256:
-        # The second name is what installers before PEP 714 look for.
+        # The second name is for installers older than PEP 714.
         attributes["data-core-metadata"] = f"sha256={link.file.metadata_sha256}"
         attributes["data-dist-info-metadata"] = f"sha256={link.file.metadata_sha256}"
     if link.yanked is not None:

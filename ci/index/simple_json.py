@@ -1,4 +1,4 @@
-"""PEP 691 pages, with what 592, 700, 714 and 792 add to them."""
+"""PEP 691 pages, with the additions of PEPs 592, 700, 714 and 792."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def project(page: ProjectPage) -> bytes:
 
 
 def root(project: str) -> bytes:
-    """The root of an index that holds one project."""
+    """The root page of an index with one project."""
     return _dump({"meta": {"api-version": API_VERSION}, "projects": [{"name": project}]})
 
 

@@ -14,11 +14,11 @@ from ci.store import Changed, ObjectInfo, Store
 
 
 def alias_nightly(view: View) -> tuple[str, ...]:
-    """Copies the nightly's documented wheels to ``nightly/``; returns the keys that changed.
+    """Copies the nightly's documented wheels to ``nightly/``; returns the changed keys.
 
-    Each copy is made only over the version that was seen before the record was read. The last
-    thing done is to read it once more: whoever moved the nightly in between, and found what lay
-    there right, left it to be overwritten.
+    Each copy replaces only the version that was seen before the record was read. The record is read
+    again at the end: another publisher may have moved the nightly meanwhile and found its wheels
+    already in place, before ours replaced them (ABA).
     """
     copied: list[str] = []
     for _ in range(access.ATTEMPTS):
@@ -37,7 +37,7 @@ def alias_nightly(view: View) -> tuple[str, ...]:
                 source = unit.prefix + targets[address].name
                 view.store.copy(source, address, entry.etag if entry else None)
                 copied.append(address)
-        except Changed:  # somebody else is at it
+        except Changed:  # another publisher was faster
             view.look(targets)
             continue
         if not stale or view.read(records.NIGHTLY, fresh=True).unit == unit:
@@ -47,7 +47,7 @@ def alias_nightly(view: View) -> tuple[str, ...]:
 
 
 def _targets(store: Store, nightly: Nightly) -> dict[str, File]:
-    """The addresses in ``nightly/``, and what belongs there."""
+    """Address in ``nightly/`` → the file that belongs there."""
     return {
         address: file
         for file in nightly.aliased
@@ -60,7 +60,7 @@ def _holds(view: View, alias: Optional[ObjectInfo], unit: Unit, file: File) -> b
     if alias is None or alias.size != file.size:
         return False
     if alias.sha256 is None and alias.md5 is not None:
-        # Then every ETag is an MD5, the original's too.
+        # If this ETag is an MD5, all of the bucket's are.
         key = unit.prefix + file.name
         source = view.entry(key) or access.look(view.store, key)
         return source is not None and source.etag.strip('"') == alias.md5

@@ -1,4 +1,4 @@
-"""What lies beside a commit's wheels and follows from them: scripts, lock files, debug symbols."""
+"""Files derived from a commit's wheels and published beside them: scripts, locks, symbols."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Wheel = tuple[str, str, int]  # file name, sha256, bytes
 
 
 def of_commit(wheels: Sequence[WheelFile], commit: Commit, matrix: Matrix) -> dict[str, Body]:
-    """File name → content; the same for the same wheels."""
+    """File name → content, which depends only on the arguments."""
     found = {name: Body.of(data) for name, data in published(commit.sha).items()}
     for cuda in matrix.cudas:
         documented = tuple(
@@ -34,9 +34,9 @@ def of_commit(wheels: Sequence[WheelFile], commit: Commit, matrix: Matrix) -> di
 
 
 def symbols_of(wheels: Sequence[WheelFile]) -> dict[str, Body]:
-    """Name below the commit's folder → debug symbols, of every library that names its build-id.
+    """Path below the commit's folder → debug symbols, for every library with a build-id.
 
-    Raises IncompleteSet where they do not lie beside the wheel, and PublishError for those of
+    Raises IncompleteSet if they are not beside the wheel, and PublishError if they belong to
     another library.
     """
     libraries = {wheel.native.get(names.LIBRARY): wheel.path for wheel in wheels}
@@ -51,12 +51,12 @@ def symbols_of(wheels: Sequence[WheelFile]) -> dict[str, Body]:
             raise IncompleteSet(
                 f"debug symbols are missing: {name} beside {path.name}",
                 means="the wheel was moved without them, or built by hand",
-                do="build the commit again, or copy the folder `buildid` beside its wheels",
+                do="build the commit again, or copy the folder `buildid` to its wheels",
             )
         if symbols.build_id(file.read_bytes()) != build_id:
             raise PublishError(
-                f"{file} holds the symbols of another library",
-                means=f"a debugger asks for build-id {build_id}, and would refuse the file",
+                f"{file} has the symbols of another library",
+                means=f"a debugger needs those of build-id {build_id}, and would reject the file",
                 do="remove it, and build the commit again",
             )
         found[name] = Body.file(file)
@@ -67,7 +67,7 @@ def symbols_of(wheels: Sequence[WheelFile]) -> dict[str, Body]:
 def _locks(
     variant: str, pythons: tuple[str, ...], commit: str, wheels: tuple[Wheel, ...]
 ) -> dict[str, Body]:
-    """The locks of a variant on every Python that it was resolved for, and its constraints."""
+    """A variant's lock files, one for each resolved Python, and its constraints file."""
     version = wheels[0][0].split("-")[1]
     own = [
         {

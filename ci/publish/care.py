@@ -1,4 +1,4 @@
-"""What is done to published commits by hand: yank, unyank, promote, pin."""
+"""Manual changes of published commits: yank, unyank, promote, pin."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ci.store import NotFound, Store
 
 
 class NotPublished(PublishError):
-    """There is no complete commit or release of that name in the bucket."""
+    """The bucket has no complete commit or release of that name."""
 
 
 @dataclass(frozen=True)
 class CareResult:
-    """What a command changed. `nightly` is the commit that ``nightly/`` is now."""
+    """What a command changed. `nightly`: the commit that ``nightly/`` has afterwards."""
 
     unit: str
     changed: bool
@@ -32,7 +32,7 @@ class CareResult:
 
 
 def find(store: Store, unit: str) -> Manifest:
-    """The manifest of a published unit; raises NotPublished that says what became of it."""
+    """The manifest of a published unit; raises NotPublished with the unit's state."""
     key = manifest_key(unit)
     try:
         return manifests.parse(store.get(key).body, f"{key} in {store.name}")
@@ -42,15 +42,15 @@ def find(store: Store, unit: str) -> Manifest:
     said = f"; its state is {status.state.value} {status.reason}".rstrip() if status else ""
     raise NotPublished(
         f"{unit} is not published in {store.name}{said}",
-        means="only a complete set of wheels has a manifest, and only that can be listed",
-        do="python -m ci status lists what is there",
+        means="it has no manifest: a manifest is written once all its wheels are uploaded",
+        do="python -m ci status lists what is published",
     )
 
 
 def yank(store: Store, unit: str, reason: Optional[str]) -> CareResult:
-    """Tells resolvers to avoid a unit unless it is pinned (PEP 592); None takes that back.
+    """Yanks a unit (PEP 592): resolvers then use it only if pinned. A reason of None undoes that.
 
-    A yanked commit is not the nightly: the newest one that is not yanked takes its place.
+    If it is the nightly, the newest commit that is not yanked takes its place.
     """
     manifest = find(store, unit)
     view = _view(store, manifest.unit.prefix)
@@ -65,9 +65,9 @@ def yank(store: Store, unit: str, reason: Optional[str]) -> CareResult:
 
 
 def promote(store: Store, unit: str) -> CareResult:
-    """Makes a published commit the nightly, be it newer or older than the one that is.
+    """Makes a published commit the nightly, also one older than the current nightly.
 
-    It stays until a commit is published that is newer than every nightly before.
+    It stays until a commit newer than every previous nightly is published.
     """
     manifest = find(store, unit)
     if manifest.unit.release:
@@ -79,7 +79,7 @@ def promote(store: Store, unit: str) -> CareResult:
     if (reason := view.read(records.YANKED).reason(unit)) is not None:
         raise PublishError(
             f"{unit} was yanked: {reason}",
-            means="a yanked commit is not offered to people who did not ask for it",
+            means="a yanked commit is not offered to people who did not choose it",
             do=f"python -m ci unyank {unit}",
         )
     before = view.read(records.NIGHTLY)
@@ -88,7 +88,7 @@ def promote(store: Store, unit: str) -> CareResult:
 
 
 def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
-    """Protects a commit from `prune`, and says why; None takes that back."""
+    """Protects a commit from `prune` for a reason; None ends that."""
     find(store, unit)
 
     def change(status: Optional[CommitStatus]) -> Optional[CommitStatus]:
@@ -104,7 +104,7 @@ def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
 
 
 def _view(store: Store, *prefixes: str) -> View:
-    """A view of all pages that are shared, and of those below `prefixes`."""
+    """A view of all shared pages, and of the objects below `prefixes`."""
     view = View(store)
     view.see(*pages.SHARED, *prefixes)
     view.look([pages.HOME])

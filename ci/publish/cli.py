@@ -1,4 +1,4 @@
-"""What the commands that work on a bucket share: --bucket, --json, and how results are shown."""
+"""Shared by commands that use a bucket: --bucket, --json, and the output of results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_also(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="VARIANT",
-        help="cu128: one that commits have on request; may be repeated",
+        help="also build this variant on request, such as cu128; may be repeated",
     )
 
 
@@ -49,19 +49,19 @@ def add_index_key(parser: argparse.ArgumentParser) -> None:
         "--index-key",
         type=Path,
         metavar="PEM",
-        help="the Ed25519 key that signs the ledgers (default: what VLLM_INDEX_KEY holds)",
+        help="PEM file of the Ed25519 key for the index (default: the PEM in VLLM_INDEX_KEY)",
     )
 
 
 def index_signer(args: argparse.Namespace) -> Optional[Signer]:
-    """The key of --index-key or VLLM_INDEX_KEY, if there is one."""
+    """The key from --index-key or VLLM_INDEX_KEY, if either is set."""
     key = keys.load_key(args.index_key, variable=keys.OF_INDEX)
     return Signer(key.private) if key else None
 
 
 @contextmanager
 def signing(args: argparse.Namespace, store: Store) -> Iterator[None]:
-    """Around a command that changes ledgers: they are signed after it, if they were before it."""
+    """Wraps a command that changes ledgers: signs them afterwards, if the index is signed."""
     signer = index_signer(args)
     if signer is None:
         view = View(store)
@@ -77,7 +77,7 @@ def bucket(args: argparse.Namespace) -> Store:
 
 
 def show(args: argparse.Namespace, result: Any, text: str) -> None:
-    """Prints a result: the record as JSON if that was asked for, else the text for people."""
+    """Prints a result: as JSON with --json, else the text."""
     if args.json:
         print(json.dumps(_plain(result), indent=1, sort_keys=True))
     else:
@@ -85,7 +85,7 @@ def show(args: argparse.Namespace, result: Any, text: str) -> None:
 
 
 def progress(args: argparse.Namespace, step: str) -> None:
-    """Says on stderr what a long command is at, so that stdout holds the result only."""
+    """Reports progress on stderr, so that stdout has only the result."""
     if not args.json:
         Console(stderr=True, soft_wrap=True).print(step, markup=False, highlight=False)
 

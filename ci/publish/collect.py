@@ -1,4 +1,4 @@
-"""Wheels that were built on many machines, brought together: the complete set, or nothing."""
+"""Collects wheels that several machines built: the complete set, or nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ci.wheel import symbols
 def collect(
     cells: Path, names: Iterable[str], out: Path, *, with_symbols: bool = False
 ) -> list[Path]:
-    """Copies the wheels called `names`, wherever they lie below `cells`, to `out`.
+    """Copies the wheels in `names`, from anywhere below `cells`, to `out`.
 
-    with_symbols: and all debug symbols.
-    What else lies there is passed over. Raises IncompleteSet, naming those that are missing, and
-    Conflict where two machines made different files of one name; then nothing is copied.
+    with_symbols: copy all debug symbols, too. Other files are ignored. Raises IncompleteSet, naming
+    missing wheels, and Conflict if two machines built different files of the same name; then
+    nothing is copied.
     """
     found = {name: sorted(cells.rglob(name)) for name in names}
     if with_symbols:
@@ -28,7 +28,7 @@ def collect(
     if missing:
         raise IncompleteSet(
             f"not below {cells}: {', '.join(missing)}",
-            means="a machine that builds a part of the set has not delivered, or built another",
+            means="a machine has not delivered its part of the set, or built another commit",
             do="build the missing variants of this commit (--variant), and collect again",
         )
     for name, paths in found.items():
@@ -37,7 +37,7 @@ def collect(
             listed = "".join(f"\n    {digest}  {path}" for digest, path in digests.items())
             raise Conflict(
                 f"{name} was built more than once, with different bits:{listed}",
-                means="two machines disagree on what this commit is; neither is published",
+                means="two machines built this commit differently; nothing is published",
                 do="find the first difference: python -m ci size A B, python -m ci verify A",
             )
     return [_copy(paths[0], out / name) for name, paths in found.items()]

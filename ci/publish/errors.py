@@ -1,4 +1,4 @@
-"""The ways in which a publication is refused."""
+"""Errors that refuse a publication."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from ci.errors import CiError
 
 
 class PublishError(CiError):
-    """Nothing was published, and what was published before is as it was."""
+    """The publication is refused; everything published before is unchanged."""
 
 
 class IncompleteSet(PublishError):
-    """Wheels are missing, or there are some that do not belong to the set."""
+    """Wheels are missing, or some do not belong to the set."""
 
 
 class Conflict(PublishError):

@@ -1,4 +1,4 @@
-"""What each event writes into the mutable records; every function can be repeated at will."""
+"""The changes of mutable records for each event; all functions are idempotent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ci.publish.view import View
 
 
 def set_status(view: View, new: CommitStatus, *, pruned: bool = False) -> Commits:
-    """Writes what became of a commit: its own record, then the ledger of the listing.
+    """Writes the state of a commit to its own record, then to the ledger of commits.
 
-    A complete commit stays complete, whoever begins or fails it again; only `pruned` ends that.
+    A complete commit stays complete if a later build begins or fails; only `pruned` ends that.
     """
 
     def change(old: Optional[CommitStatus]) -> Optional[CommitStatus]:
@@ -31,7 +31,7 @@ def set_status(view: View, new: CommitStatus, *, pruned: bool = False) -> Commit
 
 
 def complete(unit: Unit, updated: str) -> CommitStatus:
-    """The status of a commit whose wheels are all there."""
+    """The status of a commit with all its wheels published."""
     subject = unit.change.subject if unit.change else ""
     return CommitStatus(
         unit.name, unit.number, unit.time, State.COMPLETE, "", updated, subject=subject
@@ -46,7 +46,7 @@ def list_release(view: View, manifest: Manifest) -> Ledger:
 
 
 def list_nightly(view: View, manifest: Manifest, limit: int) -> Ledger:
-    """Lists a commit among the newest `limit`; one that is older than all of them is not listed."""
+    """Lists a commit among the newest `limit`, unless all of those are newer."""
     return view.update(
         records.NIGHTLIES,
         lambda old: old.with_unit(manifest.unit, manifest.listed, limit),
@@ -54,7 +54,7 @@ def list_nightly(view: View, manifest: Manifest, limit: int) -> Ledger:
 
 
 def move_nightly(view: View, manifest: Manifest, *, back: bool = False) -> Nightly:
-    """Makes a commit the nightly if it is the newest ever and not yanked; with `back`, anyway."""
+    """Makes a commit the nightly if it is the newest ever and not yanked; with `back`, always."""
     unit = manifest.unit
     yanked = view.read(records.YANKED)
 
@@ -67,9 +67,9 @@ def move_nightly(view: View, manifest: Manifest, *, back: bool = False) -> Night
 
 
 def leave_yanked(view: View) -> Nightly:
-    """Moves the nightly off a yanked commit to the newest that is not, if there is one.
+    """If the nightly is yanked, moves it to the newest commit that is not, if there is one.
 
-    Called after every write of either record, so whoever writes second sees both.
+    Called after every write of either record, so the later of two concurrent writers sees both.
     """
     nightly = view.read(records.NIGHTLY)
     yanked = view.read(records.YANKED, fresh=True)

@@ -1,4 +1,4 @@
-"""From wheels to the unit that they make up, complete or refused; pure."""
+"""Makes a complete unit of wheels, or refuses them; pure functions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ci.wheel.reader import WheelFile
 
 
-SHOWN = 20  # native files that changed, by name
+SHOWN = 20  # changed native files listed by name
 
 
 def commit_wheels(matrix: Matrix, commit: Commit) -> dict[str, str]:
-    """The wheels that a complete commit has: file name → variant."""
+    """File name → variant, for the wheels of a complete commit."""
     expected = {}
     for cuda in matrix.cudas:
         for version in (
@@ -35,7 +35,7 @@ def commit_wheels(matrix: Matrix, commit: Commit) -> dict[str, str]:
 
 
 def release_wheels(matrix: Matrix) -> dict[str, str]:
-    """The wheels that a complete release has: file name → variant."""
+    """File name → variant, for the wheels of a complete release."""
     expected = {}
     for cuda in matrix.cudas:
         version = versions.public(matrix.version, cuda.local)
@@ -58,15 +58,15 @@ def unit(
 ) -> Unit:
     """The complete unit of these wheels.
 
-    reused_from: the commit that a variant's native code was taken from, by variant.
-    sdist: its file name and content, of a release that has one.
-    Raises IncompleteSet, and PublishError for a wheel that is not what its name says.
+    reused_from: variant → the commit that compiled its native code.
+    sdist: file name and content, for a release that has one.
+    Raises IncompleteSet, and PublishError for a wheel that contradicts its name.
     """
     expected = release_wheels(matrix) if release else commit_wheels(matrix, commit)
     if commit.dirty:
         raise PublishError(
-            f"the tree was not commit {commit.sha}: it had changes",
-            means="what is published under a commit has to be that commit",
+            f"the tree had uncommitted changes to {commit.sha}",
+            means="files published under a commit must be built from it",
             do="commit the changes, build again, publish again",
         )
     _check_complete(expected, [wheel.path.name for wheel in wheels])
@@ -90,7 +90,7 @@ def unit(
 
 
 def change(commit: Commit) -> Change:
-    """What a commit did, as records have it."""
+    """What a commit changed, for its manifest."""
     native = [name for name in commit.changed if digest.is_input(name)]
     return Change(
         subject=line(commit.subject),
@@ -102,12 +102,12 @@ def change(commit: Commit) -> Change:
 
 
 def line(text: str) -> str:
-    """`text` as one line that records take: whoever commits may write anything."""
+    """`text` as one line that is valid in records: commit messages may hold anything."""
     return "".join(c for c in " ".join(text.split()) if LINE.fullmatch(c))[:200]
 
 
 def instant(time: datetime) -> str:
-    """A time as records have it, to the second: ``2026-11-05T12:00:00Z``."""
+    """A time in the format of records: ``2026-11-05T12:00:00Z``."""
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -131,8 +131,8 @@ def _check_complete(expected: Mapping[str, str], given: Sequence[str]) -> None:
     if problems:
         raise IncompleteSet(
             "the set of wheels is not complete; " + "; ".join(problems),
-            means="a set with a variant missing is never listed; the last complete one stays",
-            do="build what is missing from this commit (build --variant NAME), then publish again",
+            means="an incomplete set is never listed; the last complete one stays",
+            do="build the missing wheels of this commit (build --variant NAME), then publish again",
         )
 
 
@@ -149,7 +149,7 @@ def _check_build(wheel: WheelFile, commit: Commit, variant: str) -> None:
 
 
 def _check_one_library(wheels: Sequence[WheelFile]) -> None:
-    """Variants may be compiled on different machines; a platform's host library is one file."""
+    """Checks that all wheels of a platform have the same host library, wherever they were built."""
     platforms: dict[str, dict[Optional[str], str]] = {}
     for wheel in wheels:
         platform = wheel.path.name.rpartition("-")[2]
@@ -159,8 +159,8 @@ def _check_one_library(wheels: Sequence[WheelFile]) -> None:
             listed = ", ".join(f"{digest} in {name}" for digest, name in found.items())
             raise PublishError(
                 f"{names.LIBRARY} differs between wheels of one commit: {listed}",
-                means="a machine that built some of them does not reproduce what the others built",
-                do="build them again; `python -m ci verify WHEEL` tells which one is wrong",
+                means="the machines that built them do not reproduce each other's builds",
+                do="build them again; `python -m ci verify WHEEL` shows which one is wrong",
             )
 
 
@@ -183,7 +183,7 @@ def _sdist(name: str, body: Body, version: str, requires_python: str) -> File:
     if name != f"{names.PROJECT}-{version}.tar.gz":
         raise PublishError(
             f"{name} is not the sdist of version {version}",
-            means="a file name always equals the metadata inside",
+            means="the file name must match the metadata",
             do=f"build the sdist of this release: {names.PROJECT}-{version}.tar.gz",
         )
     return File(

@@ -1,4 +1,4 @@
-"""Removing old commits: planned first, then done; links go before the files that they lead to."""
+"""Removes old commits: first a plan, then links, then the files that they pointed to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ci.store import Store
 
 @dataclass(frozen=True)
 class Decision:
-    """A commit folder, and why it goes or stays."""
+    """Whether a commit's folder is removed, and why."""
 
     unit: str
     removed: bool
@@ -32,10 +32,10 @@ class Decision:
 
 
 def plan(store: Store, *, keep: int, older_than: timedelta, now: datetime) -> tuple[Decision, ...]:
-    """Which commits `prune` would remove: those beyond the newest `keep` that are old enough.
+    """Plans which commits `prune` removes: those beyond the newest `keep` that are old enough.
 
-    Never the nightly, a commit that a release was made from, or a pinned one. Uploads that were
-    never completed go once nothing happened to them for `older_than`. Changes nothing.
+    Never the nightly, the commit of a release, or a pinned one. Incomplete uploads are removed
+    after `older_than` without a change. Reads only.
     """
     state = View(store).read_all()
     protected = {
@@ -66,7 +66,7 @@ def prune(
     now: datetime,
     report: Callable[[str], None],
 ) -> None:
-    """Removes what a plan says; stopped anywhere, the same again finishes it."""
+    """Carries out a plan; if interrupted anywhere, repeating it finishes the work."""
     going = [decision for decision in decisions if decision.removed]
 
     def change(ledger: records.Ledger) -> records.Ledger:
@@ -100,10 +100,12 @@ def _of_unit(
 def _of_unfinished(store: Store, name: str, before: str) -> Decision:
     status = access.read(store, records.status(name))
     if status is None:
-        return _decide(store, name, False, "it has no status: somebody else's?", 0, "")
+        return _decide(
+            store, name, False, "it has no status, so this tool may not have written it", 0, ""
+        )
     if status.state is State.PRUNED:
         left = sum(1 for _ in store.list(prefix_of(name)))
-        why = "its removal was interrupted" if left > 1 else "it is removed already"
+        why = "its removal was interrupted" if left > 1 else "it was removed before"
         return _decide(store, name, left > 1, why, status.number, status.time)
     old = status.updated < before and status.pinned is None
     why = f"{status.state.value} since {status.updated}, never completed"
@@ -124,7 +126,7 @@ def _remove(store: Store, decision: Decision, now: datetime) -> None:
     )
     set_status(View(store), status, pruned=True)
     keys = [entry.key for entry in store.list(prefix) if entry.key != f"{prefix}status.json"]
-    # Pages first, then the manifest, then what they led to.
+    # Pages first, then the manifest, then the files that they link to.
     for key in sorted(keys, key=lambda key: (_rank(key), key)):
         for address in (key, *store.aliases(key)):
             store.delete(address)

@@ -1,4 +1,4 @@
-"""Every list and page again, from what is complete: the same, unless somebody touched them."""
+"""Rebuilds every ledger and page from the manifests, and repairs those that differ."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ci.store import Store
 
 @dataclass(frozen=True)
 class ReindexResult:
-    """What there is, and what was not as it should be.
+    """What the bucket has, and what was repaired.
 
-    units: how many have pages of their own. listed: complete ones that no list had.
+    units: number of complete units. listed: complete units that were missing from a ledger.
     """
 
     units: int
@@ -31,9 +31,9 @@ class ReindexResult:
 
 
 def reindex(store: Store, matrix: Matrix, report: Callable[[str], None]) -> ReindexResult:
-    """Brings ledgers, pages and the nightly aliases up to what is complete in the bucket.
+    """Updates ledgers, pages and the nightly aliases to match the complete units in the bucket.
 
-    report: is told each unit.
+    report: called for each unit.
     """
     written: list[str] = []
     listed: list[str] = []
@@ -63,10 +63,10 @@ def reindex(store: Store, matrix: Matrix, report: Callable[[str], None]) -> Rein
 
 
 def is_left_out(view: View, manifest: Manifest, matrix: Matrix) -> bool:
-    """Whether a complete unit belongs into the ledger of its kind and is not in it.
+    """Whether a complete unit should be in the ledger of its kind and is not.
 
-    So it is where a store lost a ledger's write, and where a publisher stopped after the commit
-    point. One that `prune` began to remove stays out.
+    That happens if a store loses a ledger's write, or a publisher stops after the commit point. A
+    unit that `prune` began to remove is not left out in this sense.
     """
     unit = manifest.unit
     ledger = view.read(records.RELEASES if unit.release else records.NIGHTLIES)
@@ -74,7 +74,7 @@ def is_left_out(view: View, manifest: Manifest, matrix: Matrix) -> bool:
     if any(other.name == unit.name for other in ledger.units):
         return False
     if ledger.with_unit(unit, manifest.listed, limit).units == ledger.units:
-        return False  # older than all of a list that is full
+        return False  # the ledger is full of newer ones
     status = None if unit.release else view.read(records.status(unit.name))
     return status is None or status.state is not State.PRUNED
 
@@ -90,7 +90,7 @@ def _list(view: View, manifest: Manifest, matrix: Matrix) -> None:
 
 
 def manifests_in(store: Store) -> Iterator[Manifest]:
-    """The manifests of all commits and releases in the bucket; this one call pages through it."""
+    """The manifests of all commits and releases in the bucket, found by listing all of it."""
     for name in commits_in(store):
         if access.look(store, f"{name}/manifest.json"):
             yield find(store, name)
@@ -101,5 +101,5 @@ def manifests_in(store: Store) -> Iterator[Manifest]:
 
 
 def commits_in(store: Store) -> Iterator[str]:
-    """The commits that have anything in the bucket, complete or not."""
+    """The commits with a folder in the bucket, complete or not."""
     return (name for name in store.folders() if fields.COMMIT.fullmatch(name))

@@ -1,8 +1,8 @@
 """The signed index: roles of The Update Framework over the ledgers (docs/decisions/0005).
 
-`targets.json` has the sha256 of every ledger, and ledgers that of every file they list, so a
-mirror or a proxy can change nothing unnoticed. Targets and snapshot are functions of the records
-and the key, as pages are; the timestamp says until when they are to be believed.
+`targets.json` has the sha256 of every ledger, and a ledger that of every file it lists, so changes
+by a mirror or a proxy are detected. Targets and snapshot are functions of the records and the key;
+the timestamp limits how long they are trusted.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
 FOLDER = "whl/signed/"
 TIMESTAMP = f"{FOLDER}timestamp.json"
-# What is signed: everything that decides what an index offers.
+# The signed records: everything that determines what an index offers.
 LEDGERS = (records.RELEASES, records.NIGHTLIES, records.NIGHTLY, records.YANKED)
-ONLINE = ("targets", "snapshot", "timestamp")  # the roles of the key that publishes
-FRESH = timedelta(days=7)  # without a new timestamp, readers stop believing
-LASTS = timedelta(days=365)  # targets and snapshot, from the newest publication on; a root
+ONLINE = ("targets", "snapshot", "timestamp")  # roles whose key the publisher has
+FRESH = timedelta(days=7)  # lifetime of a timestamp
+LASTS = timedelta(
+    days=365
+)  # lifetime of a root, and of targets and snapshot after the newest publication
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,26 @@ class Signer:
         return CryptoSigner(self.private)
 
     def sign(self, signed: T) -> bytes:
-        """The metadata of a role as it is served."""
+        """The signed metadata of a role, serialized."""
         metadata = Metadata(signed)
         metadata.sign(self._signer)
         return metadata.to_bytes(JSONSerializer())
 
 
 def check_key(view: View, signer: Optional[Signer]) -> None:
-    """Raises PublishError where the index is signed and there is no key to go on with that."""
+    """Raises PublishError if the index is signed and no key was given."""
     if signer is None and view.entry(TIMESTAMP) is not None:
         raise PublishError(
             f"the index of {view.store.name} is signed, and no key was given",
-            means="what is published without one would look like an attack to whoever verifies",
+            means="an unsigned change would look like an attack to those who verify the index",
             do="pass --index-key, or set VLLM_INDEX_KEY",
         )
 
 
 def sign(view: View, signer: Signer, now: datetime, *, renew: bool = False) -> tuple[str, ...]:
-    """Signs the ledgers as they are; returns what it wrote.
+    """Signs the current ledgers; returns the keys that it wrote.
 
-    renew: a new timestamp also where nothing changed.
+    renew: write a new timestamp even if nothing changed.
     """
     pages = {f"{FOLDER}{name}.json": None for name in ("targets", "snapshot")}
     written = view.refresh(pages, lambda: _of_records(view, signer))
@@ -92,7 +94,7 @@ def sign(view: View, signer: Signer, now: datetime, *, renew: bool = False) -> t
 
 
 def sign_anew(store: Store, signer: Signer, now: datetime) -> tuple[str, ...]:
-    """Signs what a command changed, or nothing but that all is still so."""
+    """Signs changed ledgers, and always renews the timestamp."""
     view = View(store)
     view.see(FOLDER)
     return sign(view, signer, now, renew=True)
@@ -109,10 +111,10 @@ def write_root(
     now: datetime,
     before: Optional[list[Signer]] = None,
 ) -> str:
-    """Writes the next root: whose keys are trusted for what. Returns its key.
+    """Writes the next version of the root, which assigns keys to roles. Returns its key.
 
-    roots: the keys of the root role, all of which sign. before: those that sign because the
-    readers know them from the root before; by default the same.
+    roots: the keys of the root role, all of which sign. before: keys of the previous root, which
+    readers trust and which sign too; by default the same.
     """
     known = sorted(
         int(match[1])
@@ -154,7 +156,7 @@ def _of_records(view: View, signer: Signer) -> dict[str, bytes]:
 
 
 def _version(view: View) -> int:
-    """A number that rises with each change of a ledger, as their serials do."""
+    """A number that rises with each change of a ledger: the sum of their serials."""
     yanked = view.read(records.YANKED)
     return (
         1

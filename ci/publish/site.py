@@ -1,4 +1,4 @@
-"""The documentation of a commit as static files beside its wheels, and the links to it."""
+"""Publishes the documentation of a commit as static files beside its wheels, and links to it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from ci.store import Body, Store
 from ci.store.keys import INDEX
 
 FOLDER = "docs/"
-AT_ONCE = 8  # uploads
+AT_ONCE = 8  # concurrent uploads
 
 
 @dataclass(frozen=True)
 class SiteResult:
-    """What was published, and where."""
+    """What was published, and its address."""
 
     unit: str
-    address: str  # below the bucket's
+    address: str  # relative to the bucket
     files: int
-    created: int  # that were not there before
+    created: int  # new files
 
 
 def publish_site(
     store: Store, commit: str, site: Path, report: Callable[[str], None]
 ) -> SiteResult:
-    """Publishes the folder `site` as the documentation of a published commit, written once.
+    """Publishes the folder `site` as the documentation of a published commit; write-once.
 
-    The first page comes last, and the links to it after that: a reader finds no half of a site.
-    Raises NotPublished for a commit without wheels, Conflict where another site was published
-    for it, and PublishError for a folder that is none.
+    index.html is uploaded last, and linked after that, so no reader finds half a site.
+    Raises NotPublished for a commit without wheels, Conflict if a different site was published for
+    it, and PublishError if `site` is not a built site.
     """
     manifest = find(store, commit)
     prefix = prefix_of(commit) + FOLDER
@@ -60,14 +60,14 @@ def publish_site(
 
 
 def files_of(site: Path) -> Iterable[str]:
-    """The files of a site, by their path below it; hidden ones are its generator's own.
+    """The relative paths of a site's files, without the generator's hidden ones.
 
-    Raises PublishError for a folder without a first page.
+    Raises PublishError for a folder without index.html.
     """
     if not (site / INDEX).is_file():
         raise PublishError(
             f"{site} has no {INDEX}",
-            means="the documentation was not built there",
+            means="the documentation has not been built",
             do="build it: make site",
         )
     found = (path.relative_to(site) for path in sorted(site.rglob("*")) if path.is_file())

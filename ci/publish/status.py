@@ -1,4 +1,4 @@
-"""What is in a bucket, what is missing from it, and why; reads only."""
+"""What a bucket holds, what is missing from it, and why; reads only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ci.store import NotFound, Store
 
 @dataclass(frozen=True)
 class BucketStatus:
-    """A bucket at a glance."""
+    """A summary of a bucket."""
 
     nightly: Optional[str]
     nightlies: int
@@ -45,7 +45,7 @@ class UnitStatus:
     yanked: Optional[str]
     pinned: Optional[str]
     files: tuple[File, ...]
-    problems: tuple[str, ...]  # what is missing or not as it should be
+    problems: tuple[str, ...]  # missing or wrong objects
 
 
 def of_bucket(store: Store, matrix: Matrix) -> BucketStatus:
@@ -53,7 +53,7 @@ def of_bucket(store: Store, matrix: Matrix) -> BucketStatus:
     state = view.read_all()
     nightly = state.nightly.unit
     problems = _page_problems(store, pages.shared(state))
-    # A commit that no list has may be an old one, or lost: its manifest tells.
+    # An unlisted commit may be old, or lost from the ledger; its manifest shows which.
     listed = {unit.name for unit in state.nightlies.units}
     for name in commits_in(store):
         if name not in listed and (manifest := _manifest(store, name)):
@@ -71,7 +71,7 @@ def of_bucket(store: Store, matrix: Matrix) -> BucketStatus:
 
 
 def of_unit(store: Store, unit: str, matrix: Matrix) -> UnitStatus:
-    """Everything about one unit, each file looked at. Raises NotPublished for an unknown one."""
+    """The status of one unit; every file is checked. Raises NotPublished for an unknown unit."""
     status = access.read(store, records.status(unit))
     manifest = _manifest(store, unit)
     if status is None and manifest is None:
@@ -141,7 +141,7 @@ def _page_problems(store: Store, expected: dict[str, bytes]) -> list[str]:
         for address in (key, *store.aliases(key)):
             try:
                 if store.get(address).body != body:
-                    problems.append(f"{address} is not what the records say: run reindex")
+                    problems.append(f"{address} differs from the records: run reindex")
             except NotFound:
                 problems.append(f"{address} is missing: run reindex")
     return problems

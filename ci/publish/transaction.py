@@ -1,11 +1,11 @@
-"""The publication of one commit or release, step by step.
+"""Publishes one commit or release as a transaction.
 
 1. Files and sidecars, create-only. Nothing links to them yet.
 2. The manifest, create-only and complete: the commit point.
 3. The ledgers, by conditional write; then the pages, which are functions of the ledgers.
 4. The bare ``nightly/`` wheels, copied inside the bucket, last.
 
-Wherever it stops, what is listed is complete, and the same call goes on from there.
+If it stops anywhere, everything listed is complete, and repeating the call finishes it.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def utc_now() -> datetime:
 
 
 def silent(step: str) -> None:
-    """A `Report` that tells nobody."""
+    """A `Report` that does nothing."""
 
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What one publication did."""
+    """The result of a publication."""
 
     unit: Unit
-    created: tuple[str, ...]  # write-once keys that were not there before
-    pages: tuple[str, ...]  # pages and aliases that changed
-    is_nightly: bool  # whether `nightly/` is this commit now
+    created: tuple[str, ...]  # new write-once keys
+    pages: tuple[str, ...]  # changed pages and aliases
+    is_nightly: bool  # whether `nightly/` has this commit now
 
 
 def publish(
@@ -71,13 +71,13 @@ def publish(
 ) -> PublishResult:
     """Publishes the complete set of wheels of a commit, or with `release` those of a release.
 
-    reused_from: the commit that a variant's native code was taken from, by variant.
-    sdist: of a release that has one; the default variant's index lists it.
-    attachments: files that lie beside the wheels and install nothing.
-    signer: of the ledgers; a bucket whose index was signed once needs it.
-    report: is told each step.
-    Raises IncompleteSet (and writes down why), Conflict, PublishError and StoreError. After any
-    of them the same call, once the cause is gone, goes on from where it stopped.
+    reused_from: variant → the commit that compiled its native code.
+    sdist: for a release; the default variant's index lists it.
+    attachments: files to publish beside the wheels that are not installed.
+    signer: signs the ledgers; required once the index has been signed.
+    report: called with each step.
+    Raises IncompleteSet (and records why), Conflict, PublishError and StoreError. Once the cause is
+    gone, the same call continues where it stopped.
     """
     now = plan.instant(clock())
     beside = {path.name: Body.file(path) for path in attachments}
@@ -109,12 +109,12 @@ def publish(
         files[f"{key}.metadata"] = Body.of(wheel.metadata)
     if source:
         files[unit.prefix + source[0]] = source[1]
-    # After the wheels, which lock files name.
+    # After the wheels, because lock files link to them.
     files.update({unit.prefix + name: body for name, body in beside.items()})
 
     report("compare with what is there")
     view = View(store)
-    # All that will be written is looked at first: see `View` for why.
+    # Every object that will be written is looked at first; `View` explains why.
     view.see(unit.prefix, *(pages.RELEASES if release else pages.NIGHTLIES))
     view.look([pages.HOME])
     check_key(view, signer)
@@ -125,7 +125,7 @@ def publish(
             view.expect_missing(records.status(unit.name))
             _announce(view, commit, State.PENDING, "", clock)
         report("upload")
-    # What is there was compared; where a key is, its other addresses are too.
+    # Existing files were compared; if a key exists, its other addresses do too.
     missing = {key: body for key, body in files.items() if key not in there}
     created = [key for key, body in missing.items() if view.ensure(key, body)]
     report("commit")
@@ -139,9 +139,9 @@ def publish(
 
 
 def check_variants(store: Store, commit: Commit, matrix: Matrix) -> None:
-    """Raises Conflict if the commit was published with other variants than those of `matrix`.
+    """Raises Conflict if the commit was published with variants other than those of `matrix`.
 
-    So it is known before minutes of building: what a commit has is said once, by its manifest.
+    Called before a build, which takes minutes: the manifest fixes a commit's variants for good.
     """
     key = manifest_key(commit.sha)
     try:
@@ -155,19 +155,19 @@ def check_variants(store: Store, commit: Commit, matrix: Matrix) -> None:
     raise Conflict(
         f"commit {commit.sha} was published with {', '.join(sorted(found.variants))}, "
         f"not {', '.join(sorted(here))}",
-        means="a manifest is written once, so no variant comes to a commit later, and none goes",
-        do=f"repeat it as it was ({''.join(asked).strip() or 'without --also'}), or ask with the "
+        means="a manifest is written once, so a commit's variants cannot change later",
+        do=f"repeat it as it was ({''.join(asked).strip() or 'without --also'}), or use the "
         "next commit",
     )
 
 
 def begin(store: Store, commit: Commit, *, clock: Clock = utc_now) -> None:
-    """Says in the bucket that this commit is being built; a complete one stays complete."""
+    """Records in the bucket that this commit is being built; a complete one stays complete."""
     _announce(View(store), commit, State.PENDING, "", clock)
 
 
 def fail(store: Store, commit: Commit, reason: str, *, clock: Clock = utc_now) -> None:
-    """Says in the bucket why this commit has no wheels; a complete one stays complete."""
+    """Records in the bucket why this commit has no wheels; a complete one stays complete."""
     _announce(View(store), commit, State.FAILED, " ".join(reason.split())[:500], clock)
 
 
@@ -206,14 +206,14 @@ def _published_already(store: Store, manifest: Manifest) -> Manifest:
     if not manifests.same_but_for_time(manifest, found):
         raise Conflict(
             f"{key} exists in {store.name} and describes another set of files",
-            means="this commit was published before, with other files or from another matrix",
+            means="this commit was already published, with other files or from another matrix",
             do="compare: python -m ci status " + manifest.unit.name,
         )
     return found
 
 
 def _commit(view: View, manifest: Manifest, created: list[str]) -> Manifest:
-    """Writes the manifest, or takes the one that was there first: it has the time of then."""
+    """Writes the manifest, or returns the existing one with its earlier time of publication."""
     key = manifest_key(manifest.unit.name)
     try:
         if view.ensure(key, Body.of(manifests.dump(manifest))):
@@ -231,7 +231,7 @@ def _list(
     clock: Clock,
     report: Report,
 ) -> PublishResult:
-    """Puts a complete unit into ledgers and pages; every step sees for itself if it is done."""
+    """Adds a complete unit to ledgers and pages; every step skips itself if it is done."""
     unit = manifest.unit
     own = view.refresh(
         pages.of_unit(manifest, Yanked()),
@@ -248,7 +248,7 @@ def _list(
         )
         set_status(view, complete(unit, plan.instant(clock())))
         render = pages.after_commit
-    # `known` says which pages there are.
+    # `known` has all variants, and so determines which pages exist.
     shared = view.refresh(render(known), lambda: render(view.read_all()))
     report("copy the newest commit's wheels to nightly/")
     aliases = alias_nightly(view)

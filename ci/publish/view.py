@@ -1,9 +1,9 @@
-"""What one command has seen of a bucket, and its writes over exactly that.
+"""A command's snapshot of a bucket, and writes conditional on it.
 
-A page is written only over the version that was seen before the records were read. So every
-version of it was made from records at least as new as the one before it: an overtaken publisher
-loses the conditional write, and looks again. `View` keeps that order: whenever it looks at
-addresses, it forgets the records that it read before.
+A page replaces only the version that was seen before the records were read (`If-Match`). So each
+version of a page is rendered from records at least as new as its predecessor's: an overtaken
+publisher loses the conditional write, and starts over. `View` enforces that order: whenever it
+looks at addresses, it drops the records that it read before.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 
 class View:
-    """Versions of addresses, then records, each asked for once and kept up to date by writing."""
+    """Versions of addresses, then records; each is requested once and updated by own writes."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._listed: list[str] = []  # prefixes: what was not seen below is not there
+        self._listed: list[str] = []  # listed prefixes: an unseen address below one does not exist
         self._entries: dict[str, Optional[ObjectInfo]] = {}
         self._records: dict[str, tuple[Any, Optional[str]]] = {}  # key → value and ETag
-        self._stored: dict[str, Optional[Body]] = {}  # key → the very bytes of a record
+        self._stored: dict[str, Optional[Body]] = {}  # key → a record's stored bytes
 
     def see(self, *prefixes: str) -> None:
-        """Looks at every address below the prefixes: one request each, for up to 1000 of them."""
+        """Lists the addresses below each prefix: one request for up to 1000 of them."""
         self._records.clear()
         for prefix in prefixes:
             found = {entry.key: entry for entry in self.store.scan(prefix)}
@@ -41,15 +41,15 @@ class View:
             self._listed.append(prefix)
 
     def look(self, addresses: Iterable[str]) -> None:
-        """Looks at each of the addresses, be it known or not: one request each."""
+        """Looks at each address, even if known: one request each."""
         self._records.clear()
         for address in addresses:
             self._entries[address] = access.look(self.store, address)
 
     def expect_missing(self, record: Record[Any]) -> None:
-        """Takes a record for missing where a listing did not show it, until that turns out wrong.
+        """Assumes that a record is missing if a listing did not show it.
 
-        Creating it fails if it is there by now, and then it is read.
+        If it exists by now, creating it fails, and then it is read.
         """
         if self.knows(record.key) and self.entry(record.key) is None:
             self._records[record.key] = record.empty, None
@@ -58,11 +58,11 @@ class View:
         return address in self._entries or any(map(address.startswith, self._listed))
 
     def entry(self, address: str) -> Optional[ObjectInfo]:
-        """The object as it was seen; None if there was none. Look first."""
+        """The object as it was seen; None if it did not exist. Call `see` or `look` first."""
         return self._entries.get(address)
 
     def read(self, record: Record[T], *, fresh: bool = False) -> T:
-        """The record as it was read since the last look; `fresh`: as it is now.
+        """The record, cached since the last look; `fresh`: read it again.
 
         Raises BadRecord for one that was edited by hand.
         """
@@ -72,13 +72,13 @@ class View:
         return value
 
     def stored(self, record: Record[Any]) -> Optional[tuple[str, int]]:
-        """The sha256 and the size of a record's bytes, as `read` has it; None if there is none."""
+        """The sha256 and size of the bytes of a record that was read; None if it does not exist."""
         self._read(record)
         body = self._stored.get(record.key)
         return (body.sha256, body.size) if body else None
 
     def read_all(self) -> Records:
-        """Every record that the shared pages are made of."""
+        """All records that shared pages are rendered from."""
         return Records(
             self.read(records.RELEASES),
             self.read(records.NIGHTLIES),
@@ -88,10 +88,10 @@ class View:
         )
 
     def update(self, record: Record[T], change: Callable[[T], T]) -> T:
-        """Applies `change` to the newest version of the record, again until nobody came between.
+        """Applies `change` to the current record; retried if another publisher wrote meanwhile.
 
-        `change` returns its very argument where there is nothing to do, and then nothing is
-        written: the same update again, after an answer was lost, finds its own work and is done.
+        If there is nothing to do, `change` returns its argument, and nothing is written: so a retry
+        after a lost response finds its own write and stops.
         """
         for _ in range(access.ATTEMPTS):
             was_known = record.key in self._records
@@ -100,7 +100,7 @@ class View:
             if changed is current:
                 if not was_known:
                     return current
-                self._records.pop(record.key, None)  # what was read a while ago may be the reason
+                self._records.pop(record.key, None)  # the cached version may be outdated
                 continue
             body = Body.of(record.dump(changed))
             try:
@@ -115,9 +115,9 @@ class View:
     def refresh(
         self, keys: Iterable[str], render: Callable[[], Mapping[str, bytes]]
     ) -> tuple[str, ...]:
-        """Writes those pages of `keys` that are not as `render()` has them; returns what it wrote.
+        """Writes the pages in `keys` that differ from `render()`; returns the keys that it wrote.
 
-        render: reads records of this view; called again whenever somebody else wrote a page.
+        render: reads records of this view; called again after another publisher wrote a page.
         """
         todo = {address: key for key in keys for address in (*self.store.aliases(key), key)}
         unknown = [address for address in todo if not self.knows(address)]
@@ -140,14 +140,14 @@ class View:
         raise access.too_many_changes(self.store, ", ".join(todo))
 
     def ensure(self, key: str, body: Body) -> bool:
-        """Creates a write-once file; False if it was there, the same. Raises Conflict."""
+        """Creates a write-once file; False if it exists with the same content. Raises Conflict."""
         etag = access.ensure(self.store, key, body)
         if etag is not None:
             self._note(key, body, etag)
         return etag is not None
 
     def _write(self, address: str, body: Body) -> bool:
-        """Writes a page over what was seen, unless it is what it should be already."""
+        """Writes a page over the version that was seen, unless it is already right."""
         seen = self.entry(address)
         if seen is not None and access.holds(self.store, seen, body):
             return False
@@ -156,7 +156,7 @@ class View:
         return True
 
     def _note(self, address: str, body: Body, etag: str) -> None:
-        """What was just written is what is there."""
+        """Records the version that was just written."""
         now = datetime.now(timezone.utc)
         self._entries[address] = ObjectInfo(address, body.size, etag, now, body.sha256)
 

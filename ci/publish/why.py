@@ -1,4 +1,4 @@
-"""Why a commit has no wheels, or where they are: for ``ci why`` and for 404 pages."""
+"""Where a commit's wheels are, or why it has none: for ``ci why`` and 404 pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ci.store import NotFound, Store
 
 @dataclass(frozen=True)
 class Near:
-    """A commit nearby that has wheels."""
+    """A neighbouring commit that has wheels."""
 
     commit: str
     number: int
@@ -25,19 +25,19 @@ class Near:
 
 @dataclass(frozen=True)
 class Why:
-    """What became of a commit."""
+    """The state of a commit, explained."""
 
     commit: str
     subject: str
-    said: str  # in a sentence or two
-    wheels: tuple[str, ...]  # keys of those that are there
-    near: tuple[Near, ...]  # the next older and the next newer with wheels, if this has none
+    said: str  # one or two sentences
+    wheels: tuple[str, ...]  # their keys
+    near: tuple[Near, ...]  # the next older and newer commits with wheels, if this one has none
 
 
 def of(store: Store, commit: str, time: Optional[str] = None) -> Why:
-    """What a bucket knows of a commit; reads only.
+    """Explains the state of a commit; reads only.
 
-    time: of the commit, as records have it, where somebody knows it and the bucket may not.
+    time: of the commit, in the format of records, for a commit that the bucket may not know.
     Raises BadRecord for a record that was edited by hand, and StoreError.
     """
     unit = _complete(store, commit)
@@ -56,24 +56,24 @@ def of(store: Store, commit: str, time: Optional[str] = None) -> Why:
 
 
 def explain(status: CommitStatus) -> str:
-    """What became of a commit that is not complete, in a sentence or two."""
+    """The state of an incomplete commit, in one or two sentences."""
     when = status.updated
     if status.state is State.PENDING:
         return (
-            f"Commit {status.unit} is being built or uploaded since {when}. Its wheels appear "
-            "together when all are there; if this is long ago, the publication was interrupted."
+            f"Commit {status.unit} has been building or uploading since {when}. Its wheels appear "
+            "together when all are uploaded; if that was long ago, the publication was interrupted."
         )
     if status.state is State.PRUNED:
         return f"The wheels of commit {status.unit} were removed at {when}: {status.reason}"
     if status.state is State.COMPLETE:
-        return f"Commit {status.unit} was complete, and its manifest is gone: restore it."
+        return f"Commit {status.unit} was complete, but its manifest is missing: restore it."
     return f"Commit {status.unit} has no wheels: {status.reason} ({when})"
 
 
 def _unknown(commit: str) -> str:
     return (
-        f"No build of commit {commit} was ever begun here. Either it is no commit of the main "
-        "branch, or its build was not started yet."
+        f"No build of commit {commit} was started here. Either it is not a commit of the main "
+        "branch, or it is waiting to be built."
     )
 
 

@@ -214,7 +214,7 @@ def test_status_tells_what_is_missing_and_what_is_not_as_it_was(
     problems = status.of_unit(store, commit.sha, factory.matrix).problems
     assert f"{whole} is missing" in problems
     assert any(problem.startswith(f"{plus} has sha256") for problem in problems)
-    assert f"{page} is not what the records say: run reindex" in problems
+    assert f"{page} differs from the records: run reindex" in problems
     assert len(problems) == 3
     store.delete("nightly/vllm-0.5.4-cp38-abi3-manylinux1_x86_64.whl")
     assert status.of_bucket(store, factory.matrix).problems == (

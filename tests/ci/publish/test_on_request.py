@@ -96,7 +96,7 @@ def test_a_commit_without_it_says_what_it_has_and_which_commit_has_it(
 ) -> None:
     more, plain = put_with_cu128(store, asked, 1), put(2)
     client = TestClient(Application(store, None))
-    where = f"Commits have cu128 on request alone: the newest of them is {more.sha}."
+    where = f"cu128 is only built on request: the newest with it is {more.sha}."
     for key in (names.commit_key(plain.sha, CU128), f"{plain.sha}/cu128/vllm/"):
         answer = client.get(f"/{key}")
         assert answer.status_code == 404

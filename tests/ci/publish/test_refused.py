@@ -70,7 +70,7 @@ def test_a_wheel_of_another_build_is_refused(
 def test_a_dirty_tree_is_refused(store: Store, factory: Factory) -> None:
     commit = factory.commit(1)
     dirty = dataclasses.replace(commit, dirty=True)
-    with pytest.raises(PublishError, match="it had changes"):
+    with pytest.raises(PublishError, match="uncommitted changes"):
         publish(store, factory.wheels(commit), dirty, factory.matrix)
     assert contents(store) == {}
 
