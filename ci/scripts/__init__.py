@@ -1,1 +1,1 @@
-"""Programs of one file each that lie beside the wheels: they import nothing of this tool."""
+"""Single-file scripts published beside the wheels; they import nothing of this tool."""

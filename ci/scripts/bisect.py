@@ -6,9 +6,9 @@
 
     uv run BASE/COMMIT/bisect.py --good COMMIT --bad COMMIT -- python test.py
 
-Each commit's wheel is laid over the environment you have, in a throw-away one of its own, and the
-command is run there. As for `git bisect run`, status 0 is good, 125 cannot be judged, 128 and more
-stop the search, and anything else is bad. The same command line again goes on from where it was.
+Each commit's wheel is installed in a temporary environment on top of your current one, and the
+command runs there. As in `git bisect run`, exit status 0 means good, 125 skip, 128 and above abort,
+anything else bad. Run the same command line again to resume an interrupted search.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    # Python looks for modules beside a script first, and `random` would import this one as bisect.
+    # Python searches the script's folder first, and `random` would import this file as bisect.
     del sys.path[0]
 
 import argparse
@@ -34,28 +34,28 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-# Where this file was published, and with which commit; written when it is.
+# Filled in when this file is published: its address and commit.
 BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 COMMIT = ""
 
 SOURCE = "https://github.com/vllm-project/vllm"
 GOOD, BAD, SKIP = "good", "bad", "skip"
-CANNOT_JUDGE, STOP = 125, 128  # the statuses of a command that git bisect run gives a meaning
+CANNOT_JUDGE, STOP = 125, 128  # exit statuses with a meaning for git bisect run
 
 
 class BisectError(Exception):
-    """The search cannot go on; the message is for the person who started it."""
+    """The search cannot continue; the message is for the user."""
 
 
 class CannotTry(Exception):
-    """One commit cannot be judged; the search goes on with its neighbours."""
+    """One commit cannot be tested; the search continues with its neighbours."""
 
 
-# What is searched
+# The commits to search
 
 
 def get_json(base: str, key: str) -> Optional[Dict[str, Any]]:
-    """The JSON object at an address; None if there is none."""
+    """The JSON object at an address; None if it does not exist."""
     try:
         return json.loads(download(f"{base}/{key}"))  # type: ignore[no-any-return]
     except urllib.error.HTTPError as error:
@@ -75,33 +75,33 @@ def listed(base: str) -> List[Dict[str, Any]]:
     """The newest commits that have wheels, oldest first."""
     ledger = get_json(base, "state/nightlies.json")
     if ledger is None:
-        raise BisectError(f"{base} lists no commits: is it the address of the wheels?")
+        raise BisectError(f"{base} lists no commits; is it the address of a bucket?")
     return list(reversed(ledger["units"]))
 
 
 def find(base: str, units: List[Dict[str, Any]], name: str) -> Dict[str, Any]:
-    """The unit of a commit that a person names by its hash or the beginning of it."""
+    """The unit of a commit, named by its hash or a prefix of it."""
     found = [unit for unit in units if unit["commit"].startswith(name.lower())]
     if len(name) >= 4 and len(found) == 1:
         return found[0]
     if found:
-        raise BisectError(f"{name} is too short: {len(found)} commits begin like that")
+        raise BisectError(f"{name} is ambiguous: {len(found)} commits begin with it")
     manifest = get_json(base, f"{name}/manifest.json") if len(name) == 40 else None
     if manifest is not None:
         return manifest
     status = get_json(base, f"{name}/status.json") if len(name) == 40 else None
     why = f"{status['state']} {status['reason']}".rstrip() if status else "nobody built it"
     if len(name) < 40:
-        why = "none of those listed begins like that; an older one needs all 40 digits"
+        why = "no listed commit begins with it; older ones need all 40 digits"
     raise BisectError(f"{name} has no wheels at {base}: {why}")
 
 
 def between(
     base: str, units: List[Dict[str, Any]], good: Dict[str, Any], bad: Dict[str, Any]
 ) -> List[Dict[str, Any]]:
-    """The commits that have wheels from `good` to `bad`, oldest first.
+    """The commits with wheels from `good` to `bad`, oldest first.
 
-    The listed ones; before these, along the parents that manifests name.
+    Listed commits first; older ones are found through the parents in manifests.
     """
     if order(good) >= order(bad):
         raise BisectError(
@@ -123,14 +123,14 @@ def between(
 
 
 def order(unit: Dict[str, Any]) -> Tuple[List[int], int]:
-    """What commits are ordered by: the number starts again with each release."""
+    """The sort key of commits: the number restarts with each release."""
     return [int(part) for part in unit["version"].split(".")], unit["number"]
 
 
 def next_one(count: int, verdicts: Dict[int, str]) -> Optional[int]:
-    """Which of `count` commits to try now, oldest first; None if the search is at its end.
+    """The place of the next of `count` commits to try, oldest first; None if the search is done.
 
-    verdicts: place → what was said of it. The nearest to the middle that nothing is known of.
+    verdicts: place → verdict. Chooses the untested place nearest to the middle.
     """
     low, high = bounds(count, verdicts)
     open_ones = [place for place in range(low + 1, high) if place not in verdicts]
@@ -146,11 +146,11 @@ def bounds(count: int, verdicts: Dict[int, str]) -> Tuple[int, int]:
     return (max(good) if good else 0), high
 
 
-# How a commit is tried
+# Trying a commit
 
 
 def wheel_of(unit: Dict[str, Any], variant: Optional[str]) -> Dict[str, Any]:
-    """The wheel of this machine and variant whose version names its commit. Raises CannotTry."""
+    """The development wheel for this machine and variant. Raises CannotTry."""
     fitting: List[Dict[str, Any]] = [
         file
         for file in unit["files"]
@@ -165,12 +165,12 @@ def wheel_of(unit: Dict[str, Any], variant: Optional[str]) -> Dict[str, Any]:
 
 
 def _is_default(file: Dict[str, Any]) -> bool:
-    """Any variant but the default one is part of the version."""
+    """Whether the version has no variant in it, so that this is the default variant."""
     return not file["version"].endswith(f".{file['variant']}")
 
 
 def fetch(base: str, unit: Dict[str, Any], file: Dict[str, Any], folder: Path) -> Path:
-    """Downloads a wheel to `folder`. Raises CannotTry where it was removed, else BisectError."""
+    """Downloads a wheel to `folder`. Raises CannotTry if it was removed, else BisectError."""
     path = folder / str(file["name"])
     url = f"{base}/{unit['commit']}/{path.name.replace('+', '%2B')}"
     try:
@@ -183,15 +183,15 @@ def fetch(base: str, unit: Dict[str, Any], file: Dict[str, Any], folder: Path) -
     except OSError as error:
         raise BisectError(f"{url}: {error}") from error
     if hashlib.sha256(data).hexdigest() != file["sha256"]:
-        raise BisectError(f"{url} is not the file that was published: its sha256 differs")
+        raise BisectError(f"the sha256 of {url} differs from its manifest")
     path.write_bytes(data)
     return path
 
 
 class Environments:
-    """Makes throw-away environments that see what another one has installed.
+    """Creates temporary environments that can import the packages of another one.
 
-    python: of the environment that is seen. isolated: instead see nothing, and install the wheel's
+    python: of the other environment. isolated: use no other environment, and install the wheel's
     dependencies too. extra: more requirements to install.
     """
 
@@ -202,7 +202,7 @@ class Environments:
     def make(self, folder: Path, wheel: Path) -> Path:
         """Installs `wheel` in a new environment at `folder`.
 
-        Raises CannotTry where the wheel cannot be installed, BisectError where nothing could be.
+        Raises CannotTry if the wheel cannot be installed, BisectError if the environment cannot.
         """
         if self.uv:
             _must([self.uv, "venv", "--quiet", "--python", self.python, str(folder)])
@@ -222,7 +222,7 @@ class Environments:
         return folder
 
     def _show_packages(self, folder: Path) -> None:
-        """Puts the packages of the other environment behind, and its programs beside, one's own."""
+        """Adds the packages and programs of the other environment, after and beside its own."""
         site = "import sysconfig; print(sysconfig.get_path('purelib'))"
         own = Path(_must([str(folder / "bin/python"), "-c", site]).strip())
         code = "import json, site, sys; print(json.dumps([sys.prefix, site.getsitepackages()]))"
@@ -239,17 +239,19 @@ class Environments:
 
 
 def run_command(folder: Path, commit: str, command: Sequence[str]) -> int:
-    """Runs the person's command with the environment at `folder` first; returns its status."""
+    """Runs the user's command with the environment at `folder` on PATH; returns its status."""
     path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     env = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder), "VLLM_BISECT_COMMIT": commit}
     env.pop("PYTHONHOME", None)
     program = shutil.which(command[0], path=path)
     if program is None:
-        raise BisectError(f"there is no program {command[0]!r}")
+        raise BisectError(f"program {command[0]!r} was not found")
     code = subprocess.run([program, *command[1:]], env=env, check=False).returncode
     if code < 0 or code >= STOP:
         ended = f"signal {-code}" if code < 0 else f"status {code}"
-        raise BisectError(f"the command ended by {ended}, which stops the search as in git bisect")
+        raise BisectError(
+            f"the command ended with {ended}, which aborts the search, as in git bisect"
+        )
     return code
 
 
@@ -261,12 +263,12 @@ def _must(command: Sequence[str]) -> str:
 
 
 def persons_python() -> str:
-    """The Python of the environment that the person works in, not the one `uv run` made."""
+    """The Python of the user's active environment, not of the one that `uv run` created."""
     active = os.environ.get("VIRTUAL_ENV")
     own = Path(sys.prefix).resolve()
     if active and Path(active).resolve() != own:
         return str(Path(active, "bin/python"))
-    if not os.environ.get("UV"):  # uv says so to what it runs
+    if not os.environ.get("UV"):  # uv sets it for programs that it runs
         return sys.executable
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         found = shutil.which("python3", path=folder) if folder else None
@@ -275,11 +277,11 @@ def persons_python() -> str:
     return sys.executable
 
 
-# What is remembered
+# Remembered verdicts
 
 
 class Memory:
-    """Verdicts of one search, in a file that outlives it."""
+    """The verdicts of one search, kept in a file."""
 
     def __init__(self, key: Sequence[str], restart: bool) -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
@@ -301,7 +303,7 @@ class Memory:
 
 
 class Search:
-    """A bisection: `units` from a good one to a bad one, tried until the first bad one is known."""
+    """A bisection of `units`, from a good one to a bad one."""
 
     def __init__(
         self, args: argparse.Namespace, units: List[Dict[str, Any]], memory: Memory
@@ -311,12 +313,12 @@ class Search:
         self.tried = 0
 
     def verdict(self, place: int) -> str:
-        """What the command says of a commit, from memory or by trying it."""
+        """The verdict on a commit, from memory or by trying it."""
         unit = self.units[place]
         commit = unit["commit"]
         if commit in self.memory.said:
             verdict, why = self.memory.said[commit]
-            say(f"{describe(unit)}: {verdict}{why}, as remembered")
+            say(f"{describe(unit)}: {verdict}{why} (from an earlier run)")
             return verdict
         say(f"{describe(unit)}: trying")
         started = time.monotonic()
@@ -341,7 +343,7 @@ class Search:
         return (BAD, f" (status {code})") if code else (GOOD, "")
 
     def run(self) -> Dict[str, Any]:
-        """The result: the first bad commit, or all that may be it. Raises BisectError."""
+        """The result: the first bad commit, or all candidates. Raises BisectError."""
         last = len(self.units) - 1
         verdicts = {0: GOOD, last: BAD}
         if not self.args.trust_ends:
@@ -349,8 +351,8 @@ class Search:
                 said = self.verdict(place)
                 if said != verdicts[place]:
                     raise BisectError(
-                        f"{describe(self.units[place])} was named {verdicts[place]} and is {said}: "
-                        "there is nothing to search before that is so (or pass --trust-ends)"
+                        f"{describe(self.units[place])}, named {verdicts[place]}, is {said}: "
+                        "correct --good or --bad (or pass --trust-ends)"
                     )
         while True:
             low, high = bounds(len(self.units), verdicts)
@@ -373,13 +375,13 @@ class Search:
 
 
 def gaps(base: str, last_good: Dict[str, Any], suspects: List[Dict[str, Any]]) -> List[str]:
-    """What is known of the commits without wheels among the suspects, a line for each."""
+    """A line for each commit without wheels in the range of the suspects."""
     listing = get_json(base, "state/commits.json") or {"commits": []}
     known = {entry["number"]: entry for entry in listing["commits"]}
     lines = []
     for before, after in zip([last_good, *suspects], suspects):
         if before["version"] != after["version"]:
-            continue  # the numbers begin again
+            continue  # the numbers restart
         for number in range(before["number"] + 1, after["number"]):
             entry = known.get(number)
             if entry is None:
@@ -397,13 +399,13 @@ def describe(unit: Dict[str, Any]) -> str:
 
 
 def report(base: str, result: Dict[str, Any]) -> str:
-    """The end of a search, for people."""
+    """The result of a search as text."""
     suspects = result["candidates"]
     without = gaps(base, result["last_good"], suspects)
     lines = []
     if len(suspects) > 1:
-        lines.append(f"The first bad commit is one of these {len(suspects)}; the others than the")
-        lines.append("last could not be judged:")
+        lines.append(f"The first bad commit is one of these {len(suspects)}; all but the last")
+        lines.append("could not be tested:")
     else:
         lines.append("The first bad commit:" if not without else "The first commit found bad:")
     for unit in suspects:
@@ -420,7 +422,7 @@ def report(base: str, result: Dict[str, Any]) -> str:
             )
             lines += [f"    {name}" for name in change["native_files"]]
     if without:
-        lines += ["", "These have no wheels, and may be it as well:"]
+        lines += ["", "These have no wheels, and may be the first bad commit as well:"]
         lines += [f"  {line}" for line in without]
     lines += ["", f"The last good one: {describe(result['last_good'])}"]
     lines.append(f"{result['tried']} of {result['commits']} commits were tried.")
@@ -438,27 +440,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=COMMIT or None,
         required=not COMMIT,
         metavar="COMMIT",
-        help="one that does not" + (" (default: the one of this file)" if COMMIT else ""),
+        help="a commit that fails" + (" (default: this script's)" if COMMIT else ""),
     )
     parser.add_argument("--base", default=BASE, metavar="URL", help="(default: %(default)s)")
-    parser.add_argument("--variant", help="cu118; by default the one without a local version")
+    parser.add_argument("--variant", help="a variant such as cu118 (default: the default variant)")
     parser.add_argument(
         "--python",
         metavar="PATH",
-        help="whose packages the command sees beside vllm (default: the active environment's)",
+        help="Python whose packages the command can import (default: the active environment's)",
     )
     parser.add_argument(
-        "--with", dest="with_", action="append", default=[], metavar="REQUIREMENT", help="add this"
+        "--with",
+        dest="with_",
+        action="append",
+        default=[],
+        metavar="REQUIREMENT",
+        help="also install this",
     )
     parser.add_argument(
         "--isolated",
         action="store_true",
-        help="see no other environment, and install the dependencies of each wheel",
+        help="use no other environment, and install the dependencies of each wheel",
     )
     parser.add_argument(
-        "--trust-ends", action="store_true", help="do not try the two that were named"
+        "--trust-ends", action="store_true", help="do not test --good and --bad first"
     )
-    parser.add_argument("--restart", action="store_true", help="forget what was tried before")
+    parser.add_argument(
+        "--restart", action="store_true", help="forget the verdicts of earlier runs"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("judge", nargs="+", metavar="COMMAND", help="after --")
 
@@ -475,7 +484,7 @@ def run(args: argparse.Namespace) -> int:
     memory = Memory([*key, "--", str(Path.cwd()), *args.judge], args.restart)
     result = Search(args, units, memory).run()
     print(json.dumps(result, indent=1) if args.json else report(args.base, result))
-    return 0 if len(result["candidates"]) == 1 else 2  # as git bisect, where some are left
+    return 0 if len(result["candidates"]) == 1 else 2  # as git bisect does if several remain
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -487,7 +496,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command again goes on from here", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return 130
 
 

@@ -2,13 +2,13 @@
 # requires-python = ">=3.8"
 # dependencies = []
 # ///
-"""Says which of a commit's vllm wheels fits this machine, why, and the command that installs it.
+"""Chooses the vllm wheel of a commit that fits this machine, and prints why and how to install it.
 
     uv run BASE/COMMIT/install.py           prints the command
     uv run BASE/COMMIT/install.py --run     runs it
 
-It reads the driver, the GPUs, glibc, and in the environment to install into Python and torch. It
-changes nothing without --run.
+It looks at the driver, the GPUs, glibc, and the target environment's Python and torch. Without
+--run it changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    # Python looks for modules beside a script first, where bisect.py may lie.
+    # Python searches the script's folder first, where bisect.py may be.
     del sys.path[0]
 
 import argparse
@@ -33,25 +33,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-# Where this file was published, and with which commit; written when it is.
+# Filled in when this file is published: its address and commit.
 BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 COMMIT = ""
 
-TORCH_INDEX = "https://download.pytorch.org/whl/"  # torch of the CUDA versions that PyPI lacks
-# Of cuda.h.
+TORCH_INDEX = "https://download.pytorch.org/whl/"  # for CUDA versions whose torch PyPI lacks
+# From cuda.h.
 COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
 
 
 class InstallError(Exception):
-    """Nothing can be installed; the message says why and what to do."""
+    """No wheel can be installed; the message says why and what to do."""
 
 
-# What this machine is
+# This machine
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as its driver names it."""
+    """A GPU, as reported by its driver."""
 
     name: str
     capability: Tuple[int, int]
@@ -59,17 +59,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides on a wheel; None for what is not there."""
+    """Everything that the choice depends on; None for what is missing."""
 
     processor: str  # "x86_64"
     glibc: Optional[Tuple[int, ...]]
     implementation: str  # "cpython"
-    python: Tuple[int, ...]  # of the environment to install into
+    python: Tuple[int, ...]  # of the target environment
     free_threaded: bool
-    driver: Optional[Tuple[int, int]]  # the newest CUDA that the driver knows
+    driver: Optional[Tuple[int, int]]  # the newest CUDA that the driver supports
     gpus: Tuple[Gpu, ...]
     torch: Optional[str]  # "2.13.0+cpu"
-    vllm: Optional[str]  # the version that is installed
+    vllm: Optional[str]  # the installed version
 
 
 IDENTITY = """
@@ -97,7 +97,7 @@ print(json.dumps({
 
 
 def look(python: str) -> Machine:
-    """This machine, and the environment of `python`. Raises InstallError if that does not run."""
+    """Examines this machine and the environment of `python`. Raises InstallError if that fails."""
     done = subprocess.run([python, "-c", IDENTITY], capture_output=True, text=True, check=False)
     if done.returncode:
         raise InstallError(f"{python} cannot be used: {done.stderr.strip() or done.stdout.strip()}")
@@ -117,7 +117,7 @@ def look(python: str) -> Machine:
 
 
 def look_at_gpus() -> Tuple[Optional[Tuple[int, int]], Tuple[Gpu, ...]]:
-    """The CUDA version of the driver, and its GPUs; nothing where there is no driver."""
+    """The CUDA version of the driver, and its GPUs; (None, ()) without a driver."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -146,9 +146,9 @@ def look_at_gpus() -> Tuple[Optional[Tuple[int, int]], Tuple[Gpu, ...]]:
 
 
 def misfits(machine: Machine, file: Dict[str, Any], variant: Dict[str, Any]) -> List[str]:
-    """Why a wheel does not fit this machine; nothing if it does.
+    """The reasons why a wheel does not fit this machine; empty if it does.
 
-    file, variant: an entry of the manifest's files, and its variant's of the same manifest.
+    file, variant: entries of the manifest: a file, and its variant.
     """
     found = []
     variant = as_in(file, variant)
@@ -170,7 +170,7 @@ def misfits(machine: Machine, file: Dict[str, Any], variant: Dict[str, Any]) -> 
 
 
 def as_in(file: Dict[str, Any], variant: Dict[str, Any]) -> Dict[str, Any]:
-    """A variant with the code that one of its wheels has: wheels for Arm have other GPUs'."""
+    """The variant with the GPU code of one wheel: wheels for Arm have other architectures."""
     code = variant.get("others", {}).get(file["tags"][0].split("-")[2], {})
     return {**variant, **code}
 
@@ -178,9 +178,9 @@ def as_in(file: Dict[str, Any], variant: Dict[str, Any]) -> Dict[str, Any]:
 def code_for(
     capability: Tuple[int, int], variant: Dict[str, Any], driver: Optional[Tuple[int, int]]
 ) -> Optional[str]:
-    """The code that a GPU is given: the nearest of its major version, else PTX; None if none is.
+    """The code that a GPU runs: the nearest cubin of its major version, else PTX; None if neither.
 
-    A suffix binds: `a` to that very GPU, `f` to those of its major from its minor on.
+    A suffix restricts it: `a` to exactly that capability, `f` to its major from its minor on.
     """
     fitting = []
     for arch in variant["archs"]:
@@ -191,7 +191,7 @@ def code_for(
     if fitting:
         return str(max(fitting)[2])
     ptx = [arch for arch in variant["ptx"] if split_arch(arch)[:2] <= capability]
-    # PTX is compiled by the driver, which has to know the language of the compiler that made it.
+    # The driver compiles PTX, and must support the PTX version of the compiler that made it.
     if ptx and driver is not None and driver >= numbers(variant["cuda"]):
         return f"PTX {max(ptx, key=split_arch)}"
     return None
@@ -220,7 +220,7 @@ def _runs(machine: Machine, platform_tag: str) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """The wheel to install, and what was found of each variant."""
+    """The wheel to install, and the findings for each variant."""
 
     file: Optional[Dict[str, Any]]
     variant: str
@@ -228,10 +228,10 @@ class Choice:
 
 
 def choose(machine: Machine, manifest: Dict[str, Any], only: Optional[str] = None) -> Choice:
-    """The first variant that fits, the default before others, newer CUDA before older."""
+    """The first variant that fits: the default one, then newer CUDA before older."""
     variants = manifest["variants"]
     if only is not None and only not in variants:
-        raise InstallError(f"there is no variant {only}: {', '.join(sorted(variants))}")
+        raise InstallError(f"there is no variant {only}; there are {', '.join(sorted(variants))}")
 
     def rank(name: str) -> Tuple[bool, List[int]]:
         variant = variants[name]
@@ -248,20 +248,20 @@ def choose(machine: Machine, manifest: Dict[str, Any], only: Optional[str] = Non
         fitting = [file for why, file in tried if not why]
         if fitting:
             return Choice(fitting[0], name, reasons)
-        # Of the wheel for this machine, if there is one: why others do not fit is no news.
+        # The reasons of the wheel for this machine, if there is one, and not of the others.
         near = [why for why, file in tried if any(_installs(machine, t) for t in file["tags"])]
         others = near or [why for why, _ in tried]
         reasons[name] = min(others, key=len, default=["it has no wheel"])
     return Choice(None, "", reasons)
 
 
-# What is said and done
+# The command and the explanation
 
 
 def command_for(
     machine: Machine, base: str, manifest: Dict[str, Any], choice: Choice, python: str, pip: bool
 ) -> List[str]:
-    """The exact command that installs what was chosen into the environment of `python`."""
+    """The command that installs the chosen wheel in the environment of `python`."""
     assert choice.file is not None
     url = f"{base}/{manifest['commit']}/{choice.file['name']}"
     uv = os.environ.get("UV") or shutil.which("uv")
@@ -273,7 +273,7 @@ def command_for(
             ["uv", "pip", "install", "--python", python],
             ["--reinstall-package", "vllm"],
         )
-    if machine.vllm is not None:  # an installer takes the same version for the same wheel
+    if machine.vllm is not None:  # an installer would keep a wheel of the same version
         command += update
     command.append(url)
     if machine.torch is None and not manifest["variants"][choice.variant]["default"]:
@@ -282,7 +282,7 @@ def command_for(
 
 
 def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice) -> str:
-    """What was found on this machine, and what follows for each variant."""
+    """The findings on this machine and for each variant, as text."""
     lines = [
         f"python   {describe_python(machine)}",
         f"driver   {f'CUDA {dotted(machine.driver)}' if machine.driver else 'none found'}",
@@ -310,7 +310,7 @@ def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice) -> str:
 
 
 def notes(machine: Machine) -> List[str]:
-    """What a person should know though it stops no installation."""
+    """Warnings that do not prevent an installation."""
     found = []
     if machine.driver is None:
         found.append("there is no NVIDIA driver: the library will run on the CPU")
@@ -323,9 +323,7 @@ def notes(machine: Machine) -> List[str]:
 
 
 def describe_python(machine: Machine) -> str:
-    threads = (
-        ", free-threaded (which the limited API does not know)" if machine.free_threaded else ""
-    )
+    threads = ", free-threaded (which has no limited API)" if machine.free_threaded else ""
     libc = f"glibc {dotted(machine.glibc)}" if machine.glibc else "no glibc (musl?)"
     return (
         f"{machine.implementation} {dotted(machine.python)}{threads}, {machine.processor}, {libc}"
@@ -346,7 +344,7 @@ def numbers(version: str) -> Tuple[int, ...]:
 
 
 def meets(version: str, specifier: str) -> bool:
-    """Whether a version is one of a comma-separated specifier of >= and <, as METADATA has it."""
+    """Whether a version matches a comma-separated specifier of >= and <, as in METADATA."""
     found = numbers(version)
     for part in filter(None, specifier.split(",")):
         match = re.fullmatch(r"(>=|<)([\d.]+)", part)
@@ -377,12 +375,12 @@ def get_manifest(base: str, commit: str) -> Dict[str, Any]:
 
 
 def persons_python() -> str:
-    """The Python of the environment that the person works in, not the one `uv run` made."""
+    """The Python of the user's active environment, not of the one that `uv run` created."""
     active = os.environ.get("VIRTUAL_ENV")
     own = Path(sys.prefix).resolve()
     if active and Path(active).resolve() != own:
         return str(Path(active, "bin/python"))
-    if not os.environ.get("UV"):  # uv says so to what it runs
+    if not os.environ.get("UV"):  # uv sets it for programs that it runs
         return sys.executable
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         found = shutil.which("python3", path=folder) if folder else None
@@ -408,7 +406,8 @@ def run(args: argparse.Namespace) -> int:
             print(shlex.join(command), flush=True)
     if command is None:
         print(
-            "no wheel of this commit fits; docs/installation.md builds from source", file=sys.stderr
+            "no wheel of this commit fits; docs/installation.md explains how to build from source",
+            file=sys.stderr,
         )
         return 1
     if not args.run:
@@ -422,12 +421,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="install.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--commit", default=COMMIT or None, required=not COMMIT, metavar="COMMIT")
     parser.add_argument("--base", default=BASE, metavar="URL", help="(default: %(default)s)")
-    parser.add_argument("--variant", help="cu118: this one or none")
+    parser.add_argument("--variant", help="only this variant, such as cu118")
     parser.add_argument(
-        "--python", metavar="PATH", help="of the environment to install into (default: the active)"
+        "--python",
+        metavar="PATH",
+        help="Python of the target environment (default: the active one's)",
     )
-    parser.add_argument("--pip", action="store_true", help="by pip, also where uv is")
-    parser.add_argument("--run", action="store_true", help="run the command, too")
+    parser.add_argument("--pip", action="store_true", help="use pip even if uv is installed")
+    parser.add_argument("--run", action="store_true", help="also run the command")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     try:
         return run(parser.parse_args(argv))

@@ -1,4 +1,4 @@
-"""The scripts as they lie beside the wheels of a commit: each names where it lies."""
+"""The scripts as published beside a commit's wheels, with their address filled in."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def published(commit: str) -> dict[str, bytes]:
 
 
 def at(base: str, script: bytes) -> bytes:
-    """A published file that is served from `base` instead of from `names.BASE`."""
+    """A published file with `base` instead of `names.BASE`."""
     return script.replace(names.BASE.encode(), base.encode())
 
 
 def names_its_address(name: str) -> bool:
-    """Whether a published file of that name says where it lies: scripts and lock files do."""
+    """Whether a published file of that name contains its address: scripts and lock files do."""
     return name in NAMES or re.fullmatch(r"pylock\.(?:[^.]+\.)?toml", name) is not None
 
 

@@ -2,12 +2,12 @@
 # requires-python = ">=3.9"
 # dependencies = ["tuf>=6"]
 # ///
-"""Holds an index of vllm wheels to the keys that signed it, whoever serves it.
+"""Verifies that an index of vllm wheels, or a mirror of it, matches what was signed.
 
     uv run verify_index.py https://mirror.example --root root.json
 
-root.json is the root that you trust, once from a person or place that you trust; later roots are
-found from it. What was seen is remembered, so that an older index is refused afterwards.
+root.json is the root of trust: get it once from a source that you trust; newer roots are found from
+it. The versions that were seen are remembered, so that a rollback is detected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    # Python looks for modules beside a script first, where bisect.py may lie.
+    # Python searches the script's folder first, where bisect.py may be.
     del sys.path[0]
 
 import argparse
@@ -38,20 +38,20 @@ FOLDER = "whl/signed"
 RELEASES, NIGHTLIES = "state/releases.json", "state/nightlies.json"
 NIGHTLY, YANKED = "state/nightly.json", "state/yanked.json"
 LEDGERS = (RELEASES, NIGHTLIES, NIGHTLY, YANKED)
-# A publication writes ledgers first and signs them a moment later; in between they differ.
+# A publication writes ledgers, then signs them; in between they differ for a moment.
 ATTEMPTS, PAUSE = 3, 2.0  # seconds
 
-Entry = Tuple[str, str, bool]  # address, sha256, whether it is yanked
+Entry = Tuple[str, str, bool]  # URL, sha256, whether it is yanked
 
 
 class NotAsSigned(Exception):
-    """What is served is not what was signed; the message says what differs."""
+    """The served content differs from the signed one; the message says how."""
 
 
 def ledgers(base: str, root: bytes, memory: Path) -> Dict[str, Any]:
-    """The ledgers that are signed and fresh, by key. Raises NotAsSigned.
+    """Key → ledger, verified and not expired. Raises NotAsSigned.
 
-    memory: a folder for what was seen, which an older index is refused by.
+    memory: a folder for the versions that were seen, to detect rollbacks.
     """
     memory.mkdir(parents=True, exist_ok=True)
     config = UpdaterConfig(prefix_targets_with_hash=False)
@@ -75,16 +75,16 @@ def ledgers(base: str, root: bytes, memory: Path) -> Dict[str, Any]:
 
 def _ledger(updater: Updater, key: str, memory: Path) -> Dict[str, Any]:
     info = updater.get_targetinfo(key)
-    if info is None:  # it is not written before there is something to say
+    if info is None:  # an empty ledger is not written
         return {"units": {} if key == YANKED else [], "variants": {}}
     path = memory / key.replace("/", "-")
-    path.unlink(missing_ok=True)  # whoever edits the memory should not be believed either
+    path.unlink(missing_ok=True)  # always downloaded again: a file in the memory is not trusted
     updater.download_target(info, str(path))
     return json.loads(path.read_bytes())  # type: ignore[no-any-return]
 
 
 def expected(found: Dict[str, Any], ledger: str, variant: str, development: bool) -> Set[Entry]:
-    """What the index of a variant has to offer: name of the file under its unit, as signed."""
+    """The entries that the index of a variant must have, from the signed ledgers."""
     default = next(name for name, v in found[ledger]["variants"].items() if v["default"])
     return {
         (prefix(unit) + file["name"], file["sha256"], _is_yanked(found, unit))
@@ -105,7 +105,7 @@ def _is_yanked(found: Dict[str, Any], unit: Dict[str, Any]) -> bool:
 
 
 def pages(found: Dict[str, Any]) -> Iterator[Tuple[str, Set[Entry]]]:
-    """Each page of a simple index, and what it has to offer."""
+    """Each page of a simple index, with the entries that it must have."""
     for folder, ledger, development in (
         ("whl", RELEASES, False),
         ("whl/nightly", NIGHTLIES, True),
@@ -116,7 +116,7 @@ def pages(found: Dict[str, Any]) -> Iterator[Tuple[str, Set[Entry]]]:
 
 
 class Links(HTMLParser):
-    """What an HTML page of a simple index offers."""
+    """Parses the links of an HTML page of a simple index."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Links(HTMLParser):
 
 
 def offered(base: str, page: str) -> Iterator[Tuple[str, Set[Entry]]]:
-    """The two forms of a page: its address, and what it offers."""
+    """The HTML and the JSON form of a page: its URL and its entries."""
     url = f"{base}/{page}index.json"
     files = json.loads(get(url))["files"]
     yield (
@@ -149,12 +149,12 @@ def _entry(base: str, page: str, href: str, digest: str, yanked: bool) -> Entry:
 
 
 def check_pages(base: str, found: Dict[str, Any]) -> int:
-    """Compares every page with the ledgers; returns how many. Raises NotAsSigned."""
+    """Compares every page with the ledgers; returns the number of pages. Raises NotAsSigned."""
     count = 0
     for page, wanted in pages(found):
         for url, entries in offered(base, page):
             for problem, names in (
-                ("offers what was not signed", entries - wanted),
+                ("has entries that were not signed", entries - wanted),
                 ("hides", wanted - entries),
             ):
                 if names:
@@ -166,7 +166,7 @@ def check_pages(base: str, found: Dict[str, Any]) -> int:
 
 
 def check_files(base: str, found: Dict[str, Any], newest: int) -> int:
-    """Downloads the files of the newest units, and the nightly's copies. Raises NotAsSigned."""
+    """Downloads and verifies files of the newest units and of nightly/. Raises NotAsSigned."""
     wanted = {}
     for unit in [*found[RELEASES]["units"][:newest], *found[NIGHTLIES]["units"][:newest]]:
         for file in [*unit["files"], *unit["attachments"]]:
@@ -182,7 +182,7 @@ def check_files(base: str, found: Dict[str, Any], newest: int) -> int:
     return len(wanted)
 
 
-# Scripts and locks name the public address; `ci serve` puts its own there, and nothing else.
+# Scripts and locks contain the public address, which `ci serve` replaces by its own.
 PUBLIC = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 
 
@@ -206,29 +206,32 @@ def memory_of(base: str) -> Path:
 
 
 def verify(base: str, root: bytes, memory: Path, newest: int = 1) -> str:
-    """What was found in order, in a sentence. Raises NotAsSigned."""
+    """Verifies an index; returns a summary. Raises NotAsSigned."""
     base = base.rstrip("/")
     found = ledgers(base, root, memory)
     try:
         count = check_pages(base, found)
         files = check_files(base, found, newest)
     except (ValueError, KeyError, TypeError) as error:
-        raise NotAsSigned(f"a page is no page of an index: {error!r}") from error
+        raise NotAsSigned(f"a page is malformed: {error!r}") from error
     units = len(found[RELEASES]["units"]) + len(found[NIGHTLIES]["units"])
     return f"as signed: {units} commits and releases, {count} pages, {files} files"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, help="the root that you trust")
-    parser.add_argument("--memory", type=Path, help="a folder for what was seen")
+    parser.add_argument("--memory", type=Path, help="folder for the versions seen")
     parser.add_argument(
-        "--files", type=int, default=1, help="download those of so many (default: %(default)s)"
+        "--files",
+        type=int,
+        default=1,
+        help="verify the files of the newest N units (default: %(default)s)",
     )
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("base", metavar="URL", help="of the index, or of a mirror")
+    parser.add_argument("base", metavar="URL", help="address of the index, or of a mirror")
     configure(parser)
     args = parser.parse_args(argv)
     try:

@@ -140,7 +140,9 @@ def test_a_commit_without_wheels_is_named_with_the_reason(
     ran = search(base, persons, tmp_path / "home", commits, f"number > {FAILED}")
     assert ran.code == 0, ran.text
     assert commits[FAILED + 1].sha in ran.text.partition("The first commit found bad:")[2]
-    without = ran.text.partition("These have no wheels, and may be it as well:")[2]
+    without = ran.text.partition("These have no wheels, and may be the first bad commit as well:")[
+        2
+    ]
     assert f"{commits[FAILED].sha[:12]} (number {FAILED}) {commits[FAILED].subject}" in without
     assert "failed nvrtc was out of memory" in without
 
@@ -172,7 +174,7 @@ def test_it_goes_on_from_where_it_was_stopped(
     (home / "stop").touch()
     stopped = search(base, persons, home, commits, stopping, "--restart")
     assert stopped.code == 1
-    assert "status 200, which stops the search" in stopped.text
+    assert "status 200, which aborts the search" in stopped.text
     assert tried(home) == before[:1]
 
 
@@ -182,16 +184,16 @@ def test_ends_that_are_not_as_they_were_named_are_refused(
     home = tmp_path / "home"
     ran = search(base, persons, home, commits, "0")
     assert ran.code == 1
-    assert "was named bad and is good" in ran.text
+    assert "named bad, is good" in ran.text
     ran = search(base, persons, home, commits, "0", good=commits[9].sha, bad=commits[0].sha)
     assert "is not older than the bad one" in ran.text
     ran = search(base, persons, home, commits, "0", good=commits[FAILED].sha)
     assert "has no wheels" in ran.text
     assert "nvrtc was out of memory" in ran.text
     ran = search(base, persons, home, commits, "0", good="0" * 12)
-    assert "needs all 40 digits" in ran.text
+    assert "older ones need all 40 digits" in ran.text
     ran = search(base, persons, home, commits, "0", program=("no-such-program",))
-    assert "there is no program 'no-such-program'" in ran.text
+    assert "program 'no-such-program' was not found" in ran.text
 
 
 def test_a_commit_whose_wheels_were_removed_is_passed_over(
