@@ -1,4 +1,4 @@
-"""One module per subcommand of ``python -m ci``; a command is a module that follows `Command`."""
+"""One module per subcommand of ``python -m ci``; each implements the protocol `Command`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m ci announce``: tells the bucket's readers what becomes of this commit's wheels."""
+"""``python -m ci announce``: records that this commit is being built, or that it failed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from ci import git
 from ci.publish import begin, cli, fail
 
-HELP = "say in the bucket that this commit is being built, or why it has no wheels"
+HELP = "record in the bucket that this commit is being built, or why it failed"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
-    parser.add_argument("--failed", metavar="WHY", help="it has none, for this reason")
+    parser.add_argument("--failed", metavar="WHY", help="it has no wheels, for this reason")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``python -m ci bisect``: which commit broke it, found with published wheels."""
+"""``python -m ci bisect``: finds the commit that broke something, with published wheels."""
 
 from __future__ import annotations
 

@@ -23,13 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--variant",
         action="append",
         default=[],
-        help="cu121, cu118, cu130: this one; may be repeated (default: those of each commit)",
+        help="only this variant, such as cu118; may be repeated (default: those of each commit)",
     )
-    parser.add_argument("--out", type=Path, default=Path("wheelhouse"), help="where wheels land")
+    parser.add_argument(
+        "--out", type=Path, default=Path("wheelhouse"), help="folder for the wheels"
+    )
     parser.add_argument(
         "--allow-dirty",
         action="store_true",
-        help="build what is not committed too, under a version that says `dirty`",
+        help="include uncommitted changes, under a version that says `dirty`",
     )
     parser.add_argument(
         "--label",
@@ -42,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reuse",
         metavar="BUCKET",
-        help="a folder or s3://name: take native files that were published before, if unchanged",
+        help="a folder or s3://name: reuse published native files if their inputs are unchanged",
     )
 
 
@@ -54,11 +56,13 @@ def _label(text: str) -> Label:
 
 
 def _labels(args: argparse.Namespace) -> Callable[[Cuda, Platform], list[Label]]:
-    """The labels that were given, each for the platform of its tag."""
+    """The labels of --label, each for the platform of its tag."""
     tags = [platform.tag for platform in matrix.load().platforms]
     for label in args.label:
         if label.tag.split("-")[2] not in tags:
-            raise CiError(f"no wheel is for {label.tag}", do=f"use a tag of {', '.join(tags)}")
+            raise CiError(
+                f"no platform has the tag {label.tag}", do=f"use a tag of {', '.join(tags)}"
+            )
     return lambda cuda, platform: [
         label for label in args.label if label.tag.split("-")[2] == platform.tag
     ]

@@ -1,4 +1,4 @@
-"""``python -m ci cibuildwheel``: this commit's wheel by cibuildwheel, beside the host's."""
+"""``python -m ci cibuildwheel``: builds with cibuildwheel, and compares with the host's wheel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--if-possible",
         action="store_true",
-        help="where no container can be run say why, and end well",
+        help="if containers cannot run here, say why and exit with 0",
     )
 
 

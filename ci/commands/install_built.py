@@ -1,4 +1,4 @@
-"""``python -m ci install-built``: the wheel that was just built, into this very environment."""
+"""``python -m ci install-built``: installs the wheel that was just built in this environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     wheel = args.wheels / names.abi3_wheel_name(the_matrix, version)
     if not wheel.is_file():
         raise CiError(f"{wheel} is not there", do="build it: make nightly")
-    # The version does not change between commits, and pip would keep what is installed.
+    # The version is the same for every commit, so pip would keep an installed wheel.
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--force-reinstall"]
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, wheel],

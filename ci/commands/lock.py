@@ -13,16 +13,27 @@ HELP = "resolve the dependencies of each variant on each Python, for lock files"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--variant", action="append", default=[], help="this one; may be repeated")
-    parser.add_argument("--python", action="append", default=[], metavar="3.X", help="the same")
+    parser.add_argument(
+        "--variant", action="append", default=[], help="only this variant; may be repeated"
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="3.X",
+        help="only this Python; may be repeated",
+    )
     parser.add_argument("--out", type=Path, default=pylock.FOLDER, help="(default: %(default)s)")
     parser.add_argument(
         "--torch-index",
         metavar="URL",
-        help="where torch of a variant is that PyPI lacks (default: PyTorch's index of it)",
+        help="index for a torch that PyPI lacks (default: PyTorch's for the variant)",
     )
     parser.add_argument(
-        "--option", action="append", default=[], help="one more for uv: --option=--find-links=X"
+        "--option",
+        action="append",
+        default=[],
+        help="an option for uv: --option=--find-links=X; may be repeated",
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m ci matrix``: what a release is built for."""
+"""``python -m ci matrix``: prints what wheels are built for."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def as_json(known: Matrix) -> dict[str, Any]:
 
 
 def as_github(known: Matrix) -> dict[str, list[dict[str, str]]]:
-    """One job for each variant; the Pythons of a variant cost no job, for they are packed."""
+    """One job for each variant; wheels for single Pythons are packed, and need no job."""
     return {"include": [{"variant": cuda.variant, "cuda": cuda.version} for cuda in known.cudas]}
 
 

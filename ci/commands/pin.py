@@ -1,4 +1,4 @@
-"""``python -m ci pin``: keeps a commit from ever being pruned."""
+"""``python -m ci pin``: protects a commit from `prune`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ci.publish import cli
 from ci.publish.care import pin
 
-HELP = "keep a commit from being pruned, or with --off no longer"
+HELP = "protect a commit from prune; --off ends that"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +15,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_json(parser)
     parser.add_argument("commit", metavar="COMMIT", help="40 hex digits")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--reason", help="who needs it")
-    what.add_argument("--off", action="store_true", help="let prune have it")
+    what.add_argument("--reason", help="why it must stay")
+    what.add_argument("--off", action="store_true", help="end the protection")
 
 
 def run(args: argparse.Namespace) -> int:

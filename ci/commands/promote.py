@@ -1,4 +1,4 @@
-"""``python -m ci promote``: makes a known commit the nightly; a rollback is the same command."""
+"""``python -m ci promote``: makes a published commit the nightly; also for a rollback."""
 
 from __future__ import annotations
 

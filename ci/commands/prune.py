@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--days",
         type=int,
         default=90,
-        help="what was published in the last so many days stays (default: %(default)s)",
+        help="what was published in the last N days stays (default: %(default)s)",
     )
     parser.add_argument("--yes", action="store_true", help="remove them")
 

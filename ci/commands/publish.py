@@ -26,15 +26,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("wheelhouse"),
         metavar="FOLDER",
-        help="where the wheels lie; others there are passed over (default: %(default)s)",
+        help="folder of the wheels; other files there are ignored (default: %(default)s)",
     )
     parser.add_argument(
         "--cells",
         type=Path,
         metavar="FOLDER",
-        help="first collect the complete set that other machines left below this folder",
+        help="first collect the complete set that other machines built, below this folder",
     )
-    parser.add_argument("--release", action="store_true", help="publish the release, not a nightly")
+    parser.add_argument(
+        "--release", action="store_true", help="publish a release instead of a commit"
+    )
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="the sdist of a release")
     parser.add_argument(
         "--attach",
@@ -42,13 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a file to lie beside the wheels, such as SHA256SUMS; may be repeated",
+        help="a file to publish beside the wheels, such as SHA256SUMS; may be repeated",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     the_matrix = matrix.load()
-    if not args.release:  # which has every variant
+    if not args.release:  # a release has every variant
         the_matrix = the_matrix.of_commit(args.also)
     commit = git.read(Path.cwd())
     store = cli.bucket(args)
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         signer=cli.index_signer(args),
         report=partial(cli.progress, args),
     )
-    state = "and it is the nightly" if result.is_nightly else "nightly/ stays where it was"
+    state = "and is the nightly" if result.is_nightly else "nightly/ is unchanged"
     if args.release:
         state = "as a release"
     new = f"{len(result.created)} new files, {len(result.pages)} pages changed"

@@ -1,4 +1,4 @@
-"""``python -m ci publish-site``: the documentation of a published commit, beside its wheels."""
+"""``python -m ci publish-site``: publishes a commit's documentation beside its wheels."""
 
 from __future__ import annotations
 

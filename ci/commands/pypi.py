@@ -1,4 +1,4 @@
-"""``python -m ci pypi``: arranges what of a release goes to PyPI; uploads nothing."""
+"""``python -m ci pypi``: prepares the files of a release for PyPI; uploads nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from ci import matrix, release
 from ci.release import pypi
 
-HELP = "arrange what of a release goes to PyPI: wheels first, the sdist last"
+HELP = "prepare the files of a release for PyPI: wheels first, the sdist last"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a whole release")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with a whole release")
     parser.add_argument("--version", help="0.5.4; by default the one of this commit's tag")
     parser.add_argument("--out", type=Path, default=Path("wheelhouse/pypi"), metavar="FOLDER")
 

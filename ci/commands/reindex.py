@@ -1,4 +1,4 @@
-"""``python -m ci reindex``: every list and page again, from what is complete."""
+"""``python -m ci reindex``: rebuilds lists and pages from the complete commits and releases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ci import matrix
 from ci.publish import cli
 from ci.publish.reindex import reindex
 
-HELP = "list what is complete and left out, and write the pages that are not as the records say"
+HELP = "list complete commits that no index lists, and rewrite pages that differ from the records"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
     with cli.signing(args, store):
         result = reindex(store, matrix.load(), partial(cli.progress, args))
     lines = [
-        f"{result.pages} pages, of {result.units} commits and releases and of all together; "
-        f"{len(result.written)} were not as the records say",
+        f"{result.pages} pages of {result.units} commits and releases checked; "
+        f"{len(result.written)} differed from the records",
         *(f"  listed:  {unit}" for unit in result.listed),
         *(f"  written: {key}" for key in result.written),
     ]

@@ -1,4 +1,4 @@
-"""``python -m ci release``: every file of a release, built here or collected from many machines."""
+"""``python -m ci release``: builds a release here, or collects what several machines built."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="a folder; by default wheelhouse/release-VERSION")
     parser.add_argument("--key", type=Path, help="PEM file of the Ed25519 key to sign with")
     cli.add_index_key(parser)
-    parser.add_argument("--reuse", metavar="BUCKET", help="take unchanged native files from there")
+    parser.add_argument("--reuse", metavar="BUCKET", help="reuse its unchanged native files")
     parser.add_argument("--publish", metavar="BUCKET", help="a folder or s3://name to publish to")
     part = parser.add_mutually_exclusive_group()
     part.add_argument(
         "--variant",
         action="append",
         default=[],
-        help="cu121, cu118: only the wheels of this one, for --cells on another machine",
+        help="build only this variant, such as cu118; collect with --cells on another machine",
     )
     part.add_argument(
         "--cells",
         type=Path,
         metavar="FOLDER",
-        help="build no wheels: collect the complete set that other machines left below this folder",
+        help="build nothing: collect the complete set that other machines built, below this folder",
     )
 
 
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if args.variant and args.publish:
         raise ReleaseError(
             f"a release of {', '.join(args.variant)} alone cannot be published",
-            means="one with a variant missing is never listed",
-            do="collect all of them, and publish that: release --cells FOLDER --publish BUCKET",
+            means="a release is published with all its variants or not at all",
+            do="build all variants, then: release --cells FOLDER --publish BUCKET",
         )
     released = release.matrix_of(matrix.load(), version)
     out = args.out or Path("wheelhouse") / f"release-{version}"

@@ -1,4 +1,4 @@
-"""``python -m ci reproduce``: the same bits from places that have nothing in common?"""
+"""``python -m ci reproduce``: do environments that share nothing build the same bits?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m ci serve``: the bucket over HTTP, for pip, uv and browsers."""
+"""``python -m ci serve``: serves a bucket over HTTP, for pip, uv and browsers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8000, help="0 takes any free port (default: %(default)s)"
+        "--port", type=int, default=8000, help="0 for any free port (default: %(default)s)"
     )
     parser.add_argument(
         "--upstream",

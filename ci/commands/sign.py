@@ -1,4 +1,4 @@
-"""``python -m ci sign``: signs the ledgers again, or says anew whose keys are trusted."""
+"""``python -m ci sign``: renews the signatures of the index, or rotates its keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ci.errors import CiError
 from ci.publish import cli, signed
 from ci.publish.signed import Signer
 
-HELP = "sign the index again so that it stays fresh, or with --root-key rotate its keys"
+HELP = "sign the index again before its timestamp expires, or rotate its keys with --root-key"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PEM",
-        help="write a root that trusts this key, and the index key; may be repeated",
+        help="write a root that trusts this root key and the index key; may be repeated",
     )
     parser.add_argument(
         "--old-root-key",
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PEM",
-        help="one that readers trust until now, if it is to be another; may be repeated",
+        help="a root key of the current root, when --root-key replaces it; may be repeated",
     )
 
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if signer is None:
         raise CiError(
             "no key was given",
-            do="pass --index-key; make one by openssl genpkey -algorithm ed25519 -out index.pem",
+            do="pass --index-key; create one: openssl genpkey -algorithm ed25519 -out index.pem",
         )
     store, now = cli.bucket(args), datetime.now(timezone.utc)
     written = []

@@ -1,4 +1,4 @@
-"""``python -m ci status``: what is in the bucket, what is missing, and why."""
+"""``python -m ci status``: what a bucket holds, what is missing, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m ci test-arm64``: this commit's wheel, or its source, on aarch64 under an emulator."""
+"""``python -m ci test-arm64``: tests this commit's wheel or source on an emulated aarch64."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OPTIONS = ("-q", "-m", "not gpu", "-p", "no:cacheprovider")  # of pytest
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
     parser.add_argument(
-        "--if-possible", action="store_true", help="where nothing can emulate say why, and end well"
+        "--if-possible",
+        action="store_true",
+        help="if nothing here can emulate, say why and exit with 0",
     )
     parser.add_argument(
         "--source",
         action="store_true",
-        help="compile the commit there, by Debian's g++, and test that (10 minutes)",
+        help="compile the commit with Debian's g++ under the emulator, and test that (10 minutes)",
     )
-    parser.add_argument(
-        "tests", nargs="*", help="other arguments of pytest, on each of the processors"
-    )
+    parser.add_argument("tests", nargs="*", help="arguments for pytest, on each emulated processor")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     except arm64.NoEmulation as error:
         if not args.if_possible:
             raise
-        print(f"nothing was tried on aarch64: {error}")
+        print(f"nothing was tested on aarch64: {error}")
         return 0
 
 

@@ -1,4 +1,4 @@
-"""``python -m ci test-torch``: one wheel under many a torch."""
+"""``python -m ci test-torch``: tests one wheel with several versions of torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from ci.errors import CiError
 from ci.trial import torches
 from ci.wheel.reader import read
 
-HELP = "run the op tests with this commit's wheel under several torches (gigabytes of downloads)"
+HELP = "run the op tests with several versions of torch (gigabytes of downloads)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
     parser.add_argument(
-        "--torch", action="append", default=[], metavar="VERSION", help="only these of the matrix"
+        "--torch",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="only this version of the matrix; may be repeated",
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m ci unyank``: takes a yank back."""
+"""``python -m ci unyank``: undoes a yank."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ci.publish import cli
 from ci.publish.care import yank
 
-HELP = "take a yank back"
+HELP = "undo a yank"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

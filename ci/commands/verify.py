@@ -1,4 +1,4 @@
-"""``python -m ci verify``: is a wheel what its commit builds to? Is an index what was signed?"""
+"""``python -m ci verify``: rebuilds a wheel and compares, or verifies a signed index."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from ci.release import provenance
 from ci.scripts import verify_index
 from ci.wheel import reader
 
-HELP = "build a wheel again and compare the bits, or with --index hold an index to its signatures"
+HELP = "rebuild a wheel and compare the bits, or verify the signatures of an index (--index)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("wheel", help="a file, or a URL; with --index the index's")
-    parser.add_argument("--index", action="store_true", help="verify a signed index or its mirror")
-    parser.add_argument("--root", type=Path, help="of an index: the root that you trust")
-    parser.add_argument("--memory", type=Path, help="of an index: a folder for what was seen")
+    parser.add_argument("wheel", help="a wheel's path or URL; with --index, the URL of an index")
+    parser.add_argument(
+        "--index", action="store_true", help="verify a signed index, or a mirror of one"
+    )
+    parser.add_argument("--root", type=Path, help="with --index: the root.json that you trust")
+    parser.add_argument(
+        "--memory", type=Path, help="with --index: a folder that remembers what was seen"
+    )
     parser.add_argument(
         "--public-key",
         type=Path,
         metavar="PEM",
-        help="check the signed provenance beside the wheel, too",
+        help="also check the signed provenance beside the wheel, with this public key",
     )
 
 
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         if args.public_key is not None:
             beside = verify.fetch(args.wheel + provenance.SUFFIX, folder)
             provenance.check(beside.read_bytes(), wheel, args.public_key)
-            console.print("provenance: signed by that key, and about this wheel")
+            console.print("provenance: signed by that key, and describes this wheel")
         symbols = verify.symbols_beside(args.wheel, wheel, folder)
         difference = verify.verify(wheel.path, Path.cwd(), folder, console)
         if difference is not None:
@@ -59,8 +63,8 @@ def _index(args: argparse.Namespace) -> int:
     if args.root is None:
         raise CiError(
             "--index needs --root, the root that you trust",
-            means="whoever serves an index could serve another root, too",
-            do="take N.root.json from whl/signed/ of the index itself, once, and keep it",
+            means="whoever serves a forged index can serve a matching root",
+            do="download N.root.json from whl/signed/ of the original index once, and keep it",
         )
     memory = args.memory or verify_index.memory_of(args.wheel)
     try:
@@ -68,7 +72,7 @@ def _index(args: argparse.Namespace) -> int:
     except verify_index.NotAsSigned as error:
         raise CiError(
             f"not as signed: {error}",
-            means="a mirror or somebody between has changed it, or a publication is under way",
+            means="a mirror or a proxy has changed it, or a publication is under way",
             do="install nothing from there; try again in a minute, and ask the publisher",
         ) from error
     return 0

@@ -1,4 +1,4 @@
-"""``python -m ci why``: why a commit has no wheels, or where they are."""
+"""``python -m ci why``: where a commit's wheels are, or why it has none."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
     cli.add_json(parser)
     parser.add_argument(
-        "commit", metavar="COMMIT", help="40 hex digits, or in a clone whatever git resolves"
+        "commit",
+        metavar="COMMIT",
+        help="40 hex digits, or any name that git resolves in this clone",
     )
     parser.add_argument(
-        "--base", default=names.BASE, metavar="URL", help="of addresses (default: %(default)s)"
+        "--base",
+        default=names.BASE,
+        metavar="URL",
+        help="base of the printed URLs (default: %(default)s)",
     )
 
 
@@ -32,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     landed = git.landed(repo, args.commit)
     if landed is None and not re.fullmatch("[0-9a-f]{40}", args.commit):
         raise CiError(
-            f"{args.commit} names no commit that this clone has",
+            f"{args.commit} is not a commit in this clone",
             do="give all 40 digits, or fetch it: git fetch origin",
         )
     commit = landed.commit if landed else args.commit
@@ -41,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     found = why.of(store, commit, time)
     lines = [_text(found, args.base)]
     if landed and landed.merge not in (None, commit):
-        lines.append(f"It came to this branch with {landed.merge}, whose wheels have it:")
+        lines.append(f"It was merged by {landed.merge}, whose wheels contain it:")
         lines.append(_text(why.of(store, str(landed.merge)), args.base))
     elif landed and landed.merge is None:
-        lines.append("It is not in the history of what is checked out: wheels are of main only.")
+        lines.append("It is not in the history of HEAD; only commits of main have wheels.")
     cli.show(args, found, "\n".join(lines))
     return 0 if found.wheels else 1
 

@@ -1,4 +1,4 @@
-"""``python -m ci yank``: tells resolvers to avoid a commit or a release."""
+"""``python -m ci yank``: marks a commit or a release as one that resolvers avoid (PEP 592)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ci.publish import cli
 from ci.publish.care import yank
 from ci.publish.errors import PublishError
 
-HELP = "tell resolvers to avoid a commit or a release (its files stay)"
+HELP = "make resolvers avoid a commit or a release; its files stay (PEP 592)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,1 +1,1 @@
-"""The wheel as PyPA's cibuildwheel makes it, in a container of another system than this one."""
+"""Builds the wheel with PyPA's cibuildwheel, in a container with another system."""

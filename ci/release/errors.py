@@ -1,4 +1,4 @@
-"""The failure of a release."""
+"""The error of a release."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from ci.errors import CiError
 
 
 class ReleaseError(CiError):
-    """This commit cannot be released under that version, or not there."""
+    """The commit cannot be released, or not under that version."""

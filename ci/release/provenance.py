@@ -1,8 +1,8 @@
-"""Where a wheel comes from: an in-toto statement with SLSA v1 provenance, in a DSSE envelope.
+"""The provenance of a wheel: an in-toto statement with SLSA v1 provenance, in a DSSE envelope.
 
-It names the commit, the compilers and the toolkit that went in, so that anybody can build the wheel
-again and compare (`python -m ci verify`). It has no time and no number of a run: two builds of a
-commit make the same statement.
+It names the commit, the compilers and the toolkit, so that anybody can rebuild the wheel and
+compare (`python -m ci verify`). It has no time and no run number: two builds of a commit give the
+same statement.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOURCE = "https://github.com/vllm-project/vllm"
 
 
 class ProvenanceError(CiError):
-    """A statement is not about the wheel, or not signed by the key."""
+    """A statement does not describe the wheel, or is not signed by the key."""
 
 
 def write(
@@ -82,7 +82,7 @@ def statement(repo: Path, released: Matrix, wheel: WheelFile) -> dict[str, Any]:
 
 
 def envelope(payload: bytes, key: Optional[SigningKey]) -> dict[str, Any]:
-    """A DSSE envelope of `payload`; without a key it has no signature."""
+    """A DSSE envelope of `payload`; unsigned without a key."""
     signatures = []
     if key is not None:
         signature = key.private.sign(_authenticated(payload))
@@ -101,7 +101,7 @@ def check(line: bytes, wheel: WheelFile, public_key: Path) -> None:
     except (OSError, ValueError) as error:
         raise ProvenanceError(f"{public_key} holds no public key: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ProvenanceError(f"{public_key} holds another kind of key than Ed25519")
+        raise ProvenanceError(f"the key in {public_key} is not an Ed25519 key")
     try:
         found = json.loads(line)
         payload = base64.b64decode(found["payload"], validate=True)
@@ -112,14 +112,14 @@ def check(line: bytes, wheel: WheelFile, public_key: Path) -> None:
     if not any(_is_signed(key, signature, payload) for signature in signatures):
         raise ProvenanceError(
             f"the provenance of {wheel.path.name} is not signed by {key_id(key)}",
-            means="somebody else wrote it, or nobody signed it",
-            do="ask the publisher for the key, and do not install the wheel before",
+            means="it is unsigned, or signed by another key",
+            do="ask the publisher for the key; do not install the wheel until it verifies",
         )
     named = {"name": wheel.path.name, "digest": {"sha256": wheel.sha256}}
     if named not in subjects:
         raise ProvenanceError(
             f"the signed provenance is not about {wheel.path.name} of sha256 {wheel.sha256}",
-            means="the wheel or the statement was exchanged",
+            means="the wheel or the statement was replaced",
         )
 
 
@@ -132,7 +132,7 @@ def _is_signed(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:
 
 
 def _authenticated(payload: bytes) -> bytes:
-    """What is signed: DSSE v1's pre-authentication encoding."""
+    """DSSE v1's pre-authentication encoding, which is what the signature covers."""
     return b"DSSEv1 %d %s %d %s" % (
         len(PAYLOAD_TYPE),
         PAYLOAD_TYPE.encode(),

@@ -1,7 +1,7 @@
-"""What of a release goes to PyPI: the default variant's wheels for every Python, then the sdist.
+"""Selects the files for PyPI: the default variant's abi3 wheels, then the sdist.
 
-Only these: an index has room for one variant, and every Python is served by the abi3 wheel. The
-sdist goes last. Before it is there nobody compiles for want of a wheel that is still on its way.
+An index can serve only one variant, and the abi3 wheel serves every Python. The sdist is uploaded
+last, so that nobody compiles it because a wheel is not there yet.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ WHEELS, SDIST = "wheels", "sdist"  # folders, uploaded in this order
 
 @dataclass(frozen=True)
 class Upload:
-    """The files of one release, each of which is what its name says."""
+    """The checked files of one release."""
 
     wheels: tuple[Path, ...]
     sdist: Path
 
 
 def select(folder: Path, released: Matrix) -> Upload:
-    """What of the release in `folder` goes to PyPI.
+    """The files of the release in `folder` that go to PyPI.
 
-    Raises ReleaseError where a file is missing, and for a version that PyPI must never have: a
-    local one, or one that is no final release. Raises BadWheel for a damaged wheel.
+    Raises ReleaseError if a file is missing, or the version must not be on PyPI: a local one or a
+    pre-release. Raises BadWheel for a damaged wheel.
     """
     check_version(released.version)
     expected = [
@@ -46,8 +46,8 @@ def select(folder: Path, released: Matrix) -> Upload:
     if missing:
         raise ReleaseError(
             f"not in {folder}: {', '.join(missing)}",
-            means="a file that PyPI lacks cannot be added later without another release",
-            do="make the whole release first: python -m ci release",
+            means="an incomplete release on PyPI should not be completed later",
+            do="build the whole release first: python -m ci release",
         )
     for name in expected:
         wheel = reader.read(folder / name)
@@ -58,9 +58,9 @@ def select(folder: Path, released: Matrix) -> Upload:
 
 
 def arrange(upload: Upload, out: Path) -> None:
-    """Copies the files to ``out/wheels`` and ``out/sdist``, which are uploaded one after the other.
+    """Copies the files to ``out/wheels`` and ``out/sdist``, to be uploaded in this order.
 
-    An uploader takes whatever lies in a folder, so what was there before is removed.
+    An uploader takes every file of a folder, so older files are removed first.
     """
     for name, paths in ((WHEELS, upload.wheels), (SDIST, (upload.sdist,))):
         target = out / name
@@ -76,11 +76,11 @@ def check_version(text: str) -> None:
     if version.local is not None:
         raise ReleaseError(
             f"{text} has a local version",
-            means="PyPI takes none: it is for builds that are not the project's own",
+            means="PyPI rejects local versions",
             do="publish it in the bucket; only the default variant goes to PyPI",
         )
     if version.is_prerelease:
         raise ReleaseError(
-            f"{text} is no final release",
-            means="what is on PyPI stays there, and each commit's wheels are in the bucket",
+            f"{text} is not a final release",
+            means="files on PyPI are permanent; wheels of every commit are in the bucket",
         )

@@ -1,4 +1,4 @@
-"""The sdist of a release: the backend's, under the release's version, the same bits anywhere."""
+"""The sdist of a release: the backend's, with the release's version, reproducible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MATRIX = "ci/matrix.toml"
 
 
 def build(repo: Path, out: Path, released: Matrix, commit: Commit) -> Path:
-    """Writes ``vllm-V.tar.gz`` to `out`. Wheels built from it are of that version too."""
+    """Writes ``vllm-V.tar.gz`` to `out`. Wheels built from it have that version too."""
     environ = compiler_environment(repo / "build", commit)
 
     def runner(
@@ -52,13 +52,13 @@ def build(repo: Path, out: Path, released: Matrix, commit: Commit) -> Path:
 
 
 def pack(folder: str, files: dict[str, bytes], timestamp: int) -> bytes:
-    """A .tar.gz of `files` in `folder`, which depends on nothing but its arguments."""
+    """A .tar.gz of `files` in `folder`; its bytes depend only on the arguments."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, data in sorted(files.items()):
             info = tarfile.TarInfo(f"{folder}/{name}")
             info.size, info.mtime = len(data), timestamp
-            # nvrtcc.py is run by its name; whatever begins like a script is one.
+            # nvrtcc.py is executed directly: files that begin with #! are made executable.
             info.mode = 0o755 if data.startswith(b"#!") else 0o644
             archive.addfile(info, io.BytesIO(data))
     text = raw.getvalue()
@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, bytes]:
 
 
 def _set_version(text: str, released: Matrix) -> str:
-    """`text` of matrix.toml with the version and tag of the release; its comments stay."""
+    """matrix.toml with the version and tag of the release; its comments are kept."""
     values = {"version": released.version, "tag": released.tag}
     for key, value in values.items():
         text = re.sub(rf'(?m)^{key} = ".*?"', f'{key} = "{value}"', text, count=1)

@@ -1,7 +1,7 @@
-"""The install trial: the documented `pip install` commands, typed by a machine.
+"""The install trial: runs the documented `pip install` commands.
 
-One fresh virtual environment per URL and interpreter; what was installed has to say the right
-version, commit and origin, and compute the right numbers (`check.py`).
+Each URL and interpreter gets a fresh virtual environment; the installed package must report the
+right version, commit and origin, and compute the right results (`check.py`).
 """
 
 from ci.trial.plan import Cell, Offer, cells, offers

@@ -1,7 +1,7 @@
-"""The op tests with a wheel for aarch64 on this machine: Debian's arm64 Python, under qemu-user.
+"""Runs the op tests with an aarch64 wheel on this machine: Debian's arm64 Python in qemu-user.
 
-Nothing is installed here and nothing needs root: packages are fetched into a folder of their own
-and unpacked there.
+Nothing is installed on the system, and root is not needed: packages are downloaded to a folder and
+unpacked there.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ci.errors import CiError
 
 PYTHON = "3.11"  # Debian 12's
 
-# What pytest is told on which of qemu's processors. `max` has all that there is, so the best
-# kernels run there. A Neoverse N1 (Graviton2) has dot products and half precision but no bfloat16,
-# a Cortex-A72 (Graviton, Raspberry Pi 4) neither: an instruction that it lacks would be SIGILL.
-# (Other tests start `sys.executable` without an emulator, or want torch.)
+# Processor of qemu → arguments of pytest. `max` has every extension, so the best kernels run there.
+# A Neoverse N1 (Graviton2) has dot products and half precision but no bfloat16, a Cortex-A72
+# (Graviton, Raspberry Pi 4) neither: a missing instruction raises SIGILL. (Other tests start
+# `sys.executable` without an emulator, or need torch.)
 CHOICE = "tests/cpu/test_isa.py"
 PRODUCTS = ("tests/ops/test_few_rows_linear.py", "tests/ops/test_paged_attention.py")
 RUNS: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +33,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "neoverse-n1": ("-k", "best_set", CHOICE),
     "cortex-a72": ("-k", "best_set or float16", CHOICE, *PRODUCTS),  # (bfloat16 too)
 }
-# What the tests import, as pinned for every machine. (torch would be gigabytes.)
+# Imported by the tests, with the versions pinned for every machine. (torch would be gigabytes.)
 LIBRARIES = ("numpy", "pytest", "hypothesis", "ml-dtypes")
 NEEDED = ("apt-get", "dpkg")
 APT = """\
@@ -48,25 +48,25 @@ Dir::Cache "{folder}/cache";
 
 
 class NoEmulation(CiError):
-    """This machine cannot run programs for aarch64."""
+    """This machine cannot emulate aarch64."""
 
 
 @dataclass(frozen=True)
 class Emulated:
-    """A Python for aarch64 that runs here, with a folder of packages that it imports from."""
+    """A Python for aarch64 that runs here, with a folder of importable packages."""
 
     qemu: Path
     root: Path  # of the unpacked packages
     site: Path
 
     def run(self, arguments: Sequence[str], cwd: Path, processor: str) -> int:
-        """Runs it on one of qemu's processors, with its words as they come; returns its status."""
+        """Runs it on one of qemu's processors, showing its output; returns its exit status."""
         python = self.root / "usr" / "bin" / f"python{PYTHON}"
         emulator = [str(self.qemu), "-L", str(self.root)]
         environ = {
             **os.environ,
             "QEMU_CPU": processor,
-            "VLLM_TEST_EMULATOR": shlex.join(emulator),  # for tests that start a Python
+            "VLLM_TEST_EMULATOR": shlex.join(emulator),  # for tests that start Python themselves
             "PYTHONPATH": str(self.site),
             "PYTHONDONTWRITEBYTECODE": "1",
             "VLLM_TEST_LIBRARIES": "numpy",
@@ -76,9 +76,9 @@ class Emulated:
 
 
 def prepare(repo: Path, folder: Path, wheel: Path, environ: Mapping[str, str]) -> Emulated:
-    """Fetches what is missing in `folder`, and installs `wheel` there, as pip for aarch64 would.
+    """Downloads what is missing in `folder`, and installs `wheel` there, as pip on aarch64 would.
 
-    Raises NoEmulation where there is no apt, or it has no such packages.
+    Raises NoEmulation if apt or the packages are not available.
     """
     qemu = emulator(folder, environ)
     if not (folder / "root" / "usr" / "bin" / f"python{PYTHON}").is_file():
@@ -92,12 +92,12 @@ def prepare(repo: Path, folder: Path, wheel: Path, environ: Mapping[str, str]) -
 
 
 def emulator(folder: Path, environ: Mapping[str, str]) -> Path:
-    """qemu-user, fetched to `folder` if it is not there. Raises NoEmulation without apt."""
+    """The path of qemu-user, downloaded to `folder` if missing. Raises NoEmulation without apt."""
     missing = [name for name in NEEDED if shutil.which(name, path=environ.get("PATH")) is None]
     if missing:
         raise NoEmulation(
             f"{', '.join(missing)} not found",
-            means="the emulator and the Python for aarch64 are Debian's packages",
+            means="the emulator and the Python for aarch64 come from Debian's packages",
             do="run the tests on Debian or Ubuntu, or on a machine with an Arm processor",
         )
     qemu = folder / "qemu" / "usr" / "bin" / "qemu-aarch64-static"
@@ -109,14 +109,14 @@ def emulator(folder: Path, environ: Mapping[str, str]) -> Path:
 def unpack_for_arm64(
     root: Path, packages: Sequence[str], folder: Path, environ: Mapping[str, str]
 ) -> None:
-    """Unpacks Debian's packages for arm64 to `root`, with all that they depend on."""
+    """Unpacks Debian's packages for arm64 to `root`, with all their dependencies."""
     _unpack(root, packages, environ, _apt_for_arm64(folder / "apt"))
 
 
 def install(
     repo: Path, site: Path, requirements: Sequence[str], environ: Mapping[str, str]
 ) -> None:
-    """Installs wheels for aarch64 to `site`, of the versions that every machine's tests have."""
+    """Installs wheels for aarch64 to `site`, with the versions pinned for every machine."""
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(site)]
     command += ["--python-version", PYTHON, "--only-binary", ":all:"]
     command += ["--python-platform", "aarch64-manylinux_2_28"]
@@ -126,7 +126,7 @@ def install(
 
 
 def _apt_for_arm64(folder: Path) -> Path:
-    """The configuration of an apt that knows packages for arm64, and none that are installed."""
+    """An apt configuration for arm64 packages that ignores those installed on this machine."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
@@ -138,7 +138,7 @@ def _apt_for_arm64(folder: Path) -> Path:
 def _unpack(
     target: Path, packages: Sequence[str], environ: Mapping[str, str], apt: Optional[Path]
 ) -> None:
-    """Unpacks Debian packages, with `apt` and all that they depend on, else alone."""
+    """Unpacks Debian packages; with `apt`, their dependencies too."""
     with scratch.folder(parent=target.parent) as temporary:
         archives = temporary / "archives"
         archives.mkdir()

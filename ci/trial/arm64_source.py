@@ -1,8 +1,8 @@
-"""A source build on Arm, on this machine: Debian's arm64 Python, g++ and CMake, under qemu-user.
+"""An emulated source build on Arm: Debian's arm64 Python, g++ and CMake in qemu-user.
 
-A build starts programs that start programs, so the kernel itself has to know what an executable for
-aarch64 is run by. Since Linux 6.7 that can be said to a user namespace alone (binfmt_misc): nothing
-of the machine is changed, and nothing needs root.
+A build starts nested programs, so the kernel itself must run aarch64 executables with the emulator.
+Since Linux 6.7 that can be registered in a user namespace (binfmt_misc), without changing the
+machine and without root.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ci.trial import arm64
 from ci.trial.arm64 import NoEmulation
 
 PACKAGES = (f"python{arm64.PYTHON}", "g++", "cmake", "ninja-build", "git", "dash", "coreutils")
-# Takes the root folder, the emulator, then the command. F: the kernel opens the emulator at once,
-# and need not find it below the new root.
+# Arguments: the root folder, the emulator, the command. Flag F: the kernel opens the emulator at
+# registration, so it need not exist below the new root.
 ENTER = r"""
 set -e
 root=$1 qemu=$2; shift 2
@@ -37,22 +37,22 @@ UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ENTER,
 
 @dataclass(frozen=True)
 class Machine:
-    """A folder of Debian's packages for arm64, entered as if it were a machine of its own."""
+    """A folder of Debian's packages for arm64, entered by chroot."""
 
     qemu: Path
     root: Path
 
     def command(self, arguments: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-        """The command that runs `arguments` in /vllm there, in an environment of `variables`."""
+        """The command that runs `arguments` in /vllm of the machine, with `variables` set."""
         environ = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", **variables}
         words = ["/usr/bin/env", "-i", "-C", "/vllm", *(f"{k}={v}" for k, v in environ.items())]
         return [*UNSHARE, str(self.root), str(self.qemu), *words, *arguments]
 
 
 def prepare(repo: Path, folder: Path, environ: Mapping[str, str]) -> Machine:
-    """The machine below `folder`, with a clone of `repo` at HEAD in /vllm and tools in /site.
+    """Prepares the machine below `folder`: a clone of `repo` at HEAD in /vllm, tools in /site.
 
-    Raises NoEmulation where there is no apt, or the kernel cannot emulate in a namespace.
+    Raises NoEmulation if apt is missing, or the kernel cannot emulate in a namespace.
     """
     qemu = arm64.emulator(folder, environ)
     machine = Machine(qemu, folder / "source")
@@ -70,14 +70,14 @@ def prepare(repo: Path, folder: Path, environ: Mapping[str, str]) -> Machine:
 
 
 def check(machine: Machine, environ: Mapping[str, str]) -> None:
-    """Runs the least of programs there. Raises NoEmulation where the kernel does not."""
+    """Runs `true` in the machine. Raises NoEmulation if the kernel cannot."""
     try:
         run_quietly(machine.command(["true"], {}), machine.root, environ)
     except (Failed, FileNotFoundError) as error:
         said = error.output.strip() if isinstance(error, Failed) else str(error)
         raise NoEmulation(
-            f"programs for aarch64 cannot be run in a user namespace here: {said}",
-            means="that needs Linux 6.7 or newer, which lets users have namespaces",
+            f"aarch64 programs cannot run in a user namespace here: {said}",
+            means="that needs Linux 6.7 or newer, with user namespaces enabled",
             do="build on a machine with an Arm processor: pip install .",
         ) from error
 

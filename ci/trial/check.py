@@ -1,10 +1,10 @@
-"""What an installed wheel has to prove, run by the Python that it was installed for.
+"""Checks an installed wheel, run by the Python that it was installed for.
 
     python check.py '{"version": "0.5.4", "commit": "…", "url": "http://…", "sha256": "…"}'
 
-Prints one line of JSON with the kinds of tensor that the ops were checked on; any mismatch ends
-it with a traceback. It runs on Python 3.8, without this repository on its path, and with torch
-only where that was installed.
+Prints a line of JSON with the kinds of tensor that the ops were checked on; a mismatch raises an
+exception. It supports Python 3.8, does not import this repository, and uses torch only if it is
+installed.
 """
 
 import importlib.metadata
@@ -19,12 +19,12 @@ SHAPES = [(1, 1), (3, 7), (5, 64), (4, 1000)]  # rows, width
 
 
 class Kind(NamedTuple):
-    """A kind of tensor: how to make one from a float64 or int64 array, and to read it back."""
+    """A kind of tensor: makes one from a float64 or int64 array, and reads it back."""
 
     name: str
     make: Callable[[np.ndarray], Any]
     read: Callable[[Any], np.ndarray]
-    tolerance: float  # relative and absolute; a few units in the last place of the dtype
+    tolerance: float  # relative and absolute; a few ulps of the dtype
 
 
 def expect(what: str, expected: object, found: object) -> None:
@@ -33,7 +33,7 @@ def expect(what: str, expected: object, found: object) -> None:
 
 
 def check_identity(expected: Dict[str, str]) -> None:
-    """Version, commit and origin are those of the URL that was installed."""
+    """Checks that version, commit and origin match the installed URL."""
     import vllm
 
     expect("vllm.__version__", expected["version"], vllm.__version__)
@@ -47,7 +47,7 @@ def check_identity(expected: Dict[str, str]) -> None:
 
 
 def kinds() -> Iterator[Kind]:
-    """NumPy in its two float dtypes; torch, where it is installed, in all three."""
+    """NumPy with its two float dtypes; torch, if installed, with all three."""
     for dtype, tolerance in ((np.float32, 2e-5), (np.float16, 4e-3)):
         yield numpy_kind(np.dtype(dtype), tolerance)
     if importlib.util.find_spec("torch"):
@@ -83,7 +83,7 @@ def silu_and_mul(x: np.ndarray) -> np.ndarray:
 
 
 def rotate(x: np.ndarray, cos_sin: np.ndarray, is_neox: bool) -> np.ndarray:
-    """x: [tokens, heads, size]; cos_sin: [tokens, size]. A pair is a complex number, turned."""
+    """x: [tokens, heads, size]; cos_sin: [tokens, size]. Rotates each pair as a complex number."""
     size = x.shape[-1]
     turn = (cos_sin[:, : size // 2] + 1j * cos_sin[:, size // 2 :])[:, None, :]
     first, second = (
@@ -98,13 +98,13 @@ def rotate(x: np.ndarray, cos_sin: np.ndarray, is_neox: bool) -> np.ndarray:
 
 
 def check_ops(kind: Kind) -> None:
-    """Every op against its formula in float64, on the values that the op sees."""
+    """Compares every op with its formula in float64, on inputs rounded to the dtype."""
     from vllm import ops
 
     random = np.random.RandomState(0)
 
     def draw(*shape: int) -> np.ndarray:
-        """Random values that the dtype holds exactly."""
+        """Random values that are exact in the dtype."""
         return kind.read(kind.make(random.standard_normal(shape)))
 
     def close(name: str, found: Any, wanted: np.ndarray) -> None:

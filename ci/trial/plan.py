@@ -1,4 +1,4 @@
-"""What a trial installs, and where: a pure function of the matrix and the commit."""
+"""Plans a trial's installations: a pure function of the matrix and the commit."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ci.wheel.reader import WheelFile
 
 @dataclass(frozen=True)
 class Offer:
-    """A documented URL, and what it has to install."""
+    """A documented URL, and what it must install."""
 
     title: str  # "nightly +cu118"
     url: str
     commit: str
     wheel: WheelFile
-    torch: bool  # whether METADATA's torch range takes the torch that trials use
+    torch: bool  # whether METADATA's torch range allows the torch of trials
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One installation to try; without an interpreter it can only be listed as not tested."""
+    """One installation to try; if the interpreter is missing, it is reported as not tested."""
 
     python: str  # "3.8"
     interpreter: Optional[Path]
@@ -38,9 +38,9 @@ class Cell:
 def offers(
     matrix: Matrix, base: str, commit: str, wheels: Iterable[WheelFile]
 ) -> tuple[Offer, ...]:
-    """The documented URLs of a commit: the nightly alias and the commit's own, per variant.
+    """The documented URLs of a commit: the one in nightly/ and the commit's own, per variant.
 
-    A variant on request has no alias.
+    A variant on request is not in nightly/.
     """
     by_name = {wheel.path.name: wheel for wheel in wheels}
     found = []
@@ -57,7 +57,7 @@ def offers(
 def cells(
     matrix: Matrix, interpreters: Mapping[str, Optional[Path]], offered: Iterable[Offer]
 ) -> tuple[Cell, ...]:
-    """Every interpreter with every URL. One interpreter has torch, where its range allows."""
+    """Every interpreter with every URL. One interpreter gets torch, if the range allows it."""
     offered = tuple(offered)
     return tuple(
         Cell(python, interpreters[python], offer, python == matrix.torch_python and offer.torch)

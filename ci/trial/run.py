@@ -1,4 +1,4 @@
-"""Tries installations: a fresh environment, the documented command, the check."""
+"""Tries installations: a fresh environment, the documented command, then `check.py`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ci.trial.plan import Cell
 
 CHECK = Path(__file__).with_name("check.py")
 
-# One environment compiles Python files while another waits for the network.
+# Two at a time: one environment compiles Python files while another waits for the network.
 PARALLEL = 2
 
-# The last lines of a failed step are where pip and Python say why.
+# Lines of a failed step's output to show: pip and Python put the reason at the end.
 TAIL = 15
 
 
 class TrialError(CiError):
-    """An installation by a documented command failed, or what it installed is wrong."""
+    """A documented command failed, or installed something wrong."""
 
 
 class Status(Enum):
-    """How an installation ended, in the words of the report."""
+    """The result of an installation, as the report shows it."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -41,11 +41,11 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one cell of the trial."""
+    """The result of one cell of the trial."""
 
     cell: Cell
     status: Status
-    detail: str  # what was checked, why it failed, or why it was not tried
+    detail: str  # what was checked, or why it failed or was not tried
     seconds: float = 0.0  # of the `pip install` alone
 
 
@@ -54,7 +54,7 @@ def run(
 ) -> tuple[Outcome, ...]:
     """Tries every cell, two at a time, and returns the outcomes in the order of `cells`.
 
-    report: called with each outcome as it comes, from the thread that made it.
+    report: called with each outcome as soon as it is known, from a worker thread.
     """
 
     def attempt(cell: Cell) -> Outcome:
@@ -87,9 +87,9 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, folder: Pa
     venv = folder / "venv"
     python = venv / "bin" / "python"
     _step([*uv, "venv", "--seed", "--python", interpreter, venv], folder)
-    # What the check computes its references with; none of the library's own dependencies.
+    # For the check's reference results; not a dependency of the library.
     _step([*uv, "pip", "install", "--python", python, "numpy"], folder)
-    # Only the torch of the matrix: a newer one would bring gigabytes of CUDA packages.
+    # Exactly the torch of the matrix: a newer one would download gigabytes of CUDA packages.
     constraints = folder / "constraints.txt"
     constraints.write_text(f"torch=={matrix.torch_version}\n", encoding="utf-8")
 
@@ -109,7 +109,7 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, folder: Pa
         "url": cell.offer.url,
         "sha256": wheel.sha256,
     }
-    # Warnings are errors: an installed library that warns by being imported is not finished.
+    # Warnings are errors: importing an installed library must not warn.
     answer = _step([python, "-W", "error", CHECK, json.dumps(expected)], folder)
     report = _step([venv / "bin" / "vllm", "collect-env"], folder)
     if cell.offer.commit not in report:
@@ -118,7 +118,7 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, folder: Pa
 
 
 def _step(command: Sequence[object], folder: Path, **variables: str) -> str:
-    """Runs one command in an empty folder and returns what it printed."""
+    """Runs a command in an empty folder; returns its output."""
     arguments = [str(part) for part in command]
     done = subprocess.run(
         arguments,

@@ -1,4 +1,4 @@
-"""The op tests of this repository with one wheel, under one torch after the other."""
+"""Runs the op tests with one wheel and each of several versions of torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ci import environment, interpreters, scratch
 from ci.errors import CiError
 from ci.matrix import TorchTrial
 
-# What the tests need beside torch, which has a say in what NumPy may be.
+# Needed by the tests besides torch, which restricts the version of NumPy.
 REQUIREMENTS = ("pytest", "hypothesis", "ml-dtypes", "numpy")
 TESTS = ("-q", "-p", "no:cacheprovider", "-m", "not gpu", "tests/ops")
 IDENTITY = """\
@@ -24,31 +24,32 @@ print(f"torch {torch.__version__}; {'DLPack table' if table else 'no DLPack tabl
 
 
 class TorchTrialError(CiError):
-    """An environment with that torch cannot be made."""
+    """An environment with that torch cannot be created."""
 
 
 @dataclass(frozen=True)
 class TorchOutcome:
-    """What the op tests said under one torch."""
+    """The result of the op tests with one version of torch."""
 
     trial: TorchTrial
     passed: bool
-    identity: str  # torch, whether it has DLPack's table, vllm: as they say themselves
-    result: str  # pytest's last line, or why there is none
-    output: str = ""  # all that pytest printed
+    identity: str  # versions of torch and vllm, and whether torch has DLPack's table
+    result: str  # pytest's last line, or why it did not run
+    output: str = ""  # pytest's whole output
 
 
 def run(trial: TorchTrial, wheel: Path, repo: Path) -> TorchOutcome:
-    """Installs torch and `wheel` in a fresh environment and runs the op tests of `repo` there.
+    """Runs the op tests of `repo` in a fresh environment with torch and `wheel`.
 
-    The environment, of several gigabytes, is removed again. Raises TorchTrialError.
+    The environment takes several gigabytes, and is removed afterwards. Raises TorchTrialError.
     """
     interpreter = interpreters.find([trial.python])[trial.python]
     if interpreter is None:
         return TorchOutcome(trial, False, "", f"not tested: no python{trial.python} here")
     with scratch.folder("vllm-torch-") as folder:
         python = folder / "venv" / "bin" / "python"
-        # pip, not uv: it takes a torch from where a machine's own pip.conf says. Nothing is cached.
+        # pip, because it reads this machine's pip.conf, which may name an index for torch.
+        # Uncached.
         pip = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--prefer-binary"]
         _must([str(interpreter), "-m", "venv", str(folder / "venv")], folder)
         _must([*pip, *_requirements(trial)], folder)
@@ -57,7 +58,7 @@ def run(trial: TorchTrial, wheel: Path, repo: Path) -> TorchOutcome:
         done = _start([str(python), "-m", "pytest", *TESTS], repo)
     lines = done.stdout.strip().splitlines()
     last = lines[-1] if lines else "nothing"
-    # pytest is content with tests that were all skipped.
+    # pytest exits with 0 even if all tests were skipped.
     passed = done.returncode == 0 and re.search(r"\b[1-9]\d* passed", last) is not None
     return TorchOutcome(trial, passed, identity, last, done.stdout)
 

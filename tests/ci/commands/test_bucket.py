@@ -80,7 +80,7 @@ def test_publish_takes_the_wheels_of_the_current_commit(
 ) -> None:
     commit = put_wheels(repository, factory)
     (repository / "wheelhouse/vllm-0.1-py3-none-any.whl").write_bytes(b"of another day")
-    assert "and it is the nightly" in run("publish")
+    assert "and is the nightly" in run("publish")
     assert nightly_of(store) == commit.sha
     again = json.loads(run("publish", "--json"))
     assert (again["created"], again["pages"], again["is_nightly"]) == ([], [], True)
@@ -165,14 +165,14 @@ def test_prune_only_tells_until_it_is_meant(
 def test_reindex_says_what_it_had_to_write(
     run: Run, store: FolderStore, commits: list[Commit]
 ) -> None:
-    assert "0 were not as the records say" in run("reindex")
+    assert "0 differed from the records" in run("reindex")
     store.delete("index.html")
     assert json.loads(run("reindex", "--json"))["written"] == ["index.html"]
 
 
 def test_a_bucket_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--bucket", "gs://elsewhere"]) == 1
-    assert "names no bucket" in capsys.readouterr().err
+    assert "is not a bucket" in capsys.readouterr().err
 
 
 def test_a_result_in_json_is_all_that_stdout_holds(

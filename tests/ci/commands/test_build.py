@@ -39,8 +39,8 @@ def test_a_folder_that_is_no_checkout(
 
 def test_a_dirty_tree(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (repo / "new.cu").write_text("")
-    refuse(capsys, ["build"], "not committed", "new.cu", "--allow-dirty")
-    refuse(capsys, ["release", "--version", "1.0"], "not committed", "new.cu")
+    refuse(capsys, ["build"], "uncommitted changes", "new.cu", "--allow-dirty")
+    refuse(capsys, ["release", "--version", "1.0"], "uncommitted changes", "new.cu")
 
 
 def test_an_unknown_variant(

@@ -63,15 +63,15 @@ def test_it_says_where_the_wheels_are_or_why_there_are_none(repo: Path, factory:
 
     code, said = why(repo, "HEAD")
     assert code == 1
-    assert "was ever begun here" in said
+    assert "was started here" in said
     assert f"near: {merged.sha}" in said
 
     code, said = why(repo, "side")
     assert code == 1
     assert f"No build of commit {side}" in said
-    assert f"with {merged.sha}, whose wheels have it:\nMerge the branch\n" in said
+    assert f"with {merged.sha}, whose wheels contain it:\nMerge the branch\n" in said
 
     code, said = why(repo, "f" * 40)
-    assert (code, "was ever begun here" in said) == (1, True)
+    assert (code, "was started here" in said) == (1, True)
     code, said = why(repo, "nothing")
-    assert (code, "names no commit that this clone has" in said) == (1, True)
+    assert (code, "is not a commit in this clone" in said) == (1, True)

@@ -138,7 +138,7 @@ def test_an_upload_is_installed_by_its_name(
 
 @pytest.mark.parametrize("version", ["9.8.7+cu118", "9.8.7.dev1", "9.8.7rc1"])
 def test_what_must_not_be_on_pypi_is_refused(made: Path, released: Matrix, version: str) -> None:
-    with pytest.raises(ReleaseError, match=r"local version|no final release"):
+    with pytest.raises(ReleaseError, match=r"local version|not a final release"):
         pypi.select(made, dataclasses.replace(released, version=version))
 
 
