@@ -40,7 +40,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    # The programs that are run work in other folders than this one.
+    # Child processes run in other working directories.
     os.environ.update(environment.with_absolute_paths(os.environ, Path.cwd()))
     commands = find_commands()
     args = make_parser(commands).parse_args(argv)
@@ -53,7 +53,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command again goes on from here", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
 
 

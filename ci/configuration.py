@@ -1,4 +1,4 @@
-"""What decided a CMake configuration, so that no build goes on with one of other inputs.
+"""Records the inputs of a CMake configuration, so that no build reuses one with other inputs.
 
 CMake reads compilers, flags and the generator once, when a build folder is new, and keeps them
 there. The inputs are recorded by the configuration itself, as its last act: one that failed leaves
@@ -12,12 +12,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-VARIABLE = "VLLM_CONFIGURATION"  # of CMake: the file that it copies to RECORD
+VARIABLE = "VLLM_CONFIGURATION"  # a CMake variable: the file that becomes RECORD
 RECORD = "configuration.json"
 UNSET = "not set"
 
-# What CMake, compilers and scikit-build-core read from the environment, beside what is passed to
-# them anew for each build.
+# What CMake, compilers and scikit-build-core read from the environment, besides what each build
+# passes explicitly.
 NAMES = (
     "CC",
     "CXX",
@@ -30,7 +30,7 @@ NAMES = (
     "GCC_EXEC_PREFIX",
 )
 PREFIXES = ("CMAKE_", "SKBUILD_")
-NOT_INPUTS = ("CMAKE_BUILD_PARALLEL_LEVEL",)  # decides on nothing but the time
+NOT_INPUTS = ("CMAKE_BUILD_PARALLEL_LEVEL",)  # changes only the time
 
 
 def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -43,7 +43,7 @@ def of_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_settings(settings: Mapping[str, object]) -> dict[str, str]:
-    """What of a frontend's settings for scikit-build-core decides a configuration."""
+    """The settings for scikit-build-core that decide a configuration."""
     return {
         f"the setting {name}": str(value)
         for name, value in settings.items()
@@ -52,10 +52,10 @@ def of_settings(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def begin(folder: Path, inputs: Mapping[str, str]) -> list[str]:
-    """Makes `folder` ready to be configured from `inputs`; returns why it was emptied, in words.
+    """Prepares `folder` for a configuration from `inputs`; returns the reasons why it was emptied.
 
-    It is emptied, compiled files included, where an earlier configuration had other inputs or did
-    not end. The file that ``VLLM_CONFIGURATION`` has to name is then `wanted(folder)`.
+    It is emptied, compiled files included, if an earlier configuration had other inputs or did not
+    finish. Set ``VLLM_CONFIGURATION`` to `wanted(folder)` for the next one.
     """
     text = json.dumps(dict(inputs), indent=1, sort_keys=True) + "\n"
     reasons = _differences(folder, inputs)
@@ -75,13 +75,13 @@ def wanted(folder: Path) -> Path:
 
 def _differences(folder: Path, inputs: Mapping[str, str]) -> list[str]:
     if not (folder / "CMakeCache.txt").exists():
-        return []  # CMake will ask anew
+        return []  # not configured yet
     try:
         before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return ["no configuration of it has come to its end"]
+        return ["its last configuration did not finish"]
     return [
-        f"{name} was {before.get(name, UNSET)}, and is {inputs.get(name, UNSET)}"
+        f"{name} changed from {before.get(name, UNSET)} to {inputs.get(name, UNSET)}"
         for name in sorted({*before, *inputs})
         if before.get(name) != inputs.get(name)
     ]

@@ -1,4 +1,4 @@
-"""What of this process's environment its children get, and in which form."""
+"""Which environment variables are passed to child processes, and in which form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-# Variables that name one path. Children run in other folders than whoever set them.
+# Variables that hold one path. Child processes run in other folders, so paths are made absolute.
 PATHS = (
     "CCACHE_CONFIGPATH",
     "CCACHE_DIR",
@@ -27,8 +27,8 @@ PATHS = (
     "UV_CONFIG_FILE",
     "ZIG_GLOBAL_CACHE_DIR",
 )
-# Of PIP_ and UV_, what says how packages are reached. The rest would change what is installed and
-# where: PIP_USER, PIP_TARGET, PIP_NO_DEPS, UV_SYSTEM_PYTHON, UV_OVERRIDE, …
+# The PIP_ and UV_ variables for reaching packages. Others would change what is installed or where:
+# PIP_USER, PIP_TARGET, PIP_NO_DEPS, UV_SYSTEM_PYTHON, UV_OVERRIDE, …
 REACHING = (
     "PIP_CACHE_DIR",
     "PIP_CERT",
@@ -62,13 +62,13 @@ REACHING = (
     "UV_OFFLINE",
     "UV_SYSTEM_CERTS",
 )
-# What leads a Python to the packages of another one.
+# Variables that make one Python import the packages of another.
 FOREIGN = ("CONDA_", "PIP_", "PYTHON", "UV_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 LOOPBACK = "127.0.0.1,localhost"
 
 
 def with_absolute_paths(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """`environ`, its relative paths taken from `folder`."""
+    """`environ` with relative paths resolved against `folder`."""
     changed = dict(environ)
     for name in PATHS:
         if environ.get(name):
@@ -76,7 +76,7 @@ def with_absolute_paths(environ: Mapping[str, str], folder: Path) -> dict[str, s
     if environ.get("PATH"):
         entries = environ["PATH"].split(os.pathsep)
         changed["PATH"] = os.pathsep.join(str(folder / entry) for entry in entries)
-    if environ.get("PIP_FIND_LINKS"):  # paths and addresses
+    if environ.get("PIP_FIND_LINKS"):  # paths and URLs
         links = environ["PIP_FIND_LINKS"].split()
         changed["PIP_FIND_LINKS"] = " ".join(
             link if re.match(r"\w+:", link) else str(folder / link) for link in links
@@ -85,16 +85,16 @@ def with_absolute_paths(environ: Mapping[str, str], folder: Path) -> dict[str, s
 
 
 def for_installing(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of another Python's pip and uv: how to reach packages, and no wishes.
+    """The environment for pip and uv of another Python: how to reach packages, nothing else.
 
-    127.0.0.1 is asked for directly, whatever proxy there is.
+    127.0.0.1 is never reached through a proxy.
     """
     kept = {
         name: value
         for name, value in environ.items()
         if not name.startswith(FOREIGN) or name in REACHING
     }
-    # pip heeds no_proxy for a proxy of these names only, not for one of its own.
+    # pip applies no_proxy to a proxy from these variables, but not to one from its own settings.
     for name in ("http_proxy", "https_proxy"):
         if "PIP_PROXY" in environ and name not in kept and name.upper() not in kept:
             kept[name] = environ["PIP_PROXY"]

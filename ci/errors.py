@@ -1,4 +1,4 @@
-"""The one way this tool fails on purpose: what happened, what it means, what to do."""
+"""The error of this tool for people: what happened, what it means, what to do."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ class CiError(Exception):
         return "\n".join(lines)
 
 
-# What the system's refusals mean, and what to do.
+# For each errno: what it means, what to do.
 _REFUSED = (
-    "this user may not do that there",
+    "this user lacks permission there",
     "work in a copy of your own (cp -r, git clone), or as the owner of that folder",
 )
 _SYSTEM = {
     errno.EACCES: _REFUSED,
     errno.EPERM: _REFUSED,
-    errno.EROFS: ("that file system can only be read", "work in a copy on another one"),
+    errno.EROFS: ("that file system is read-only", "work in a copy on another one"),
     errno.ENOSPC: ("the disk is full", "make room, and run the same command again"),
     errno.EDQUOT: ("this user's share of the disk is used up", "make room, or ask for more"),
-    errno.EMFILE: ("this process may not open more files", "raise the limit: ulimit -n 4096"),
-    errno.ENOENT: ("a file or program that is needed is not there", "restore or install it"),
+    errno.EMFILE: ("this process has too many open files", "raise the limit: ulimit -n 4096"),
+    errno.ENOENT: ("a required file or program is missing", "restore or install it"),
 }
 
 
 def of_system(error: OSError) -> CiError:
-    """What the system refused, as an error for people."""
+    """A `CiError` for an error of the operating system."""
     means, do = _SYSTEM.get(
-        error.errno or 0, ("the system refused it", "see to what its words name, and try again")
+        error.errno or 0,
+        ("the operating system refused it", "fix the cause named above, and try again"),
     )
     return CiError(str(error), means=means, do=do)

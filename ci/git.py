@@ -1,9 +1,8 @@
-"""The commit that a build is of, read from git: its hash, its number, its time, its files.
+"""Reads the commit of a build from git: its hash, number, time and files.
 
-Every question to git is asked in one place: without the caller's GIT_DIR and the like, which would
-lead to another repository, and by plumbing commands alone, which no configuration makes print
-something else. Whether a tree is its commit is decided by the bytes of its files; git itself takes
-a file for unchanged whose line endings it converted.
+All calls of git are here: without the caller's GIT_DIR and the like, which would lead to another
+repository, and only with plumbing commands, whose output no configuration changes. Whether a tree
+is dirty is decided by comparing bytes: git itself ignores line endings that it converted.
 """
 
 from __future__ import annotations
@@ -20,34 +19,33 @@ from ci import matrix
 from ci.errors import CiError
 
 SHOWN = 10  # changed files that an error lists
-# What a person's own list ignores would be compiled all the same, and no daemon of theirs answers
-# in git's place.
+# Files that the user's own ignore list names would be compiled all the same; and no fsmonitor
+# daemon.
 OWN_SETTINGS = ("-c", "core.excludesFile=/dev/null", "-c", "core.fsmonitor=false")
 SYMLINK, SUBMODULE = "120000", "160000"
-# Copies of a repository are made of its commits alone: no line endings of a person's configuration,
-# no hooks of a template.
+# A clone has exactly the committed files: no converted line endings, no hooks of a template.
 CLONE = ("-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null", "--template=")
 
 
 class GitError(CiError):
-    """git is missing, or this is no checkout that a build could be named after."""
+    """git is missing, or this is not a checkout that a build can be named after."""
 
 
 class NoCheckout(GitError):
-    """A folder that is not the root of a checkout, such as an unpacked sdist."""
+    """The folder is not the root of a checkout; it may be an unpacked sdist."""
 
 
 class ShallowClone(GitError):
-    """History is cut off, so commits cannot be numbered."""
+    """The history is incomplete, so commits cannot be numbered."""
 
 
 class DirtyTree(GitError):
-    """Files differ from the commit that the wheels would claim to be."""
+    """Files differ from the commit that the wheels would be named after."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The commit that is checked out, and what in the tree differs from it."""
+    """The commit that is checked out, and the files that differ from it."""
 
     sha: str  # 40 hex digits
     time: int  # of the committer, in seconds since 1970
@@ -60,12 +58,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit as wheels are named after it."""
+    """A commit, with what wheels and pages show of it."""
 
     sha: str  # 40 hex digits
     number: int  # commits along the first parent since the tag of ci/matrix.toml
     time: int  # of the committer, in seconds since 1970
-    dirty: bool  # the tree holds something that the commit does not
+    dirty: bool  # the tree differs from the commit
     subject: str = ""  # the first paragraph of its message, in one line
     parent: Optional[str] = None  # the first; None for the root
     changed: tuple[str, ...] = ()  # files that differ from the parent's, sorted
@@ -83,7 +81,7 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
     if ask(repo, "rev-parse", "--is-shallow-repository") == "true":
         raise ShallowClone(
             f"{repo} is a shallow clone",
-            means="commits are numbered along the whole history, and this clone has only its end",
+            means="commits are numbered along the whole history, and this clone lacks its begin",
             do=f"deepen it: git -C {repo} fetch --unshallow --tags",
         )
     if head.changes and not allow_dirty:
@@ -110,22 +108,24 @@ def tags_here(repo: Path) -> list[str]:
 
 
 def history(repo: Path) -> list[str]:
-    """The commits from the one checked out back, nearest first. Raises GitError."""
+    """The checked out commit and its ancestors, newest first. Raises GitError."""
     _check_is_checkout(repo)
     return ask(repo, "rev-list", "HEAD").split()
 
 
 @dataclass(frozen=True)
 class Landed:
-    """A commit, and how the branch that is checked out came to have it."""
+    """A commit, and the merge that brought it to the branch that is checked out."""
 
     commit: str
     time: int  # of the committer, in seconds since 1970
-    merge: Optional[str]  # the first on the first-parent line to have it; None: not in this history
+    merge: Optional[
+        str
+    ]  # the first commit along the first parents that contains it; None: not in this history
 
 
 def landed(repo: Path, name: str) -> Optional[Landed]:
-    """The commit that `name` is, if this clone has it; None otherwise, and where no clone is."""
+    """The commit that `name` refers to; None if this clone lacks it, or this is no clone."""
     try:
         _check_is_checkout(repo)
         commit = ask(repo, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
@@ -145,7 +145,7 @@ def committed_files(repo: Path, commit: str) -> dict[str, str]:
 
 
 def read_file(repo: Path, commit: str, name: str) -> bytes:
-    """A file as it was committed. Raises GitError."""
+    """The content of a committed file. Raises GitError."""
     return _run(repo, ("cat-file", "blob", f"{commit}:{name}"))
 
 
@@ -154,7 +154,9 @@ def export(repo: Path, commit: str, target: Path) -> None:
     files = committed_files(repo, commit)
     asked = "".join(f"{blob}\n" for blob in files.values()).encode()
     answer = _run(repo, ("cat-file", "--batch"), given=asked)
-    for name in files:  # each answer is a line that ends in the size, the content and a newline
+    for name in (
+        files
+    ):  # cat-file --batch prints a line that ends in the size, then the content and a newline
         header, _, answer = answer.partition(b"\n")
         size = int(header.split()[2])
         path = target / name
@@ -164,14 +166,14 @@ def export(repo: Path, commit: str, target: Path) -> None:
 
 
 def working_files(repo: Path) -> list[str]:
-    """Every file that is in the tree and that its .gitignore does not name, committed or not."""
+    """Every file of the tree, committed or not, except those that its .gitignore names."""
     options = ("-z", "--cached", "--others", "--exclude-standard")
     names = sorted(set(filter(None, ask(repo, "ls-files", *options).split("\0"))))
     return [name for name in names if os.path.lexists(repo / name)]
 
 
 def blob_id(data: bytes) -> str:
-    """git's name for a file of this content."""
+    """The blob id of a file with this content."""
     return hashlib.sha1(b"blob %d\0%s" % (len(data), data)).hexdigest()
 
 
@@ -183,7 +185,7 @@ def clone(source: Path, target: Path, commit: str) -> None:
 
 
 def ask(repo: Path, *arguments: str, fails: Optional[GitError] = None) -> str:
-    """What git prints, less the final newline. Raises `fails`, or GitError with git's words."""
+    """The output of git, less the final newline. Raises `fails`, or GitError with its message."""
     return os.fsdecode(_run(repo, arguments, fails)).rstrip("\n")
 
 
@@ -202,7 +204,7 @@ def _run(
         missing = isinstance(error, FileNotFoundError)
         raise GitError(
             "git is not on PATH" if missing else f"git cannot be run: {error}",
-            means="the commit that a wheel is of cannot be read",
+            means="the commit for the wheels cannot be read",
             do="install git (Debian, Ubuntu: apt-get install git)",
         ) from error
     if done.returncode == 0:
@@ -211,17 +213,17 @@ def _run(
     if "dubious ownership" in words:
         raise GitError(
             f"{repo} belongs to another user, and git does not read it",
-            means="a repository's settings can run programs, so git wants it to be of this user",
+            means="a repository's settings can run programs, so git only trusts this user's own",
             do=f"if you trust it: git config --global --add safe.directory {repo.resolve()}",
         )
     raise fails or GitError(f"`{' '.join(command)}` failed: {words}")
 
 
 def _environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of git: nothing that names a repository, and words in English.
+    """The environment for git: no variable that names a repository, and messages in English.
 
-    GIT_CONFIG_*, like a person's configuration, stays: it may say that a repository is safe, and
-    changes nothing that plumbing prints.
+    GIT_CONFIG_* stays, like the user's configuration: it may set safe.directory, and does not
+    change the output of plumbing commands.
     """
     kept = {
         name: value
@@ -235,11 +237,11 @@ def _environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
 def _check_is_checkout(repo: Path) -> None:
     not_a_checkout = NoCheckout(
         f"{repo} is not a git checkout",
-        means="wheels are named after a commit, and there is none to name them after",
+        means="wheels are named after a commit, and there is none here",
         do="run this in a clone made by `git clone`",
     )
     root = ask(repo, "rev-parse", "--show-toplevel", fails=not_a_checkout)
-    # A folder without .git inside some other repository would pass for that one's commit.
+    # A folder without .git inside another repository would be taken for that one's commit.
     if Path(root).resolve() != repo.resolve():
         raise not_a_checkout
 
@@ -270,7 +272,7 @@ def _entries(repo: Path, commit: str) -> dict[str, tuple[str, str]]:
 
 
 def _changes(repo: Path, commit: str) -> Iterator[str]:
-    """What the bytes of the tree have in another way than `commit`, or beside it."""
+    """The files of the tree that differ from `commit`, or are not in it."""
     committed = _entries(repo, commit)
     for name, (mode, blob) in committed.items():
         path = repo / name
@@ -297,13 +299,13 @@ def _dirty_tree(repo: Path, head: Head) -> DirtyTree:
     changes = list(head.changes)
     if len(changes) > SHOWN:
         changes[SHOWN:] = [f"… and {len(changes) - SHOWN} more"]
-    what = "the tree has changes that are not committed:\n    " + "\n    ".join(changes)
-    means = f"a wheel of it would not be commit {head.sha[:12]}, though it would say so"
+    what = "the tree has uncommitted changes:\n    " + "\n    ".join(changes)
+    means = f"a wheel of it would claim to be commit {head.sha[:12]}, and would not be"
     if all(change.startswith("line endings:") for change in head.changes):
         return DirtyTree(
             what,
-            means=f"git converted line endings when it checked this out (core.autocrlf); {means}",
-            do="check the files out again as .gitattributes says; nothing else differs, so nothing "
+            means=f"git converted line endings (core.autocrlf); {means}",
+            do="check the files out again by .gitattributes; nothing else differs, so nothing "
             f"is lost: git -C {repo} rm -rq --cached . && git -C {repo} reset -q --hard",
         )
     return DirtyTree(

@@ -1,4 +1,4 @@
-"""Which CPython interpreters this machine has."""
+"""Finds the CPython interpreters on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _find_one(version: str, env: Mapping[str, str]) -> Optional[Path]:
 
 
 def _candidates(version: str, env: Mapping[str, str]) -> Iterator[Path]:
-    """`python3.X` on PATH, then what pyenv and uv keep in folders of their own."""
+    """`python3.X` on PATH, then those in the folders of pyenv and uv."""
     name = f"python{version}"
     on_path = shutil.which(name, path=env.get("PATH", ""))
     if on_path:
@@ -35,7 +35,7 @@ def _candidates(version: str, env: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _is(version: str, path: Path) -> bool:
-    """Runs it: a version manager leaves `python3.X` on PATH also where it would only fail."""
+    """Runs it to find out: a version manager's `python3.X` on PATH may exist and fail."""
     try:
         found = subprocess.run(
             [path, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=30, check=False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ci import machine
 from ci.errors import CiError
 
-# What `cmake --build` reads, and hands to ninja for host and device code together.
+# `cmake --build` reads it and passes it to ninja, which compiles host and device code.
 CMAKE_VARIABLE = "CMAKE_BUILD_PARALLEL_LEVEL"
 
 # A margin over the largest process of benchmarks/source_build.json: kernels grow, and a compiler
@@ -18,12 +18,12 @@ MEMORY_PER_JOB = 2 << 30  # bytes
 
 
 class JobsError(CiError):
-    """``MAX_JOBS`` is no number of jobs."""
+    """``MAX_JOBS`` is not a number of jobs."""
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """A number of compilers, and why it is this one."""
+    """How many compilers may run, and the reason."""
 
     count: int
     reason: str
@@ -33,17 +33,17 @@ class Jobs:
 
 
 def choose(environ: Mapping[str, str] = os.environ, limits: machine.Limits = machine.THIS) -> Jobs:
-    """``MAX_JOBS``; where it is not set, as many as `limits` has processors and memory for.
+    """``MAX_JOBS``; if it is not set, as many as the processors and memory in `limits` allow.
 
-    Raises JobsError for a value that is no whole number from 1 up.
+    Raises JobsError unless the value is a positive integer.
     """
     value = environ.get("MAX_JOBS")
     if value:
         if not value.isdecimal() or int(value) == 0:
             raise JobsError(
                 f"MAX_JOBS is {value!r}",
-                means="it bounds how many compilers run at once, of host and device code together",
-                do="set it to a whole number from 1 up, or unset it to let the build choose",
+                means="it limits how many compilers run at once, for host and device code together",
+                do="set it to a positive integer, or unset it to let the build choose",
             )
         return Jobs(int(value), "MAX_JOBS")
     processors, memory = limits.processors(), limits.memory()

@@ -18,11 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ci.errors import CiError
 
-OF_RELEASES, OF_INDEX = "VLLM_SIGNING_KEY", "VLLM_INDEX_KEY"  # variables that may hold a PEM
+OF_RELEASES, OF_INDEX = (
+    "VLLM_SIGNING_KEY",
+    "VLLM_INDEX_KEY",
+)  # environment variables that may hold a key in PEM
 
 
 class BadSigningKey(CiError):
-    """A key cannot be read, or is of another kind."""
+    """A key cannot be read, or is not an Ed25519 key."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ def load_key(
     environ: Mapping[str, str] = os.environ,
     variable: str = OF_RELEASES,
 ) -> Optional[SigningKey]:
-    """The key in the PEM file `path`, or in the variable; None if neither is given.
+    """The key in the PEM file `path`, or in the environment variable; None if neither is set.
 
-    Raises BadSigningKey for what is no unencrypted Ed25519 private key.
+    Raises BadSigningKey unless it is an unencrypted Ed25519 private key.
     """
     if path is not None:
         try:
@@ -57,17 +60,17 @@ def load_key(
     try:
         key = load_pem_private_key(text, password=None)
     except (ValueError, TypeError):
-        key = None  # the library's words may quote the file
+        key = None  # the library's message may quote the file
     if not isinstance(key, Ed25519PrivateKey):
         raise BadSigningKey(
             f"{where} holds no Ed25519 private key",
-            means="releases and indexes are signed with such keys, as an unencrypted PEM",
-            do="make one: openssl genpkey -algorithm ed25519 -out key.pem",
+            means="releases and indexes are signed with an Ed25519 key in an unencrypted PEM file",
+            do="create one: openssl genpkey -algorithm ed25519 -out key.pem",
         )
     return SigningKey(key)
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The sha256 of the public key's DER form, as `openssl` prints it too."""
+    """The sha256 of the public key in DER form, which `openssl` prints too."""
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()

@@ -12,13 +12,13 @@ from ci import processes
 
 @contextmanager
 def locked(lock: Path, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
-    """Holds the lock of that file, after waiting for it aloud; it ends with the process.
+    """Holds an exclusive lock on a file, which ends with the process; says so if it has to wait.
 
-    Yields a variable for the environment of the build's processes, by which they are ended with it.
-    What an earlier build that was killed left running is ended first.
+    Kills processes that an earlier, killed build left running. Yields an environment variable for
+    the processes of this build, so that they are found and killed with it (`ci.processes`).
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":  # has no such lock, and nothing is compiled there
+    if sys.platform == "win32":  # no flock, and nothing is compiled there
         yield {}
         return
     import fcntl
@@ -27,10 +27,10 @@ def locked(lock: Path, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another build in {lock.parent} to end")
+            say(f"waiting for another build in {lock.parent} to finish")
             fcntl.flock(file, fcntl.LOCK_EX)
         orphans = processes.end_orphans(lock)
         if orphans:
-            say(f"ended {orphans} processes that a build that was killed had left")
+            say(f"killed {orphans} processes that an interrupted build had left running")
         with processes.marked(lock) as mark:
             yield mark

@@ -1,4 +1,4 @@
-"""The main job: from the current commit to wheels that install by the documented URLs."""
+"""The main job: builds the current commit, up to wheels installed by the documented URLs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def run(
 ) -> tuple[Outcome, ...]:
     """Builds, audits, publishes, serves and installs the current commit of `repo`.
 
-    matrix: of the commit's wheels (`Matrix.of_commit`).
+    matrix: the variants to build (`Matrix.of_commit`).
     bucket: a folder, or ``s3://name``.
 
-    Returns the outcome of every installation that was planned. Raises the CiError of the first
-    stage that fails; what was published by then is complete or invisible, and the same call goes
-    on from there.
+    Returns the outcome of every planned installation. Raises the CiError of the first stage that
+    fails; what is published by then is complete or not listed, and the same call continues from
+    there.
     """
     stages = Stages(console)
     key = keys.load_key(None, variable=keys.OF_INDEX)
@@ -48,7 +48,7 @@ def run(
     check_variants(store, commit, matrix)
     with announced(store, commit):
         with stages.stage("build"):
-            # An unchanged native part is taken from what the bucket has of an earlier commit.
+            # Native files with unchanged inputs are reused from an earlier commit in the bucket.
             reuse = reuse_of(store)
             variants = [cuda.variant for cuda in matrix.cudas]
             paths = build(
@@ -64,7 +64,7 @@ def run(
             for report in audit_all(paths, matrix, repo):
                 show(report, commit, console)
     if commit.dirty:
-        console.print("not published: these wheels hold changes that no commit has")
+        console.print("not published: these wheels contain uncommitted changes")
         return ()
     with stages.stage("publish"):
         publish(
@@ -87,7 +87,7 @@ def run(
 
 
 def show(report: AuditReport, commit: Commit, console: Console) -> None:
-    """The whole report of a documented wheel; a line for one that packs the same members."""
+    """Prints the report of a documented wheel in full, and a line for one with the same members."""
     if commit.sha[:SHA_DIGITS] in report.wheel.version:
         line = f"{report.wheel.path.name}: the same, {report.wheel.size:,} bytes"
         console.print(line, soft_wrap=True)
@@ -97,9 +97,9 @@ def show(report: AuditReport, commit: Commit, console: Console) -> None:
 
 @contextmanager
 def announced(store: Store, commit: Commit) -> Iterator[None]:
-    """Says in the bucket that the commit is being built, and why if that fails.
+    """Records in the bucket that the commit is being built, and the reason if that fails.
 
-    A bucket that cannot be written is so found out before the minutes of a build, not after.
+    This also finds out before a build of minutes, not after it, that a bucket cannot be written.
     """
     if commit.dirty:  # it will not be published
         yield
@@ -115,7 +115,7 @@ def announced(store: Store, commit: Commit) -> Iterator[None]:
 def try_installs(
     matrix: Matrix, base: str, commit: str, wheels: Sequence[WheelFile], console: Console
 ) -> tuple[Outcome, ...]:
-    """Types the documented commands in a fresh environment per URL and interpreter."""
+    """Runs the documented commands in a fresh environment per URL and interpreter."""
     offered = trial.offers(matrix, base, commit, wheels)
     cells = trial.cells(matrix, interpreters.find(matrix.trial_pythons), offered)
     columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn()
@@ -131,12 +131,12 @@ def try_installs(
 
 
 def check_tried(outcomes: Sequence[Outcome]) -> None:
-    """Raises TrialError if no installation was tried: then none can have failed."""
+    """Raises TrialError if no installation was tried, since then none could fail."""
     if all(outcome.status is Status.NOT_TESTED for outcome in outcomes):
         pythons = sorted({outcome.cell.python for outcome in outcomes})
         raise TrialError(
             "no wheel was installed",
-            means=f"none of the Pythons that trials use is on this machine: {', '.join(pythons)}",
+            means=f"this machine has none of the Pythons for trials: {', '.join(pythons)}",
             do="install one, as with `uv python install 3.12`",
         )
 
@@ -167,18 +167,18 @@ def _dependencies(cell: Cell) -> str:
 
 
 def _result(outcome: Outcome) -> str:
-    """One line: a failure was told in full when it came."""
+    """One line: a failure was printed in full when it occurred."""
     status = outcome.status.value
     return f"{status}: {outcome.detail}" if outcome.status is Status.NOT_TESTED else status
 
 
 def commands(bucket: str, offered: Sequence[Offer]) -> str:
-    """What a person types next: serve the bucket, install from it."""
+    """The next commands to type: serve the bucket, install from it."""
     serve_at = "http://127.0.0.1:8000"
     paths = dict.fromkeys(offer.url.split("/", 3)[3] for offer in offered)
     return "\n".join(
         [
-            "To install by hand, serve the bucket and type any of these:",
+            "To install by hand, serve the bucket and run one of these:",
             f"  .venv/bin/python -m ci serve --bucket {bucket} --port 8000",
             *(f"  pip install {serve_at}/{path}" for path in paths),
         ]

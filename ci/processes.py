@@ -1,12 +1,12 @@
-"""Ends the compilers of a build whose own process was killed.
+"""Kills the compilers of a build whose own process was killed.
 
-They would go on writing to a folder whose lock is free. Every process of a build inherits a
-variable that names its lock and the build, by which it is found. (A process group does not serve: a
-backend shares that of pip. Nor does a parent-death signal: only children get it, not the compilers
-below them, and already when the thread that started them ends.)
+They would keep writing to a folder whose lock is free. Every process of a build inherits an
+environment variable that names its lock and the build, by which it is found. (A process group is no
+alternative: a backend shares pip's. Nor is a parent-death signal: only direct children get it, and
+already when the thread that started them ends.)
 
-A process that looks on ends them as soon as the build's own is gone; the next holder of the lock
-ends those that outlived both. Linux only: elsewhere nothing is compiled.
+A watcher process kills them as soon as the build's own is gone; the next holder of the lock kills
+those that outlived both. Linux only: elsewhere nothing is compiled.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from pathlib import Path
 
 VARIABLE = "VLLM_BUILD_OF"
 PROC = Path("/proc")
-PATIENCE = 10.0  # seconds until a killed process has to be gone
+PATIENCE = 10.0  # seconds to wait for killed processes
 
 
 @contextmanager
 def marked(lock: Path) -> Iterator[dict[str, str]]:
-    """A variable for the environment of the processes of a build, which end with it.
+    """Yields an environment variable for the processes of a build, which are killed with it.
 
-    At the end, and also if this process is killed, every process that has it is ended.
+    At the end, and also if this process is killed, every process that has it is killed.
     """
     value = f"{lock}#{os.getpid()}-{time.monotonic_ns()}"
     if sys.platform != "linux":
         yield {}
         return
-    # It waits for the end of its input, which comes when this process closes it or is no more. In a
-    # session of its own, so that what ends this process and its group leaves it alone.
+    # The watcher waits for the end of its stdin: this process closes it, or ends. It has its own
+    # session, so that a signal to this process's group does not reach it.
     watcher = subprocess.Popen(
         [sys.executable, "-I", __file__, value],
         stdin=subprocess.PIPE,
@@ -51,9 +51,9 @@ def marked(lock: Path) -> Iterator[dict[str, str]]:
 
 
 def end_orphans(lock: Path) -> int:
-    """Ends what earlier builds that held `lock` left running; returns how many processes.
+    """Kills processes that earlier builds with `lock` left running; returns how many.
 
-    For the holder of the lock alone: no build that has it is at work.
+    Only for the holder of the lock: no other build with it is running.
     """
     return _end(f"{lock}#", exactly=False)
 
@@ -61,7 +61,7 @@ def end_orphans(lock: Path) -> int:
 def _end(value: str, *, exactly: bool) -> int:
     ended: set[int] = set()
     deadline = time.monotonic() + PATIENCE
-    # Again until there is none: one may start another while we look.
+    # Repeated until none is found: one may start another meanwhile.
     while time.monotonic() < deadline:
         found = [pid for pid in _find(value, exactly) if _kill(pid)]
         if not found:
@@ -72,7 +72,7 @@ def _end(value: str, *, exactly: bool) -> int:
 
 
 def _find(value: str, exactly: bool) -> Iterator[int]:
-    """The processes whose variable has, or begins with, `value`: not this one and those above."""
+    """The processes whose variable is, or begins with, `value`, except this one's ancestors."""
     word = os.fsencode(f"{VARIABLE}={value}")
     spared = set(_lineage())
     for entry in PROC.iterdir() if PROC.is_dir() else ():
@@ -80,13 +80,13 @@ def _find(value: str, exactly: bool) -> Iterator[int]:
             try:
                 variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
-                continue  # it has ended, or is another user's
+                continue  # it has ended, or belongs to another user
             if word in variables if exactly else any(v.startswith(word) for v in variables):
                 yield int(entry.name)
 
 
 def _lineage() -> Iterator[int]:
-    """This process, its parent, and so on up."""
+    """This process, its parent, and so on."""
     pid = os.getpid()
     while pid > 0:
         yield pid
@@ -94,7 +94,7 @@ def _lineage() -> Iterator[int]:
             status = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return
-        pid = int(status.rpartition(")")[2].split()[1])  # the name before it may hold anything
+        pid = int(status.rpartition(")")[2].split()[1])  # the name before it may contain anything
 
 
 def _kill(pid: int) -> bool:

@@ -1,6 +1,6 @@
-"""Lock files (PEP 751) of a wheel with the torch and all else that goes with it, with hashes.
+"""Lock files (PEP 751) of a wheel and its dependencies, torch included, with hashes.
 
-What a variant's dependencies resolve to on each Python lies in `requirements/locked/`, so that a
+The resolved dependencies of each variant and Python are stored in `requirements/locked/`, so that a
 commit always has the same locks; `python -m ci lock` resolves them again. A publication adds the
 commit's own wheels.
 """
@@ -26,17 +26,17 @@ from ci.errors import CiError
 from ci.matrix import Cuda
 
 FOLDER = Path(__file__).parents[1] / "requirements" / "locked"
-FILES = "https://files.pythonhosted.org"  # where PyPI's files are, whatever mirror was asked
+FILES = "https://files.pythonhosted.org"  # PyPI's files, also when a mirror was used
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 MACHINES = ("x86_64", "aarch64")
 
 
 class LockError(CiError):
-    """Dependencies cannot be resolved, or a lock is not what it should be."""
+    """Dependencies cannot be resolved, or a lock is invalid."""
 
 
 def lock_name(variant: str, python: str) -> str:
-    """``pylock.cu121-cp311.toml``: PEP 751 wants the word before the dots."""
+    """``pylock.cu121-cp311.toml``: PEP 751 allows no dot in the middle part."""
     return f"pylock.{variant}-{names.python_tag(python)}.toml"
 
 
@@ -45,18 +45,18 @@ def constraints_name(variant: str) -> str:
 
 
 def requirements(pyproject: Path, cuda: Cuda) -> list[str]:
-    """What METADATA of a variant's wheels requires."""
+    """The requirements in METADATA of a variant's wheels."""
     (settings,) = toml.read(pyproject)["tool"]["dynamic-metadata"]
     return [f"torch{cuda.torch}", *settings["others"]]
 
 
 def resolve(wanted: Sequence[str], python: str, options: Sequence[str] = ()) -> dict[str, Any]:
-    """What `wanted` resolves to on one Python on Linux, by uv; asks a registry.
+    """Resolves `wanted` for one Python on Linux, with uv and a registry.
 
-    options: more for uv, such as an index. Raises LockError with uv's words.
+    options: for uv, such as an index. Raises LockError with uv's message.
     """
     uv = str(Path(sys.executable).with_name("uv"))
-    # A version without a wheel for this Python would be compiled by whoever installs it.
+    # A version without a wheel for this Python would be compiled at installation.
     binary = ["--only-binary", ":all:"]
     how = ["--quiet", "--universal", "--no-header", "--python-version", python, *binary]
     command = [uv, "pip", "compile", *how, "--format", "pylock.toml", *options, "-"]
@@ -74,7 +74,7 @@ def resolve(wanted: Sequence[str], python: str, options: Sequence[str] = ()) -> 
 
 
 def narrow(resolved: Mapping[str, Any], python: str) -> dict[str, Any]:
-    """A lock of many platforms as one of Linux, CPython `python` and our processors."""
+    """A multi-platform lock, reduced to Linux, CPython `python` and our processors."""
     packages = []
     for package in resolved["packages"]:
         machines = [m for m in MACHINES if _applies(package.get("marker"), python, m)]
@@ -99,7 +99,7 @@ def narrow(resolved: Mapping[str, Any], python: str) -> dict[str, Any]:
 def with_wheels(
     locked: Mapping[str, Any], commit: str, version: str, wheels: Iterable[Mapping[str, Any]]
 ) -> bytes:
-    """The lock file of a commit: `locked`, and its own `wheels` (url, size, hashes)."""
+    """The lock file of a commit: `locked` with its own `wheels` (url, size, hashes) added."""
     whole = copy.deepcopy(dict(locked))
     own = {"name": names.PROJECT, "version": version, "wheels": list(wheels)}
     whole["packages"] = sorted([*whole["packages"], own], key=lambda package: package["name"])
@@ -108,7 +108,7 @@ def with_wheels(
 
 
 def constraints(locks: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The same versions for installers that know no lock files. `locks`: by Python, ``3.11``."""
+    """The same versions as a constraints file. `locks`: Python, such as ``3.11`` → lock."""
     lines = []
     for python, locked in locks.items():
         for package in locked["packages"]:
@@ -119,7 +119,7 @@ def constraints(locks: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 
 def read(variant: str, python: str, folder: Path = FOLDER) -> Optional[dict[str, Any]]:
-    """What a variant's dependencies resolved to; None where nobody has resolved them."""
+    """The stored lock of a variant on one Python; None if it was not resolved."""
     path = folder / lock_name(variant, python)
     return toml.read(path) if path.is_file() else None
 
@@ -173,10 +173,10 @@ def _file_name(file: Mapping[str, Any]) -> str:
 
 
 def _file(file: Mapping[str, Any]) -> dict[str, Any]:
-    """A file of a package under PyPI's own address, if a mirror of it was asked."""
+    """A file of a package, with PyPI's URL if a mirror was used."""
     kept = {key: file[key] for key in ("size", "hashes") if key in file}
     if "path" in file:
         return {"path": file["path"], **kept}
-    # PyPI's addresses are made of the file's digest, and mirrors keep them.
+    # PyPI's URLs contain the file's digest, and mirrors keep them.
     mirrored = re.search(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$", file["url"])
     return {"url": FILES + mirrored[0] if mirrored else file["url"], **kept}

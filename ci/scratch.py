@@ -1,7 +1,7 @@
-"""Folders and files for what is not finished: removed at the end, or at the next start.
+"""Temporary folders and files, removed at the end, or at the next start after a crash.
 
-A process that is killed removes nothing. The names carry its id, so that whoever makes the next one
-removes those of processes that are gone.
+A killed process removes nothing. Names contain the process id, so that the next process can remove
+those whose process is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFIX = ".unfinished-"
 
 @contextmanager
 def folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Iterator[Path]:
-    """A new folder in `parent`, by default the system's for temporary files."""
+    """A new temporary folder in `parent`, by default the system's."""
     parent = parent or Path(tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent, prefix)
@@ -29,7 +29,7 @@ def folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Iterator[Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Leaves at `path` the old file or the whole new one, whenever it is interrupted."""
+    """Replaces `path`; if interrupted, it holds the old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     unfinished = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
@@ -41,12 +41,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def sweep(parent: Path, prefix: str = PREFIX) -> None:
-    """Removes what processes that are gone left in `parent`."""
+    """Removes temporary files in `parent` whose process no longer exists."""
     for path in parent.glob(f"{prefix}*"):
         owner = re.match(r"(\d+)-", path.name[len(prefix) :])
         if owner is not None and not _is_alive(int(owner[1])):
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)  # another user's cannot be removed
+                shutil.rmtree(path, ignore_errors=True)  # it may belong to another user
             else:
                 with suppress(OSError):
                     path.unlink()
@@ -58,5 +58,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # it is another user's
+        pass  # it exists, and belongs to another user
     return True

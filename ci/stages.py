@@ -1,4 +1,4 @@
-"""How long each stage of a run takes, announced and summed up."""
+"""Announces the stages of a run, and measures how long each takes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rich.table import Table
 
 @dataclass
 class Stages:
-    """Times the stages of a run; one that is entered twice adds up."""
+    """The times of a run's stages; a stage entered twice adds up."""
 
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """One that is announced by a rule across the terminal."""
+        """A stage announced by a rule across the terminal."""
         self.console.rule(f"[bold]{name}", align="left")
         with self.timed(name):
             yield
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """One that says nothing of itself."""
+        """A stage that is not announced."""
         start = time.monotonic()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
@@ -36,7 +36,7 @@ class Stages:
         return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
 
     def table(self) -> Table:
-        """One row per stage, in the order in which they began."""
+        """One row per stage, in the order of their start."""
         table = Table("stage", "seconds")
         table.columns[1].justify = "right"
         for name, seconds in self.seconds.items():

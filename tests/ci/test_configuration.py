@@ -31,9 +31,9 @@ def test_each_difference_is_named_and_empties_the_folder(tmp_path: Path) -> None
     configure(folder, {"CXX": "c++", "CXXFLAGS": "-O1", "LDFLAGS": "-s"})
     (folder / "a.o").touch()
     assert configure(folder, {"CXX": "clang++", "CMAKE_GENERATOR": "x", "LDFLAGS": "-s"}) == [
-        "CMAKE_GENERATOR was not set, and is x",
-        "CXX was c++, and is clang++",
-        "CXXFLAGS was -O1, and is not set",
+        "CMAKE_GENERATOR changed from not set to x",
+        "CXX changed from c++ to clang++",
+        "CXXFLAGS changed from -O1 to not set",
     ]
     assert not (folder / "a.o").exists()
 
@@ -45,7 +45,7 @@ def test_a_configuration_that_did_not_end_is_begun_anew(tmp_path: Path) -> None:
         (folder / configuration.RECORD).unlink()
         if damage:
             (folder / configuration.RECORD).write_text(damage)
-        assert configuration.begin(folder, {}) == ["no configuration of it has come to its end"]
+        assert configuration.begin(folder, {}) == ["its last configuration did not finish"]
         assert not folder.exists()
 
 

@@ -24,7 +24,7 @@ def test_a_second_build_waits_aloud_for_the_first(tmp_path: Path) -> None:
         assert other.stdout is not None
         first = other.stdout.readline()
         assert other.poll() is None
-    assert first == f"waiting for another build in {lock.parent} to end\n"
+    assert first == f"waiting for another build in {lock.parent} to finish\n"
     assert other.communicate(timeout=60)[0] == "entered\n"
 
 

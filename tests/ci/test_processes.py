@@ -78,7 +78,7 @@ def test_the_next_build_ends_what_outlived_the_watcher_too(tmp_path: Path) -> No
     assert len(running(lock)) == 2
     said: list[str] = []
     with locked(lock, said.append):
-        assert said == ["ended 2 processes that a build that was killed had left"]
+        assert said == ["killed 2 processes that an interrupted build had left running"]
         assert running(lock) == []
     assert len(running(other)) == 2
     of_others.kill()
