@@ -19,7 +19,7 @@ from vllm.sampling_params import SamplingParams
 
 DOCUMENT = Path(__file__).parents[1] / "docs/arguments.md"
 
-HEAD = """# Arguments, beside vLLM's
+HEAD = """# vLLM's arguments
 
 A script written for vLLM runs unchanged, or gets an error that names the unsupported argument: a
 value that this page does not accept raises ValueError with the reason. Names are those of vLLM 0.5

@@ -80,7 +80,9 @@ def test_conversations_of_a_file(tokenizer, tmp_path):
 def test_what_is_no_sharegpt_file(tokenizer, tmp_path, text):
     path = tmp_path / "talks.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"talks\.json (is no ShareGPT file|has no conversation)"):
+    with pytest.raises(
+        ValueError, match=r"talks\.json (is not a ShareGPT file|has no conversation)"
+    ):
         samples(tokenizer, "--dataset-name", "sharegpt", "--dataset-path", path)
 
 

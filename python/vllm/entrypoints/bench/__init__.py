@@ -1,4 +1,4 @@
-"""``vllm bench``: a server under load, or the library: throughput of a batch, latency of a few."""
+"""``vllm bench``: benchmarks a server under load, or the library's throughput and latency."""
 
 from __future__ import annotations
 

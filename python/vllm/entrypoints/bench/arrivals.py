@@ -1,4 +1,4 @@
-"""When the requests of a benchmark are sent: at a rate, or at one that grows."""
+"""The arrival times of a benchmark's requests, at a constant or a growing rate."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any, List
 
 
 def add_arrival_options(group: Any) -> None:
-    group.add_argument("--request-rate", type=float, default=float("inf"), help="requests a second")
+    group.add_argument(
+        "--request-rate", type=float, default=float("inf"), help="requests per second"
+    )
     group.add_argument(
         "--burstiness",
         type=float,
         default=1.0,
-        help="1: at random (Poisson); below: in bursts; above: evenly",
+        help="1: a Poisson process; below 1: burstier; above 1: more even",
     )
     group.add_argument(
         "--ramp-up-strategy",
         choices=("linear", "exponential"),
-        help="let the rate grow from the first of these two to the second, instead",
+        help="increase the rate from --ramp-up-start-rps to --ramp-up-end-rps",
     )
     group.add_argument("--ramp-up-start-rps", type=float, metavar="RATE")
     group.add_argument("--ramp-up-end-rps", type=float, metavar="RATE")
 
 
 def check_arrivals(args: argparse.Namespace) -> None:
-    """Raises ValueError for options out of their ranges, or that contradict each other."""
+    """Raises ValueError for options that are out of range or contradict each other."""
     for name in ("request_rate", "burstiness"):
         if getattr(args, name) <= 0:
             option = f"--{name.replace('_', '-')}"
@@ -36,7 +38,7 @@ def check_arrivals(args: argparse.Namespace) -> None:
             raise ValueError("--ramp-up-start-rps and --ramp-up-end-rps need --ramp-up-strategy")
         return
     if args.request_rate != float("inf"):
-        raise ValueError("--ramp-up-strategy takes the place of --request-rate: leave one out")
+        raise ValueError("--ramp-up-strategy replaces --request-rate: use only one of them")
     if None in ends or not 0 < ends[0] < ends[1]:
         raise ValueError(
             "--ramp-up-strategy needs --ramp-up-start-rps above 0 and --ramp-up-end-rps above that"
@@ -44,10 +46,10 @@ def check_arrivals(args: argparse.Namespace) -> None:
 
 
 def arrivals(args: argparse.Namespace, count: int) -> List[float]:
-    """When requests are sent, in seconds from the beginning.
+    """The times at which requests are sent, in seconds from the start.
 
-    Gaps are drawn from a gamma distribution of shape `burstiness`, and stretched so that the last
-    request comes when it would with even gaps, whatever was drawn.
+    Intervals are drawn from a gamma distribution of shape `burstiness`, then scaled so that the
+    last request is sent at the same time as with even intervals.
     """
     if args.request_rate == float("inf") and args.ramp_up_strategy is None:
         return [0.0] * count
@@ -62,7 +64,7 @@ def arrivals(args: argparse.Namespace, count: int) -> List[float]:
 
 
 def _rate(args: argparse.Namespace, progress: float) -> float:
-    """Requests a second when a part of them has been sent, in [0, 1]."""
+    """Requests per second at a progress in [0, 1], the fraction that has been sent."""
     if args.ramp_up_strategy is None:
         return float(args.request_rate)
     start, end = float(args.ramp_up_start_rps), float(args.ramp_up_end_rps)

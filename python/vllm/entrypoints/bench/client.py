@@ -43,11 +43,11 @@ class Result:
 
 
 class Endpoint:
-    """Where requests go, and what they have beside the prompt.
+    """The URL of the requests, and everything in them except the prompt.
 
-    is_chat: whether it takes conversations rather than prompts.
-    fields: of every request's body.
-    id_prefix: what each request's X-Request-Id begins with, before its number; None sends none.
+    is_chat: whether it takes messages instead of a prompt.
+    fields: further fields of every request's body.
+    id_prefix: prefix of each request's X-Request-Id, before its number; None: not sent.
     """
 
     def __init__(
@@ -121,13 +121,13 @@ class Endpoint:
         result.output_len = result.output_len or len(result.between) + 1
 
     def _text(self, event: Mapping[str, Any]) -> Optional[str]:
-        """The text of an event; None if no token came with it."""
+        """The text of an event; None if it has no token."""
         if not event["choices"]:
             return None
         choice = event["choices"][0]
         if not self._is_chat:
             return str(choice["text"])
-        delta = choice["delta"]  # the first one has the role alone
+        delta = choice["delta"]  # the first one has only the role
         for name in ("content", "reasoning", "reasoning_content"):
             if delta.get(name):
                 return str(delta[name])

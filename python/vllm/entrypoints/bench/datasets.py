@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Tuple, Union
 if TYPE_CHECKING:
     from vllm.text.tokenizer import Tokenizer
 
-# Conversations of a ShareGPT file that are shorter or longer are left out, as vLLM does.
+# Limits for conversations of a ShareGPT file, as in vLLM; others are skipped.
 _MIN_TOKENS, _MAX_PROMPT, _MAX_TOTAL = 4, 1024, 2048
 
 
@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class TokensAlone:
-    """Stands for a tokenizer where prompts are token ids."""
+    """Replaces a tokenizer if prompts are token ids."""
 
     vocab_size: int
 
@@ -43,27 +43,27 @@ def add_dataset_options(parser: argparse.ArgumentParser, *, with_seed: bool = Tr
     )
     group.add_argument("--num-prompts", type=int, default=1000)
     if with_seed:
-        group.add_argument("--seed", type=int, default=0, help="of prompts, and of when they go")
+        group.add_argument("--seed", type=int, default=0, help="for prompts and arrival times")
     group.add_argument(
         "--disable-shuffle", action="store_true", help="keep the order of a file's prompts"
     )
     group.add_argument(
-        "--no-oversample", action="store_true", help="ask for each prompt of a file once, at most"
+        "--no-oversample", action="store_true", help="use each prompt of a file at most once"
     )
     group.add_argument(
         "--skip-chat-template",
         action="store_true",
-        help="continue prompts of JSON lines, instead of answering them",
+        help="do not apply the chat template to prompts of JSON lines",
     )
     for name, default, text in (
         ("sharegpt-output-len", None, "tokens of every answer, instead of the file's"),
         ("custom-output-len", 256, "tokens of every answer"),
         ("random-input-len", 1024, "tokens of a prompt"),
         ("random-output-len", 128, "tokens of an answer"),
-        ("random-prefix-len", 0, "tokens that all prompts begin with, beside those"),
-        ("prefix-repetition-prefix-len", 256, "tokens of a beginning that several prompts share"),
-        ("prefix-repetition-suffix-len", 256, "tokens of what follows it"),
-        ("prefix-repetition-num-prefixes", 10, "different beginnings"),
+        ("random-prefix-len", 0, "tokens of a common prefix, in addition"),
+        ("prefix-repetition-prefix-len", 256, "tokens of a shared prefix"),
+        ("prefix-repetition-suffix-len", 256, "tokens of the suffix after it"),
+        ("prefix-repetition-num-prefixes", 10, "number of prefixes"),
         ("prefix-repetition-output-len", 128, "tokens of an answer"),
     ):
         group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
@@ -72,12 +72,12 @@ def add_dataset_options(parser: argparse.ArgumentParser, *, with_seed: bool = Tr
         type=float,
         default=0.0,
         metavar="R",
-        help="lengths lie within 1 ± R of those given, R in [0, 1)",
+        help="vary lengths by a factor of 1 ± R, with R in [0, 1)",
     )
 
 
 def check_dataset(args: argparse.Namespace) -> None:
-    """Raises ValueError for options out of their ranges."""
+    """Raises ValueError for options that are out of range."""
     for name, value in sorted(vars(args).items()):
         is_length = name.startswith(("random_", "prefix_repetition_"))
         is_length = is_length or name in ("sharegpt_output_len", "custom_output_len")
@@ -93,11 +93,11 @@ def check_dataset(args: argparse.Namespace) -> None:
 def make_samples(
     args: argparse.Namespace, tokenizer: Union[Tokenizer, TokensAlone], *, as_text: bool
 ) -> List[Sample]:
-    """The requests; the same for the same seed.
+    """The requests; equal seeds give equal requests.
 
-    as_text: prompts are text, whose tokens may be a few more or fewer than was asked for; else
-        they are token ids, unless the dataset is of texts.
-    Raises ValueError for a file that cannot be read, and for text where there is no tokenizer.
+    as_text: prompts are text, whose number of tokens may differ slightly from the requested one;
+    otherwise token ids, unless the dataset consists of texts.
+    Raises ValueError for an unreadable file, and for text without a tokenizer.
     """
     if isinstance(tokenizer, TokensAlone) and (as_text or args.dataset_path):
         raise ValueError(f"--dataset-name {args.dataset_name} is text, which needs a tokenizer")
@@ -152,16 +152,19 @@ def _sharegpt(
         if prompt_len + output_len <= _MAX_TOTAL:
             made.append(Sample(prompt, prompt_len, output_len))
     if not made:
-        raise ValueError(f"--dataset-path: {args.dataset_path} has no conversation that fits")
+        raise ValueError(
+            f"--dataset-path: {args.dataset_path} has no conversation within the limits of length"
+        )
     return made
 
 
 def _custom(
     args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
 ) -> List[Sample]:
-    """Prompts of a file, again from its beginning where it has too few.
+    """Prompts of a file, repeated if there are too few.
 
-    Each is what a user says, unless it is to be continued; a chat endpoint makes it so itself.
+    Each is a user's message in the chat template, unless the template is skipped; a chat endpoint
+    applies it itself.
     """
     path = args.dataset_path
     try:
@@ -171,7 +174,7 @@ def _custom(
         raise ValueError(f"--dataset-path: {path} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'--dataset-path: {path} is no file of lines as {{"prompt": "…"}} ({error!r})'
+            f'--dataset-path: {path} must have lines like {{"prompt": "…"}} ({error!r})'
         ) from error
     if not prompts:
         raise ValueError(f"--dataset-path: {path} has no prompts")
@@ -186,12 +189,12 @@ def _asked(args: argparse.Namespace, tokenizer: Tokenizer, prompt: str, as_text:
     if args.skip_chat_template or as_text:
         return Sample(prompt, len(tokenizer.encode(prompt)), args.custom_output_len)
     text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}])
-    ids = tokenizer.encode(text, add_special_tokens=False)  # the template has put them
+    ids = tokenizer.encode(text, add_special_tokens=False)  # the template added them
     return Sample(ids, len(ids), args.custom_output_len)
 
 
 def _first_turns(path: Path) -> List[Tuple[str, str]]:
-    """What was asked and answered first, of each conversation. Raises ValueError."""
+    """The first question and answer of each conversation. Raises ValueError."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
         found = [each["conversations"] for each in loaded]
@@ -200,7 +203,7 @@ def _first_turns(path: Path) -> List[Tuple[str, str]]:
         raise ValueError(f"--dataset-path: {path} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"--dataset-path: {path} is no ShareGPT file, which is a list of objects with "
+            f"--dataset-path: {path} is not a ShareGPT file: a list of objects with "
             f"'conversations', lists of objects with 'value' ({error!r})"
         ) from error
 

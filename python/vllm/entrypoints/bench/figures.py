@@ -1,4 +1,4 @@
-"""The figures of a benchmark, by vLLM's names."""
+"""The metrics of a benchmark, with vLLM's names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 from vllm.entrypoints.bench.client import Result
 
-# Name in options and results: what the report calls it.
+# Name in options and results: title in the report.
 METRICS: Mapping[str, str] = {
     "ttft": "Time to First Token",
     "tpot": "Time per Output Token (excl. 1st token)",
@@ -24,9 +24,9 @@ def summarize(
     percentiles: Sequence[float],
     goodput: Mapping[str, float],
 ) -> Dict[str, float]:
-    """Figures of the requests that succeeded; milliseconds where a name ends in _ms.
+    """Metrics of the successful requests; names that end in _ms are in milliseconds.
 
-    goodput: milliseconds that a request may take at most, by metric, to count as good.
+    goodput: metric → maximum milliseconds for a request to count as good.
     """
     done = [result for result in results if result.error is None]
     num_input = sum(result.prompt_len for result in done)
@@ -57,7 +57,7 @@ def summarize(
 
 
 def percentile(ordered: Sequence[float], p: float) -> float:
-    """The p-th percentile of sorted values, linear between the two next to it."""
+    """The p-th percentile of sorted values, with linear interpolation."""
     place = (len(ordered) - 1) * p / 100
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
@@ -65,13 +65,13 @@ def percentile(ordered: Sequence[float], p: float) -> float:
 
 
 def spread(name: str, values: Sequence[float]) -> Dict[str, float]:
-    """Three percentiles of what was measured, under names that begin with `name`."""
+    """Three percentiles of `values`, with names that begin with `name`."""
     ordered = sorted(values)
     return {f"{name}_p{p}": percentile(ordered, p) for p in (50, 90, 99) if ordered}
 
 
 def report(figures: Mapping[str, float], metrics: Sequence[str]) -> str:
-    """The figures for people, as vLLM shows them."""
+    """The metrics as text, in vLLM's format."""
     lines = [_title("Serving Benchmark Result", "=")]
     for name, label in (
         ("completed", "Successful requests"),
@@ -102,13 +102,13 @@ def report(figures: Mapping[str, float], metrics: Sequence[str]) -> str:
 def _values(name: str, done: Sequence[Result]) -> List[float]:
     if name == "itl":
         return [1000 * each for result in done for each in result.between]
-    if name == "tpot":  # an answer of one token has none
+    if name == "tpot":  # undefined for an answer of one token
         done = [result for result in done if result.output_len > 1]
     return [_of(result)[name] for result in done if result.first is not None]
 
 
 def _of(result: Result) -> Dict[str, float]:
-    """Milliseconds of one request, by metric."""
+    """Metric → milliseconds of one request."""
     first = result.whole if result.first is None else result.first
     return {"ttft": 1000 * first, "tpot": 1000 * result.per_token, "e2el": 1000 * result.whole}
 

@@ -1,4 +1,4 @@
-"""What becomes of options of ``vllm bench`` that vLLM has and this library has no use for."""
+"""Handles options of vLLM's ``vllm bench`` that this library does not implement."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Mapping
 
 from vllm.foreign import Foreign, Ignored, Neutral
 
-_ONE_LIBRARY = "this library alone is measured"
-_NO_PROFILER = "nothing here starts a profiler: run the command under one"
+_ONE_LIBRARY = "only this library is measured"
+_NO_PROFILER = "no profiler is started: run the command under one"
 _NO_LORA = "there are no LoRA adapters"
-_TEXT_ALONE = "models take text alone"
+_TEXT_ALONE = "models accept only text"
 _HUB = "prompts come from files: `--dataset-path`"
 
 _DATASETS: Mapping[str, Foreign] = {
@@ -22,14 +22,14 @@ _DATASETS: Mapping[str, Foreign] = {
     "random_mm_base_items_per_request": Neutral((0,), _TEXT_ALONE),
 }
 
-# Of `bench throughput` and `bench latency`, beside those of the engine.
+# Of `bench throughput` and `bench latency`, in addition to the engine's.
 OFFLINE: Mapping[str, Foreign] = {
     **_DATASETS,
     "async_engine": Neutral(
         (False,), "the event loop is measured with its server: `vllm bench serve`"
     ),
     "backend": Neutral(("vllm",), _ONE_LIBRARY),
-    "disable_frontend_multiprocessing": Ignored("whether the engine has a process of its own"),
+    "disable_frontend_multiprocessing": Ignored("whether the engine runs in a separate process"),
     "hf_max_batch_size": Neutral((), _ONE_LIBRARY),
     "profile": Neutral((False,), _NO_PROFILER),
 }
@@ -42,7 +42,7 @@ SERVE: Mapping[str, Foreign] = {
     "profile": Neutral((False,), _NO_PROFILER),
     "tokenizer_mode": Neutral(("auto", "hf", "fast"), "tokenizers are read from tokenizer.json"),
     "trust_remote_code": Ignored(
-        "code that comes with a model; none of it is ever run here", warn_of=True
+        "code in a model's repository, which is never run here", warn_of=True
     ),
     "use_beam_search": Neutral((False,), "a server has no beam search"),
 }

@@ -1,4 +1,4 @@
-"""``vllm bench latency``: how long a batch takes, from its first token to its last."""
+"""``vllm bench latency``: the latency of a batch of requests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Dict, List
 from vllm.entrypoints.bench.figures import percentile, spread
 from vllm.sampling_params import BeamSearchParams, SamplingParams
 
-HELP = "how long a batch takes, from its first token to its last"
-# What `--output-json` has under vLLM's names.
+HELP = "the latency of a batch of requests"
+# Keys of `--output-json` that vLLM has, too.
 VLLMS = ("avg_latency", "std_latency", "latencies", "percentiles")
 _PERCENTILES = (10, 25, 50, 75, 90, 99)
 _LENGTHS = ("input_len", "output_len", "batch_size", "num_iters")
@@ -24,32 +24,34 @@ def add_options(parser: argparse.ArgumentParser, group: Any) -> None:
     for name, default, text in (
         ("input-len", 32, "tokens of a prompt"),
         ("output-len", 128, "tokens to generate"),
-        ("batch-size", 8, "prompts at once"),
-        ("num-iters", 30, "batches, one after another"),
-        ("num-iters-warmup", 10, "batches before those, which are not counted"),
+        ("batch-size", 8, "prompts per batch"),
+        ("num-iters", 30, "batches to measure"),
+        ("num-iters-warmup", 10, "batches before, for warm-up"),
     ):
         group.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})"
         )
     group.add_argument(
-        "--use-beam-search", action="store_true", help="with --n beams, instead of drawing tokens"
+        "--use-beam-search",
+        action="store_true",
+        help="beam search with --n beams, instead of sampling",
     )
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises ValueError for options out of their ranges."""
+    """Raises ValueError for options that are out of range."""
     for name in (*_LENGTHS, "num_iters_warmup"):
         least = 1 if name in _LENGTHS else 0
         if getattr(args, name) < least:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} must be at least {least}, got {getattr(args, name)}")
     if args.enable_prefix_caching is None:
-        # Prompts of one batch are not to be found in the cache of the batch before.
+        # No batch may hit the prefix cache of the previous one.
         args.enable_prefix_caching = False
 
 
 def measure(args: argparse.Namespace, llm: Any) -> Dict[str, Any]:
-    """Runs one batch after another, after some that are not counted."""
+    """Runs the batches one after another, after those for warm-up."""
     from tqdm import tqdm  # not needed by `vllm collect-env`, which must always work
 
     first: List[float] = []
@@ -77,7 +79,7 @@ def measure(args: argparse.Namespace, llm: Any) -> Dict[str, Any]:
 
 
 def _prompts(args: argparse.Namespace, llm: Any, number: int) -> List[List[int]]:
-    """Random tokens; the same for the same seed and number of a batch."""
+    """Random tokens, determined by the seed and the number of the batch."""
     generator = random.Random(f"{args.seed or 0} {number}")
     vocab_size = llm.engine.model_config.vocab_size
     return [
@@ -87,7 +89,7 @@ def _prompts(args: argparse.Namespace, llm: Any, number: int) -> List[List[int]]
 
 
 def _draw(args: argparse.Namespace, llm: Any, prompts: List[List[int]]) -> List[float]:
-    """When the first of the batch had its first token, its second, and so on."""
+    """The times of the first token of the batch, the second, and so on."""
     params = SamplingParams(
         n=args.n,
         temperature=1.0,
@@ -103,14 +105,14 @@ def _draw(args: argparse.Namespace, llm: Any, prompts: List[List[int]]) -> List[
 
 
 def _search(args: argparse.Namespace, llm: Any, prompts: List[List[int]]) -> List[float]:
-    """Beams come as wholes: there are no times between."""
+    """Beam search returns whole results: there are no times of single tokens."""
     params = BeamSearchParams(beam_width=args.n, max_tokens=args.output_len, ignore_eos=True)
     llm.beam_search(prompts, params)
     return []
 
 
 def in_vllms_words(figures: Dict[str, Any]) -> List[str]:
-    """The lines by which scripts find vLLM's own result."""
+    """The lines of vLLM's output, which scripts may parse."""
     return [
         f"Avg latency: {figures['avg_latency']} seconds",
         f"Std latency: {figures['std_latency']} seconds",

@@ -1,4 +1,4 @@
-"""``vllm bench throughput|latency``: the library by itself, with vLLM's options and report."""
+"""``vllm bench throughput|latency``: the library without a server, with vLLM's options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FOREIGN = {**ENGINE, **OFFLINE}
 
 
 def configure(kinds: Any) -> None:
-    """Adds both commands to those of ``vllm bench``."""
+    """Adds both subcommands to ``vllm bench``."""
     _add(kinds, "throughput", throughput)
     _add(kinds, "latency", latency)
 
@@ -29,16 +29,20 @@ def configure(kinds: Any) -> None:
 def _add(kinds: Any, name: str, module: ModuleType) -> None:
     kind = kinds.add_parser(name, help=module.HELP, description=module.HELP)
     add_model_options(kind)
-    group = kind.add_argument_group("what is measured")
+    group = kind.add_argument_group("benchmark")
     module.add_options(kind, group)
     group.add_argument("--n", type=int, default=1, help="continuations of each prompt (1)")
     group.add_argument(
         "--disable-detokenize",
         action="store_true",
-        help="leave out the time in which tokens become text; needs no tokenizer then",
+        help="do not detokenize, which is then not measured; needs no tokenizer",
     )
     group.add_argument(
-        "--output-json", "--json", type=Path, metavar="FILE", help="write the figures there too"
+        "--output-json",
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write the metrics to this file",
     )
     add_engine_groups(kind)
     add_foreign_options(kind, _FOREIGN)
@@ -64,9 +68,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def own_figures(figures: Mapping[str, Any], vllms: Sequence[str]) -> str:
-    """What vLLM does not measure, a line for each.
+    """The metrics that vLLM does not have, a line for each.
 
-    vllms: names of the others.
+    vllms: names of those that it has.
     """
     lines: List[str] = []
     for name, value in figures.items():

@@ -1,4 +1,4 @@
-"""``vllm bench serve``: a server under load, by vLLM's options and with vLLM's report."""
+"""``vllm bench serve``: benchmarks a server under load, with vLLM's options and report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vllm.entrypoints.foreign_options import add_foreign_options, check_foreign
 if TYPE_CHECKING:
     import httpx
 
-HELP = "a server under load: throughput, and what clients wait for"
+HELP = "benchmark a server under load: throughput and latencies"
 
 _PATHS = {
     "vllm": "/v1/completions",
@@ -35,21 +35,23 @@ _PATHS = {
     "openai-chat": "/v1/chat/completions",
 }
 _PENALTIES = ("repetition", "presence", "frequency")
-# Seconds between two attempts to reach a server that is not there yet.
+# Seconds between attempts to reach a server that is still starting.
 _RETRY = 1.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
     group.add_argument("--backend", "--endpoint-type", choices=sorted(_PATHS), default="vllm")
-    group.add_argument("--base-url", metavar="URL", help="instead of host and port")
+    group.add_argument("--base-url", metavar="URL", help="base URL, instead of host and port")
     group.add_argument("--host", default="127.0.0.1")
     group.add_argument("--port", type=int, default=8000)
-    group.add_argument("--endpoint", metavar="PATH", help="where requests go (the backend's path)")
+    group.add_argument("--endpoint", metavar="PATH", help="path of requests (the backend's)")
     group.add_argument("--header", action="append", default=[], metavar="NAME=VALUE")
-    group.add_argument("--model", help="the first that the server names, if not given")
+    group.add_argument("--model", help="the model's name (the first that the server lists)")
     group.add_argument("--served-model-name", metavar="NAME", help="the same as --model")
-    group.add_argument("--tokenizer", help="folder or hub id (the model's, as the server names it)")
+    group.add_argument(
+        "--tokenizer", help="folder or hub id (the model's, as reported by the server)"
+    )
     group.add_argument(
         "--ready-check-timeout-sec",
         type=int,
@@ -59,16 +61,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("load")
     add_arrival_options(group)
-    group.add_argument("--max-concurrency", type=int, help="requests at the same time, at most")
+    group.add_argument("--max-concurrency", type=int, help="maximum number of concurrent requests")
     group.add_argument(
         "--request-id-prefix",
         metavar="TEXT",
-        help="what each X-Request-Id begins with (none is sent)",
+        help="prefix of each X-Request-Id (not sent)",
     )
-    group.add_argument("--num-warmups", type=int, default=0, help="requests before those measured")
+    group.add_argument("--num-warmups", type=int, default=0, help="requests before, for warm-up")
     add_dataset_options(parser)
     group = parser.add_argument_group("answers")
-    group.add_argument("--ignore-eos", action="store_true", help="go on to the full length")
+    group.add_argument("--ignore-eos", action="store_true", help="generate up to the full length")
     for name in (*("temperature", "top-p", "min-p"), *(f"{kind}-penalty" for kind in _PENALTIES)):
         group.add_argument(f"--{name}", type=float)
     group.add_argument("--top-k", type=int)
@@ -78,12 +80,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--percentile-metrics", default="ttft,tpot,itl", metavar="NAMES")
     group.add_argument("--metric-percentiles", default="99", metavar="NUMBERS")
     group.add_argument(
-        "--goodput", nargs="+", default=[], metavar="NAME:MS", help="what makes a request good"
+        "--goodput",
+        nargs="+",
+        default=[],
+        metavar="NAME:MS",
+        help="limits for a request to count as good",
     )
-    group.add_argument("--label", help="of this run, in its result (the backend)")
-    group.add_argument("--save-result", action="store_true", help="write the figures to a file")
-    group.add_argument("--save-detailed", action="store_true", help="with those of each request")
-    group.add_argument("--append-result", action="store_true", help="to the file that is there")
+    group.add_argument("--label", help="label of this run in its result (the backend)")
+    group.add_argument("--save-result", action="store_true", help="write the metrics to a file")
+    group.add_argument(
+        "--save-detailed", action="store_true", help="also write those of each request"
+    )
+    group.add_argument("--append-result", action="store_true", help="append to an existing file")
     group.add_argument("--result-dir", type=Path, default=Path())
     group.add_argument("--result-filename", metavar="NAME")
     group.add_argument("--metadata", nargs="*", default=[], metavar="NAME=VALUE")
@@ -96,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     check_foreign(args, "vllm bench serve", SERVE)
     metrics, percentiles, goodput = _check(args)
     httpx = _import_httpx()
-    _say(f"asking {_base_url(args)} for its models")
+    _say(f"connecting to {_base_url(args)}")
     results, seconds, about = asyncio.run(_measure(args, httpx))
     figures = summarize(results, seconds, percentiles=percentiles, goodput=goodput)
     shown: Dict[str, Any] = dict(figures)
@@ -114,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
-    """The results, the seconds that they took together, and what was measured."""
+    """The results, the duration in seconds, and a description of the run."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     headers = dict(_pair("--header", each, "=") for each in args.header)
     if "OPENAI_API_KEY" in os.environ:
@@ -160,7 +168,7 @@ async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
 async def send(
     endpoint: Endpoint, samples: Sequence[Sample], args: argparse.Namespace
 ) -> List[Result]:
-    """Sends each request when its time has come, and waits for all answers."""
+    """Sends each request at its time, and waits for all answers."""
     from tqdm import tqdm
 
     room = asyncio.Semaphore(args.max_concurrency or len(samples))
@@ -184,7 +192,7 @@ async def send(
 
 
 async def _model(client: httpx.AsyncClient, httpx: Any, args: argparse.Namespace) -> Dict[str, Any]:
-    """The model's card, once the server is there. Raises ValueError."""
+    """The model's entry in /v1/models, once the server is ready. Raises ValueError."""
     deadline = time.monotonic() + args.ready_check_timeout_sec
     while True:
         try:
@@ -216,12 +224,12 @@ def _samples(args: argparse.Namespace, card: Dict[str, Any]) -> List[Sample]:
 
 
 async def _try(endpoint: Endpoint, sample: Sample, num_warmups: int) -> None:
-    """A request that has to succeed, and others that warm up caches. Raises ValueError."""
+    """Sends a test request, then those for warm-up. Raises ValueError if one fails."""
     results = [await endpoint.ask(sample)]
     results += await asyncio.gather(*(endpoint.ask(sample) for _ in range(num_warmups)))
     for result in results:
         if result.error is not None:
-            raise ValueError(f"a request failed before anything was measured: {result.error}")
+            raise ValueError(f"a request before the benchmark failed: {result.error}")
 
 
 def _fields(args: argparse.Namespace, model: str) -> Dict[str, Any]:
@@ -243,14 +251,14 @@ def _check(args: argparse.Namespace) -> Any:
     check_arrivals(args)
     if args.served_model_name is not None:
         if args.model not in (None, args.served_model_name):
-            raise ValueError("--served-model-name and --model name the model: give one of them")
+            raise ValueError("--served-model-name and --model are the same: use only one of them")
         args.model = args.served_model_name
     metrics = args.percentile_metrics.split(",")
     bounds = dict(_pair("--goodput", each, ":") for each in args.goodput)
     for option, names in (("--percentile-metrics", metrics), ("--goodput", bounds)):
         for name in names:
             if name not in METRICS or (option == "--goodput" and name == "itl"):
-                raise ValueError(f"{option}: {name!r} is none of {', '.join(METRICS)}")
+                raise ValueError(f"{option}: {name!r} is not one of {', '.join(METRICS)}")
     percentiles = [_number("--metric-percentiles", p) for p in args.metric_percentiles.split(",")]
     if not all(0 <= p <= 100 for p in percentiles):
         raise ValueError("--metric-percentiles must be in [0, 100]")
@@ -263,7 +271,7 @@ def _number(option: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{option}: {text!r} is no number") from None
+        raise ValueError(f"{option}: {text!r} is not a number") from None
 
 
 def _pair(option: str, text: str, separator: str) -> Any:

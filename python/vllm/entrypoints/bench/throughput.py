@@ -1,4 +1,4 @@
-"""``vllm bench throughput``: tokens per second of many requests at once."""
+"""``vllm bench throughput``: tokens per second of a large batch of requests."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vllm.entrypoints.bench.datasets import (
 from vllm.entrypoints.bench.figures import spread
 from vllm.sampling_params import SamplingParams
 
-HELP = "tokens per second of many requests at once"
-# What `--output-json` has under vLLM's names.
+HELP = "tokens per second of a large batch of requests"
+# Keys of `--output-json` that vLLM has, too.
 VLLMS = (
     "elapsed_time",
     "num_requests",
@@ -33,20 +33,20 @@ VLLMS = (
 
 
 def add_options(parser: argparse.ArgumentParser, group: Any) -> None:
-    add_dataset_options(parser, with_seed=False)  # one seed is that of prompts and of draws
+    add_dataset_options(
+        parser, with_seed=False
+    )  # --seed is the engine's, and also used for prompts
     parser.set_defaults(dataset_name=None)
     group.add_argument("--dataset", dest="dataset_path", type=Path, help=argparse.SUPPRESS)
-    group.add_argument("--input-len", type=int, metavar="N", help="the same as --random-input-len")
+    group.add_argument("--input-len", type=int, metavar="N", help="alias of --random-input-len")
     group.add_argument(
-        "--output-len", type=int, metavar="N", help="tokens of every answer, whatever the prompts"
+        "--output-len", type=int, metavar="N", help="tokens of every answer, for all datasets"
     )
-    group.add_argument(
-        "--prefix-len", type=int, metavar="N", help="the same as --random-prefix-len"
-    )
+    group.add_argument("--prefix-len", type=int, metavar="N", help="alias of --random-prefix-len")
 
 
 def check(args: argparse.Namespace) -> None:
-    """Gives options that have two names one value. Raises ValueError."""
+    """Resolves aliases of options. Raises ValueError."""
     for name, others in (
         ("input_len", ("random_input_len",)),
         ("output_len", ("random_output_len", "sharegpt_output_len", "custom_output_len")),
@@ -65,7 +65,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace, llm: Any) -> Dict[str, Any]:
-    """Runs all requests at once; rates are over the time from the first to the last token."""
+    """Runs all requests as one batch; rates are over its whole duration."""
     args.seed = args.seed or 0
     tokenizer = llm.engine.tokenizer or TokensAlone(llm.engine.model_config.vocab_size)
     samples: List[Sample] = make_samples(args, tokenizer, as_text=False)
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace, llm: Any) -> Dict[str, Any]:
         )
         for sample in samples
     ]
-    # Weights are touched, and code that only runs once has run.
+    # Warm-up: touches the weights, and runs one-time initialization.
     llm.generate([0], SamplingParams(max_tokens=2, ignore_eos=True))
     prompts = [sample.prompt for sample in samples]
     started = time.perf_counter()
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace, llm: Any) -> Dict[str, Any]:
 
 
 def in_vllms_words(figures: Dict[str, Any]) -> List[str]:
-    """The lines by which scripts find vLLM's own result."""
+    """The lines of vLLM's output, which scripts may parse."""
     return [
         f"Throughput: {figures['requests_per_second']:.2f} requests/s, "
         f"{figures['tokens_per_second']:.2f} total tokens/s, "
