@@ -57,4 +57,5 @@ def _adapt(app: Any, name: str, content: List[str]) -> None:
 
 
 def _adapt_included(app: Any, path: Path, name: str, content: List[str]) -> None:
-    content[0] = links.of_root(content[0])
+    folder = "".join(f"{part}/" for part in path.parts[:-1] if part != "..")
+    content[0] = links.of_included(content[0], folder)

@@ -1,4 +1,4 @@
-"""Links to files of the repository that are no pages of the site."""
+"""Links to files of the repository that are not pages of the site."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ REPOSITORY = "https://github.com/vllm-project/vllm/blob/main/"
 
 
 def to_repository(text: str) -> str:
-    """Links that leave docs/, such as ../benchmarks/x.json, lead to the repository instead."""
+    """Redirects links that leave docs/, such as ../benchmarks/x.json, to the repository."""
     return re.sub(r"\]\(\.\./(?!\.\.)([^)\s]+)\)", rf"]({REPOSITORY}\1)", text)
 
 
-def of_root(text: str) -> str:
-    """The same for a page of the root, whose links are to docs/ or leave the site."""
-    return re.sub(r"\]\((?!docs/|https?:|#)([^)\s]+)\)", rf"]({REPOSITORY}\1)", text)
+def of_included(text: str, folder: str) -> str:
+    """The same for a page outside of docs/, in `folder` ("" or "examples/") of the repository."""
+    return re.sub(r"\]\((?!docs/|https?:|#)([^)\s]+)\)", rf"]({REPOSITORY}{folder}\1)", text)

@@ -1,4 +1,4 @@
-"""The pages' templates, and the one way to fill them: every value is escaped by Jinja."""
+"""The templates of pages, rendered by Jinja with autoescaping."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HERE = Path(__file__).parent
 
 
 def render(name: str, **values: Any) -> bytes:
-    """The template `name` with `values`."""
+    """Renders the template `name` with `values`."""
     return _environment().get_template(name).render(values).encode("utf-8")
 
 
 def verbatim(name: str) -> Markup:
-    """A file beside the templates that is markup, style or script already."""
+    """A file beside the templates, inserted without escaping: style or script."""
     return Markup((_HERE / name).read_text(encoding="utf-8"))
 
 

@@ -1,5 +1,5 @@
-// Offers what there is, and writes the command for what was chosen. The page's own address is the
-// base of every URL, so it need not know where it lies.
+// Fills the form with the available choices, and shows the command. The page's own address is the
+// base of every URL, so the page works at any address.
 "use strict";
 const choices = JSON.parse(document.getElementById("choices").textContent);
 const field = (id) => document.getElementById(id);
@@ -57,7 +57,7 @@ if (channels.length) {
   field("choose").hidden = false;
 }
 
-// A row stays if it has every word that was typed, or if its hash begins like one of four digits.
+// A row matches if it contains every word; one of four or more characters may also begin its hash.
 function search() {
   const words = field("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = [...document.querySelectorAll("tr[data-search]")];

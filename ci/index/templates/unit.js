@@ -1,4 +1,4 @@
-// The commands name the public address; where the page lies elsewhere, so do the wheels.
+// Commands contain the public address; on a page served elsewhere, it is replaced by that address.
 "use strict";
 const folder = location.pathname.endsWith("/") ? location.pathname : location.pathname.replace(/[^/]*$/, "");
 const up = folder.includes("/releases/download/") ? "../../.." : "..";

@@ -73,7 +73,7 @@ def test_a_conversation_is_the_librarys(page, llm):
     assert figures.startswith("first token after ")
     assert " · 12 tokens at " in figures
     assert f" · prompt of {len(expected.prompt_token_ids)} tokens, 0 cached" in figures
-    assert figures.endswith("ended by the limit of tokens")
+    assert figures.endswith("stopped at the token limit")
     page.find(".retry").click()
     page.ended()
     assert ", 16 cached" in page.all(".figures")[1].text

@@ -1,12 +1,12 @@
-// A conversation with the server that this page comes from. What a model writes becomes text nodes,
-// never markup.
+// A conversation with the server that this page comes from. A model's output becomes text nodes, never
+// markup.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
 
-let messages = []; // what has been said, as the server gets it, without the system message
-let running = null; // the AbortController of the answer that is being written
+let messages = []; // the conversation as sent to the server, without the system message
+let running = null; // the AbortController of the current answer
 
 // The server
 
@@ -33,7 +33,7 @@ async function* events(response) {
   let text = "";
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) throw new Error("the connection was lost before the answer had ended");
+    if (done) throw new Error("the connection was lost during the answer");
     text += value;
     const parts = text.split("\n\n");
     text = parts.pop();
@@ -81,7 +81,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// The end stays in view, whatever is added or opened, unless somebody has scrolled away from it.
+// Keeps the end in view while content is added, unless the user has scrolled away from it.
 const view = document.querySelector("main");
 let isAtEnd = true;
 let lastTop = 0;
@@ -101,7 +101,7 @@ function showSaid(text) {
 
 class AnswerView {
   constructor() {
-    for (const old of document.querySelectorAll(".retry")) old.remove(); // only the last has one
+    for (const old of document.querySelectorAll(".retry")) old.remove(); // only the last answer has one
     this.thought = make("div", { className: "text thought" });
     this.details = make("details", { hidden: true }, make("summary", {}, "Reasoning"), this.thought);
     this.text = make("div", { className: "text answer" });
@@ -144,7 +144,7 @@ function figures(clock, usage, reason) {
   if (clock.first) parts.push(`first token after ${seconds(clock.first - clock.asked)}`);
   if (usage) {
     const count = usage.completion_tokens;
-    // Tokens share events when they come together: few events say nothing of the time between.
+    // Several tokens may share an event: with few events, the time between tokens is unknown.
     const isSpread = clock.events > 4;
     const time = (clock.last - (isSpread ? clock.first : clock.asked)) / 1000;
     const rate = (isSpread ? count - 1 : count) / time;
@@ -179,20 +179,20 @@ async function answer() {
     const options = { method: "POST", body: JSON.stringify(body()), signal: controller.signal };
     for await (const event of events(await ask("v1/chat/completions", options))) {
       usage = event.usage ?? usage;
-      if (!event.choices.length) continue; // the last event has the usage alone
+      if (!event.choices.length) continue; // the last event has only the usage
       const [{ delta, finish_reason }] = event.choices;
       clock.last = performance.now();
       clock.first ||= clock.last;
       clock.events += 1;
       content += delta.content ?? "";
       view.add(delta);
-      if (finish_reason === "length") reason = "ended by the limit of tokens";
+      if (finish_reason === "length") reason = "stopped at the token limit";
     }
   } catch (error) {
     if (!controller.signal.aborted) failure = error.message;
-    reason = failure ? "no answer, or not all of it" : "stopped";
+    reason = failure ? "failed" : "stopped";
   }
-  if (running !== controller) return; // a new chat has begun meanwhile
+  if (running !== controller) return; // a new chat was started meanwhile
   setRunning(null);
   if (content) messages.push({ role: "assistant", content });
   view.end(figures(clock, usage, reason), failure !== "");
@@ -204,7 +204,7 @@ function send() {
   const said = $("message").value.trim();
   if (!said || running || !$("ask").reportValidity()) return;
   $("message").value = "";
-  // Templates want turns to alternate: a question that got no answer is not sent again.
+  // Templates require alternating turns: a question without an answer is not sent again.
   if (messages.at(-1)?.role === "user") messages.pop();
   messages.push({ role: "user", content: said });
   showSaid(said);
