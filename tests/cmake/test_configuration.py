@@ -12,7 +12,7 @@ from tests.backend.conftest import call_hook
 from tests.cmake.conftest import MakeTree, build, compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
-AFRESH = "configured and compiled anew"
+AFRESH = "configuring and compiling everything again"
 CPU = {"VLLM_TARGET_DEVICE": "cpu", "CCACHE_DISABLE": "1"}
 
 
@@ -51,7 +51,7 @@ def test_a_generator_for_once(tree: Path) -> None:
     said = build(tree, {**CPU, "CMAKE_GENERATOR": "Unix Makefiles"})
     assert (tree / "build" / "development" / "Makefile").exists()
     said = build(tree, CPU)
-    assert f"{AFRESH}: CMAKE_GENERATOR was Unix Makefiles, and is not set" in said
+    assert f"{AFRESH}: CMAKE_GENERATOR changed from Unix Makefiles to not set" in said
     assert compiled(said) == ["bindings.cpp.o"]
 
 
@@ -67,11 +67,11 @@ def test_flags_come_and_go(tree: Path) -> None:
     assert compiled(build(tree, CPU)) == []
     said = build(tree, {**CPU, **flags})
     for name, value in flags.items():
-        assert f"{AFRESH}: {name} was not set, and is {value}" in said
+        assert f"{AFRESH}: {name} changed from not set to {value}" in said
     assert compiled(said) == ["bindings.cpp.o"]
     assert AFRESH not in build(tree, {**CPU, **flags})
     said = build(tree, CPU)
-    assert f"{AFRESH}: CXXFLAGS was -DX=1, and is not set" in said
+    assert f"{AFRESH}: CXXFLAGS changed from -DX=1 to not set" in said
 
 
 def test_another_compiler_of_the_same_name(tree: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_another_compiler_of_the_same_name(tree: Path, tmp_path: Path) -> None:
     assert f"own 1.0, {tree}/tools/c++ (by PATH)" in said
     script(tree / "tools" / "c++", version.replace("1.0", "2.0"))
     said = build(tree, own)
-    assert f"{AFRESH}: the host compiler was own 1.0, and is own 2.0" in said
+    assert f"{AFRESH}: the host compiler changed from own 1.0 to own 2.0" in said
     assert compiled(said) == ["bindings.cpp.o"]
     said = build(tree, {**CPU, "CXX": "tools/c++"})
     assert f"own 2.0, {tree}/tools/c++ (by CXX)" in said
@@ -130,4 +130,4 @@ def test_settings_of_the_frontend_come_and_go(tree: Path) -> None:
     hook = "build_wheel(OUT, {'cmake.define.X': '1'})"
     assert call_hook(tree, hook, tree / "dist", **CPU).returncode == 0
     said = build(tree, CPU)
-    assert f"{AFRESH}: the setting cmake.define.X was 1, and is not set" in said
+    assert f"{AFRESH}: the setting cmake.define.X changed from 1 to not set" in said
