@@ -11,8 +11,8 @@ from ci import matrix, versions
 # Exists only in an sdist.
 PKG_INFO = Path(__file__).resolve().parent.parent / "PKG-INFO"
 
-# Set by the backend's hooks: an sdist has no variant, and this machine's compilers do not matter to a
-# caller that has decided on others.
+# Set by the backend's hooks: an sdist has no variant, and this machine's compilers do not matter to
+# a caller that has decided on others.
 building_sdist = False
 decided = False
 
