@@ -7,6 +7,9 @@ computes nothing: scheduling, writing the step's metadata to its buffer, appendi
 outputs. A GPU does not wait for it, because the next step is prepared while one is computed. The
 parts are timed in a separate run, because timing slows them down a little.
 
+"prompt" is the time from the token ids of a prompt to its submitted step: the GPU waits for that
+before it computes a first token.
+
 "sampler" is the time from logits to tokens, for two sizes of vocabulary. Its floor is one pass over
 the logits, timed as their maximum.
 
@@ -41,6 +44,7 @@ from vllm.worker.step_tensors import StepTensors
 SEQUENCES = 256
 STEPS = 200
 MAX_LEN = 4096
+PROMPT = 8192
 VOCAB_SIZES = (32000, 151936)
 KINDS: Mapping[str, Mapping[str, float]] = {
     "greedy": {"temperature": 0},
@@ -124,6 +128,32 @@ def parts_of(engine: LLMEngine) -> Dict[str, float]:
     return watch.processor()
 
 
+def prompt_figures() -> Dict[str, float]:
+    """Milliseconds from a prompt to its submitted step, whole and per part."""
+    longest = PROMPT + 1
+    parts = EngineParts(
+        NoExecutor(), config(VOCAB_SIZES[0], longest), GenerationDefaults(), None, longest
+    )
+    args = EngineArgs("none", max_num_batched_tokens=PROMPT, async_scheduling=False)
+    engine = LLMEngine(args, parts)
+    generator, params, ids = random.Random(0), SamplingParams(max_tokens=1), itertools.count()
+
+    def prompt() -> List[int]:
+        return [generator.randrange(VOCAB_SIZES[0]) for _ in range(PROMPT)]
+
+    def whole(token_ids: List[int]) -> None:
+        engine.add_request(str(next(ids)), token_ids, params)
+        engine.step()
+
+    figures = {"whole": median_ms(whole, 30, prompt)}
+    watch = Stopwatch()
+    watch.watch(engine.scheduler, "schedule", "schedule")
+    watch.watch(engine._writer, "write", "describe")
+    for _ in range(30):
+        whole(prompt())
+    return {**figures, **watch.processor()}
+
+
 def counted(lists: Mapping[int, List[int]], vocab_size: int) -> TokenCounters:
     counters = TokenCounters.make(SEQUENCES, vocab_size, torch.device("cpu"))
     starts = [0, *itertools.accumulate(map(len, lists.values()))]
@@ -162,6 +192,7 @@ def main() -> None:
             name: median_ms(running(VOCAB_SIZES[0], **how).step) for name, how in KINDS.items()
         },
         "parts of greedy": parts_of(running(VOCAB_SIZES[0], **KINDS["greedy"])),
+        f"prompt of {PROMPT} tokens": prompt_figures(),
     }
     for vocab_size in VOCAB_SIZES:
         figures[f"sampler, vocabulary of {vocab_size}"] = sampler_figures(vocab_size)

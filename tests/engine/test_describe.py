@@ -19,6 +19,7 @@ BLOCK_SIZE = 4
 class Memory:
     """What the writer wants of an executor."""
 
+    num_blocks = 8
     block_size = BLOCK_SIZE
     max_rows = 16
 

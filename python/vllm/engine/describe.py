@@ -21,6 +21,24 @@ class Row(NamedTuple):
     num_drawn: int
 
 
+class Numbers:
+    """The integers from 0 up to `end`, to be copied, which takes a hundredth of the time that
+    creating them takes. 8 bytes each."""
+
+    def __init__(self, end: int) -> None:
+        self._numbers = _count(end)
+
+    def between(self, start: int, end: int) -> memoryview:
+        """int64 [end - start]; not to be written."""
+        if end > len(self._numbers):
+            self._numbers = _count(2 * end)
+        return self._numbers[start:end]
+
+
+def _count(end: int) -> memoryview:
+    return memoryview(array("q", list(range(end))))  # a list: twice as fast as a range
+
+
 class StepWriter:
     """Writes the inputs of one step after another for an executor. vocab_size: the model's."""
 
@@ -30,6 +48,7 @@ class StepWriter:
         self._vocab_size = vocab_size
         self._buffers = StepBuffers(executor.allocate, executor.room)
         self._masks = MaskMaker(vocab_size, executor.allocate)
+        self._numbers = Numbers(executor.num_blocks * executor.block_size)  # all slots
 
     def write(self, chunks: SequenceOf[Chunk]) -> StepInput:
         """The step that computes these chunks. Its buffer is reused by the call after the next."""
@@ -101,7 +120,7 @@ class StepWriter:
 
     def _write_chunks(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:
         token_ids, positions, slots = step.token_ids, step.positions, step.slots
-        sources, max_rows = step.sources, self._max_rows
+        sources, max_rows, numbers = step.sources, self._max_rows, self._numbers
         block_tables, width = step.block_tables, step.layout.size.blocks
         context_lens, query_starts, rows = step.context_lens, step.query_starts, step.rows
         block_size = self._block_size
@@ -126,8 +145,8 @@ class StepWriter:
             else:
                 stop = token + end - start
                 token_ids[token:stop] = array("q", seq.token_ids[start:end])
-                sources[token:stop] = array("q", range(max_rows + token, max_rows + stop))
-                positions[token:stop] = array("q", range(start, end))
+                sources[token:stop] = numbers.between(max_rows + token, max_rows + stop)
+                positions[token:stop] = numbers.between(start, end)
                 self._write_slots(slots, token, blocks, start, end)
                 token = stop
             context_lens[index] = end
@@ -139,12 +158,12 @@ class StepWriter:
     def _write_slots(
         self, slots: memoryview, at: int, blocks: SequenceOf[int], start: int, end: int
     ) -> None:
-        block_size = self._block_size
+        block_size, between = self._block_size, self._numbers.between
         while start < end:
             index, offset = divmod(start, block_size)
             count = min(block_size - offset, end - start)
             first = blocks[index] * block_size + offset
-            slots[at : at + count] = array("q", range(first, first + count))
+            slots[at : at + count] = between(first, first + count)
             at += count
             start += count
 
