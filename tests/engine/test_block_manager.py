@@ -189,3 +189,28 @@ def test_only_sequences_of_one_salt_share(make_sequence):
         manager.publish(seq, 9)
     shared = {name: seq.num_computed_tokens for name, seq in sequences.items()}
     assert shared == {"plain": 0, "mine": 0, "too": 8, "theirs": 0, "also": 8}
+
+
+def test_a_long_prompt_that_shares_nothing_is_hashed_when_there_is_time(make_sequence):
+    """Not before its step: the device waits for that."""
+    manager = BlockManager(200, 4)
+    first, second = make_sequence(range(200)), make_sequence(range(200))
+    manager.allocate(first)
+    manager.publish(first, 200)
+    assert len(first.block_hashes) == 1
+    manager.settle()
+    assert len(first.block_hashes) == first.num_published_blocks == 50
+    manager.allocate(second)
+    assert second.num_computed_tokens == 196
+
+
+@pytest.mark.parametrize("free_first", [False, True])
+def test_what_was_published_can_be_shared_at_once(make_sequence, free_first):
+    manager = BlockManager(20, 4)
+    first, second = make_sequence(range(30)), make_sequence(range(30))
+    manager.allocate(first)
+    manager.publish(first, 17)
+    if free_first:
+        manager.free(first)
+    manager.allocate(second)
+    assert second.num_computed_tokens == 16

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from vllm.engine.sequence import Sequence
 
@@ -60,6 +60,7 @@ class BlockManager:
         self._hashes: List[Optional[bytes]]
         self._block_of_hash: Dict[bytes, int]
         self._free: OrderedDict[int, None]  # blocks without references, next victim first
+        self._unpublished: List[Tuple[Sequence, int]]  # with the number of their full blocks
         self.reset()
 
     @property
@@ -110,10 +111,21 @@ class BlockManager:
 
         Called just before the model computes them. A step writes all keys and values of a layer
         before it reads any, so two sequences of the same step may share a block.
+
+        They are hashed by `settle`, or before anything needs their hashes.
         """
-        if not self.enable_prefix_caching:
-            return
         num_full = min(num_tokens, len(seq.token_ids)) // self.block_size
+        if self.enable_prefix_caching and num_full > seq.num_published_blocks:
+            self._unpublished.append((seq, num_full))
+
+    def settle(self) -> None:
+        """Hashes published blocks. Call it when the device is busy: it takes a microsecond for each
+        block."""
+        for seq, num_full in self._unpublished:
+            self._settle(seq, num_full)
+        self._unpublished.clear()
+
+    def _settle(self, seq: Sequence, num_full: int) -> None:
         if num_full <= seq.num_published_blocks:
             return
         self._hash_up_to(seq, num_full)
@@ -131,6 +143,7 @@ class BlockManager:
 
         The last blocks are evicted before the first ones, which more sequences can share.
         """
+        self.settle()
         for block in reversed(seq.block_table):
             if self._ref_counts[block] < 1:
                 raise RuntimeError(f"block {block} of {seq!r} was freed twice")
@@ -149,19 +162,23 @@ class BlockManager:
         self._hashes = [None] * self.num_blocks
         self._block_of_hash = {}
         self._free = OrderedDict.fromkeys(range(self.num_blocks))
+        self._unpublished = []
 
     def _find_shared(self, seq: Sequence) -> List[int]:
         """The cached blocks of the sequence's longest cached prefix."""
         if not self.enable_prefix_caching or seq.prompt_logprobs_wanted:
             return []
+        self.settle()
         num_shareable = (seq.num_tokens - 1) // self.block_size
-        self._hash_up_to(seq, num_shareable)
-        shared, block_of_hash = [], self._block_of_hash
-        for each in seq.block_hashes[:num_shareable]:
-            block = block_of_hash.get(each)
-            if block is None:
-                break
-            shared.append(block)
+        shared: List[int] = []
+        while len(shared) < num_shareable:  # do not hash a long prompt that shares nothing
+            first, end = len(shared), min(2 * len(shared) + 1, num_shareable)
+            self._hash_up_to(seq, end)
+            for each in seq.block_hashes[first:end]:
+                block = self._block_of_hash.get(each)
+                if block is None:
+                    return shared
+                shared.append(block)
         return shared
 
     def _hash_up_to(self, seq: Sequence, num_blocks: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import abc
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from typing import Sequence as SequenceOf
@@ -32,7 +33,7 @@ def encode_prompt(
     if not ids:
         raise ValueError("the prompt is empty: give at least one character or token")
     token_ids = ids
-    if set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) >= vocab_size:
+    if operator.countOf(map(type, ids), int) < len(ids) or min(ids) < 0 or max(ids) >= vocab_size:
         token_ids = [_token_id(place, given, vocab_size) for place, given in enumerate(ids)]
     if len(ids) >= max_model_len:
         raise ValueError(
