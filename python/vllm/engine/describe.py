@@ -12,6 +12,7 @@ from vllm.engine.masks import MaskedRow, MaskMaker
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepInput
+from vllm.sampling_params import SamplingParams
 
 
 class Row(NamedTuple):
@@ -53,15 +54,16 @@ class StepWriter:
     def write(self, chunks: SequenceOf[Chunk]) -> StepInput:
         """The step that computes these chunks. Its buffer is reused by the call after the next."""
         plain = all(chunk.seq.is_plain for chunk in chunks)  # greedy rows need no parameters
-        rows = [] if plain else [row for chunk in chunks for row in _rows(chunk)]
+        rows = [] if plain else _rows(chunks)
         num_tokens = sum([chunk.end - chunk.start for chunk in chunks])
         num_rows = sum([chunk.num_sampled for chunk in chunks])
+        special = [(index, row) for index, row in enumerate(rows) if row.seq.is_special]
         changes = [
             (index, _biases(row))
-            for index, row in enumerate(rows)
+            for index, row in special
             if row.seq.constraints is not None or row.num_drawn < row.seq.params.min_tokens
         ]
-        penalised = [row for row in rows if row.seq.counter >= 0]
+        penalised = [row for _, row in special if row.seq.counter >= 0]
         fresh = [(row.seq, _uses(row)) for row in penalised if not row.seq.is_counted]
         step = self._buffers.take(
             SizeClass.for_counts(
@@ -78,7 +80,10 @@ class StepWriter:
             self._write_generating(step, chunks)
         else:
             self._write_chunks(step, chunks)
-        self._write_sampling(step, rows)
+        self._write_sampling(step, [seq.params for seq, _ in rows], rows)
+        for index, (seq, _) in special:
+            if seq.params.logprobs is not None:
+                step.logprobs.append((index, seq.params.logprobs))
         if penalised:
             _write_penalties(step, rows)
         if fresh:
@@ -87,7 +92,7 @@ class StepWriter:
         step.masks = self._masks.masks(
             [
                 MaskedRow(index, seq, seq.constraints)
-                for index, (seq, _) in enumerate(rows)
+                for index, (seq, _) in special
                 if seq.constraints is not None and seq.constraints.has_mask
             ]
         )
@@ -167,33 +172,35 @@ class StepWriter:
             at += count
             start += count
 
-    def _write_sampling(self, step: StepInput, rows: SequenceOf[Row]) -> None:
-        for index, (seq, _) in enumerate(rows):
-            if seq.params.logprobs is not None:
-                step.logprobs.append((index, seq.params.logprobs))
-            if not seq.params.is_greedy:
-                step.uses_temperatures = True
-        if not step.uses_temperatures:
+    def _write_sampling(
+        self, step: StepInput, params: SequenceOf[SamplingParams], rows: SequenceOf[Row]
+    ) -> None:
+        temperatures = [0.0 if each.is_greedy else each.temperature for each in params]
+        if not any(temperatures):
             return
-        temperatures, seeds, draws = step.temperatures, step.seeds, step.draws
-        tops_k, tops_p, mins_p = step.top_k, step.top_p, step.min_p
-        for index, (seq, num_drawn) in enumerate(rows):
-            params = seq.params
-            temperatures[index] = 0.0 if params.is_greedy else params.temperature
-            seeds[index] = seq.seed
-            draws[index] = num_drawn
-            top_k = params.top_k if 0 < params.top_k < self._vocab_size else 0
-            tops_k[index], tops_p[index], mins_p[index] = top_k, params.top_p, params.min_p
-            step.uses_top_k |= top_k > 0
-            step.uses_top_p |= params.top_p < 1
-            step.uses_min_p |= params.min_p > 0
+        count, vocab_size = len(rows), self._vocab_size
+        top_k = [each.top_k if 0 < each.top_k < vocab_size else 0 for each in params]
+        top_p, min_p = [each.top_p for each in params], [each.min_p for each in params]
+        step.uses_temperatures = True
+        step.uses_top_k, step.uses_top_p, step.uses_min_p = any(top_k), min(top_p) < 1, any(min_p)
+        step.temperatures[:count] = array("f", temperatures)
+        step.seeds[:count] = array("q", [seq.seed for seq, _ in rows])
+        step.draws[:count] = array("q", [num_drawn for _, num_drawn in rows])
+        step.top_k[:count] = array("q", top_k)
+        step.top_p[:count] = array("f", top_p)
+        step.min_p[:count] = array("f", min_p)
 
 
-def _rows(chunk: Chunk) -> List[Row]:
-    """The logits rows of a chunk: one for each of its last `num_sampled` tokens."""
-    seq, _, end, num_sampled, _ = chunk
-    last = end - seq.num_prompt_tokens
-    return [Row(seq, last - back) for back in reversed(range(num_sampled))]
+def _rows(chunks: SequenceOf[Chunk]) -> List[Row]:
+    """The logits rows of all chunks: one for each of their last `num_sampled` tokens."""
+    rows = []
+    for seq, _, end, num_sampled, _ in chunks:
+        if num_sampled == 1:
+            rows.append(Row(seq, end - seq.num_prompt_tokens))
+            continue
+        for last in range(end - num_sampled + 1, end + 1):
+            rows.append(Row(seq, last - seq.num_prompt_tokens))
+    return rows
 
 
 def _want_prompt_logprobs(step: StepInput, sequence: int, row: int, chunk: Chunk) -> None:

@@ -49,8 +49,8 @@ class Sequence:
     is_counted: whether the initial token counts have been written to that row.
     constraints: limits on the output tokens; None without any.
     ends_with_stop_token: whether its last token ended it and is not part of its text.
-    is_plain: whether it is sampled greedily, without penalties, constraints, a minimum length or
-        log-probabilities.
+    is_special: whether it has penalties, constraints, a minimum length or log-probabilities.
+    is_plain: whether it is sampled greedily and is not special.
     max_tokens: the most output tokens.
     """
 
@@ -66,6 +66,7 @@ class Sequence:
         "has_penalties",
         "is_counted",
         "is_plain",
+        "is_special",
         "max_tokens",
         "num_cached_tokens",
         "num_computed_tokens",
@@ -122,13 +123,13 @@ class Sequence:
         self.cache_salt = cache_salt
         self.priority = priority
         self.ends_with_stop_token = False
-        self.is_plain = (
-            params.is_greedy
-            and constraints is None
-            and not self.has_penalties
-            and not params.min_tokens
-            and params.logprobs is None
+        self.is_special = (
+            constraints is not None
+            or self.has_penalties
+            or params.min_tokens > 0
+            or params.logprobs is not None
         )
+        self.is_plain = params.is_greedy and not self.is_special
         # Prompt log-probabilities need every position computed, so until all are known the
         # sequence takes no blocks from the prefix cache.
         self.prompt_logprobs_wanted = params.prompt_logprobs is not None
@@ -152,7 +153,8 @@ class Sequence:
     @property
     def last_is_pending(self) -> bool:
         """Whether it ends with a token that is pending, whatever that is."""
-        return self.num_pending > 0 and self.num_output_tokens + self.num_pending >= self.max_tokens
+        num_output = len(self.token_ids) - self.num_prompt_tokens
+        return self.num_pending > 0 and num_output + self.num_pending >= self.max_tokens
 
     def ending_token_ids(self) -> FrozenSet[int]:
         """The tokens that end this sequence when sampled."""
