@@ -35,8 +35,8 @@ class EngineArgs:
     max_num_seqs: maximum number of running sequences; further ones wait.
     max_num_batched_tokens: maximum number of tokens of a step. A higher one computes prompts
         faster; with a lower one, decoding sequences wait less for the prompts of others. None is
-        2048 to 8192, by model and device, or more if `max_num_seqs` or, without chunked prefill,
-        `max_model_len` is larger.
+        2048 to 8192, by model and device and whether sequences decode in the step, or more if
+        `max_num_seqs` or, without chunked prefill, `max_model_len` is larger.
     block_size: tokens per KV block.
     kv_cache_memory_bytes: size of the KV cache in each rank; None is what
         `gpu_memory_utilization` leaves.

@@ -34,6 +34,7 @@ class LLM:
 
     def __init__(self, model: str, **kwargs: Any) -> None:
         self.engine = LLMEngine(EngineArgs(model=model, **kwargs))
+        self.engine.let_decoding_wait()
         self._tokenizer: Any = None  # from transformers, created by get_tokenizer()
         self._ids = itertools.count()
         # Outputs per request that its generate() or stream() call has not read yet: a step that one

@@ -12,6 +12,7 @@ from tests.models.support import VOCAB_SIZE, prompts_of
 from vllm import LLM, EngineArgs, LLMEngine, RequestOutputKind, SamplingParams
 from vllm.config import ModelError
 from vllm.worker import assemble, load
+from vllm.worker.budget import Advice
 
 PROMPT = "the cat and the dog"
 GREEDY = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
@@ -41,6 +42,21 @@ def test_text_ids_and_mappings_are_the_same_prompt(llm):
     assert [output.prompt for output in outputs] == [PROMPT, None, PROMPT, None]
     assert llm.generate(ids, GREEDY)[0].outputs[0].text == outputs[0].outputs[0].text
     assert llm.generate([], GREEDY) == []
+
+
+def test_steps_are_long_where_nobody_waits_for_a_token(chat_model, monkeypatch):
+    monkeypatch.setattr(load, "advise", lambda *_: Advice(300, 700))
+    args = EngineArgs(str(chat_model.folder), num_kv_blocks=64)
+    given = dataclasses.replace(args, max_num_batched_tokens=400)
+    budgets = [
+        (scheduler.max_num_batched_tokens, scheduler.max_prompt_tokens)
+        for scheduler in (
+            LLMEngine(args).scheduler,
+            LLM(args.model, num_kv_blocks=64).engine.scheduler,
+            LLMEngine(given).scheduler,
+        )
+    ]
+    assert budgets == [(300, 700), (700, 700), (400, 400)]
 
 
 def test_text_is_that_of_the_tokens(llm, free_text):

@@ -93,6 +93,21 @@ def test_prefill_chunks_and_decode_share_the_budget(make_sequence):
     ]
 
 
+def test_a_step_in_which_no_sequence_decodes_has_a_budget_of_its_own(make_sequence):
+    scheduler, model = make_scheduler(
+        num_blocks=32, max_num_batched_tokens=5, max_prompt_tokens=10, prefix=False
+    )
+    first, second = make_sequence(range(13), 3), make_sequence(range(20), 1)
+    scheduler.add(first)
+    scheduler.add(second)
+    lengths = []
+    while scheduler.has_unfinished:
+        chunks = scheduler.schedule()
+        lengths.append([c.end - c.start for c in chunks])
+        scheduler.update(chunks, model.run(chunks))
+    assert lengths == [[10], [3, 7], [1, 4], [1, 4], [5]]
+
+
 def test_equal_prompts_of_one_step_are_computed_once(make_sequence):
     scheduler, model = make_scheduler(num_blocks=32, max_num_batched_tokens=64)
     seqs = [make_sequence(range(13), max_tokens=2) for _ in range(4)]
@@ -240,9 +255,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         prefix=st.booleans(),
         chunked=st.booleans(),
         priorities=st.sampled_from([[0], [0, 0, -1, 5]]),
+        prompt_budget=st.sampled_from([0, 20]),
     )
     def start(
-        self, block_size, num_blocks, max_num_seqs, extra_budget, prefix, chunked, priorities
+        self,
+        block_size,
+        num_blocks,
+        max_num_seqs,
+        extra_budget,
+        prefix,
+        chunked,
+        priorities,
+        prompt_budget,
     ):
         self.priorities = priorities
         self.manager = BlockManager(num_blocks, block_size, enable_prefix_caching=prefix)
@@ -250,6 +274,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.manager,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_seqs + extra_budget,
+            max_prompt_tokens=prompt_budget,
             enable_chunked_prefill=chunked,
         )
         self.model = PrefixModel(block_size)
@@ -279,9 +304,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         for _ in range(times):
             ran_before, preempted_before = self.scheduler.running[:], self.scheduler.num_preemptions
             first_waiting = self.scheduler.waiting[0] if self.scheduler.waiting else None
+            decodes = any(s.num_computed_tokens >= s.num_prompt_tokens for s in ran_before)
+            budget = self.scheduler.max_num_batched_tokens
+            if not decodes:
+                budget = max(budget, self.scheduler.max_prompt_tokens)
             chunks = self.scheduler.schedule()
             assert bool(chunks) == self.scheduler.has_unfinished
-            assert sum(c.end - c.start for c in chunks) <= self.scheduler.max_num_batched_tokens
+            assert sum(c.end - c.start for c in chunks) <= budget
             assert len(chunks) <= self.scheduler.max_num_seqs
             assert all(c.start < c.end <= c.seq.num_tokens for c in chunks)
             # Nobody starves: whoever runs makes progress in every step.

@@ -26,7 +26,7 @@ def advised(monkeypatch, capability, multiprocessors, sizes, dtype=torch.bfloat1
     major, minor = divmod(capability, 10)
     found = SimpleNamespace(major=major, minor=minor, multi_processor_count=multiprocessors)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
-    return budget.advised_tokens(shaped(sizes), dtype, CUDA, ranks)
+    return budget.advise(shaped(sizes), dtype, CUDA, ranks)
 
 
 def test_the_work_of_a_token_is_its_products():
@@ -35,15 +35,15 @@ def test_the_work_of_a_token_is_its_products():
 
 
 def test_a_faster_device_or_a_smaller_model_takes_more(monkeypatch):
-    assert advised(monkeypatch, 90, 132, SMALL) == 8192
-    assert advised(monkeypatch, 90, 132, MIDDLE) == 4096
-    assert advised(monkeypatch, 90, 132, LARGE) == 2048
-    assert advised(monkeypatch, 90, 132, LARGE, ranks=8) == 2048
-    assert advised(monkeypatch, 90, 132, MIDDLE, ranks=2) == 8192
-    assert advised(monkeypatch, 80, 108, MIDDLE) == 2048
-    assert advised(monkeypatch, 75, 40, SMALL) == 2048
-    assert advised(monkeypatch, 90, 132, SMALL, torch.float32) == 2048
+    assert advised(monkeypatch, 90, 132, SMALL) == (8192, 8192)
+    assert advised(monkeypatch, 90, 132, MIDDLE) == (4096, 8192)
+    assert advised(monkeypatch, 90, 132, LARGE) == (2048, 2048)
+    assert advised(monkeypatch, 90, 132, LARGE, ranks=8) == (2048, 8192)
+    assert advised(monkeypatch, 90, 132, MIDDLE, ranks=2) == (8192, 8192)
+    assert advised(monkeypatch, 80, 108, MIDDLE) == (2048, 2048)
+    assert advised(monkeypatch, 75, 40, SMALL) == (2048, 8192)
+    assert advised(monkeypatch, 90, 132, SMALL, torch.float32) == (2048, 2048)
 
 
 def test_a_cpu_takes_the_least():
-    assert budget.advised_tokens(CONFIG, torch.bfloat16, torch.device("cpu"), 1) == 2048
+    assert budget.advise(CONFIG, torch.bfloat16, torch.device("cpu"), 1) == (2048, 2048)

@@ -45,6 +45,7 @@ class EngineParts(NamedTuple):
     tokenizer: None if prompts and outputs are only token ids.
     max_model_len: the most tokens of a sequence, prompt and output together.
     advised_tokens: the recommended token budget of a step, for this model on its device.
+    advised_prompt_tokens: the same for a step in which no sequence decodes.
     """
 
     executor: Executor
@@ -53,6 +54,7 @@ class EngineParts(NamedTuple):
     tokenizer: Optional[Tokenizer]
     max_model_len: int
     advised_tokens: int = 2048
+    advised_prompt_tokens: int = 2048
 
 
 class EngineLoad(NamedTuple):
@@ -99,6 +101,7 @@ class LLMEngine:
             ),
             max_num_seqs=args.max_num_seqs,
             max_num_batched_tokens=args.token_budget(parts.max_model_len, parts.advised_tokens),
+            max_prompt_tokens=args.token_budget(parts.max_model_len, parts.advised_prompt_tokens),
             enable_chunked_prefill=args.enable_chunked_prefill,
         )
         self.request_maker = RequestMaker(
@@ -126,6 +129,11 @@ class LLMEngine:
 
     def get_num_unfinished_requests(self) -> int:
         return len(self._requests)
+
+    def let_decoding_wait(self) -> None:
+        """Gives steps in which sequences decode the budget of those in which none does, where the
+        end of the last request counts, and not when a token comes."""
+        self.scheduler.max_num_batched_tokens = self.scheduler.max_prompt_tokens
 
     @property
     def load(self) -> EngineLoad:

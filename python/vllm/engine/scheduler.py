@@ -42,6 +42,8 @@ class Scheduler:
 
     max_num_seqs: sequences that run at the same time.
     max_num_batched_tokens: tokens computed in a step; at least `max_num_seqs`.
+    max_prompt_tokens: the same for a step in which no sequence decodes, so that none waits for it;
+        `max_num_batched_tokens` if that is more.
     enable_chunked_prefill: if False, a prompt is computed in a single step, and waits until the
         whole of it fits in the budget.
     """
@@ -52,6 +54,7 @@ class Scheduler:
         *,
         max_num_seqs: int,
         max_num_batched_tokens: int,
+        max_prompt_tokens: int = 0,
         enable_chunked_prefill: bool = True,
     ) -> None:
         if not 1 <= max_num_seqs <= max_num_batched_tokens:
@@ -62,6 +65,7 @@ class Scheduler:
         self.block_manager = block_manager
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
+        self.max_prompt_tokens = max(max_prompt_tokens, max_num_batched_tokens)
         self.enable_chunked_prefill = enable_chunked_prefill
         self.waiting: Deque[Sequence] = deque()
         self.running: List[Sequence] = []
@@ -160,8 +164,12 @@ class Scheduler:
         self._counters = list(range(self.max_num_seqs))
         self.block_manager.reset()
 
+    def _budget(self) -> int:
+        decodes = any(seq.num_computed_tokens >= seq.num_prompt_tokens for seq in self.running)
+        return self.max_num_batched_tokens if decodes else self.max_prompt_tokens
+
     def _schedule_running(self, chunks: List[Chunk]) -> Tuple[int, bool]:
-        budget = self.max_num_batched_tokens
+        budget = self._budget()
         block_manager = self.block_manager
         block_size = block_manager.block_size
         running = self.running

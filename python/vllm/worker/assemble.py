@@ -30,6 +30,4 @@ def assemble(args: EngineArgs) -> EngineParts:
         load(args, plan) if args.tensor_parallel_size == 1 else start_ranks(args, plan)
     )
     max_model_len = kv_cache.fit_max_model_len(args, plan.config, executor.num_blocks)
-    return EngineParts(
-        executor, plan.config, defaults, tokenizer, max_model_len, plan.advised_tokens
-    )
+    return EngineParts(executor, plan.config, defaults, tokenizer, max_model_len, *plan.advice)

@@ -1,6 +1,8 @@
-"""The default token budget of a step, for a model and a device."""
+"""The default token budgets of a step, for a model and a device."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 
@@ -8,8 +10,9 @@ from vllm.config import ModelConfig
 
 _LEAST, _MOST = 2048, 8192
 
-# The longest step: sequences that decode wait for it.
-_SECONDS = 0.1
+# The longest steps: sequences that decode wait for the first; for the second, in which none does,
+# only requests that arrive meanwhile.
+_SECONDS, _PROMPT_SECONDS = 0.1, 0.25
 
 # Peak rate of dense 16-bit matrix products, in TFLOP/s per multiprocessor, by the major version of
 # the compute capability.
@@ -18,24 +21,37 @@ _RATE_8_0 = 2.9
 _REACHED = 0.6  # the fraction of the peak that steps of many tokens reach
 
 
-def advised_tokens(
-    config: ModelConfig, dtype: torch.dtype, device: torch.device, ranks: int
-) -> int:
-    """The token budget of a step. A larger one makes matrix products more efficient, but makes
-    sequences that decode wait longer for a step with a prompt in it.
+class Advice(NamedTuple):
+    """Token budgets: of a step in which a sequence decodes, and of one in which none does."""
 
-    The largest power of two, between `_LEAST` and `_MOST`, whose products take at most `_SECONDS`.
-    Above `_MOST`, products do not become more efficient.
+    tokens: int
+    prompt_tokens: int
+
+
+def advise(config: ModelConfig, dtype: torch.dtype, device: torch.device, ranks: int) -> Advice:
+    """The default budgets. A larger one makes matrix products more efficient, but makes sequences
+    that decode wait longer for a step with a prompt in it.
+
+    The largest power of two, between `_LEAST` and `_MOST`, whose products take at most `_SECONDS`
+    or `_PROMPT_SECONDS`. Above `_MOST`, products do not become more efficient.
     """
     if device.type != "cuda" or dtype.itemsize > 2:
-        return _LEAST
-    found = torch.cuda.get_device_properties(device)
-    rate = _RATE_8_0 if (found.major, found.minor) == (8, 0) else _RATES.get(found.major, 1.5)
-    per_second = 1e12 * rate * _REACHED * found.multi_processor_count * ranks
-    tokens, most = _LEAST, _SECONDS * per_second / flops_per_token(config)
+        return Advice(_LEAST, _LEAST)
+    per_second = _tokens_per_second(config, device) * ranks
+    return Advice(_fitting(_SECONDS * per_second), _fitting(_PROMPT_SECONDS * per_second))
+
+
+def _fitting(most: float) -> int:
+    tokens = _LEAST
     while 2 * tokens <= min(most, _MOST):
         tokens *= 2
     return tokens
+
+
+def _tokens_per_second(config: ModelConfig, device: torch.device) -> float:
+    found = torch.cuda.get_device_properties(device)
+    rate = _RATE_8_0 if (found.major, found.minor) == (8, 0) else _RATES.get(found.major, 1.5)
+    return 1e12 * rate * _REACHED * found.multi_processor_count / flops_per_token(config)
 
 
 def flops_per_token(config: ModelConfig) -> int:

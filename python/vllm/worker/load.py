@@ -18,7 +18,7 @@ from vllm.models.registry import find_architecture
 from vllm.parallel.group import Group, SingleGroup
 from vllm.parallel.shard import require_size
 from vllm.worker import kv_cache
-from vllm.worker.budget import advised_tokens
+from vllm.worker.budget import Advice, advise
 from vllm.worker.dry_run import step_bytes
 from vllm.worker.local import LocalExecutor
 from vllm.worker.model_runner import ModelRunner
@@ -31,7 +31,7 @@ class Plan:
     """What to load, and onto which device.
 
     max_model_len: the most tokens of a sequence; the size of the cache may lower it later.
-    advised_tokens: the default token budget of a step; see `budget.advised_tokens`.
+    advice: the default token budgets of a step.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Plan:
     device: torch.device
     dtype: torch.dtype
     max_model_len: int
-    advised_tokens: int
+    advice: Advice
 
 
 def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
@@ -63,9 +63,9 @@ def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
             f"max_model_len ({max_model_len}) is more than the "
             f"{config.max_model_len} tokens that this model was made for"
         )
-    advised = advised_tokens(config, dtype, device, args.tensor_parallel_size)
-    args.token_budget(max_model_len, advised)
-    return Plan(folder, config, device, dtype, max_model_len, advised)
+    advice = advise(config, dtype, device, args.tensor_parallel_size)
+    args.token_budget(max_model_len, advice.tokens)
+    return Plan(folder, config, device, dtype, max_model_len, advice)
 
 
 def load(
@@ -93,7 +93,7 @@ def load(
     )
 
     def measure() -> int:
-        budget = args.token_budget(length, plan.advised_tokens)
+        budget = args.token_budget(length, plan.advice.prompt_tokens)
         return step_bytes(model, args, device, dtype, length, budget)
 
     chosen = kv_cache.choose_num_blocks(args, config, dtype, device, length, group, measure)
