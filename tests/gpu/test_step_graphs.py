@@ -1,4 +1,4 @@
-"""Decoding as CUDA graphs: the bits of the same kernels launched one by one."""
+"""Steps as CUDA graphs: the bits of the same kernels launched one by one."""
 
 from __future__ import annotations
 
@@ -57,12 +57,16 @@ def caches_of(llm):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_graph_is_bit_equal_to_its_kernels(tiny, way, dtype, launch_one_by_one):
+@pytest.mark.parametrize("chunks", [False, True], ids=["decoding", "with prompts"])
+def test_a_graph_is_bit_equal_to_its_kernels(tiny, way, dtype, chunks, launch_one_by_one):
     folder = tiny("qwen3").folder
-    outputs, caches, llm = run(folder, WAYS[way], dtype=dtype)
-    assert len(llm.engine.executor.runner._graphs._graphs) > 1
+    how = {"max_num_seqs": 6, "max_num_batched_tokens": 16} if chunks else {}
+    outputs, caches, llm = run(folder, WAYS[way], dtype=dtype, **how)
+    shapes = [shape for _, shape, *_ in llm.engine.executor.runner._graphs._graphs]
+    assert len([shape for shape in shapes if not shape.selects]) > 1
+    assert any(shape.selects for shape in shapes) == chunks
     launch_one_by_one()
-    expected, eager_caches, _ = run(folder, WAYS[way], dtype=dtype)
+    expected, eager_caches, _ = run(folder, WAYS[way], dtype=dtype, **how)
     assert tokens_of(outputs) == tokens_of(expected)
     for cache, eager in zip(caches, eager_caches):
         assert torch.equal(cache.view(torch.uint8), eager.view(torch.uint8))

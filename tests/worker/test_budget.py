@@ -45,5 +45,17 @@ def test_a_faster_device_or_a_smaller_model_takes_more(monkeypatch):
     assert advised(monkeypatch, 90, 132, SMALL, torch.float32) == (2048, 2048)
 
 
+def test_graphs_hold_what_python_launches_too_slowly(monkeypatch):
+    def most(capability, multiprocessors, sizes, ranks=1):
+        advised(monkeypatch, capability, multiprocessors, sizes)
+        return budget.graph_tokens(shaped(sizes), CUDA, ranks)
+
+    assert most(90, 132, SMALL) == 4096
+    assert 256 < most(90, 132, MIDDLE) < 600
+    assert 256 < most(75, 40, SMALL) < 600
+    assert most(90, 132, SMALL, ranks=2) == 0
+    assert budget.graph_tokens(shaped(SMALL), torch.device("cpu"), 1) == 0
+
+
 def test_a_cpu_takes_the_least():
     assert budget.advise(CONFIG, torch.bfloat16, torch.device("cpu"), 1) == (2048, 2048)

@@ -39,12 +39,13 @@ class NoGraphs:
         pass
 
 
-def run(folder, params, *, pad, **kwargs):
+def run(folder, params, *, pad, mixed=0, **kwargs):
     llm = make_llm(folder, enable_prefix_caching=False, **kwargs)
     poison(llm)
     runner = llm.engine.executor.runner
     if pad:
         runner._graphs = NoGraphs()
+        runner._most_graph_tokens = mixed
     several = [dataclasses.replace(params, max_tokens=20 - 3 * i) for i in range(len(LENGTHS))]
     outputs = llm.generate(prompts_of(LENGTHS), several)
     return outputs, [tensor for pair in runner.caches for tensor in pair], runner._graphs
@@ -52,10 +53,16 @@ def run(folder, params, *, pad, **kwargs):
 
 @pytest.mark.parametrize("params", [GREEDY, CUT, PENALISED], ids=["greedy", "cut", "penalised"])
 @pytest.mark.parametrize("overlap", [False, True])
-def test_padding_changes_nothing(tiny, params, overlap):
+@pytest.mark.parametrize("mixed", [0, 1000])
+def test_padding_changes_nothing(tiny, params, overlap, mixed):
+    """mixed: the most tokens of a step with prompts that is padded."""
     folder = tiny("qwen3").folder
-    outputs, caches, graphs = run(folder, params, pad=True, async_scheduling=overlap)
-    assert {count for _, count, *_ in graphs.kinds} >= {5, 4, 3, 2, 1}
+    how = {"async_scheduling": overlap, "max_num_seqs": 8, "max_num_batched_tokens": 50}
+    outputs, caches, graphs = run(folder, params, pad=True, mixed=mixed, **how)
+    assert {shape.tokens for _, shape, *_ in graphs.kinds} >= {5, 4, 3, 2, 1}
+    # Of the penalised, each step with a prompt also has token counts that begin.
+    selects = mixed > 0 and params is not PENALISED
+    assert {shape.selects for _, shape, *_ in graphs.kinds} == {selects, False}
     expected, plain, _ = run(folder, params, pad=False)
     assert tokens_of(outputs) == tokens_of(expected)
     for cache, reference in zip(caches, plain):

@@ -207,29 +207,33 @@ class StepInput:
         self.prompt_logprobs: List[PromptLogprobs] = []
         self.masks: Optional[StepMasks] = None
 
-    def pad(self, count: int, max_rows: int) -> None:
-        """Pads the step to `count` sequences for a CUDA graph, which computes a fixed number.
+    def pad(self, tokens: int, sequences: int, rows: int, max_rows: int) -> None:
+        """Pads the step to these counts for a CUDA graph, which computes a fixed number of each.
 
-        Only for steps in which each sequence has one token, sampled. Slot and counter -1 make the
-        kernels skip a padding sequence; its sampled token is never read. Logit changes are padded
-        to the array's full length, with row -1.
+        Slot and counter -1 make the kernels skip padding. Padding tokens belong to the first
+        padding sequence, and padding rows are of the first token; neither is ever read. Logit
+        changes are padded to the array's full length, with row -1.
         """
-        start, more = self.num_sequences, count - self.num_sequences
-        zeros, ones = array("q", [0]) * more, array("i", [1]) * more
-        for name in ("token_ids", "positions", "top_k", "seeds", "draws"):
-            getattr(self, name)[start:count] = zeros
-        self.sources[start:count] = array("q", [max_rows]) * more  # any valid index
-        for name in ("slots", "counters"):
-            getattr(self, name)[start:count] = array("q", [-1]) * more
-        self.context_lens[start:count] = ones
-        self.query_starts[start + 1 : count + 1] = array("i", range(start + 1, count + 1))
-        self.rows[start:count] = array("q", range(start, count))
-        for name in ("temperatures", "min_p"):
-            getattr(self, name)[start:count] = array("f", [0]) * more
-        self.top_p[start:count] = array("f", [1]) * more
-        width = self.layout.size.blocks
-        for sequence in range(start, count):
-            self.block_tables[sequence * width] = 0
+        at, more = self.num_tokens, tokens - self.num_tokens
+        if more:
+            for name in ("token_ids", "positions"):
+                getattr(self, name)[at:tokens] = array("q", [0]) * more
+            self.sources[at:tokens] = array("q", [max_rows + at]) * more  # token id 0
+            self.slots[at:tokens] = array("q", [-1]) * more
+        at, width, block = self.num_sequences, self.layout.size.blocks, array("i", [0])
+        if sequences > at:
+            self.context_lens[at:sequences] = array("i", [max(1, more)]) * (sequences - at)
+            self.query_starts[at + 1 : sequences + 1] = array("i", [tokens]) * (sequences - at)
+            for start in range(at * width, sequences * width, width):
+                self.block_tables[start : start + width] = block * width
+        at, more = self.num_rows, rows - self.num_rows
+        if more:
+            for name in ("rows", "top_k", "seeds", "draws"):
+                getattr(self, name)[at:rows] = array("q", [0]) * more
+            for name in ("temperatures", "min_p"):
+                getattr(self, name)[at:rows] = array("f", [0]) * more
+            self.top_p[at:rows] = array("f", [1]) * more
+            self.counters[at:rows] = array("q", [-1]) * more
         changes = self.layout.size.changes - self.num_changes
         if changes:
             self.change_rows[self.num_changes :] = array("q", [-1]) * changes

@@ -12,6 +12,8 @@ from vllm import ops
 # The keys and the values of one layer, each [blocks, block_size, kv_heads, head_size].
 KVCache = Tuple[torch.Tensor, torch.Tensor]
 
+_TILE_ROWS = 128  # query rows of a prefill item of a plan (csrc/params/attention.h)
+
 
 @dataclass(frozen=True)
 class AttentionMetadata:
@@ -88,6 +90,13 @@ class AttentionPlanner:
         this many tokens and sequences."""
         sizes = self._sizes(tokens, sequences)
         return len(self.windows), sizes.items, sizes.item_ints
+
+    def most_tiles(self, tokens: int, sequences: int) -> int:
+        """The most prefill items of any step with at most this many tokens and sequences: full
+        tiles, a last one for each sequence, and pieces of tiles and of shared keys, neither more
+        than `blocks`."""
+        full = tokens * (self.num_heads // self.num_kv_heads) // _TILE_ROWS
+        return full + sequences + 2 * self.blocks
 
     def plan(
         self,

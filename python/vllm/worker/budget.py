@@ -9,6 +9,7 @@ import torch
 from vllm.config import ModelConfig
 
 _LEAST, _MOST = 2048, 8192
+_MOST_IN_GRAPHS = 4096
 
 # The longest steps: sequences that decode wait for the first; for the second, in which none does,
 # only requests that arrive meanwhile.
@@ -19,6 +20,10 @@ _SECONDS, _PROMPT_SECONDS = 0.1, 0.25
 _RATES = {7: 1.5, 8: 1.7, 9: 7.5, 10: 15.0, 11: 15.0, 12: 1.7}
 _RATE_8_0 = 2.9
 _REACHED = 0.6  # the fraction of the peak that steps of many tokens reach
+
+# The time that Python takes to launch a layer's kernels, beside an H200 and other work; on a calm
+# machine it is half of that.
+_LAUNCH_SECONDS = 3.3e-4
 
 
 class Advice(NamedTuple):
@@ -46,6 +51,16 @@ def _fitting(most: float) -> int:
     while 2 * tokens <= min(most, _MOST):
         tokens *= 2
     return tokens
+
+
+def graph_tokens(config: ModelConfig, device: torch.device, ranks: int) -> int:
+    """The most tokens of a step that the device computes faster than Python launches its kernels:
+    such steps become CUDA graphs. At most `_MOST_IN_GRAPHS`, since graphs hold memory; 0 on several
+    ranks, whose larger sums are not captured."""
+    if device.type != "cuda" or ranks > 1:
+        return 0
+    seconds = config.num_hidden_layers * _LAUNCH_SECONDS
+    return min(_MOST_IN_GRAPHS, int(seconds * _tokens_per_second(config, device)))
 
 
 def _tokens_per_second(config: ModelConfig, device: torch.device) -> float:

@@ -19,6 +19,7 @@ from vllm.engine_args import EngineArgs
 from vllm.models.decoder import DecoderLM
 from vllm.sampling_params import SamplingParams
 from vllm.worker import kv_cache
+from vllm.worker.budget import graph_tokens
 from vllm.worker.graphs import MOST_GRAPHS
 from vllm.worker.local import LocalExecutor
 from vllm.worker.model_runner import ModelRunner
@@ -63,17 +64,25 @@ def step_bytes(
         return torch.cuda.max_memory_allocated(device) - idle
 
     count, width = args.max_num_seqs, -(-max_model_len // args.block_size)
-    lengths, rest = [1] * count, token_budget - count
-    for index in range(count):
-        more = min(max_model_len - 1, rest)
-        lengths[index], rest = 1 + more, rest - more
     logprobs = {**_LOGPROBS, **(_PROMPT_LOGPROBS if count < 256 else {})}
+    lengths = _lengths(token_budget, count, max_model_len)
     compute(_chunks(lengths, width, {**_SAMPLED, **logprobs}))
     needed = torch.cuda.max_memory_reserved(device) - before
     needed += needed // _FRAGMENTATION
     if not args.enforce_eager:
-        needed += compute(_chunks([1] * count, width, _SAMPLED)) + MOST_GRAPHS * _GRAPH_BYTES
+        tokens = min(token_budget, graph_tokens(model.config, device, model.group.size))
+        lengths = _lengths(max(tokens, count), count, max_model_len)
+        needed += compute(_chunks(lengths, width, _SAMPLED)) + MOST_GRAPHS * _GRAPH_BYTES
     return needed
+
+
+def _lengths(tokens: int, count: int, longest: int) -> List[int]:
+    """The lengths of `count` sequences of `tokens` tokens together."""
+    lengths, rest = [1] * count, tokens - count
+    for index in range(count):
+        more = min(longest - 1, rest)
+        lengths[index], rest = 1 + more, rest - more
+    return lengths
 
 
 def _chunks(lengths: List[int], width: int, params: Mapping[str, Any]) -> List[Chunk]:

@@ -75,3 +75,9 @@ def padded(count: int) -> int:
     two, so that graphs are few and at most a fifth of a step is padding."""
     step = max(1, 1 << max(0, (count - 1).bit_length() - 3))
     return -(-count // step) * step
+
+
+def padded_tokens(count: int) -> int:
+    """The number of tokens that those of a step with prompts are padded to. Matrix products of more
+    than a few hundred rows compute tiles of 128, so multiples of that cost them nothing."""
+    return padded(count) if count <= 512 else -(-count // 128) * 128

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -14,7 +14,8 @@ from vllm.layers.attention import AttentionPlanner, KVCache
 from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, sample
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
-from vllm.worker.graphs import Graphs, padded
+from vllm.worker.budget import graph_tokens
+from vllm.worker.graphs import Graphs, padded, padded_tokens
 from vllm.worker.results import PendingLogprobs, PendingResult, Unsampled
 from vllm.worker.step_tensors import StepTensors
 
@@ -28,12 +29,26 @@ _FEW_BYTES = 1 << 18
 Plans = Mapping[int, ops.AttentionPlan]
 
 
+class GraphShape(NamedTuple):
+    """What a CUDA graph computes a fixed number of, padding included.
+
+    selects: whether `StepInput.rows` selects the rows; otherwise each token is a sequence and a
+        row.
+    """
+
+    tokens: int
+    sequences: int
+    rows: int
+    selects: bool
+
+
 class ModelRunner:
     """Runs a model over a paged KV cache.
 
     caches: keys and values of each layer, in KV blocks.
     max_num_seqs: the most sequences of a step.
-    use_graphs: on CUDA, run steps in which all sequences decode as CUDA graphs.
+    use_graphs: on CUDA, run steps as CUDA graphs if all sequences decode, or if the tokens are so
+        few that Python could not launch their kernels in time (`budget.graph_tokens`).
     share_tokens: broadcast the tokens that rank 0 samples, for steps that are prepared before the
         host knows them.
 
@@ -59,6 +74,7 @@ class ModelRunner:
         self._shares_tokens = share_tokens
         self._planner = _planner(model, caches, device) if device.type == "cuda" else None
         self._graphs = Graphs(device) if use_graphs and device.type == "cuda" else None
+        self._most_graph_tokens = graph_tokens(model.config, device, model.group.size)
         self._counters: Optional[TokenCounters] = None
         if model.group.rank == 0:  # it samples
             self._counters = TokenCounters.make(max_num_seqs, model.config.vocab_size, device)
@@ -93,10 +109,11 @@ class ModelRunner:
         """
         result = PendingResult()
         plans = self._plan(step, memory)
-        if self._graphs is not None and _generates(step):
-            step.pad(padded(step.num_sequences), self.max_rows)
+        shape = self._graph_shape(step)
+        if self._graphs is not None and shape is not None:
+            step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
             tensors = self._send(step.layout, memory)
-            result.unsampled = self._replay(self._graphs, step, tensors, plans)
+            result.unsampled = self._replay(self._graphs, shape, step, tensors, plans)
         else:
             tensors = self._send(step.layout, memory)
             result.unsampled = self._run_eagerly(step, tensors, plans, result)
@@ -131,48 +148,77 @@ class ModelRunner:
         how = tensors.sampling(step, step.num_rows, step.num_changes)
         return Unsampled(step, self.model.logits(hidden), token_ids, how)
 
-    def _replay(
-        self, graphs: Graphs, step: StepInput, tensors: StepTensors, plans: Plans
-    ) -> Optional[Unsampled]:
-        """A padded step in which every sequence has one token, which is sampled.
+    def _graph_shape(self, step: StepInput) -> Optional[GraphShape]:
+        """The shape of the graph that runs a step; None if none can, or need."""
+        if step.logprobs or step.prompt_logprobs or step.num_fresh:
+            return None
+        if step.num_tokens == step.num_sequences == step.num_rows:
+            count = padded(step.num_tokens)
+            return GraphShape(count, count, count, selects=False)
+        if step.num_tokens > self._most_graph_tokens:
+            return None
+        size = step.layout.size
+        return GraphShape(padded_tokens(step.num_tokens), size.sequences, size.rows, selects=True)
 
-        With masks, the graph ends with the logits.
-        """
-        count, size = padded(step.num_sequences), step.layout.size
+    def _replay(
+        self,
+        graphs: Graphs,
+        shape: GraphShape,
+        step: StepInput,
+        tensors: StepTensors,
+        plans: Plans,
+    ) -> Optional[Unsampled]:
+        """A step that is padded to a graph's shape. With masks, the graph ends with the logits."""
+        size = step.layout.size
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
             *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
         )
         masked = step.masks is not None
 
+        def of_rows(values: torch.Tensor) -> torch.Tensor:
+            return values[tensors.rows(shape.rows)] if shape.selects else values
+
         def compute() -> None:
-            # The most lists and tiles that a plan may have, so that the graph serves all steps.
-            num_lists = 0 if self._planner is None else self._planner.blocks
-            largest = {
-                window: plan._replace(
-                    items=items,
-                    decode_blocks=num_lists,
-                    prefill_first=num_lists if plan.prefill_tiles else len(items),
-                    prefill_tiles=num_lists if plan.prefill_tiles else 0,
-                )
-                for (window, plan), items in zip(plans.items(), self._items(tensors))
-            }
-            token_ids = self._token_ids(tensors, count)
-            logits = self.model.logits(self._hidden(token_ids, tensors, count, largest))
+            token_ids = self._token_ids(tensors, shape.tokens)
+            largest = self._largest_plans(shape, plans, tensors)
+            hidden = self._hidden(token_ids, tensors, shape.sequences, largest)
+            if not shape.rows:
+                return
+            logits = self.model.logits(of_rows(hidden))
             if masked:
                 assert logits is not None  # only rank 0 is given masks
                 self._kept_logits(logits).copy_(logits)
                 return
             if logits is not None:
-                self._draw(logits, tensors.sampling(step, count, size.changes), token_ids)
-            self._share_tokens(count)
+                how = tensors.sampling(step, shape.rows, size.changes)
+                self._draw(logits, how, of_rows(token_ids))
+            self._share_tokens(shape.rows)
 
-        graphs.run((size, count, uses, masked), compute)
+        graphs.run((size, shape, uses, masked), compute)
         if not masked:
             return None
         assert self._logits is not None
-        how = tensors.sampling(step, count, size.changes)
-        return Unsampled(step, self._logits[:count], self._token_ids(tensors, count), how)
+        how = tensors.sampling(step, shape.rows, size.changes)
+        token_ids = of_rows(self._token_ids(tensors, shape.tokens))
+        return Unsampled(step, self._logits[: shape.rows], token_ids, how)
+
+    def _largest_plans(self, shape: GraphShape, plans: Plans, tensors: StepTensors) -> Plans:
+        """The most lists and tiles that the plans of steps of a shape have, so that a graph serves
+        all of them."""
+        if self._planner is None:
+            return plans
+        lists = self._planner.blocks
+        tiles = self._planner.most_tiles(shape.tokens, shape.sequences) if shape.selects else lists
+        return {
+            window: plan._replace(
+                items=items,
+                decode_blocks=lists,
+                prefill_first=lists if plan.prefill_tiles else len(items),
+                prefill_tiles=tiles if plan.prefill_tiles else 0,
+            )
+            for (window, plan), items in zip(plans.items(), self._items(tensors))
+        }
 
     def _finish(
         self, step: StepInput, result: PendingResult, masks: Optional[torch.Tensor] = None
@@ -324,17 +370,6 @@ def _mask_logits(logits: torch.Tensor, masks: StepMasks, memory: torch.Tensor) -
     rows = memory[: 8 * len(masks.rows)].view(torch.int64)
     bits = memory[masks.bits_offset :].view(torch.int32)
     ops.mask_logits(logits, rows, bits.view(-1, masks.num_words))
-
-
-def _generates(step: StepInput) -> bool:
-    """Whether a graph can run the step: each sequence has one token, sampled, no log-probabilities
-    are returned, and no token counts begin."""
-    return (
-        step.num_tokens == step.num_sequences == step.num_rows
-        and not step.logprobs
-        and not step.prompt_logprobs
-        and not step.num_fresh
-    )
 
 
 def _planner(model: DecoderLM, caches: List[KVCache], device: torch.device) -> AttentionPlanner:
