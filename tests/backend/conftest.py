@@ -1,4 +1,4 @@
-"""Toolkits that are scripts, and the hooks of the backend in a process of their own."""
+"""Fake toolkits (scripts), and the backend's hooks in a separate process."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def copy_tree(target: Path) -> Path:
 
 
 def call_hook(tree: Path, hook: str, out: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Calls a hook of the backend as a build frontend does, in a process of its own."""
+    """Calls a hook of the backend like a build frontend, in a separate process."""
     code = f"{IMPORT}; print(b.{hook})"
     command = [sys.executable, "-c", code.replace("OUT", repr(str(out)))]
     path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}

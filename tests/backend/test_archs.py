@@ -1,4 +1,4 @@
-"""TORCH_CUDA_ARCH_LIST in torch's words, the GPUs of the machine, and what a toolkit can do."""
+"""TORCH_CUDA_ARCH_LIST in torch's syntax, the machine's GPUs, and the toolkit's architectures."""
 
 from __future__ import annotations
 
@@ -87,15 +87,13 @@ def test_the_names_are_torchs() -> None:
         ("native", "no GPU was found"),
     ],
 )
-def test_words_that_are_none(
-    wanted: str, words: str, compiler: Compiler, the_matrix: Matrix
-) -> None:
+def test_invalid_words(wanted: str, words: str, compiler: Compiler, the_matrix: Matrix) -> None:
     with pytest.raises(ArchError) as caught:
         choose(wanted, compiler, the_matrix)
     assert words in str(caught.value)
 
 
-def test_without_a_word_and_a_gpu_it_is_the_matrixs_list(
+def test_without_a_request_and_a_gpu_it_is_the_matrixs_list(
     compiler: Compiler, the_matrix: Matrix
 ) -> None:
     found = choose(None, compiler, the_matrix)
@@ -127,9 +125,7 @@ def test_a_gpu_here_is_what_is_built_for(
     assert "of this machine" in found.reason
 
 
-def test_a_driver_that_does_not_answer_is_no_reason_not_to_build(
-    compiler: Compiler, the_matrix: Matrix
-) -> None:
+def test_a_broken_driver_does_not_stop_a_build(compiler: Compiler, the_matrix: Matrix) -> None:
     def gpus() -> list[str]:
         raise ArchError("the CUDA driver cannot query GPU 0 (error 999)")
 
@@ -141,7 +137,7 @@ def test_a_driver_that_does_not_answer_is_no_reason_not_to_build(
         archs.choose(asked, the_matrix.default, compiler, gpus)
 
 
-def test_an_arch_that_is_gone_is_left_out_if_nobody_asked_for_it(
+def test_an_unsupported_arch_is_left_out_unless_requested(
     nvcc: MakeNvcc, the_matrix: Matrix
 ) -> None:
     newest = find(nvcc, "13.0", "75 80 86 89 90 90a 100 120")

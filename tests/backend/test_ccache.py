@@ -45,7 +45,7 @@ def test_the_oldest_that_is_used(tmp_path: Path, version: str, used: bool) -> No
         ("#!/bin/sh\n[ $1 = --version ] && echo version 4.7 || exit 3\n", "exit status 3"),
     ],
 )
-def test_one_that_does_not_work_is_done_without_and_named(
+def test_one_that_does_not_work_is_ignored_with_the_reason(
     tmp_path: Path, text: str, words: str
 ) -> None:
     path = tmp_path / "ccache"
@@ -67,7 +67,7 @@ def test_a_real_one_without_a_folder_that_it_can_write(tmp_path: Path) -> None:
         assert folder in found.reason
 
 
-def test_a_compiler_that_fails_by_itself_is_not_ccaches_fault(tmp_path: Path) -> None:
+def test_a_compiler_that_fails_without_ccache_does_not_count_against_it(tmp_path: Path) -> None:
     environ = {**script(tmp_path, "4.7"), "LANG": "C"}
     (tmp_path / "ccache").write_text('#!/bin/sh\n[ $1 = --version ] && echo version 4.7 || "$@"\n')
     assert ccache.find(environ, ("/bin/false",)).program is not None

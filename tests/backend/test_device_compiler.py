@@ -1,4 +1,4 @@
-"""Which nvcc is found, and what is said of one that cannot be used."""
+"""Which nvcc is found, and the error for one that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_without_one(tmp_path: Path) -> None:
     assert device_compiler.find_nvcc({"PATH": "", "CUDA_HOME": ""}) is None
 
 
-def test_cuda_home_goes_before_path_and_says_what_it_passed_over(nvcc: MakeNvcc) -> None:
+def test_cuda_home_takes_precedence_and_names_the_nvcc_on_path(nvcc: MakeNvcc) -> None:
     found = device_compiler.find_nvcc({**nvcc("11.8", home=False), **nvcc("12.1")})
     assert found is not None
     assert (found.version, found.chosen_by) == ("12.1", "CUDA_HOME")
@@ -67,7 +67,7 @@ def test_a_cuda_home_without_a_working_nvcc(
     assert "`${CUDA_HOME}/bin/nvcc --version`" in text
 
 
-def test_a_file_that_is_no_program(tmp_path: Path) -> None:
+def test_a_file_that_is_not_executable(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "nvcc").write_text("not executable")
     with pytest.raises(ToolkitError, match="Permission denied"):

@@ -1,4 +1,4 @@
-"""Wheels and sdists as a contributor's pip makes them, from a copy of this tree."""
+"""Wheels and sdists built by a contributor's pip, from a copy of this tree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_frontend_finds_the_cmake_that_is_installed(tree: Path, tmp_path: Path
     assert made == "vllm-0.5.4+empty-py3-none-any.whl"
 
 
-def test_an_empty_wheel_is_for_everybody(tree: Path, tmp_path: Path) -> None:
+def test_an_empty_wheel_is_for_every_python_and_platform(tree: Path, tmp_path: Path) -> None:
     done = run(tree, "build_wheel(OUT)", tmp_path, VLLM_TARGET_DEVICE="empty")
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.iterdir()
@@ -73,7 +73,7 @@ def test_the_torch_range_follows_the_variant(tree: Path, tmp_path: Path) -> None
     assert "torch<2.8,>=2.1" in BytesParser().parsebytes(text).get_all("Requires-Dist", [])
 
 
-def test_an_sdist_is_of_no_variant(tree: Path, tmp_path: Path) -> None:
+def test_an_sdist_has_no_variant(tree: Path, tmp_path: Path) -> None:
     done = run(tree, "build_sdist(OUT)", tmp_path, VLLM_CUDA_VERSION="11.8")
     assert done.returncode == 0, done.stderr
     with tarfile.open(tmp_path / "vllm-0.5.4.tar.gz") as archive:
@@ -106,7 +106,7 @@ def test_an_editable_install_finds_the_sources(tree: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "hook", ["get_requires_for_build_wheel()", "prepare_metadata_for_build_wheel(OUT)"]
 )
-def test_a_wrong_device_ends_with_its_message_alone(tree: Path, tmp_path: Path, hook: str) -> None:
+def test_a_wrong_device_ends_without_a_traceback(tree: Path, tmp_path: Path, hook: str) -> None:
     done = run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="gpu")
     assert done.returncode == 1
     assert "set it to one of: cuda, cpu, empty" in done.stderr

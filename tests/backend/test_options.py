@@ -1,4 +1,4 @@
-"""Which device, CUDA and compiler the environment asks for, with nvccs that are scripts."""
+"""Which device, CUDA and compiler the environment selects, with fake nvccs (scripts)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_nvcc_of_the_matrix(nvcc: MakeNvcc, home: bool, the_matrix: Matrix) -
     assert found.torch == "torch>=2.1,<2.8"
 
 
-def test_cuda_home_goes_before_path(nvcc: MakeNvcc) -> None:
+def test_cuda_home_takes_precedence_over_path(nvcc: MakeNvcc) -> None:
     environ = {**nvcc("11.8", home=False), **nvcc("12.1")}
     assert options.read(environ, "linux").variant == "cu121"
 
@@ -54,7 +54,7 @@ def test_a_variant_on_request_is_built_by_the_compiler_of_its_cuda(the_matrix: M
     assert found.torch == "torch>=2.9"
 
 
-def test_a_variant_on_request_that_is_named_is_that_one_beside_an_nvcc_too(
+def test_a_variant_on_request_is_used_if_named_even_with_an_nvcc(
     nvcc: MakeNvcc, the_matrix: Matrix
 ) -> None:
     """A release on a machine with an nvcc of that version has the torch of the matrix."""
@@ -66,7 +66,7 @@ def test_a_variant_on_request_that_is_named_is_that_one_beside_an_nvcc_too(
     assert (other.variant, other.torch) == ("cu126", "torch>=2.1")
 
 
-def test_a_version_asked_for_decides_over_an_nvcc_of_another(nvcc: MakeNvcc) -> None:
+def test_a_requested_version_takes_precedence_over_an_nvcc(nvcc: MakeNvcc) -> None:
     found = options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": "12.1"}, "linux")
     assert (found.variant, found.nvcc) == ("cu121", None)
     assert "has CUDA 13.0 and is not used" in found.without_nvcc
@@ -86,7 +86,7 @@ def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) 
         ({"VLLM_PRECOMPILED_WHEEL_LOCATION": "a.whl", "VLLM_USE_PRECOMPILED": "0"}, False),
     ],
 )
-def test_who_wants_precompiled_files(environ: dict[str, str], precompiled: bool) -> None:
+def test_how_precompiled_files_are_requested(environ: dict[str, str], precompiled: bool) -> None:
     assert options.read({"PATH": "", **environ}, "linux").precompiled == precompiled
 
 
@@ -123,7 +123,7 @@ def test_an_arm_machine_builds_native_code_too() -> None:
     assert found.compiles
 
 
-def test_a_toolkit_that_is_too_old_is_no_hindrance_where_it_is_not_used(nvcc: MakeNvcc) -> None:
+def test_an_unused_toolkit_may_be_too_old(nvcc: MakeNvcc) -> None:
     old = nvcc("11.2")
     with pytest.raises(CiError, match="the kernels need"):
         options.read(old, "linux")

@@ -1,4 +1,4 @@
-"""Native files of published wheels for a source build: of the same sources, or none."""
+"""Source builds with native files of published wheels, only from identical sources."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_one_wheel(
         ("http://127.0.0.1:9", "it is unknown whether"),
     ],
 )
-def test_a_place_that_is_none(tree: Path, the_matrix: Matrix, location: str, words: str) -> None:
+def test_an_invalid_location(tree: Path, the_matrix: Matrix, location: str, words: str) -> None:
     with pytest.raises(PrecompiledError, match=words):
         take(tree, location, the_matrix)
 

@@ -1,4 +1,4 @@
-"""An sdist builds wheels of its own version, whatever the machine compiles them with.
+"""An sdist builds wheels of its own version, with any compiler on the machine.
 
 By the real pip and uv, which refuse any other.
 """

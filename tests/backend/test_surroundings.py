@@ -1,4 +1,4 @@
-"""What stands in a build's way is taken account of, or named: never a traceback, never silence."""
+"""Obstacles to a build on a machine are handled or reported, without a traceback."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_what_it_says_of_another_processor(nvcc: MakeNvcc) -> None:
 
 
 @pytest.mark.parametrize("name", [b"\xff", b"a;b"])
-def test_a_folder_that_cmake_cannot_work_in(tmp_path: Path, name: bytes) -> None:
+def test_a_folder_that_cmake_does_not_support(tmp_path: Path, name: bytes) -> None:
     tree = copy_tree(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)))
     done = call_hook(tree, "build_wheel(OUT)", tmp_path / "out", **EMPTY)
     assert done.returncode == 1

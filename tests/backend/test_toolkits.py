@@ -1,4 +1,4 @@
-"""Which NVRTC a source build takes where no nvcc compiles: one for pip, or a release's for all."""
+"""Which NVRTC a source build without nvcc uses: one installed by pip, or all of a release's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_oldest_that_knows_every_gpu_asked_for(
     assert choose(the_matrix, tmp_path, wanted, gpus) == [version]
 
 
-def test_a_tree_that_has_all_compiles_a_releases_list_by_them(
+def test_a_tree_with_all_compilers_compiles_a_releases_archs(
     the_matrix: Matrix, tmp_path: Path
 ) -> None:
     for toolkit in the_matrix.default.toolkits:
@@ -55,13 +55,13 @@ def test_a_tree_that_has_all_compiles_a_releases_list_by_them(
     assert toolkits.requirements(found, {}, tmp_path, "x86_64") == []
 
 
-def test_another_processor_takes_one_that_there_is_for_it(
+def test_another_processor_uses_a_toolkit_that_exists_for_it(
     the_matrix: Matrix, tmp_path: Path
 ) -> None:
     assert choose(the_matrix, tmp_path, "9.0a", (), "aarch64") == ["12.9"]
 
 
-def test_nvrtc_is_required_just_where_there_is_no_nvcc(
+def test_nvrtc_is_required_only_without_an_nvcc(
     nvcc: MakeNvcc, the_matrix: Matrix, tmp_path: Path
 ) -> None:
     def required(environ: dict[str, str]) -> list[str]:

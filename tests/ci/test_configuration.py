@@ -1,4 +1,4 @@
-"""A build folder of other inputs, or of a configuration that did not end, is not gone on with."""
+"""A build folder with other inputs, or an unfinished configuration, is not reused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_difference_is_named_and_empties_the_folder(tmp_path: Path) -> None
     assert not (folder / "a.o").exists()
 
 
-def test_a_configuration_that_did_not_end_is_begun_anew(tmp_path: Path) -> None:
+def test_an_unfinished_configuration_starts_over(tmp_path: Path) -> None:
     folder = tmp_path / "build"
     for damage in ("", "{"):
         configure(folder, {})
@@ -49,7 +49,7 @@ def test_a_configuration_that_did_not_end_is_begun_anew(tmp_path: Path) -> None:
         assert not folder.exists()
 
 
-def test_what_of_a_frontends_settings_decides() -> None:
+def test_which_settings_of_a_frontend_are_inputs() -> None:
     given = {"cmake.define.X": "1", "skbuild.ninja.version": ">=1.11", "editable.rebuild": "true"}
     assert configuration.of_settings(given) == {
         "the setting cmake.define.X": "1",
@@ -57,7 +57,7 @@ def test_what_of_a_frontends_settings_decides() -> None:
     }
 
 
-def test_what_of_the_environment_decides() -> None:
+def test_which_environment_variables_are_inputs() -> None:
     decides = {"CXX": "a", "CMAKE_ARGS": "b", "SKBUILD_CMAKE_DEFINE": "c", "CPATH": "d"}
     others = {"PATH": "e", "MAX_JOBS": "3", "CMAKE_BUILD_PARALLEL_LEVEL": "3"}
     assert configuration.of_environment({**decides, **others}) == decides

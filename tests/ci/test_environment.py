@@ -1,4 +1,4 @@
-"""What children get of the environment, seen by the real pip and uv where they decide."""
+"""Which variables child processes get, checked with real pip and uv where these decide."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_relative_paths_are_taken_from_one_folder(tmp_path: Path) -> None:
     assert with_absolute_paths(everything, tmp_path) == dict.fromkeys(everything, f"{tmp_path}/x")
 
 
-def test_how_packages_are_reached_is_kept_and_wishes_are_not() -> None:
+def test_only_variables_for_reaching_packages_are_kept() -> None:
     wishes = {
         "PIP_USER": "1",
         "PIP_TARGET": "/t",
@@ -56,7 +56,7 @@ def test_how_packages_are_reached_is_kept_and_wishes_are_not() -> None:
     }
 
 
-def test_a_proxy_of_pips_own_heeds_no_proxy_too() -> None:
+def test_no_proxy_applies_to_pips_own_proxy_too() -> None:
     found = for_installing({"PIP_PROXY": "http://p", "HTTPS_PROXY": "http://q"})
     assert "PIP_PROXY" not in found
     assert (found["http_proxy"], found["HTTPS_PROXY"]) == ("http://p", "http://q")

@@ -179,7 +179,7 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("text", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_no_persons_configuration_changes_an_answer(
+def test_no_user_configuration_changes_the_result(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     key = tmp_path / "key"
@@ -206,7 +206,7 @@ def test_no_persons_configuration_changes_an_answer(
     assert not (tmp_path / "asked").exists()
 
 
-def test_bytes_decide_and_not_what_git_takes_for_equal(
+def test_bytes_are_compared_and_not_gits_idea_of_equality(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clone with converted line endings is clean to git, and other bytes would be compiled."""

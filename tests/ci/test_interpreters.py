@@ -44,7 +44,7 @@ def test_finds_what_a_version_manager_keeps(tmp_path: Path, variable: str, folde
     assert interpreters.find([HERE], {"PATH": "", variable: str(tmp_path)}) == {HERE: python}
 
 
-def test_passes_over_a_shim_that_fails(tmp_path: Path) -> None:
+def test_skips_a_shim_that_fails(tmp_path: Path) -> None:
     """pyenv puts `python3.X` on PATH for every version it has; most of them only exit with 127."""
     shim = look_alike(tmp_path / "shims" / f"python{HERE}", "exit 127")
     python = real(tmp_path / ".pyenv" / "versions" / HERE / "bin" / f"python{HERE}")

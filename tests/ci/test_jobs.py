@@ -32,7 +32,7 @@ def test_max_jobs(value: str, jobs: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
-def test_a_number_of_jobs_that_is_none(value: str) -> None:
+def test_an_invalid_number_of_jobs(value: str) -> None:
     with pytest.raises(JobsError, match="a positive integer"):
         choose({"MAX_JOBS": value})
 

@@ -16,7 +16,7 @@ with locked(pathlib.Path(sys.argv[1]), print):
 """
 
 
-def test_a_second_build_waits_aloud_for_the_first(tmp_path: Path) -> None:
+def test_a_second_build_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
     lock = tmp_path / "build" / ".lock"
     command = [sys.executable, "-u", "-c", OTHER, str(lock)]
     with locked(lock, print):

@@ -26,7 +26,7 @@ def mount(kind: str, at: str, options: str = "rw", top: str = "/") -> str:
     return f"31 23 0:28 {top} {at} rw,nosuid - {kind} {kind} {options}"
 
 
-def test_what_cannot_be_read_bounds_nothing(tmp_path: Path) -> None:
+def test_unreadable_files_set_no_limit(tmp_path: Path) -> None:
     """A mount whose name is no text, and files that are none or may not be read."""
     (tmp_path / "sys/fs/cgroup/memory.max").mkdir(parents=True)
     limits = write(

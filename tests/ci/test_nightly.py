@@ -65,7 +65,7 @@ def test_refuses_a_dirty_tree_and_names_what_is_dirty(checkout: Path) -> None:
     assert not (checkout / "wheelhouse").exists()
 
 
-def test_refuses_a_variant_that_there_is_none_of(checkout: Path) -> None:
+def test_refuses_an_unknown_variant(checkout: Path) -> None:
     done = run_nightly(checkout, "--also", "cu128", "--also", "cu999")
     assert done.returncode == 1
     assert "unknown variant 'cu999'" in done.stderr
@@ -133,7 +133,7 @@ def states(store: FolderStore) -> "dict[str, State]":
     return {status.unit: status.state for status in of_bucket(store, matrix.load()).recent}
 
 
-def test_a_machine_without_any_python_to_try_is_no_success() -> None:
+def test_a_machine_without_any_python_fails() -> None:
     cell = trial.Cell("3.8", None, None, False)  # type: ignore[arg-type]  # no offer is looked at
     untried = trial.Outcome(cell, trial.Status.NOT_TESTED, "no python3.8 on this machine")
     with pytest.raises(trial.TrialError, match="no wheel was installed") as caught:

@@ -1,4 +1,4 @@
-"""A build that is killed takes its compilers along; those that outlive it end at the next start."""
+"""A killed build's compilers are killed with it, or else at the start of the next build."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def watcher_of(build: subprocess.Popen[str]) -> int:
     return found
 
 
-def test_compilers_end_with_a_killed_build(tmp_path: Path) -> None:
+def test_compilers_are_killed_with_their_build(tmp_path: Path) -> None:
     build = start(tmp_path / "lock")
     assert len(running(tmp_path / "lock")) == 2
     build.kill()
     ended(build, tmp_path / "lock")
 
 
-def test_the_next_build_ends_what_outlived_the_watcher_too(tmp_path: Path) -> None:
+def test_the_next_build_kills_what_outlived_the_watcher(tmp_path: Path) -> None:
     lock, other = tmp_path / "lock", tmp_path / "lock2"
     build, of_others = start(lock), start(other)
     os.kill(watcher_of(build), signal.SIGKILL)

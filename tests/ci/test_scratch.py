@@ -1,4 +1,4 @@
-"""What is not finished: gone at the end, after an error, and at the start after a kill."""
+"""Temporary files are removed at the end, after an error, and at the next start after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CMake reads once: other compilers, flags and generators than before are taken up, aloud."""
+"""Inputs that CMake reads once: changed compilers, flags and generators are used, and reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_compiler_that_failed_once_is_not_kept(tree: Path, tmp_path: Path) -> 
     assert compiled(said) == ["bindings.cpp.o"]
 
 
-def test_a_generator_for_once(tree: Path) -> None:
+def test_another_generator_for_one_build(tree: Path) -> None:
     said = build(tree, {**CPU, "CMAKE_GENERATOR": "Unix Makefiles"})
     assert (tree / "build" / "development" / "Makefile").exists()
     said = build(tree, CPU)

@@ -1,4 +1,4 @@
-"""A build by the backend that is killed: its compilers end, and the next one goes on."""
+"""A killed build of the backend: its compilers are killed, and the next build continues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ exec c++ "$@"
 """
 
 
-def test_compilers_end_with_a_backend_that_is_killed(make_tree: MakeTree, tmp_path: Path) -> None:
+def test_compilers_are_killed_with_the_backend(make_tree: MakeTree, tmp_path: Path) -> None:
     tree, mark = make_tree(), tmp_path / "mark"
     compiler = tmp_path / "slow"
     compiler.write_text(SLOW.format(mark=mark))

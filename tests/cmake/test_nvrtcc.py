@@ -97,7 +97,7 @@ def test_a_warning_is_shown_and_with_werror_fails(
         ("nvrtc: warning: old\nk.cu(1): warning #177-D: unused\n", True),
     ],
 )
-def test_an_old_arch_is_no_fault_of_the_source(log: str, is_about_the_source: bool) -> None:
+def test_a_warning_about_an_old_arch_is_not_an_error(log: str, is_about_the_source: bool) -> None:
     """What NVRTC 12.8 says of sm_70, word for word."""
     spec = importlib.util.spec_from_file_location("nvrtcc", NVRTCC)
     assert spec is not None
@@ -140,7 +140,7 @@ def test_a_folder_without_nvrtc(source: Path) -> None:
         ([SM_80, "-MD", "-o", "x", "k.cu"], "-MD needs -MF"),
     ],
 )
-def test_a_command_that_is_not_complete(source: Path, arguments: list[str], words: str) -> None:
+def test_an_incomplete_command(source: Path, arguments: list[str], words: str) -> None:
     done = nvrtcc("12.1", *arguments, cwd=source)
     assert done.returncode == 2
     assert words in done.stderr

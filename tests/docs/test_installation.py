@@ -1,8 +1,8 @@
-"""docs/installation.md: every command in it, typed as it stands, where it can run here.
+"""Runs every command of docs/installation.md as written, if it can run here.
 
-The pages are read like a person reads them: block by block, in one shell for each part, so that
-what one block exports the next one sees. Origins alone are replaced: the bucket's by that of a
-bucket served here, and GitHub's by a clone of this tree (git's own `insteadOf`).
+The blocks of a page run in order, in one shell per part, so that variables exported in a block
+apply to the next. Only origins are replaced: the bucket's by that of a bucket served here, and
+GitHub's by a clone of this tree (git's `insteadOf`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BUCKET = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 RELEASES = "https://github.com/vllm-project/vllm/releases"
 UV = Path(sys.executable).with_name("uv")
 
-# What no machine of the project can be asked to do for a test; the first words of a command.
+# Commands that a test must not or cannot run, by their first words.
 NOT_HERE = {
     "conda create": "conda is a person's own installation; a virtual environment stands for it",
     "conda activate": "as above",
@@ -70,7 +70,7 @@ FROM_SOURCE = next(i for i, command in enumerate(COMMANDS) if command.startswith
 
 
 def can_run(command: str) -> bool:
-    """Whether `command` runs here; what a machine lacks for it is no fault of the page."""
+    """Whether `command` can run here; a missing program is not an error of the page."""
     if any(command.startswith(words) for words in NOT_HERE):
         return False
     needed = [name for words, name in NEEDS.items() if command.startswith(words)]
@@ -87,7 +87,7 @@ def test_every_command_that_is_not_run_here_is_in_the_page() -> None:
 
 
 def test_the_readme_says_nothing_else() -> None:
-    """Its commands are among the page's, but for the CUDA 11.8 one, which the page describes."""
+    """Its commands are those of the page, except that for CUDA 11.8, which the page describes."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     install = text.partition("\n## Install\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*)$", install, re.MULTILINE)
@@ -98,7 +98,7 @@ def test_the_readme_says_nothing_else() -> None:
 
 @dataclass(frozen=True)
 class Shell:
-    """One terminal: what is exported in it and where it stands outlive a command."""
+    """A terminal: exported variables and the current folder persist between commands."""
 
     environ: dict[str, str]
     state: Path

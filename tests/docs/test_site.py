@@ -1,4 +1,4 @@
-"""The documentation as a site: built without a warning, whole, from one address, on any screen."""
+"""The documentation site: no warnings, no dead links, nothing external, fits any screen."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="
 
 
 def run(name, *words):
-    """What an example prints; it must end well, and complain of nothing."""
+    """The output of an example, which must succeed without warnings."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *map(str, words)],
         capture_output=True,

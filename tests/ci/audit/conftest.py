@@ -1,4 +1,4 @@
-"""A small wheel that passes the audit, of real native parts, and the commit it is of."""
+"""A small wheel with real native files that passes the audit, and its commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit, of a wheel in order and of one wheel for each thing that can be wrong."""
+"""The audit of a valid wheel, and of a wheel with each possible defect."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_wheel_in_order(
     )
 
 
-def test_the_report_shows_what_takes_the_room(make: Make, the_matrix: Matrix, repo: Path) -> None:
+def test_the_report_shows_the_largest_members(make: Make, the_matrix: Matrix, repo: Path) -> None:
     report = audit(make("cu121").write(), the_matrix, repo)
     console = Console(file=io.StringIO(), width=100)
     console.print(report.table())
@@ -67,7 +67,7 @@ def test_the_report_shows_what_takes_the_room(make: Make, the_matrix: Matrix, re
         assert word in text
 
 
-def test_wheels_of_the_same_code_are_judged_once_and_each_is_looked_into(
+def test_auditors_run_once_for_wheels_with_the_same_code(
     make: Make, the_matrix: Matrix, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged: list[str] = []
@@ -147,7 +147,7 @@ def test_a_license_of_other_words(make: Make, the_matrix: Matrix, repo: Path) ->
     ("expression", "words"),
     [("Apache", "'Apache' is invalid for 'license-expression'"), ("", "invalid for 'license-exp")],
 )
-def test_metadata_that_pypi_would_refuse(
+def test_metadata_that_pypi_would_reject(
     make: Make, the_matrix: Matrix, repo: Path, expression: str, words: str
 ) -> None:
     sample = make("cu121")
@@ -175,7 +175,7 @@ def test_another_license(make: Make, the_matrix: Matrix, repo: Path) -> None:
 def test_sources_that_lack_what_a_wheel_is_compared_with(
     make: Make, the_matrix: Matrix, repo: Path, tmp_path: Path, gone: str, words: str
 ) -> None:
-    """A wheel that lacks it too is as its sources are, and wrong all the same."""
+    """A wheel that lacks it too equals its sources, and is wrong nevertheless."""
     copy = tmp_path / "repo"
     shutil.copytree(repo, copy)
     shutil.move(copy / gone, tmp_path / "gone")
@@ -194,7 +194,7 @@ def test_a_commit_that_nobody_has(make: Make, the_matrix: Matrix, repo: Path) ->
         audit(make("cu121").of(commit="1" * 40).write(), the_matrix, repo)
 
 
-def test_a_dirty_wheel_is_held_to_the_files_as_they_are(
+def test_a_dirty_wheel_is_compared_with_the_working_tree(
     make: Make, the_matrix: Matrix, repo: Path
 ) -> None:
     sample = make("cu121").of(dirty=True)
@@ -203,7 +203,7 @@ def test_a_dirty_wheel_is_held_to_the_files_as_they_are(
 
 
 @pytest.mark.parametrize(("version", "dirty"), [("0.5.4", True), ("0.5.4+dirty", False)])
-def test_a_version_that_is_silent_about_dirt(
+def test_a_version_without_dirty(
     make: Make, the_matrix: Matrix, repo: Path, version: str, dirty: bool
 ) -> None:
     sample = make("cu121").of(dirty=dirty)
@@ -288,13 +288,15 @@ def test_a_cubin_in_the_wrong_folder(
 
 
 @pytest.mark.parametrize("data", [b"", b"not ELF", b"\x7fELF"])
-def test_what_is_no_cubin(make: Make, the_matrix: Matrix, repo: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_cubin(
+    make: Make, the_matrix: Matrix, repo: Path, data: bytes
+) -> None:
     sample = make("cu121")
     sample.members[SM_80] = data
     refuse(sample.write(), the_matrix, repo, f"{SM_80}: expected a cubin for sm_80, found not ELF")
 
 
-def test_a_host_library_is_no_cubin(library: bytes) -> None:
+def test_a_host_library_is_not_a_cubin(library: bytes) -> None:
     with pytest.raises(ValueError, match="machine EM_X86_64"):
         cubin_arch(library)
 
@@ -378,7 +380,7 @@ def test_a_wheel_above_its_budget(make: Make, the_matrix: Matrix, repo: Path) ->
     refuse(path, replace(the_matrix, cudas=small), repo, *words)
 
 
-def test_every_finding_is_told_at_once(make: Make, the_matrix: Matrix, repo: Path) -> None:
+def test_all_findings_are_reported_at_once(make: Make, the_matrix: Matrix, repo: Path) -> None:
     sample = make("cu121")
     sample.python = ">=3.9"
     del sample.members[SM_80]

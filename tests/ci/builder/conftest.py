@@ -17,7 +17,7 @@ from tests.ci.support.toolchain import ROOT
 
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HEAD with one arch for each CUDA, on one platform: all show nothing more and take minutes.
+    """HEAD with one arch for each CUDA, on one platform: all would take minutes and test no more.
 
     Of the variants on request it has one, CUDA 13.0, of the arch that takes the least time.
     """
@@ -50,7 +50,7 @@ def built(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another clone, built by somebody who has everything set up differently."""
+    """Another clone, built with a different setup."""
     repo = clone(origin, tmp_path_factory.mktemp("other") / "some" / "deeper folder" / "clone")
     foreign = {"TZ": "Asia/Tokyo", "CXXFLAGS": "-O0 -march=native", "CMAKE_ARGS": "-DX=1"}
     nvcc = tmp_path_factory.mktemp("tools") / "nvcc"  # one that does not even say its version

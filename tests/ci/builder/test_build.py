@@ -47,7 +47,7 @@ def test_another_folder_mask_zone_and_number_of_jobs_give_the_same_bits(
     assert debug_symbols(other) == debug_symbols(built)
 
 
-def test_nothing_changed_nothing_compiled(built: Path) -> None:
+def test_nothing_is_compiled_without_a_change(built: Path) -> None:
     before = hashes(built)
     assert "compiling:" not in run(built)
     assert hashes(built) == before
@@ -87,7 +87,7 @@ def test_a_variant_on_request_from_its_sources_to_its_installation(
 
 
 def test_a_compiler_that_lacks_an_arch_is_named(asked: list[Path], built: Path) -> None:
-    """7.0 for CUDA 13.0, as somebody may well write into the matrix."""
+    """7.0 for CUDA 13.0, an easy mistake in the matrix."""
     path = built / "ci" / "matrix.toml"
     right = path.read_text()
     path.write_text(right.replace('archs = ["7.5"]', 'archs = ["7.0"]'))
@@ -134,7 +134,7 @@ def test_a_python_only_commit_takes_the_native_files_of_a_published_one(
     assert hashes(repo).items() <= hashes(other).items()
 
 
-def test_a_tampered_wheel_is_refused_aloud_and_the_build_compiles(
+def test_a_tampered_wheel_is_reported_and_the_build_compiles(
     built: Path, small: Matrix, tmp_path: Path
 ) -> None:
     bucket = FolderStore(tmp_path / "bucket", durable=False)
@@ -152,7 +152,7 @@ def test_a_tampered_wheel_is_refused_aloud_and_the_build_compiles(
 
 
 def test_a_release(built: Path, whole: Matrix, tmp_path: Path) -> None:
-    """Every wheel of it is right by the audit, and one is installed and asked."""
+    """Every wheel of it passes the audit, and one is installed and run."""
     at = git.read(built)
     paths = release.release(built, tmp_path, "0.4.0", commit=at, console=Console(quiet=True))
     released = release.matrix_of(whole, "0.4.0")
@@ -172,7 +172,7 @@ def test_a_release(built: Path, whole: Matrix, tmp_path: Path) -> None:
 
 
 def version_and_commit(site: Path) -> list[str]:
-    """What the vllm that is installed in a folder says of itself."""
+    """The version and commit that a vllm installed in a folder reports."""
     done = subprocess.run(
         [sys.executable, "-c", "import vllm; print(vllm.__version__, vllm.__commit__)"],
         env={**os.environ, "PYTHONPATH": str(site)},
@@ -213,7 +213,7 @@ def test_verify_names_the_first_byte_of_a_wheel_that_was_changed(
     assert not verify.are_rebuilt(changed_symbols, tmp_path)
 
 
-def test_an_error_in_a_source_is_shown_and_the_same_command_goes_on(
+def test_an_error_in_a_source_is_shown_and_the_same_command_continues(
     other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))

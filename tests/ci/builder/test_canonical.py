@@ -1,4 +1,4 @@
-"""What a build takes from the environment, and what it must not take."""
+"""Which environment variables a build uses, and which it must ignore."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ci.git import Commit
 COMMIT = Commit("a" * 40, 7, 1_700_000_000, dirty=False)
 
 
-def test_files_carry_the_time_of_the_commit_unless_told_otherwise() -> None:
+def test_files_have_the_commits_time_unless_set_otherwise() -> None:
     assert source_date_epoch(COMMIT, {}) == COMMIT.time
     assert source_date_epoch(COMMIT, {"SOURCE_DATE_EPOCH": "315532800"}) == 315532800
 
 
 @pytest.mark.parametrize("value", ["now", "-1", "1.5"])
-def test_a_time_that_is_none(value: str) -> None:
+def test_an_invalid_time(value: str) -> None:
     with pytest.raises(BuildError, match="a number of seconds since 1970"):
         source_date_epoch(COMMIT, {"SOURCE_DATE_EPOCH": value})
 

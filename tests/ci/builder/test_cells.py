@@ -1,4 +1,4 @@
-"""One set of wheels from many machines: each builds a part in its clone, one publishes them all."""
+"""A set of wheels from several machines: each builds a part in its clone, one publishes all."""
 
 from __future__ import annotations
 

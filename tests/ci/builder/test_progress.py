@@ -1,4 +1,4 @@
-"""Following a build: what is shown, what fails, and what an interrupted one leaves running."""
+"""The progress of a build: its display, failures and interruption."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_a_failure_carries_all_that_was_printed() -> None:
     assert sorted(caught.value.output.splitlines()) == ["[1/9] first", "error: wrong"]
 
 
-def test_output_that_is_no_text_is_no_problem() -> None:
+def test_output_may_be_binary() -> None:
     follow("import sys; sys.stdout.buffer.write(b'[1/1] \\xff\\n')")
 
 
-def test_an_interrupted_build_takes_its_compilers_along(tmp_path: Path) -> None:
-    """The program starts another, as ninja starts compilers, and neither may go on."""
+def test_an_interrupted_build_kills_its_compilers(tmp_path: Path) -> None:
+    """The program starts another, as ninja starts compilers, and both must end."""
     mark = tmp_path / "pid"
     code = (
         "import subprocess, sys, pathlib\n"

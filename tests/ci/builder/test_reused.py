@@ -1,4 +1,4 @@
-"""Native files of published wheels: taken from the right one, and never from a wrong one."""
+"""Native files are reused from the right published wheel, and never from a wrong one."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_first_of_the_same_digest_and_variant_is_taken(
     assert reuse.used == {"cu121": "3" * 40}
 
 
-def test_nobody_has_them(
+def test_no_wheel_has_them(
     make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
 ) -> None:
     source = Files()
@@ -116,7 +116,7 @@ def test_nobody_has_them(
     assert reuse.used == {}
 
 
-def test_what_an_earlier_wheel_left_is_gone(
+def test_files_of_an_earlier_wheel_are_removed(
     make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
 ) -> None:
     source = Files()
@@ -150,7 +150,7 @@ def test_a_truncated_file(
         Reuse(source).native_files(the_matrix.default, DIGEST, tmp_path / "prebuilt")
 
 
-def test_a_list_that_lies_about_the_digest(
+def test_a_ledger_with_a_wrong_digest(
     make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
 ) -> None:
     source = Files()
@@ -196,7 +196,7 @@ def test_debug_symbols_come_with_native_files_and_only_those_of_the_library(
         StoreWheels(store).symbols(found, folder)
 
 
-def test_an_empty_bucket_has_nothing_and_one_with_a_hole_says_so(
+def test_an_empty_bucket_has_nothing_and_a_missing_wheel_is_reported(
     make: Callable[..., WheelFile], the_matrix: Matrix, tmp_path: Path
 ) -> None:
     store = FolderStore(tmp_path / "bucket", durable=False)
@@ -207,8 +207,8 @@ def test_an_empty_bucket_has_nothing_and_one_with_a_hole_says_so(
         StoreWheels(store).download(lost, tmp_path / "lost.whl")
 
 
-def test_builders_record_whose_native_files_they_used(tmp_path: Path) -> None:
-    """For a publisher on another machine; an earlier commit's word is not taken for this one's."""
+def test_builders_record_which_commits_native_files_they_used(tmp_path: Path) -> None:
+    """For a publisher on another machine; an earlier commit's record is ignored."""
     earlier = Commit("9" * 40, 1, COMMIT.time, dirty=False)
     reused.write_reused(tmp_path / "one", COMMIT, {"cu118": "a" * 40})
     reused.write_reused(tmp_path / "two", COMMIT, {"cu121": "b" * 40})

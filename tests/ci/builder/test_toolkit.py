@@ -1,4 +1,4 @@
-"""Toolkit folders: made once, made anew for other pins, and never half made."""
+"""Toolkit folders: installed once, again for other pins, and never partially."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_folder_holds_the_compiler_the_headers_and_its_pins(
     assert listed.count("--hash=sha256:") == 3
 
 
-def test_a_folder_of_these_pins_is_used_as_it_is(the_matrix: Matrix, tmp_path: Path) -> None:
+def test_a_folder_with_these_pins_is_kept(the_matrix: Matrix, tmp_path: Path) -> None:
     known = the_matrix.toolkits["12.1"]
     made = tmp_path / "12.1"
     made.mkdir()
@@ -47,7 +47,7 @@ def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_index")
-def test_other_pins_that_cannot_be_had_leave_the_old_folder(
+def test_pins_that_cannot_be_installed_leave_the_old_folder(
     the_matrix: Matrix, tmp_path: Path
 ) -> None:
     known = replace(the_matrix.toolkits["12.1"], pins=(Pin("no-such-toolkit", "1", "0" * 64),))

@@ -1,4 +1,4 @@
-"""The real tools in environments of their own, and the ways in which a bucket is hosted."""
+"""The real installers in separate environments, and the ways to host a bucket."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Environment:
 
 
 def run(command: list[str], home: Path, cwd: Path | None = None) -> Ran:
-    """Runs a client as on a machine that nobody configured: the command alone decides."""
+    """Runs a client without the machine's configuration: only the command counts."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -166,7 +166,7 @@ def make_tool(name: str, tools: Path, tmp_path: Path) -> Tool:
 
 @contextmanager
 def plain_hosting(folder: Path) -> Iterator[str]:
-    """A folder as any web server gives it away; yields its address."""
+    """A folder served by a plain web server; yields its URL."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: object, **kwargs: object) -> None:

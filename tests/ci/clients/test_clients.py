@@ -1,4 +1,4 @@
-"""The documented commands, typed at real pip and uv, at a served and a plainly hosted bucket."""
+"""The documented commands with real pip and uv, for `ci serve` and a plain web server."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_index_gives_its_own_variant_and_upgrades_to_the_newest(
 
 
 @pytest.mark.parametrize("processor", ["x86_64", "aarch64"])
-def test_of_two_platforms_on_one_page_a_resolver_takes_its_own(
+def test_a_resolver_selects_its_own_of_two_platforms(
     tool: Tool,
     host: Host,
     store: FolderStore,
@@ -123,7 +123,7 @@ def refresh(tool: Tool) -> tuple[str, ...]:
     return () if tool.pip else ("--refresh",)
 
 
-def test_a_yanked_commit_is_passed_over_unless_it_is_asked_for(
+def test_a_yanked_commit_is_skipped_unless_pinned(
     tool: Tool, host: Host, store: FolderStore, put: Callable[[int], Commit], tmp_path: Path
 ) -> None:
     fine, bad = put(1), put(2)
@@ -242,7 +242,7 @@ def with_torch(factory: Factory) -> Factory:
     return dataclasses.replace(factory, folder=factory.folder / "with torch", requires=requires)
 
 
-def test_an_index_served_by_us_leads_to_the_others(
+def test_our_server_redirects_to_the_upstream_index(
     tool: Tool, store: FolderStore, with_torch: Factory, tmp_path: Path
 ) -> None:
     commit = with_torch.commit(1)

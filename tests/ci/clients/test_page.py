@@ -1,4 +1,4 @@
-"""The page at `/` in a real browser: what is chosen there installs; without a script it lists."""
+"""The page at `/` in a real browser: its commands install; without JavaScript it is a listing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def choose(browser: Any, **chosen: str) -> str:
     return str(browser.find_element("id", "command").text)
 
 
-def test_what_is_chosen_is_the_documented_command(
+def test_the_form_gives_the_documented_command(
     browser: Any, host: Host, bucket: FolderStore, commits: list[Commit]
 ) -> None:
     plus = "vllm-0.5.4+cu118-cp38-abi3-manylinux1_x86_64.whl"
@@ -83,7 +83,7 @@ def test_what_is_chosen_is_the_documented_command(
         assert [entry["message"] for entry in browser.get_log("browser")] == []
 
 
-def test_the_command_that_is_shown_installs(
+def test_the_shown_command_installs(
     browser: Any,
     host: Host,
     bucket: FolderStore,
@@ -106,7 +106,7 @@ def test_the_command_that_is_shown_installs(
         assert environment.vllm() == ("0.5.4", commits[2].sha)
 
 
-def test_it_can_be_used_by_keyboard_and_read_aloud(
+def test_it_works_with_a_keyboard_and_a_screen_reader(
     browser: Any, host: Host, bucket: FolderStore
 ) -> None:
     with host(bucket) as base:
@@ -159,7 +159,7 @@ class Links(HTMLParser):
             self.hrefs.append(dict(attrs)["href"] or "")
 
 
-def test_without_a_script_it_lists_every_wheel(
+def test_without_javascript_it_lists_every_wheel(
     host: Host, bucket: FolderStore, factory: Factory, commits: list[Commit]
 ) -> None:
     with host(bucket) as base:
@@ -176,7 +176,7 @@ def test_without_a_script_it_lists_every_wheel(
     assert found.scripts == 2  # the choices and the script itself
 
 
-def test_commits_are_found_by_the_beginning_of_a_hash_or_by_words(
+def test_commits_are_found_by_words_or_a_prefix_of_the_hash(
     browser: Any, host: Host, bucket: FolderStore, commits: list[Commit]
 ) -> None:
     def shown(text: str) -> list[str]:
@@ -198,7 +198,7 @@ def test_commits_are_found_by_the_beginning_of_a_hash_or_by_words(
         assert shown(" ") == all_of_them
 
 
-def test_a_commit_has_a_page_of_what_it_changed_and_how_to_get_it(
+def test_a_commit_has_a_page_with_changes_and_commands(
     browser: Any, host: Host, bucket: FolderStore, factory: Factory, commits: list[Commit]
 ) -> None:
     commit = commits[0]
@@ -283,7 +283,7 @@ return [...shown].filter((e) => e.textContent.trim()).map((e) => {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_accessibility_tree_names_what_can_be_used(
+def test_the_accessibility_tree_names_every_control(
     browser: Any, bucket: FolderStore, commits: list[Commit], page: str
 ) -> None:
     with running(bucket) as base:

@@ -1,6 +1,6 @@
-"""What installers make of the wheels on Pythons that may not be here: newer ones, and without GIL.
+"""Which wheels installers select on newer and free-threaded Pythons.
 
-Real resolvers are told the Python; nothing is run on it.
+Real resolvers are given the Python's tags; nothing runs on it.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def test_publish_says_which_wheels_are_missing(
     assert nightly_of(store) is None
 
 
-def test_cells_that_are_not_complete_are_told_to_the_buckets_readers(
+def test_an_incomplete_set_is_recorded_in_the_bucket(
     run: Run, store: FolderStore, repository: Path, factory: Factory
 ) -> None:
     commit = put_wheels(repository, factory)
@@ -147,7 +147,7 @@ def test_yank_promote_and_back(run: Run, store: FolderStore, commits: list[Commi
     assert "not one line" in run("yank", commits[0].sha, "--reason", "a\nb", code=1)
 
 
-def test_prune_only_tells_until_it_is_meant(
+def test_prune_is_a_dry_run_without_yes(
     run: Run, store: FolderStore, commits: list[Commit]
 ) -> None:
     before = contents(store)
@@ -170,7 +170,7 @@ def test_reindex_says_what_it_had_to_write(
     assert json.loads(run("reindex", "--json"))["written"] == ["index.html"]
 
 
-def test_a_bucket_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_bucket_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--bucket", "gs://elsewhere"]) == 1
     assert "is not a bucket" in capsys.readouterr().err
 

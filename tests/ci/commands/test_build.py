@@ -1,4 +1,4 @@
-"""The arguments of ``python -m ci build`` and the commands beside it, where they are refused."""
+"""Invalid arguments of ``python -m ci build`` and related commands."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_part_of_a_release_is_not_published(
     assert not (tmp_path / "bucket").exists()
 
 
-def test_a_label_that_is_none(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_label(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["build", "--label", "0.5.4"])
     assert "use VERSION=PYTHON-ABI-PLATFORM" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What cibuildwheel is told; `make cibuildwheel` runs it, in a real container."""
+"""The settings for cibuildwheel; `make cibuildwheel` runs it in a real container."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_podman_may_have_the_limits_of_this_machine() -> None:
     assert 'runtime = "runc"' in text
 
 
-def test_without_podman_and_without_root_the_reason_is_told(
+def test_without_podman_and_root_the_reason_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -71,7 +71,7 @@ def test_without_podman_and_without_root_the_reason_is_told(
     assert "apt-get install" in caught.value.do
 
 
-def test_where_no_container_can_be_run_ci_says_why_and_goes_on(
+def test_without_containers_ci_reports_why_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bin").mkdir()

@@ -1,4 +1,4 @@
-"""A manifest comes back as it was written, and one that was edited is refused by the field."""
+"""A manifest survives writing and reading; an edited one is refused, with the field's name."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_unknown_missing_and_double_fields_are_refused(manifest: Manifest) -> No
 @pytest.mark.parametrize(
     "data", [b"", b"[]", b"null", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}', b"<html>"]
 )
-def test_what_is_no_record_is_refused(data: bytes) -> None:
+def test_an_invalid_record_is_refused(data: bytes) -> None:
     with pytest.raises(BadRecord):
         manifests.parse(data, WHERE)
 
@@ -199,6 +199,6 @@ def test_any_value_in_any_field_is_read_back_or_refused(
 
 
 @pytest.mark.parametrize("name", ["", "main", "0" * 41, "v", "v1/..", "v1.0+cu118", "V1", "v1\n"])
-def test_what_names_no_unit_has_no_place(name: str) -> None:
+def test_an_invalid_name_of_a_unit_is_refused(name: str) -> None:
     with pytest.raises(BadRecord, match="names neither a commit nor a release"):
         prefix_of(name)

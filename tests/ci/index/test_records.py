@@ -1,4 +1,4 @@
-"""Ledgers, the nightly and yanks: what each change makes of them."""
+"""Changes of ledgers, the nightly and yanks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simple pages: what the standards ask for, in both forms, and nothing that could be markup."""
+"""The simple pages: what the standards require, in both forms, with everything escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Yank, promote, pin, prune and status: what each changes, and what each leaves alone."""
+"""Yank, promote, pin, prune and status: what each changes, and what it does not."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_yank_is_shown_by_every_page_that_lists_the_commit(
     assert reindex(store, factory.matrix, lambda step: None).written == ()
 
 
-def test_a_yanked_nightly_makes_way_for_the_newest_that_is_fine(store: Store, put: Publish) -> None:
+def test_a_yanked_nightly_is_replaced_by_the_newest_good_commit(store: Store, put: Publish) -> None:
     commits = [put(number) for number in (1, 2, 3)]
     care.yank(store, commits[1].sha, "bad")
     assert care.yank(store, commits[2].sha, "worse").nightly == commits[0].sha
@@ -197,7 +197,7 @@ def test_an_abandoned_upload_is_pruned_when_it_is_old(
     assert left == [f"{abandoned.sha}/status.json"]
 
 
-def test_status_tells_what_is_missing_and_what_is_not_as_it_was(
+def test_status_reports_missing_and_changed_objects(
     store: Store, put: Publish, factory: Factory
 ) -> None:
     commit = put(1)

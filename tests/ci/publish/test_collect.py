@@ -1,4 +1,4 @@
-"""Wheels of many machines come together completely or not at all."""
+"""Wheels of several machines are collected completely or not at all."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_machine_that_has_not_delivered(
     assert not (tmp_path / "out").exists()
 
 
-def test_two_machines_that_disagree(
+def test_two_machines_with_different_bits(
     factory: Factory, commit: Commit, cells: Path, tmp_path: Path
 ) -> None:
     other = factory.wheels(commit, b"other bits")[0].path
@@ -79,7 +79,7 @@ def test_two_machines_that_disagree(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_same_file_twice_is_no_matter(
+def test_the_same_file_twice_is_accepted(
     factory: Factory, commit: Commit, cells: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(cells / "wheels-cu118", cells / "retried")
@@ -89,7 +89,7 @@ def test_the_same_file_twice_is_no_matter(
 def test_variants_with_different_host_libraries_are_not_published(
     factory: Factory, commit: Commit, tmp_path: Path
 ) -> None:
-    """Each wheel is in order; together they show that a machine does not reproduce."""
+    """Each wheel is valid; together they show that the machines do not build the same bits."""
     store = FolderStore(tmp_path / "bucket", durable=False)
     wheels = [
         replace(wheel, native={"vllm/_C.abi3.so": wheel.build.variant})

@@ -1,8 +1,8 @@
-"""Every storage call of a publication fails in every way, and the same command again heals it.
+"""Every storage call of a publication fails in every way, and repeating the command recovers.
 
-Throughout, a reader looks at each state: no link may lead to a missing or a different file. On a
-folder these are all faults there are; on S3 a third of one per role, with every kind among them
-(`python -m benchmarks.publish_faults` runs all of them there too, in half an hour).
+A reader checks every state: no link may lead to a missing or a different file. On a folder these
+are all faults; on S3 a third of one per role, with every kind among them (`python -m
+benchmarks.publish_faults` runs all of them there too, in half an hour).
 """
 
 from __future__ import annotations

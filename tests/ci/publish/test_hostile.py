@@ -1,4 +1,4 @@
-"""Wheels that mean harm, on their way into a bucket: each is refused, and nothing is stored."""
+"""Malicious wheels are refused, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SPOILED: dict[str, Spoil] = {
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_hostile_wheel_gets_nowhere(factory: Factory, tmp_path: Path, kind: str) -> None:
+def test_a_hostile_wheel_is_refused(factory: Factory, tmp_path: Path, kind: str) -> None:
     store = FolderStore(tmp_path / "bucket", durable=False)
     commit = factory.commit(1)
     first, *others = factory.wheels(commit)
@@ -90,7 +90,7 @@ def test_a_hostile_wheel_gets_nowhere(factory: Factory, tmp_path: Path, kind: st
         "vllm-0.5.4+cu118-cp38-abi3-manylinux1_x86_64.whl.exe",
     ],
 )
-def test_a_hostile_name_gets_nowhere(factory: Factory, tmp_path: Path, name: str) -> None:
+def test_a_hostile_name_is_refused(factory: Factory, tmp_path: Path, name: str) -> None:
     store = FolderStore(tmp_path / "bucket", durable=False)
     commit = factory.commit(1)
     first, *others = factory.wheels(commit)

@@ -1,4 +1,4 @@
-"""Whatever one command does while another is between any two of its steps, both take effect."""
+"""Two commands, the second run between any two steps of the first: both take effect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Command = Callable[[Store, Factory], object]
 
 @dataclass
 class Pausing(Probe):
-    """Lets somebody else do something just before the call of that number."""
+    """Runs an action just before the call of that number."""
 
     at: int = -1
     meanwhile: Callable[[], object] = lambda: None

@@ -1,4 +1,4 @@
-"""A complete commit that no list has: status names it, and reindex lists it."""
+"""A complete commit that is missing from the ledgers: status reports it, reindex lists it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_release_is_listed_again_too(store: Store, put: Publish, factory: Fact
     assert [unit.name for unit in access.read(store, records.RELEASES).units] == ["v0.5.4"]
 
 
-def test_what_is_too_old_or_going_is_not_missed(
+def test_old_or_pruned_commits_are_not_reported(
     store: Store, put: Publish, factory: Factory
 ) -> None:
     old, going, *_ = [put(number) for number in (1, 2, 3, 4)]

@@ -1,4 +1,4 @@
-"""What is written down of a commit, and in which order commits are listed."""
+"""The records of a commit, and the order in which commits are listed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_after_a_release_numbers_begin_again_and_nightly_goes_on(
     assert nightly_of(store) == commit.sha
 
 
-def test_a_failed_build_is_told_and_a_complete_commit_stays_complete(
+def test_a_failed_build_is_recorded_and_a_complete_commit_stays_complete(
     store: Store, put: Publish, factory: Factory
 ) -> None:
     commit = factory.commit(9)

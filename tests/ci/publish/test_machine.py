@@ -1,4 +1,4 @@
-"""Any history of publications, faults, yanks, promotions and prunings, against a plain model."""
+"""Random histories of publications, faults, yanks, promotions and prunings, checked by a model."""
 
 from __future__ import annotations
 

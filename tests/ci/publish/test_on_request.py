@@ -1,4 +1,4 @@
-"""Variants that a commit has only where somebody asked (`on_request` in ci/matrix.toml)."""
+"""Variants that a commit has only on request (`on_request` in ci/matrix.toml)."""
 
 from __future__ import annotations
 

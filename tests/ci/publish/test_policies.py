@@ -1,4 +1,4 @@
-"""The policies of docs/policies are enough for what they are for, and for nothing more."""
+"""Each policy in docs/policies allows what its role needs, and nothing else."""
 
 from __future__ import annotations
 

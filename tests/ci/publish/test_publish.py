@@ -1,4 +1,4 @@
-"""What a publication puts where, and who gets nightly/; on both kinds of bucket."""
+"""Where a publication puts its files, and when nightly/ moves; on both kinds of bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a publication refuses, and that the bucket is then as it was."""
+"""What a publication refuses, leaving the bucket unchanged."""
 
 from __future__ import annotations
 

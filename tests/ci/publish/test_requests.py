@@ -1,4 +1,4 @@
-"""What one publication asks of S3: as many requests as docs/publishing.md says, and no others."""
+"""A publication makes exactly the requests to S3 that docs/publishing.md lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signed index: what a mirror or a proxy may try, and how keys are exchanged."""
+"""The signed index: attacks by a mirror or a proxy, and key rotation."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def make_the_signatures_void(store: FolderStore, past: FolderStore, commits: lis
         (make_the_signatures_void, "UnsignedMetadataError"),
     ],
 )
-def test_an_attack_is_noticed(
+def test_an_attack_is_detected(
     store: FolderStore,
     past: FolderStore,
     check: Callable[[FolderStore], str],
@@ -230,7 +230,7 @@ def test_an_attack_is_noticed(
         check(store)
 
 
-def test_mixing_is_noticed_by_whoever_saw_nothing_yet(
+def test_mix_and_match_is_detected_by_a_new_reader(
     store: FolderStore, past: FolderStore, commits: list[Commit], tmp_path: Path
 ) -> None:
     mix_old_targets_with_a_new_timestamp(store, past, commits)
@@ -238,7 +238,7 @@ def test_mixing_is_noticed_by_whoever_saw_nothing_yet(
         verify_new(store, tmp_path)
 
 
-def test_an_index_that_is_kept_from_changing_is_not_believed_for_long(
+def test_a_frozen_index_expires(
     past: FolderStore, tmp_path: Path, keys: dict[str, Signer], check: Callable[[FolderStore], str]
 ) -> None:
     frozen = copy(past, tmp_path / "frozen")
@@ -258,7 +258,7 @@ def verify_new(store: FolderStore, folder: Path) -> str:
         return verify_index.verify(base, root, memory)
 
 
-def test_what_another_key_signed_is_refused(
+def test_signatures_by_another_key_are_refused(
     store: FolderStore, keys: dict[str, Signer], check: Callable[[FolderStore], str]
 ) -> None:
     signed.sign_anew(store, keys["thief"], NOW + timedelta(seconds=5))
@@ -266,7 +266,7 @@ def test_what_another_key_signed_is_refused(
         check(store)
 
 
-def test_a_stolen_index_key_is_exchanged_and_readers_follow(
+def test_a_stolen_index_key_is_replaced_and_readers_follow(
     store: FolderStore, keys: dict[str, Signer], check: Callable[[FolderStore], str]
 ) -> None:
     check(store)
@@ -279,7 +279,7 @@ def test_a_stolen_index_key_is_exchanged_and_readers_follow(
     check(store)
 
 
-def test_a_root_key_is_exchanged_by_both(
+def test_a_root_key_is_replaced_with_both_signatures(
     store: FolderStore, keys: dict[str, Signer], check: Callable[[FolderStore], str]
 ) -> None:
     new = make_key()

@@ -1,4 +1,4 @@
-"""What a view remembers, and when it asks again."""
+"""What a view caches, and when it reads again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_update_over_what_was_read_is_one_request(store: Probe) -> None:
     assert access.read(store, records.YANKED).reason("v1") == "worse"
 
 
-def test_that_there_is_nothing_to_do_is_not_concluded_from_what_is_old(store: Probe) -> None:
+def test_an_outdated_record_does_not_make_an_update_a_no_op(store: Probe) -> None:
     yank(store, "bad")
     view = View(store)
     view.read(records.YANKED)

@@ -161,7 +161,7 @@ def test_the_key_comes_from_a_file_or_the_environment(key: SigningKey, tmp_path:
     ],
     ids=["no key", "another kind", "encrypted"],
 )
-def test_what_is_no_key_is_not_shown(text: bytes, tmp_path: Path) -> None:
+def test_the_content_of_an_invalid_key_is_not_shown(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(text)
     with pytest.raises(BadSigningKey, match="holds no Ed25519 private key") as caught:

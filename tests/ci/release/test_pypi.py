@@ -102,7 +102,7 @@ def test_only_the_default_variants_wheel_for_every_python_and_the_sdist_go(
     assert [path.name for path in (tmp_path / "sdist").iterdir()] == [SDIST]
 
 
-def test_twine_finds_nothing_to_complain_of(made: Path, released: Matrix) -> None:
+def test_twine_accepts_the_files(made: Path, released: Matrix) -> None:
     upload = pypi.select(made, released)
     done = twine("check", "--strict", *map(str, upload.wheels), str(upload.sdist))
     assert done.returncode == 0, done.stdout

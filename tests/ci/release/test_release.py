@@ -47,7 +47,7 @@ def test_a_tag_that_disagrees_stops_it(repo: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.4.0+cu118", "0.4.0.dev1", "v0.4.0", "0.04.0", "x"])
-def test_what_is_no_release_version(repo: Path, version: str) -> None:
+def test_an_invalid_release_version(repo: Path, version: str) -> None:
     with pytest.raises(ReleaseError, match=r"use a version such as 0\.5\.4"):
         release.check_version(repo, version)
 

@@ -147,7 +147,7 @@ def test_a_commit_without_wheels_is_named_with_the_reason(
     assert "failed nvrtc was out of memory" in without
 
 
-def test_125_leaves_what_cannot_be_judged_open(
+def test_125_skips_a_commit(
     base: str, persons: Path, tmp_path: Path, commits: list[Commit]
 ) -> None:
     judged = f"125 if number in (6, 7) else number >= {FIRST_BAD}"
@@ -159,7 +159,7 @@ def test_125_leaves_what_cannot_be_judged_open(
     assert commits[9].sha not in suspects
 
 
-def test_it_goes_on_from_where_it_was_stopped(
+def test_an_interrupted_search_is_resumed(
     base: str, persons: Path, tmp_path: Path, commits: list[Commit]
 ) -> None:
     home = tmp_path / "home"
@@ -178,7 +178,7 @@ def test_it_goes_on_from_where_it_was_stopped(
     assert tried(home) == before[:1]
 
 
-def test_ends_that_are_not_as_they_were_named_are_refused(
+def test_wrong_ends_are_refused(
     base: str, persons: Path, tmp_path: Path, commits: list[Commit]
 ) -> None:
     home = tmp_path / "home"
@@ -196,7 +196,7 @@ def test_ends_that_are_not_as_they_were_named_are_refused(
     assert "program 'no-such-program' was not found" in ran.text
 
 
-def test_a_commit_whose_wheels_were_removed_is_passed_over(
+def test_a_commit_whose_wheels_were_removed_is_skipped(
     base: str, bucket: FolderStore, persons: Path, tmp_path: Path, commits: list[Commit]
 ) -> None:
     wheels = sorted((bucket.root / commits[4].sha).glob("*.dev*.whl"))
@@ -245,7 +245,7 @@ def test_python_m_ci_bisect_is_the_same(
     assert unknown.code != 0
 
 
-def test_parents_lead_further_back_than_the_list(
+def test_parents_extend_the_search_beyond_the_list(
     tmp_path: Path, factory: Factory, commits: list[Commit]
 ) -> None:
     few = FolderStore(tmp_path / "bucket", durable=False)

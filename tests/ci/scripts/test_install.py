@@ -1,4 +1,4 @@
-"""Which wheel fits: for machines as they come, then on this one, with real pip and uv."""
+"""Which wheel fits: for made-up machines, then on this one, with real pip and uv."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_wheel_for_arm_has_code_of_its_own_gpus(
     assert install.choose(HERE, found).variant == "cu121"
 
 
-def test_what_one_should_know_is_said(manifest: dict[str, Any]) -> None:
+def test_warnings(manifest: dict[str, Any]) -> None:
     volta = dataclasses.replace(HERE, gpus=(V100,))
     assert 'install "torch<2.11"' in " ".join(install.notes(volta))
     assert install.notes(dataclasses.replace(volta, torch="2.10.1+cu128")) == []
@@ -234,7 +234,7 @@ def test_the_command_installs_and_replaces(
     assert ran.code == 0, ran.text
 
 
-def test_where_nothing_can_be_installed_it_says_why(
+def test_it_says_why_nothing_can_be_installed(
     base: str, factory: Factory, commit: Commit, tmp_path: Path
 ) -> None:
     script = [sys.executable, str(Path(install.__file__)), "--base", base]

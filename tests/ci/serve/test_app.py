@@ -1,4 +1,4 @@
-"""What the server answers: the right bytes under the right headers, and nothing from elsewhere."""
+"""The server's responses: the right bytes and headers, and nothing from outside of the bucket."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def client(bucket: FolderStore) -> TestClient:
     )
 
 
-def test_a_wheel_is_answered_whole(client: TestClient, bucket: FolderStore, commit: Commit) -> None:
+def test_a_wheel_is_sent_whole(client: TestClient, bucket: FolderStore, commit: Commit) -> None:
     answer = client.get(f"/{commit.sha}/{WHEEL}")
     assert answer.content == bucket.get(f"{commit.sha}/{WHEEL}").body
     assert answer.headers["content-length"] == str(len(answer.content))
@@ -63,7 +63,7 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
             assert head.headers.get(name) == got.headers.get(name)
 
 
-def test_what_the_client_has_is_not_sent_again(client: TestClient) -> None:
+def test_an_unchanged_object_is_not_sent_again(client: TestClient) -> None:
     first = client.get(f"/nightly/{WHEEL}")
     etag = first.headers["etag"]
     for known in (etag, f'"other", {etag}', f"W/{etag}", "*"):
@@ -156,7 +156,7 @@ def test_a_page_is_sent_in_the_form_that_the_client_prefers(
     assert ("json" in content_type) == answer.text.startswith("{")
 
 
-def test_a_form_that_there_is_not_is_refused(client: TestClient) -> None:
+def test_an_unknown_media_type_is_refused(client: TestClient) -> None:
     answer = client.get("/whl/nightly/cu118/vllm/", headers={"Accept": "image/png"})
     assert answer.status_code == 406
 
@@ -181,13 +181,13 @@ def test_what_lies_elsewhere_is_redirected(
     assert (answer.status_code, answer.headers["location"]) == (status, location)
 
 
-def test_our_own_name_is_never_asked_for_elsewhere(client: TestClient) -> None:
+def test_our_own_name_is_never_redirected(client: TestClient) -> None:
     """Also where the index is not there: whoever holds the name upstream must not answer."""
     for path in ("/whl/cu118/vllm/", "/whl/cu999/vllm/", f"/{'0' * 40}/cu118/vllm/"):
         assert client.get(path).status_code == 404
 
 
-def test_without_an_upstream_other_projects_are_told_so(bucket: FolderStore) -> None:
+def test_without_an_upstream_other_projects_are_not_found(bucket: FolderStore) -> None:
     answer = TestClient(Application(bucket, None)).get("/nightly/cu118/torch/")
     assert answer.status_code == 404
     assert "UPSTREAM_INDEX" in answer.text
@@ -293,7 +293,7 @@ def test_a_missing_commit_says_what_became_of_it(
     assert WHEEL in answer.text
 
 
-def test_a_record_that_was_edited_by_hand_is_told_and_not_believed(
+def test_a_record_that_was_edited_by_hand_is_reported(
     bucket: FolderStore, client: TestClient, factory: Factory
 ) -> None:
     sha = factory.commit(14).sha
@@ -307,7 +307,7 @@ def test_a_record_that_was_edited_by_hand_is_told_and_not_believed(
     path.unlink()
 
 
-def test_a_bucket_that_fails_is_no_missing_page(bucket: FolderStore) -> None:
+def test_a_failing_bucket_is_not_a_404(bucket: FolderStore) -> None:
     class Failing(FolderStore):
         error: Exception = StoreUnavailable("s3://x is away", do="SECRET advice")
 

@@ -1,6 +1,6 @@
-"""RFC 9110 and 9112, byte for byte: what a client or a proxy in front sends, and what comes back.
+"""RFC 9110 and 9112, byte for byte: requests of clients and proxies, and the responses.
 
-Each test names the section that it holds the server to.
+Each test cites its section.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def test_a_method_that_is_known_and_not_allowed(base: str, method: str) -> None:
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_method_that_nobody_knows(base: str) -> None:
+def test_an_unknown_method(base: str) -> None:
     """9.1: 501; and methods are compared with their case."""
     assert ask(base, method="BREW").status == 501
     assert ask(base, method="get").status == 501
@@ -316,7 +316,7 @@ def test_requests_in_a_row_are_answered_in_theirs(base: str, whole: Answer) -> N
 
 
 @pytest.mark.parametrize("lines", ["", "Host: x\r\n", "Connection: keep-alive\r\n"])
-def test_a_client_of_http_1_0_is_answered_and_hung_up_on(
+def test_http_1_0_gets_an_answer_and_the_connection_closes(
     base: str, whole: Answer, lines: str
 ) -> None:
     """9112, 9.3: no Host is asked of it, and no chunks are sent to it."""
@@ -348,7 +348,7 @@ def test_what_depends_on_accept_says_so(base: str) -> None:
     assert html.status == 200
 
 
-def test_an_upgrade_is_not_taken_up(base: str, whole: Answer) -> None:
+def test_an_upgrade_is_ignored(base: str, whole: Answer) -> None:
     """7.8: a server may ignore it."""
     answer = ask(base, "Upgrade: websocket", "Connection: upgrade")
     assert (answer.status, answer.body) == (200, whole.body)

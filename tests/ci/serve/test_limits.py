@@ -1,4 +1,4 @@
-"""What one client can cost the others, with real sockets: memory, descriptors, time, log lines."""
+"""Limits of what one client can use, with real sockets: memory, descriptors, time, log lines."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_stalled_reader_costs_little_and_an_aborted_one_nothing(
         assert eventually(lambda: files(pid, "big.whl") == 0)
 
 
-def test_a_reader_that_takes_nothing_is_disconnected(store: FolderStore) -> None:
+def test_a_stalled_reader_is_disconnected(store: FolderStore) -> None:
     limits = Limits(connections=100, stall=0.2)
     with running(store, limits=limits) as base, stalled_readers(base, "/big.whl", 3):
         assert files(os.getpid(), "big.whl") == 3
@@ -148,9 +148,7 @@ def test_a_reader_that_is_slow_but_reads_gets_everything(store: FolderStore) -> 
         assert received > SIZE
 
 
-def test_there_are_so_many_connections_and_the_next_is_told(
-    store: FolderStore, tmp_path: Path
-) -> None:
+def test_connections_beyond_the_limit_get_503(store: FolderStore, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with served(store, log, connections=5) as (base, _), ExitStack() as stack:
         for _ in range(5):
@@ -196,7 +194,7 @@ def test_out_of_descriptors_it_says_so_once(store: FolderStore, tmp_path: Path) 
         assert len(log.read_text().splitlines()) < 30
 
 
-def test_what_is_no_file_is_not_there_and_stops_nobody(store: FolderStore) -> None:
+def test_special_files_are_not_found_and_do_not_block(store: FolderStore) -> None:
     os.mkfifo(store.root / "pipe.whl")
     with socket.socket(socket.AF_UNIX) as listener, running(store) as base, ExitStack() as stack:
         listener.bind(str(store.root / "socket.whl"))

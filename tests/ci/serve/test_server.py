@@ -32,7 +32,7 @@ def test_two_servers_run_beside_each_other_and_end_with_their_blocks(store: Fold
         httpx.get(f"{one}/nightly/")
 
 
-def test_a_taken_port_says_so() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

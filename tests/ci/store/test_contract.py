@@ -1,4 +1,4 @@
-"""What every bucket has to do: one suite, run on a folder and on S3 over HTTP."""
+"""The contract of every bucket: one suite for a folder and S3 over HTTP."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_is_gone_cannot_be_replaced(store: Store) -> None:
         store.get("x")
 
 
-def test_missing_is_told_from_everything_else(store: Store) -> None:
+def test_only_a_missing_key_raises_not_found(store: Store) -> None:
     store.create("there/x", A)
     entry = store.head("there/x")
     store.delete("there/x")
@@ -226,7 +226,7 @@ def test_a_hostile_key_is_refused_before_the_bucket_is_asked(store: Store, key: 
     assert [entry.key for entry in store.list("")] == ["good"]
 
 
-def test_of_many_creators_one_wins(store: Store) -> None:
+def test_one_of_many_creators_wins(store: Store) -> None:
     won: list[int] = []
 
     def create(number: int) -> None:
@@ -241,7 +241,7 @@ def test_of_many_creators_one_wins(store: Store) -> None:
     assert store.get("x").body == str(won[0]).encode()
 
 
-def test_of_many_changes_none_is_lost(store: Store) -> None:
+def test_no_concurrent_change_is_lost(store: Store) -> None:
     store.create("x", Body.of(b"[]"))
 
     def add(number: int) -> None:

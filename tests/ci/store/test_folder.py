@@ -68,7 +68,7 @@ def test_nothing_is_written_through_a_symbolic_link(store: FolderStore, tmp_path
     assert list(outside.iterdir()) == []
 
 
-def test_a_file_where_a_folder_is_needed_is_told(store: FolderStore) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(store: FolderStore) -> None:
     store.create("x", A)
     with pytest.raises(BadKey, match="a link or a file is in the way"):
         store.create("x/y", A)

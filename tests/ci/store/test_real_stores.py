@@ -1,4 +1,4 @@
-"""Storages that people run themselves, the real programs: what is refused, and what publishes.
+"""Real self-hosted stores: which are refused, and publishing to the others.
 
 `make stores` installs them and runs this file. Without them its tests say so and are skipped.
 """

@@ -192,6 +192,6 @@ def test_an_object_lies_where_the_rest_endpoint_looks(
 @pytest.mark.parametrize(
     "where", ["s3://", "s3://Name", "s3://a/prefix", "gs://bucket", "http://x"]
 )
-def test_what_names_no_bucket_is_refused(where: str) -> None:
+def test_an_invalid_bucket_name_is_refused(where: str) -> None:
     with pytest.raises(StoreError, match="is not a bucket"):
         open_store(where)

@@ -1,4 +1,4 @@
-"""What a storage makes of S3's conditions is found out before the first write, and used."""
+"""A store's support of S3's preconditions is probed before the first write, and used."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def test_another_endpoint_is_probed_for_itself(
 
 
 @pytest.mark.parametrize("lost", range(16))
-def test_a_lost_answer_is_no_verdict(s3_store: S3Store, s3_endpoint: Endpoint, lost: int) -> None:
+def test_a_lost_response_is_not_taken_for_a_verdict(
+    s3_store: S3Store, s3_endpoint: Endpoint, lost: int
+) -> None:
     """botocore repeats a write that was carried out, and the repetition is refused."""
     left = [lost]
 
@@ -129,7 +131,7 @@ def test_a_lost_answer_is_no_verdict(s3_store: S3Store, s3_endpoint: Endpoint, l
 
 
 @pytest.mark.parametrize("dialect", [dialects.radosgw, dialects.opaque_etags])
-def test_what_is_right_stays_untouched_whatever_the_store_tells(
+def test_unchanged_objects_are_not_written(
     s3_store: S3Store, s3_endpoint: Endpoint, factory: Factory, dialect: Dialect
 ) -> None:
     s3_endpoint.fault = dialect

@@ -1,4 +1,4 @@
-"""Where publications are made to fail: many buckets that begin alike, and are cheap to compare."""
+"""Buckets for injected faults: many with the same initial state, and cheap to compare."""
 
 from __future__ import annotations
 

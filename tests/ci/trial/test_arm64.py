@@ -1,4 +1,4 @@
-"""Running the wheel for aarch64 here; `make arm64` does it, with the op tests."""
+"""Running the aarch64 wheel under an emulator; `make arm64` runs the op tests with it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_an_interpreter_that_is_not_there_is_listed(offer: Offer, the_matrix: Ma
     assert outcome.detail == "no python3.99 on this machine"
 
 
-def test_a_wheel_without_its_ops_fails_where_it_is_used(offer: Offer, the_matrix: Matrix) -> None:
+def test_a_wheel_without_its_ops_fails_the_check(offer: Offer, the_matrix: Matrix) -> None:
     """Version, commit and origin were right, or it would not have come this far."""
     outcome = attempt(offer, the_matrix)
     assert outcome.status is Status.FAILED

@@ -67,7 +67,7 @@ def test_no_file(tmp_path: Path) -> None:
     refuse(tmp_path / "vllm-0.5.4-py3-none-any.whl", "expected a file, found nothing")
 
 
-def test_a_name_that_is_no_wheels(tmp_path: Path) -> None:
+def test_a_name_that_is_not_a_wheels(tmp_path: Path) -> None:
     refuse(tmp_path / "vllm.whl", "the file name of a wheel")
 
 
@@ -215,7 +215,7 @@ def test_an_encrypted_member(write: Callable[..., Path]) -> None:
     refuse(path, "no encryption")
 
 
-def test_a_bomb_by_its_declared_size(write: Callable[..., Path]) -> None:
+def test_a_zip_bomb_by_its_declared_size(write: Callable[..., Path]) -> None:
     path = write()
     data = bytearray(path.read_bytes())
     at = data.index(b"PK\x01\x02") + 24
@@ -224,7 +224,7 @@ def test_a_bomb_by_its_declared_size(write: Callable[..., Path]) -> None:
     refuse(path, "bytes unpacked")
 
 
-def test_a_bomb_that_lies_about_its_size(write: Callable[..., Path]) -> None:
+def test_a_zip_bomb_with_a_false_size(write: Callable[..., Path]) -> None:
     path = write()
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("vllm/bomb", bytes(200 << 20))
@@ -246,7 +246,7 @@ def test_too_many_members(write: Callable[..., Path], monkeypatch: pytest.Monkey
     refuse(write(), "at most 5 members", "7")
 
 
-def test_what_is_no_archive(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "vllm-0.5.4-py3-none-any.whl"
     path.write_bytes(io.BytesIO(b"<html>404</html>").read())
     refuse(path, "a complete zip archive")

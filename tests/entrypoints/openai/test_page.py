@@ -175,7 +175,7 @@ def test_a_key_is_asked_for(chat_model, browser):
         assert page.text("#context") == "160 tokens of context"
 
 
-def test_it_can_be_used_by_keyboard_and_read_aloud(page):
+def test_it_works_with_a_keyboard_and_a_screen_reader(page):
     unnamed = page.browser.execute_script(
         "return [...document.querySelectorAll('input, textarea, select')]"
         ".filter(field => !field.labels.length).map(field => field.id)"
