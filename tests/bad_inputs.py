@@ -1,4 +1,4 @@
-"""What is refused, and in which words: docs/bad-inputs.md is written from what is seen here.
+"""Refused inputs and their error messages: writes docs/bad-inputs.md from real errors.
 
     python -m tests.bad_inputs      runs every case and writes the page
 

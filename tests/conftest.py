@@ -1,4 +1,4 @@
-"""What tests of more than one area share. No torch until a test asks for it."""
+"""Fixtures for several areas. torch is imported only if a test needs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types commands into a terminal, and writes docs/terminal.md from what is to be seen.
+"""Types commands into a terminal, and records the output in docs/terminal.md.
 
     python -m tests.record_terminal
 

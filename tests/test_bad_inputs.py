@@ -1,4 +1,4 @@
-"""The page of bad inputs says what is said."""
+"""The page of bad inputs shows the actual messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be asked of the engine, at the edges of each range."""
+"""The engine's arguments, at the edges of their ranges."""
 
 from __future__ import annotations
 

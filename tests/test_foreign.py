@@ -1,4 +1,4 @@
-"""Scripts for vLLM: what runs as it is, and what is told by name."""
+"""Scripts for vLLM: what runs unchanged, and what is refused by name."""
 
 from __future__ import annotations
 

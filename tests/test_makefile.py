@@ -1,4 +1,4 @@
-"""The two commands of the README, as far as they can be asked without being run."""
+"""The README's two commands, as far as a dry run shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told about the machine, and about the torch beside vllm."""
+"""What is reported about the machine, and about the installed torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures in README and docs are those of the records."""
+"""Figures in README and docs equal those of the records."""
 
 from __future__ import annotations
 

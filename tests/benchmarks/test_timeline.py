@@ -1,4 +1,4 @@
-"""The picture of a step, from what a profiler has seen."""
+"""The time line of a step, drawn from a profiler's trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiling parts of csrc/cpu by the compiler of the releases, to look at them from C++."""
+"""Compiles parts of csrc/cpu with the release's compiler, to test them from C++."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel sets of Arm give the same bits, whichever instructions they have."""
+"""Arm's kernel sets give the same bits, with different instructions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which instruction set the CPU kernels take, and how to ask for another."""
+"""Which instruction set the CPU kernels use, and how to select another."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the kernels of one instruction set show to the linker: one constant, and nothing shared.
+"""The symbols of one instruction set's object file: one constant, and no shared function.
 
-Were a function of theirs shared, the linker might keep the AVX-512 copy for all of them, and only
-an older processor would tell.
+If they shared a function, the linker might keep the AVX-512 copy for all of them, and only an older
+processor would crash.
 """
 
 from __future__ import annotations

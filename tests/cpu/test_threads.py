@@ -1,6 +1,6 @@
-"""The pool of threads: how many, from many callers at once, across fork, and at exit.
+"""The thread pool: its size, concurrent callers, fork, and exit.
 
-Each test runs a program in a process of its own. A deadlock would be a timeout.
+Each test runs a program in a separate process. A deadlock shows as a timeout.
 """
 
 from __future__ import annotations

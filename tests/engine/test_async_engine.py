@@ -1,4 +1,4 @@
-"""Many tasks, one engine: order, back-pressure, cancellation, failures, shutdown."""
+"""Many asyncio tasks, one engine: order, back-pressure, cancellation, failures, shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference counts, sharing and eviction of cache blocks, at their edges."""
+"""Reference counts, sharing and eviction of KV blocks, in edge cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output may not or has to say: biases, words, tokens, grammars."""
+"""Constraints on outputs: biases, bad words, allowed tokens, grammars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exception at every line of a step: the engine is empty then, and works.
+"""An exception at every line of a step: afterwards the engine is empty, and works.
 
 Ctrl-C may come between any two lines. A trace function raises at one line after another of all that
 a step runs in the engine and in the worker.

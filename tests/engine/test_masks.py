@@ -1,4 +1,4 @@
-"""The masks of a step: what they hold, and which rows have one when they are made."""
+"""The grammar masks of a step: their content, and which rows have one."""
 
 from __future__ import annotations
 

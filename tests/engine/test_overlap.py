@@ -1,9 +1,9 @@
-"""The engine with the next step under way while one is looked at, beside the engine without.
+"""The engine with overlapping steps, compared with the engine without.
 
-The executor of these tests is a model that is a function of the prefix. It sees a step as a device
-does: its buffer alone, and what earlier steps have left in the cache and in the rows that they
-sampled. Slots that were given to others, steps that overwrite what is still needed and tokens that
-are not there yet show as a prefix that does not fit.
+The executor of these tests computes a function of the prefix. It sees a step like a device: only
+its buffer, and what earlier steps left in the cache and in the rows that they sampled. Slots that
+were reassigned, steps that overwrite needed data and tokens that are not ready yet result in a
+wrong prefix.
 """
 
 from __future__ import annotations

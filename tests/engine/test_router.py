@@ -1,4 +1,4 @@
-"""Requests find the replica that has their prefix, and none gets too many."""
+"""Requests are routed to the replica with their prefix, with balanced load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step that went through bytes is the same step, and bytes that are no step are refused."""
+"""A step survives serialization, and invalid bytes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client and a real engine in another process: what `LLM` gives, and nothing left behind."""
+"""The client with a real engine in another process: the same results as `LLM`, and no leaks."""
 
 from __future__ import annotations
 

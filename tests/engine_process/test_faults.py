@@ -1,4 +1,4 @@
-"""What happens to the process of an engine, or to its client: done to real processes."""
+"""Failures of an engine's process or of its client, with real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is there when the engine is ready is not visited by later garbage collections."""
+"""Objects that exist when the engine is ready are excluded from later garbage collections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses the border: all that a request says arrives, and nothing else is read."""
+"""Messages between the processes: every field arrives, and anything else is refused."""
 
 from __future__ import annotations
 

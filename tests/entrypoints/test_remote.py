@@ -1,4 +1,4 @@
-"""``vllm chat --url`` and ``vllm complete``: a server's answers are those of the library."""
+"""``vllm chat --url`` and ``vllm complete``: a server's answers equal the library's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vllm serve``, as a person types it: a process of its own."""
+"""The ``vllm serve`` command, in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show. `pytest -m gpu` runs this folder, and the op tests on CUDA."""
+"""Tests that need a GPU. `pytest -m gpu` runs this folder, and the op tests on CUDA."""
 
 from __future__ import annotations
 

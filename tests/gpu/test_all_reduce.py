@@ -1,4 +1,4 @@
-"""Rows that GPUs exchange by themselves: ranks are processes, on as many GPUs as there are."""
+"""The all-reduce kernels: ranks are processes, on as many GPUs as available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention as only CUDA does it: cut between blocks, on tensor cores, in graphs."""
+"""Attention on CUDA: split over thread blocks, on tensor cores, in graphs."""
 
 from __future__ import annotations
 

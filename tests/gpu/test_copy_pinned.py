@@ -1,4 +1,4 @@
-"""A few numbers on their way between the host and a GPU, without the copy engine."""
+"""Small copies between host and GPU by a kernel, without the copy engine."""
 
 from __future__ import annotations
 

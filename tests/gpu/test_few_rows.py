@@ -1,4 +1,4 @@
-"""Products of few rows in the company they keep: of kernels that begin early, and of a model."""
+"""Skinny GEMMs among other kernels with early launch (PDL), and in a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which file of device code really runs, and what is said when it is not there."""
+"""Which file of device code runs, and the error if it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache takes what steps leave of the memory, and steps of all sizes find what they need."""
+"""The KV cache uses the memory that steps leave free, and steps of all sizes have enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vllm tells of this GPU is what torch tells of it."""
+"""vllm reports the same about this GPU as torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefill attention as only CUDA does it: in tiles of 128 rows, by tickets, in graphs."""
+"""Prefill attention on CUDA: tiles of 128 rows, dynamic scheduling, graphs."""
 
 from __future__ import annotations
 

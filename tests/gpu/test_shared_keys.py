@@ -1,4 +1,4 @@
-"""Attention that reads once what sequences share, beside attention that reads it for each."""
+"""Attention that reads shared prefixes once, compared with reading them per sequence."""
 
 from __future__ import annotations
 

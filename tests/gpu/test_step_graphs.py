@@ -1,4 +1,4 @@
-"""Steps as CUDA graphs: the bits of the same kernels launched one by one."""
+"""Steps as CUDA graphs give the same bits as the kernels launched one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of whole and of divided weights, alone and merged."""
+"""Linear layers with whole and sharded weights, separate and merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers whose products take norm, activation and residual along: the tokens of transformers.
+"""Layers with norm, activation and residual fused into GEMMs give transformers' tokens.
 
 On CUDA they do so in 16 bits, where tokens cannot be compared; here the same layers do in float32.
 """

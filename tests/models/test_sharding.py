@@ -1,4 +1,4 @@
-"""A model divided among ranks: what each loads, what it reads for that, and what they compute."""
+"""A model sharded over ranks: what each rank loads and reads, and the results."""
 
 from __future__ import annotations
 

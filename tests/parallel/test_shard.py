@@ -1,4 +1,4 @@
-"""Which part of a dimension a rank holds, and which groups a model can be divided among."""
+"""A rank's shard of a dimension, and the group sizes that a model supports."""
 
 from __future__ import annotations
 

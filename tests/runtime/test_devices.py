@@ -1,4 +1,4 @@
-"""What the library makes of a GPU's own numbers, as a stand-in for the driver gives them."""
+"""What the library derives from a GPU's attributes, given by a fake driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every GPU from 7.0 to 12.1 is given of a wheel's device code, by every driver that knows it.
+"""Which device code of a wheel every GPU from 7.0 to 12.1 runs, with each driver that supports it.
 
 The device code is real, by the matrix's compilers, though of a kernel that does nothing; the driver
 is a stand-in that takes code as the real one does, by its header, and refuses a block that is to

@@ -1,4 +1,4 @@
-"""What an op writes may share no memory with its other arguments, nor with itself."""
+"""The outputs of an op must not overlap with its other arguments or with themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizers of every kind that is about, small: what differs is how they make text of tokens."""
+"""Small tokenizers of every common kind, which differ in how they decode tokens."""
 
 from __future__ import annotations
 

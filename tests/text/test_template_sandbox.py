@@ -1,4 +1,4 @@
-"""What a template cannot do: compute for ever, fill the memory, read the process it serves."""
+"""A template cannot run for ever, exhaust memory, or read its process."""
 
 from __future__ import annotations
 

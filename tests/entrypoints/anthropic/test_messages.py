@@ -1,4 +1,4 @@
-"""/v1/messages, by Anthropic's own client: what the library gives, in Anthropic's shapes."""
+"""/v1/messages with Anthropic's own client: the library's results, in Anthropic's format."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A server that sends every token as an event of its own, and keeps what it is asked.
+"""A server that sends every token as a separate event, and records its requests.
 
-An engine's tokens share events when they come together, so what a client makes of one event after
-another can only be counted where a server promises them.
+An engine may send several tokens in one event, so a client's handling of single events can only be
+tested with a server that guarantees them.
 """
 
 from __future__ import annotations

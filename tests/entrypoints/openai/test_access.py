@@ -1,4 +1,4 @@
-"""Who may ask, from where, and for how much; what the log says of it."""
+"""API keys, CORS, limits of requests, and their log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/v1/chat/completions gives what `LLM.chat` gives, in OpenAI's shapes."""
+"""/v1/chat/completions returns the results of `LLM.chat`, in OpenAI's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/v1/completions gives what the library gives, in OpenAI's shapes."""
+"""/v1/completions returns the library's results, in OpenAI's format."""
 
 from __future__ import annotations
 

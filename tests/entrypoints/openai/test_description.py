@@ -1,4 +1,4 @@
-"""The OpenAPI description: true of what the server answers, whatever a client makes of it."""
+"""The OpenAPI description matches the server's responses."""
 
 from __future__ import annotations
 

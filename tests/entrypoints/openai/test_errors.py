@@ -1,4 +1,4 @@
-"""What is refused, with which status, and in which words."""
+"""Refused requests, their status codes and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lm_eval asks a server of ours, and finds what it finds by transformers."""
+"""lm_eval gives the same results with our server as with transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under load: a full queue, clients that leave or do not read, a thousand streams at once."""
+"""Load: a full queue, clients that disconnect or stall, a thousand concurrent streams."""
 
 from __future__ import annotations
 

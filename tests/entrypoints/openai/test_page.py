@@ -10,7 +10,7 @@ TAB, ENTER, ESCAPE, SHIFT = "\ue004", "\ue007", "\ue00c", "\ue008"
 
 
 class Page:
-    """The page, as a person sees it."""
+    """The page, as its user sees it."""
 
     def __init__(self, browser, server, path="/"):
         self.browser = browser
@@ -43,7 +43,7 @@ class Page:
         return self.all(".answer")[-1].get_property("textContent")
 
     def wrong(self):
-        """What the browser complains of."""
+        """The browser's errors and warnings."""
         return [entry["message"] for entry in self.browser.get_log("browser")]
 
 

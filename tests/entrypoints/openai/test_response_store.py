@@ -1,4 +1,4 @@
-"""What is stored stays within its bounds, whatever comes and goes."""
+"""The store of responses stays within its limits."""
 
 from __future__ import annotations
 

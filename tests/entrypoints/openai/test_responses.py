@@ -1,4 +1,4 @@
-"""/v1/responses, by OpenAI's own client: what the library gives, and what the server remembers."""
+"""/v1/responses with OpenAI's own client: the library's results, and stored responses."""
 
 from __future__ import annotations
 

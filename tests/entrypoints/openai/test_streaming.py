@@ -1,4 +1,4 @@
-"""Merging, closing and leaving, without a server."""
+"""Merging and closing streams, and disconnects, without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/serving.md says what the code does."""
+"""The tables in docs/serving.md match the code."""
 
 from __future__ import annotations
 

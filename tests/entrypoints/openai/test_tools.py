@@ -1,4 +1,4 @@
-"""Calls of tools and reasoning, as OpenAI's client sees them: whole, and in a stream.
+"""Tool calls and reasoning with OpenAI's client: complete and streamed.
 
 A random model writes no calls: what it "writes" is put where its text comes out of the engine, in
 pieces of every size. All else is the server's.

@@ -1,4 +1,4 @@
-"""Spans as a collector gets them, over HTTP."""
+"""OpenTelemetry spans, as received by a collector over HTTP."""
 
 from __future__ import annotations
 
