@@ -132,8 +132,8 @@ struct PeerGroup {
 // Bytes of a rank's memory.
 int64_t exchange_bytes(int64_t ranks, int64_t rows, int64_t row_bytes);
 
-// out = the sum of all ranks' inputs; on CUDA alone. All ranks call it, with the same shape and
-// the same `two_shots`. peers: never null.
+// out = the sum of all ranks' inputs; only on CUDA. All ranks call it, with the same shape and the
+// same `two_shots`. peers: never null.
 void all_reduce(const Tensor& out, const Tensor& input, bool two_shots, const PeerGroup* peers);
 
 // fused_add_rms_norm of the sum of all ranks' inputs, in place.

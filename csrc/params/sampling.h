@@ -15,7 +15,7 @@ struct TokenCounters {
   i64 words;
 };
 
-// Begins counters anew: counters[i] has seen the tokens [starts[i], starts[i + 1]), and no others.
+// Resets counters: counters[i] then counts the tokens [starts[i], starts[i + 1]), and no others.
 struct CountTokensParams {
   TokenCounters state;
   const i64* counters;  // [lists], none twice; below 0: the list is left out

@@ -1,5 +1,5 @@
-// Python functions from C++ functions. What a function takes and returns is read from its type, so
-// that bindings.cpp adds names only:
+// Python functions from C++ functions. Arguments and result are derived from the function's type,
+// so that bindings.cpp only adds names:
 //
 //   const Tensor&           a tensor
 //   const Tensor*           a tensor, or None for null
@@ -46,7 +46,7 @@ constexpr bool is_list = false;
 template <typename Item>
 constexpr bool is_list<std::vector<Item>> = true;
 
-// What a stub calls a type.
+// The name of a type in the stub.
 template <typename T>
 std::string type_name() {
   if constexpr (std::is_void_v<T>) {
@@ -87,7 +87,7 @@ class Signature {
   size_t count_ = 0;
 };
 
-// Throws Error(type): a call has not as many arguments as there are names.
+// Throws Error(type): the number of arguments is wrong.
 [[noreturn]] void refuse_count(const char* function, const char* const* names, Py_ssize_t count,
                                Py_ssize_t got);
 
@@ -219,7 +219,7 @@ struct Method<function> {
     return text.returning(type_name<std::decay_t<Result>>());
   }
 
-  // What Python calls.
+  // The function that Python calls.
   static PyObject* call(PyObject*, PyObject* objects) {
     try {
       const Py_ssize_t got = PyTuple_Size(objects);
@@ -232,8 +232,8 @@ struct Method<function> {
   }
 
  private:
-  // Converts the parameters after `done`, from the object `at` on, one by one; then calls. In line,
-  // as is `read`: else an op takes 10 to 25 ns more.
+  // Converts the parameters after `done`, from the object `at` on, one by one; then calls. Inlined,
+  // like `read`: otherwise an op takes 10 to 25 ns more.
   template <Py_ssize_t at, typename... Done>
   [[gnu::always_inline]] static PyObject* convert(const Call& call, const Done&... done) {
     if constexpr (sizeof...(Done) < sizeof...(Parameters)) {
@@ -252,8 +252,8 @@ struct Method<function> {
 
 }  // namespace binding
 
-// A function of the module. names: of Python's arguments, which go by position. about: the
-// docstring behind the signature.
+// A function of the module. names: of Python's positional arguments. about: the docstring after the
+// signature.
 template <auto function, typename... Names>
 PyMethodDef bind(const char* name, const std::string& about, Names... names) {
   using Method = binding::Method<function>;

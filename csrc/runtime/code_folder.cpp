@@ -25,14 +25,14 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
-// Where this process was when it loaded the library: relative paths of its user begin there.
+// The working directory when the library was loaded: the base of relative paths.
 std::string current_folder() {
   char path[4096];
   return getcwd(path, sizeof path) == nullptr ? "." : path;
 }
 const std::string first_folder = current_folder();
 
-// The folder that this library was loaded from.
+// The folder of this library.
 std::string library_folder() {
   Dl_info info;
   if (dladdr(reinterpret_cast<void*>(&library_folder), &info) == 0 || info.dli_fname == nullptr) {

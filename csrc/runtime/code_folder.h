@@ -1,5 +1,5 @@
-// Which compiled device code there is beside this library, and which of it a GPU can run. Touches
-// no GPU.
+// Finds the device code installed with this library, and selects the code for a GPU. Does not
+// access a GPU.
 //
 //   <package>/kernels/<variant>/sm_80/rms_norm.cubin         machine code of one architecture
 //   <package>/kernels/<variant>/compute_90/rms_norm.ptx      for the driver to compile
@@ -12,7 +12,7 @@ namespace vllm::cuda {
 
 // The GPUs that code of a compute capability runs on: later minors of its major (PTX: every later
 // capability); for a family target such as sm_100f later minors of its major, PTX too; for a
-// specific one such as sm_90a that capability alone.
+// specific one such as sm_90a only that capability.
 enum class Scope { later, family, exact };
 
 // One architecture's folder.
@@ -28,7 +28,7 @@ struct Arch {
 bool parse_arch(const std::string& name, Arch& arch);
 
 // The folder of this build's variant: VLLM_KERNEL_DIR, or the one folder in `kernels/` beside the
-// library. Throws Error(runtime) where there is none (a CPU build) or more than one.
+// library. Throws Error(runtime) if there is none (a CPU build) or more than one.
 std::string code_folder();
 
 // The architectures in `folder`, by name.

@@ -67,7 +67,7 @@ Driver open_driver() {
   return driver;
 }
 
-// Opened, not initialized: enough to ask for its version. A failure is tried again next time.
+// Opened, not initialized: enough to query its version. After a failure, it is tried again.
 const Driver& opened() {
   static const Driver driver = open_driver();
   return driver;
@@ -98,7 +98,7 @@ std::vector<Device> find_devices() {
   return found;
 }
 
-// Retained once and never released: the functions that we cache belong to it.
+// Retained once and never released: cached functions belong to it.
 Context primary_context(int index) {
   static std::atomic<Context> contexts[kMaxDevices];
   if (index < 0 || index >= kMaxDevices) {

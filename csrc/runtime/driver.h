@@ -1,5 +1,5 @@
-// The CUDA driver, opened when the first CUDA tensor or question comes: one library serves
-// machines with and without it. Every call that fails becomes an Error(runtime).
+// The CUDA driver, opened at first use, so that one library serves machines with and without it.
+// Every failed call becomes an Error(runtime).
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace vllm::cuda {
 
-// The driver's own types, as cuda.h has them.
+// The driver's types, as in cuda.h.
 using Result = int;
 using DeviceHandle = int;
 using Context = struct CUctx_st*;
@@ -76,10 +76,11 @@ struct Driver {
   Result (*cuGetErrorString)(Result result, const char** text);
 };
 
-// Opens and initializes the driver. Throws where there is none, or no GPU: an Error that says why.
+// Opens and initializes the driver. Throws an Error with the reason if there is no driver or no
+// GPU.
 const Driver& driver();
 
-// What the installed driver supports, as in 12040 for CUDA 12.4. Touches no GPU.
+// The CUDA version that the driver supports: 12040 for 12.4. Does not access a GPU.
 int driver_version();
 
 // Throws "<call> failed: <name> (<text>)<where>" unless `result` is success.
@@ -96,20 +97,20 @@ struct Device {
   int major;  // compute capability
   int minor;
   int processors;
-  int processor_shared_bytes;  // of a processor, for all blocks on it
-  int block_shared_bytes;      // the most that a block may ask for
+  int processor_shared_bytes;  // per multiprocessor, for all CTAs on it
+  int block_shared_bytes;      // the maximum for a CTA
   DeviceHandle handle;
 };
 
 // "cuda:0 (NVIDIA H200, compute capability 9.0; driver of CUDA 12.4)"
 std::string describe(const Device& device);
 
-// The GPUs that this process may use. Makes no context.
+// The GPUs that this process may use. Creates no context.
 const std::vector<Device>& devices();
 const Device& device(int index);
 
-// Makes the primary context of a device current, and restores what was current before. Costs one
-// call when it is current already, as it mostly is beside torch.
+// Makes the primary context of a device current, and restores the previous one. Costs one call if
+// it is current already, which is the usual case with torch.
 class ContextGuard {
  public:
   explicit ContextGuard(int device);
@@ -118,11 +119,11 @@ class ContextGuard {
   ContextGuard& operator=(const ContextGuard&) = delete;
 
  private:
-  const Driver* pushed_by_ = nullptr;  // null where nothing was to be done
+  const Driver* pushed_by_ = nullptr;  // null if nothing was changed
 };
 
-// Allows this thread the calls that are forbidden during a graph capture (loading a module is one)
-// as long as it lives. They are not captured.
+// During its lifetime, allows this thread calls that are forbidden during a graph capture, such as
+// loading a module. They are not captured.
 class RelaxedCapture {
  public:
   RelaxedCapture();

@@ -21,7 +21,7 @@ PyObject* python_type(ErrorKind kind) {
   return PyExc_RuntimeError;
 }
 
-// Not PyErr_SetString, which fails for a message with the name of a folder that is no UTF-8.
+// Not PyErr_SetString, which fails for a message with a path that is not UTF-8.
 void set(PyObject* type, const char* message) {
   if (PyObject* text = PyUnicode_DecodeFSDefault(message)) {
     PyErr_SetObject(type, text);

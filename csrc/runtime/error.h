@@ -1,4 +1,4 @@
-// How native code fails: one exception type whose kind says which Python exception it becomes.
+// Errors of native code: one exception type, whose kind selects the Python exception.
 #pragma once
 
 #include <exception>
@@ -9,7 +9,7 @@ namespace vllm {
 
 enum class ErrorKind {
   value,    // ValueError: a shape, a stride, a device, an option
-  type,     // TypeError: a dtype, or an object that is no tensor
+  type,     // TypeError: a dtype, or an object that is not a tensor
   index,    // IndexError: a position out of range
   runtime,  // RuntimeError: CUDA, or an incomplete installation
 };

@@ -1,4 +1,4 @@
-// Taking the GIL back in a process that may be ending.
+// Acquires the GIL again in a process that may be exiting.
 //
 // This file is compiled with -fno-exceptions: then pthread_cleanup_push is the C form, a jump, and
 // not a destructor that an unwinder would have to find.
@@ -17,10 +17,10 @@ void wait_for_the_end(void*) {
 }  // namespace
 
 void restore_thread(PyThreadState* state) {
-  // While the interpreter is finalized, Pythons before 3.14 end a daemon thread that asks for the
-  // GIL by pthread_exit. That unwinds its stack with libgcc's unwinder, which cannot walk frames of
-  // another C++ library (ours is linked statically) and crashes the process. Waiting for the end of
-  // the process instead is what Python 3.14 does.
+  // While the interpreter is finalized, Pythons before 3.14 call pthread_exit in a daemon thread
+  // that acquires the GIL. That unwinds its stack with libgcc's unwinder, which cannot walk frames
+  // of another C++ library (ours is linked statically), and crashes the process. Like Python 3.14,
+  // we wait for the end of the process instead.
   pthread_cleanup_push(wait_for_the_end, nullptr);
   PyEval_RestoreThread(state);
   pthread_cleanup_pop(0);

@@ -16,7 +16,7 @@ namespace {
 constexpr int kJitErrorLog = 5;                 // CU_JIT_ERROR_LOG_BUFFER
 constexpr int kJitErrorLogSize = 6;             // CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
 constexpr int kMaxDynamicShared = 8;            // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-constexpr unsigned kDefaultShared = 48 * 1024;  // what a block may have without being asked for
+constexpr unsigned kDefaultShared = 48 * 1024;  // the default maximum of a CTA
 
 constexpr int kCluster = 4;            // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
 constexpr int kEarly = 6;              // ..._PROGRAMMATIC_STREAM_SERIALIZATION
@@ -29,7 +29,7 @@ struct LoadedModule {
   Module module;
 };
 
-// Guards what follows. It is never held while Python code runs.
+// Guards the following. It is never held while Python code runs.
 std::mutex mutex;
 
 std::vector<LoadedModule>& modules() {
@@ -65,14 +65,15 @@ uint64_t field(const std::string& bytes, size_t offset) {
   return value;
 }
 
-// Refuses a cubin that ends before the tables its ELF header names: the driver would read on, and
-// take the process with it. They come last in a cubin, so no cut goes unnoticed. Offsets: ELF-64.
+// Refuses a truncated cubin, in which the tables of its ELF header are missing: the driver would
+// read beyond its end and crash. The tables are last in a cubin, so every truncation is detected.
+// Offsets: ELF-64.
 void require_whole(const std::string& image, const std::string& path) {
   constexpr size_t kHeader = 64;
   if (image.compare(0, 4,
                     "\x7f"
                     "ELF") != 0) {
-    return;  // PTX, or something that the driver refuses by itself
+    return;  // PTX, or something that the driver itself refuses
   }
   uint64_t end = kHeader;
   if (image.size() >= kHeader) {
@@ -88,8 +89,8 @@ void require_whole(const std::string& image, const std::string& path) {
   }
 }
 
-// What a driver has to be to take code that one has refused: cubins need one that knows the GPU,
-// PTX one that is as new as the compiler that wrote it.
+// The driver version needed for refused code: a cubin needs a driver that supports the GPU, PTX one
+// at least as new as its compiler.
 std::string needed_driver(const std::string& image, const Arch& arch, const Device& gpu) {
   if (arch.ptx) {
     const size_t version = image.find("\n.version ");
@@ -160,7 +161,7 @@ const Arch& code_arch(int index) {
   static std::atomic<const Arch*> found[kMaxDevices];
   const Device& gpu = device(index);
   const Arch* arch = found[index].load(std::memory_order_acquire);
-  if (arch == nullptr) {  // two threads may both look: they find the same
+  if (arch == nullptr) {  // two threads may both search, and find the same
     const std::string folder = code_folder();
     arch = new Arch(select_arch(archs_in(folder), gpu.major, gpu.minor, describe(gpu), folder));
     found[index].store(arch, std::memory_order_release);
@@ -174,11 +175,11 @@ bool has_clusters(int index) {
 
 Function Kernel::load(int device_index, unsigned shared) {
   std::lock_guard<std::mutex> lock(mutex);
-  // The first call of an op may well be inside a CUDA graph capture.
+  // The first call of an op may be inside a CUDA graph capture.
   RelaxedCapture relaxed;
   const Device& gpu = device(device_index);
   if (shared > static_cast<unsigned>(gpu.block_shared_bytes)) {
-    // A launcher that sizes blocks by what code was compiled for, not by the GPU.
+    // For a launcher that sizes CTAs by the architecture of the code, not by the GPU.
     throw Error(
         ErrorKind::runtime,
         concat("kernel ", name_, " of ", file_, ", compiled as ", code_arch(device_index).name,

@@ -53,7 +53,7 @@ class Kernel {
 // The architecture whose code a device runs, of those that this build has; see select_arch.
 const Arch& code_arch(int index);
 
-// Whether the code of a device may be launched in clusters of blocks.
+// Whether the code of a device supports clusters of CTAs.
 bool has_clusters(int index);
 
 struct LoadedFile {

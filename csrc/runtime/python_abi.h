@@ -11,14 +11,14 @@
 extern "C" {
 
 using Py_ssize_t = ssize_t;
-// The members that are part of the stable ABI: Py_TYPE of every abi3 module reads the second.
+// The members in the stable ABI: Py_TYPE in every abi3 module reads the second.
 struct _object {
   Py_ssize_t reference_count;
   _object* type;  // borrowed
 };
 using PyObject = _object;
 
-// References. Functions, not the macros of the same purpose.
+// References: the functions, not the macros.
 void Py_IncRef(PyObject* object);
 void Py_DecRef(PyObject* object);
 

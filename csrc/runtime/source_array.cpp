@@ -16,7 +16,7 @@ PyObject* item(const Ref& interface, const char* key) {  // borrowed
   return value;
 }
 
-// ml_dtypes' bfloat16 is an opaque two-byte type to NumPy: only its name tells.
+// ml_dtypes' bfloat16 is an opaque two-byte type to NumPy, identified by its name.
 bool is_bfloat16(PyObject* object) {
   const Ref dtype(PyObject_GetAttrString(object, "dtype"));
   const Ref name(dtype ? PyObject_GetAttrString(dtype.get(), "name") : nullptr);

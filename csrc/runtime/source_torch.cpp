@@ -19,7 +19,7 @@ class TorchAttributes final : public TensorSource {
  public:
   explicit TorchAttributes(PyObject* torch) {
     for (int i = 0; i < kDTypes; ++i) {
-      // torch's dtypes are singletons: kept once, they are told by their address.
+      // torch's dtypes are singletons, so they are compared by address.
       dtypes_[i] =
           checked(PyObject_GetAttrString(torch, dtype_name(static_cast<DType>(i)))).release();
     }

@@ -21,7 +21,7 @@ class TensorSource {
 };
 
 // The argument `name` of `op` as a tensor. It is valid while the caller holds `object`.
-// Throws Error(type) for what is no tensor, or one that cannot be described (sparse, meta).
+// Throws Error(type) for an object that is not a tensor, or cannot be described (sparse, meta).
 Tensor read_tensor(const char* op, const char* name, PyObject* object);
 
 // "float32", "torch.float64": for messages.

@@ -1,5 +1,5 @@
-// float32 from and to the 16-bit dtypes: exact one way, rounded to nearest, ties to even, the
-// other. A NaN stays a NaN. Internal to the isa_*.cpp files: see cpu/table.h.
+// float32 from and to the 16-bit dtypes: widening is exact, narrowing rounds to nearest, ties to
+// even. A NaN stays a NaN. Internal to the isa_*.cpp files: see cpu/table.h.
 #pragma once
 
 #include "cpu/common/lanes.h"
@@ -9,7 +9,7 @@ namespace {
 
 #if defined(__AVX512F__)
 
-// Masks of ones: GCC 12 warns of its own header for the forms without a mask.
+// Masks of ones: GCC 12 warns about its own header for the unmasked intrinsics.
 inline Words widen(Shorts x) {
   return reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(x)));
 }
@@ -66,8 +66,8 @@ inline Shorts narrow(Words x) {
 inline Floats half_to_float(Shorts bits) {
   const Words half = widen(bits);
   const Words sign = (half & 0x8000) << 16;
-  // Exponent and mantissa in float's place, then the difference of the two biases (127 - 15) as a
-  // product: it normalizes the subnormals on the way. What is infinite or NaN must stay so.
+  // Moves exponent and mantissa to float's position, then rebiases the exponent (127 - 15) by a
+  // multiplication, which also normalizes subnormals. Infinity and NaN are kept separately.
   const Floats magnitude = reinterpret_cast<Floats>((half & 0x7fff) << 13) * 0x1p112f;
   const Words special = (half & 0x7fff) > 0x7bff ? Words{} + 0x7f800000u : Words{};
   return reinterpret_cast<Floats>(reinterpret_cast<Words>(magnitude) | special | sign);
@@ -76,7 +76,7 @@ inline Floats half_to_float(Shorts bits) {
 inline Shorts float_to_half(Floats x) {
   const Words bits = reinterpret_cast<Words>(x);
   const Words sign = (bits >> 16) & 0x8000;
-  // Signed, for SSE2 compares nothing else.
+  // Signed, because SSE2 has no unsigned comparison.
   const Ints magnitude = reinterpret_cast<Ints>(bits & 0x7fffffff);
   // Rebias the exponent, and round to nearest even at bit 13: carries run into the exponent.
   const Ints normal = (magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;

@@ -13,7 +13,7 @@
 namespace vllm::cpu {
 namespace {
 
-// Elements of T that are multiplied at a time: here, what `load` makes of them.
+// Elements of T that are multiplied at a time: here, as widened by `load`.
 template <typename T>
 struct Factors {
   static constexpr int kSize = kLanes;
@@ -69,8 +69,7 @@ inline Floats add_products(Floats sums, Factors<Half> x, Factors<Half> y) {
 #endif
 }
 
-// The products of even elements, then those of odd ones, as they lie in words: no shuffle is
-// needed.
+// The products of even elements, then those of odd ones, which needs no shuffle.
 inline Floats add_products(Floats sums, Factors<BFloat16> x, Factors<BFloat16> y) {
 #if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
   const bfloat16x8_t a = vreinterpretq_bf16_u16(x.values), b = vreinterpretq_bf16_u16(y.values);

@@ -38,11 +38,11 @@ struct BFloat16 {
   unsigned short bits;
 };
 
-// Not 0 + x: that is another number where x is -0, so that the compilers would really add.
+// Not 0 + x: that differs for x = -0, so that compilers could not remove the addition.
 inline Floats broadcast(float x) { return x - Floats{}; }
 
-// x * y + z, rounded once where the processor can. Said and not left to the compilers: each has its
-// own rules for fusing `x * y + z`, and the build turns them off.
+// x * y + z, rounded once if the processor has FMA. Explicit, because compilers differ in fusing `x
+// * y + z`, and the build disables that.
 inline Floats multiply_add(Floats x, Floats y, Floats z) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Floats>(_mm512_fmadd_ps(
@@ -57,7 +57,7 @@ inline Floats multiply_add(Floats x, Floats y, Floats z) {
 #endif
 }
 
-// Sums of 4 lanes each, of which the sum is that of all lanes.
+// Partial sums of 4 lanes each.
 inline Quarter quarters(Floats x) {
   Quarter parts[kLanes / 4];
   __builtin_memcpy(parts, &x, sizeof x);
@@ -88,7 +88,7 @@ inline float max(Floats x) {
   return most;
 }
 
-inline float square_root(float x) {  // not libm's: that would be one more thing to link
+inline float square_root(float x) {  // not libm's, to avoid linking it
 #if defined(__aarch64__)
   return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0);
 #else

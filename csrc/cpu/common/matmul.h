@@ -7,7 +7,7 @@
 namespace vllm::cpu {
 namespace {
 
-// Vectors of sums that fit in the registers, beside what is multiplied.
+// Vectors of sums that fit in the registers, besides the operands.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kSums = 16;  // of 32 registers
 #else
@@ -29,7 +29,7 @@ __attribute__((always_inline)) inline void accumulate(Floats (&sums)[R][V], i64 
   }
 }
 
-// Covers [0, size) with pieces of N, then N / 2, … 1: body(i, Count<N>) handles [i, i + N).
+// Covers [0, size) by pieces of N, then N / 2, … 1: body(i, Count<N>) handles [i, i + N).
 template <int N>
 struct Count {
   static constexpr int value = N;

@@ -8,9 +8,9 @@
 namespace vllm::cpu {
 namespace {
 
-// How much of a vector is meant: all of it, or the last `count` < kLanes elements of a row. Nothing
-// past them is read or written, for it may be another thread's, or not be there; a partial load
-// gives zeros.
+// Whether a full vector is accessed, or only the last `count` < kLanes elements of a row. Nothing
+// beyond them is read or written, since it may belong to another thread or be unmapped; a partial
+// load fills with zeros.
 struct All {};
 struct Some {
   i64 count;
@@ -84,7 +84,7 @@ inline void store(BFloat16* to, Floats x, N n) {
   store_bits(to, float_to_bfloat16(x), n);
 }
 
-// What storing x as a T and loading it again would give.
+// x rounded to T.
 template <typename T>
 inline Floats round_to(Floats x);
 template <>
@@ -103,8 +103,8 @@ inline Floats round_to<BFloat16>(Floats x) {
 constexpr int kUnroll = 4;
 
 // Calls body(i, n, slot) for the vectors, of Size elements, of a row: n of them from i on. `slot`
-// counts 0 .. kUnroll - 1 so that a reduction can keep as many sums, for one sum would wait on
-// itself.
+// counts 0 .. kUnroll - 1 so that a reduction can keep as many independent sums: a single one would
+// be limited by latency.
 template <int Size = kLanes, typename Body>
 inline void for_lanes(i64 width, Body body) {
   i64 i = 0;

@@ -13,7 +13,7 @@ namespace vllm::ops {
 // Elements of the widest row: the kernels count in 32 bits within a row, in 64 across rows.
 constexpr i64 kMaxWidth = 2147483647;
 
-// "<op>: argument '<name>' <got>; it takes <takes>"
+// "<op>: argument '<name>' <got>; it takes <takes>", the message of a failed check.
 [[noreturn]] void refuse(ErrorKind kind, const char* op, const Tensor& tensor,
                          const std::string& got, const std::string& takes);
 
@@ -41,7 +41,7 @@ void require_same_device(const char* op, const Tensor& tensor, const Tensor& lik
 void require_same_shape(const char* op, const Tensor& tensor, const Tensor& like);
 void require_ndim(const char* op, const Tensor& tensor, int ndim, const char* shape);
 
-// A one-dimensional contiguous tensor of `length`; `why` says what the length is.
+// A one-dimensional contiguous tensor of `length`; `why` explains the length in the error.
 void require_vector(const char* op, const Tensor& tensor, i64 length, const char* why);
 
 // The last dimension has stride 1 (or at most one element), and data is aligned to its elements.

@@ -11,7 +11,7 @@
 
 namespace vllm::ops {
 
-// From here on an op takes long enough that other Python threads should run meanwhile.
+// Releases the GIL: from here on, an op takes long enough for other Python threads to run.
 constexpr i64 kReleaseGilBytes = 64 * 1024;
 
 template <typename Params>
@@ -20,7 +20,7 @@ void run_on_cpu(cpu::Kernel<Params> kernel, const Params& params, i64 items, i64
   cpu::run(kernel, params, items, bytes);
 }
 
-// Launches on the current stream of the library that `tensor` is from, on its device.
+// Launches on the current stream of the library that owns `tensor`, on its device.
 template <typename Params>
 void run_on_cuda(cuda::Kernel& kernel, const cuda::Grid& grid, const Params& params,
                  const Tensor& tensor) {
@@ -31,7 +31,7 @@ void run_on_cuda(cuda::Kernel& kernel, const cuda::Grid& grid, const Params& par
 
 constexpr i64 kMostBlocks = 2147483647;  // along x
 
-// The x dimension of a grid that takes `items`, looping where there are more than a grid may have.
+// The x dimension of a grid for `items`; kernels loop if there are more than a grid may have.
 inline unsigned grid_x(i64 items) { return static_cast<unsigned>(std::min(items, kMostBlocks)); }
 
 // The grid of a kernel that uses PDL: it waits for earlier kernels itself.

@@ -50,7 +50,7 @@ bool extent_of(const Tensor& tensor, Extent& extent) {
     if (tensor.shape[i] == 0) return false;
     if (tensor.shape[i] == 1) continue;
     i64 stride = tensor.strides[i] * size;
-    if (stride < 0) {  // as NumPy's x[::-1]: the same bytes from the other end
+    if (stride < 0) {  // like NumPy's x[::-1]: the same bytes, counted from the other end
       extent.begin += stride * (tensor.shape[i] - 1);
       stride = -stride;
     }
@@ -104,7 +104,7 @@ void require_writable(const char* op, const Tensor& tensor) {
 
 void require_disjoint(const char* op, const Tensor& written, const Tensor& other, Sharing sharing) {
   if (sharing == Sharing::may_be_same && same_layout(written, other)) return;
-  // Nearly always the two lie apart, and how their elements lie need not be known.
+  // Nearly always the two do not intersect, and their layouts do not matter.
   Bounds bounds, others;
   if (!bounds_of(written, bounds) || !bounds_of(other, others)) return;
   if (bounds.end <= others.begin || others.end <= bounds.begin) return;
