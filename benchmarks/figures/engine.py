@@ -83,11 +83,12 @@ def ranks() -> str:
 
 
 def first_outputs() -> str:
-    """What a person waits for, command by command."""
+    """The time until the first output of each command."""
     record = load("cli_first_output")
-    rows = [(f"`{name}`", f"{ms:.0f}") for name, ms in record["first_output_ms"].items()]
-    rows.append(("`vllm serve`, until it is ready", f"{record['serve_ready_ms']:.0f}"))
-    text = table(("command", "first output, ms"), rows)
+    times = {f"`{name}`": each for name, each in record["first_output"].items()}
+    times["`vllm serve`, until it is ready"] = record["serve_ready"]
+    rows = [(name, f"{t['ms']:.0f}", f"{t['processor_ms']:.0f}") for name, t in times.items()]
+    text = table(("command", "first output, ms", "of processor time"), rows)
     return f"{text}\n{link('cli_first_output')}, two cores with a load of {_load(record)}.\n"
 
 
