@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ci.audit import contents, device_code, host_library, metadata, tree
@@ -25,10 +25,22 @@ def audit(path: Path, matrix: Matrix, repo: Path) -> AuditReport:
     return audit_all([path], matrix, repo)[0]
 
 
-def audit_all(paths: Iterable[Path], matrix: Matrix, repo: Path) -> list[AuditReport]:
-    """`audit` of each; auditwheel and abi3audit run once for each set of native files."""
+def audit_all(
+    paths: Iterable[Path],
+    matrix: Matrix,
+    repo: Path,
+    report: Callable[[Path], None] = lambda path: None,
+) -> list[AuditReport]:
+    """`audit` of each; auditwheel and abi3audit run once for each set of native files.
+
+    report: called with each wheel before its audit.
+    """
     judged: dict[frozenset[tuple[str, str]], tuple[str, str]] = {}
-    return [_audit(path, matrix, repo, judged) for path in paths]
+    reports = []
+    for path in paths:
+        report(path)
+        reports.append(_audit(path, matrix, repo, judged))
+    return reports
 
 
 def _audit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
-    for report in audit_all(args.wheel, matrix.load(), Path.cwd()):
+    for report in audit_all(args.wheel, matrix.load(), Path.cwd(), _progress):
         console.print(report.table())
     return 0
+
+
+def _progress(wheel: Path) -> None:
+    print(f"auditing {wheel.name}", file=sys.stderr, flush=True)

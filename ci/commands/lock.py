@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ci import matrix, pylock
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             index = args.torch_index or pylock.TORCH_INDEX + cuda.variant
             options += ["--extra-index-url", index, "--index-strategy", "first-index"]
         for python in args.python or known.trial_pythons:
+            print(f"resolving {cuda.variant} for Python {python}", file=sys.stderr, flush=True)
             try:
                 locked = pylock.resolve(wanted, python, options)
             except LockError as error:

@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     store = cli.bucket(args)
     now = datetime.now(timezone.utc)
+    cli.progress(args, f"list the objects of {store.name}")
     decisions = prune.plan(store, keep=args.keep, older_than=timedelta(days=args.days), now=now)
     going = [decision for decision in decisions if decision.removed]
     if args.yes:

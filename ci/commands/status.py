@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
         unit = status.of_unit(store, args.unit, matrix.load())
         cli.show(args, unit, _unit(unit))
         return 1 if unit.problems else 0
+    cli.progress(args, f"read the records and manifests of {store.name}")
     bucket = status.of_bucket(store, matrix.load())
     cli.show(args, bucket, _bucket(bucket))
     return 1 if bucket.problems else 0
