@@ -69,7 +69,7 @@ def test_it_says_where_the_wheels_are_or_why_there_are_none(repo: Path, factory:
     code, said = why(repo, "side")
     assert code == 1
     assert f"No build of commit {side}" in said
-    assert f"with {merged.sha}, whose wheels contain it:\nMerge the branch\n" in said
+    assert f"merged by {merged.sha}, whose wheels contain it:\nMerge the branch\n" in said
 
     code, said = why(repo, "f" * 40)
     assert (code, "was started here" in said) == (1, True)

@@ -113,7 +113,9 @@ def test_prompts_of_json_lines_are_what_a_user_says(chat_model, tmp_path):
 def test_files_that_hold_no_prompts(tokenizer, tmp_path, text):
     words = custom(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=r"--dataset-path: .*a\.jsonl (has|is) no "):
+    with pytest.raises(
+        ValueError, match=r"--dataset-path: .*a\.jsonl (has no|must have lines like) "
+    ):
         samples(tokenizer, *words, "--skip-chat-template")
 
 

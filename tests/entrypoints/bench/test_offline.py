@@ -111,7 +111,7 @@ def test_latency_of_a_beam_search(bench):
         (["throughput", "--async-engine"], "measured with its server: `vllm bench serve`"),
         (["throughput", "--backend", "hf"], "takes backend only as 'vllm' or None, got 'hf'"),
         (["throughput", "--enable-lora"], "vllm bench throughput takes enable_lora only as False"),
-        (["throughput", "--profile"], "nothing here starts a profiler"),
+        (["throughput", "--profile"], "no profiler is started"),
         (["throughput", "--input-len", "0"], "--input-len must be at least 1, got 0"),
         (["throughput", "--n", "0"], "--n must be at least 1, got 0"),
         (["throughput", "--num-prompts", "0"], "--num-prompts must be at least 1, got 0"),

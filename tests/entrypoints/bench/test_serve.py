@@ -156,7 +156,7 @@ def test_requests_that_fail_are_counted_and_said(bench):
         (["--dataset-name", "sharegpt"], "--dataset-name sharegpt needs --dataset-path"),
         (["--dataset-name", "sharegpt", "--dataset-path", "/gone"], "/gone cannot be read"),
         (["--model", "other"], "--model: 'other' is not served at"),
-        (["--model", "a", "--served-model-name", "b"], "give one of them"),
+        (["--model", "a", "--served-model-name", "b"], "use only one of them"),
         (["--use-beam-search"], "use_beam_search only as False or None, got True"),
         (["--plot-timeline"], "figures are text and JSON"),
         (["--lora-modules", "a=b"], "there are no LoRA adapters"),
@@ -164,7 +164,7 @@ def test_requests_that_fail_are_counted_and_said(bench):
         (["--ramp-up-strategy", "linear"], "needs --ramp-up-start-rps above 0"),
         (
             ["--ramp-up-strategy", "linear", "--request-rate", "3"],
-            "takes the place of --request-rate",
+            "replaces --request-rate",
         ),
     ],
 )
