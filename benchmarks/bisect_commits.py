@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ci import builder, git, matrix, scratch
 from ci.builder.reused import StoreWheels
@@ -50,12 +51,12 @@ def fill(store: FolderStore, commits: list[str]) -> None:
             path.write_text(re.sub(r"(?m)^ptx = .*", 'ptx = ["8.0"]', few))
             reuse = Reuse(StoreWheels(store))
             paths = builder.build(clone, clone / "wheelhouse", commit=commit, reuse=reuse)
-            known = matrix.load(path)
+            known = matrix.load(path).of_commit()
             wheels = [read(path) for path in paths]
             publish(store, wheels, commit, known, reused_from=reuse.used, report=print)
 
 
-def search(base: str, commits: list[str], python: str) -> tuple[dict, float, str]:
+def search(base: str, commits: list[str], python: str) -> tuple[dict[str, Any], float, str]:
     """The result of the script, its seconds, and its output."""
     script = f"{base}/{commits[-1]}/bisect.py"
     ends = ["--good", commits[0], "--bad", commits[-1], "--python", python, "--restart", "--json"]

@@ -45,7 +45,7 @@ def main() -> None:
         AWS_DEFAULT_REGION="us-west-2",
     )
     with tempfile.TemporaryDirectory() as scratch, memory_folder(Path(scratch)) as memory:
-        factory = Factory(Path(scratch) / "wheels", matrix.load())
+        factory = Factory(Path(scratch) / "wheels", matrix.load().of_commit())
         found = measure(prepare(FolderLab(memory), factory), "folder", part - 1, parts)
         with endpoint() as running:
             os.environ["AWS_ENDPOINT_URL"] = running.url

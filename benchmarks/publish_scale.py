@@ -158,7 +158,7 @@ def main() -> None:
         endpoint() as running,
     ):
         os.environ["AWS_ENDPOINT_URL"] = running.url
-        factory = Factory(Path(scratch) / "wheels", matrix.load())
+        factory = Factory(Path(scratch) / "wheels", matrix.load().of_commit())
         for count in args.histories:
             row = {
                 "ours, S3": ours_on_s3(running, factory, count),

@@ -2,11 +2,12 @@
 
     python -m benchmarks.release_matrix
 
-In a fresh clone of HEAD, where only pip's downloads are cached: builds every wheel of a release,
-the `.devN` wheels and the sdist from one build; each stage is timed, and the total is given
-relative to fetching and compiling alone in the same run. Then a commit that changed only Python, in
-a clone that reuses the native files of the first. Each wheel for one Python is installed on that
-Python, and its version is checked. Writes ``release_matrix.json`` in this folder.
+In a fresh clone of HEAD, where only pip's downloads are cached: builds every wheel that a release
+has of the variants of each commit, the `.devN` wheels and the sdist from one build; each stage is
+timed, and the total is given relative to fetching and compiling alone in the same run. Then a
+commit that changed only Python, in a clone that reuses the native files of the first. Each wheel
+for one Python is installed on that Python, and its version is checked. Writes
+``release_matrix.json`` in this folder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ from rich.console import Console
 
 from ci import builder, git, interpreters, matrix, names, release
 from ci.audit import audit_all
+from ci.builder import Label
 from ci.builder.reused import StoreWheels
 from ci.git import Commit
-from ci.matrix import Matrix
+from ci.matrix import Cuda, Matrix, Platform
 from ci.publish import publish
 from ci.reuse import Reuse
 from ci.stages import Stages
@@ -47,11 +50,7 @@ def whole_matrix(repo: Path, out: Path, known: Matrix, console: Console) -> dict
         repo,
         out,
         commit=commit,
-        # The abi3 wheel of the documented name is one of the release's.
-        labels=lambda cuda: [
-            *builder.release_labels(known, cuda),
-            builder.commit_labels(known, cuda, commit)[1],
-        ],
+        labels=every_label(known, commit),
         console=console,
         stages=stages,
     )
@@ -74,6 +73,14 @@ def whole_matrix(repo: Path, out: Path, known: Matrix, console: Console) -> dict
     }
 
 
+def every_label(known: Matrix, commit: Commit) -> Callable[[Cuda, Platform], list[Label]]:
+    """Of a release and of a commit: the abi3 wheel of the documented name is in both."""
+    return lambda cuda, platform: [
+        *builder.release_labels(known, cuda, platform),
+        builder.commit_labels(known, cuda, platform, commit)[1],
+    ]
+
+
 def python_only_commit(repo: Path, bucket: Path, known: Matrix, console: Console) -> dict[str, Any]:
     """The commands of `make nightly` up to the published set, where nothing native changed."""
     first = [read(path) for path in builder.build(repo, repo / "wheelhouse", console=console)]
@@ -90,10 +97,7 @@ def python_only_commit(repo: Path, bucket: Path, known: Matrix, console: Console
         next_clone,
         next_clone / "wheelhouse",
         commit=commit,
-        labels=lambda cuda: [
-            *builder.release_labels(known, cuda),
-            builder.commit_labels(known, cuda, commit)[1],
-        ],
+        labels=every_label(known, commit),
         reuse=reuse,
         console=console,
         stages=stages,
@@ -149,8 +153,9 @@ def main() -> None:
         scratch = Path(temporary)
         repo, out = scratch / "clone", scratch / "release"
         subprocess.run(["git", "clone", "-q", ROOT, repo], check=True)
-        known, commit = matrix.load(repo / "ci" / "matrix.toml"), git.read(repo)
-        record = {
+        known = matrix.load(repo / "ci" / "matrix.toml").of_commit()
+        commit = git.read(repo)
+        record: dict[str, Any] = {
             "commit": commit.sha,
             "machine": f"{os.cpu_count()} cores",
             "whole_matrix": whole_matrix(repo, out, known, console),
