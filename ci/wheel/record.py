@@ -1,4 +1,9 @@
-"""RECORD: the sha256 and size of every member of a wheel."""
+"""RECORD: the sha256 and size of every member of a wheel.
+
+`installer.records` reads it as well. But a source build that takes published native files reads
+wheels too (`backend/precompiled.py`), among packages that have no `installer`; and what is written
+has to be the same bits.
+"""
 
 from __future__ import annotations
 
