@@ -139,6 +139,14 @@ def test_threads_get_their_own_answers(sandbox):
     assert not wrong
 
 
+def test_it_may_be_started_before_it_is_needed(sandbox):
+    sandbox.start()
+    pid = sandbox._process.pid
+    assert not sandbox.is_busy
+    assert sandbox.render("x", {}) == "x"
+    assert sandbox._process.pid == pid
+
+
 def test_a_forked_child_has_a_process_of_its_own(sandbox):
     sandbox.render("", {})
     pid = os.fork()

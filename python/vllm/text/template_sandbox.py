@@ -48,6 +48,16 @@ class TemplateSandbox:
         self._process: Optional[subprocess.Popen[str]] = None
         self._owner = 0  # a forked child must not use the pipes of its parent
 
+    def start(self) -> None:
+        """Starts the process, which then gets ready by itself, before it is needed."""
+        with self._lock:
+            self._running()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `render` would wait for another rendering."""
+        return self._lock.locked()
+
     def render(self, source: str, variables: Mapping[str, Any]) -> str:
         """Renders a template. Raises TemplateError.
 

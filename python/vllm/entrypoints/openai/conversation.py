@@ -78,8 +78,9 @@ async def encode(
     served: Served, body: ChatRequest, choice: ToolChoice, *, check: bool = True
 ) -> EncodedPrompt:
     """The prompt; `check` rejects one that leaves no room for an answer. Raises ApiError."""
-    return await in_thread(
-        lambda: prompts.of_chat(
+
+    def work() -> EncodedPrompt:
+        return prompts.of_chat(
             served,
             body.messages,
             body,
@@ -87,7 +88,8 @@ async def encode(
             truncate=body.truncate_prompt_tokens,
             check=check,
         )
-    )
+
+    return work() if prompts.is_short_chat(body) else await in_thread(work)
 
 
 def as_chat(fields: Mapping[str, Any], names: Optional[Mapping[str, str]] = None) -> ChatRequest:

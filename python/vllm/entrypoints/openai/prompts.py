@@ -7,10 +7,11 @@ from typing import Sequence as SequenceOf
 
 from vllm.engine.async_engine import SHORT_TEXT, SHORT_TOKENS
 from vllm.entrypoints.openai.errors import ApiError, from_exception
-from vllm.entrypoints.openai.protocol.chat import ChatMessage, TemplateFields
+from vllm.entrypoints.openai.protocol.chat import ChatMessage, ChatRequest, TemplateFields
 from vllm.entrypoints.openai.protocol.completions import CompletionRequest
 from vllm.entrypoints.openai.served import Served
 from vllm.text.prompts import encode_prompt
+from vllm.text.template_sandbox import SANDBOX
 
 # OpenAI's newer name of the system role, which templates do not support.
 _ROLES = {"developer": "system"}
@@ -36,6 +37,19 @@ def is_short(prompt: Union[str, List[Any]]) -> bool:
     if isinstance(prompt, str):
         return len(prompt) <= SHORT_TEXT
     return len(prompt) <= SHORT_TOKENS and isinstance((prompt or [""])[0], int)
+
+
+def is_short_chat(body: ChatRequest) -> bool:
+    """Whether rendering and encoding a conversation directly takes less time than handing it to a
+    thread. That is so for the model's own template, unless its process has something to do."""
+    texts = [message.content for message in body.messages]
+    return (
+        body.chat_template is None
+        and not body.tools
+        and not body.documents
+        and sum(len(text) if isinstance(text, str) else SHORT_TEXT for text in texts) < SHORT_TEXT
+        and not SANDBOX.is_busy
+    )
 
 
 def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt]:

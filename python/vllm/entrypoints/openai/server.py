@@ -23,6 +23,7 @@ from vllm.engine_process.heap import freeze_heap
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.errors import kind_of
+from vllm.text.template_sandbox import SANDBOX
 
 # Seconds for which an idle connection stays open. Longer than the timeouts of clients and proxies,
 # so that none sends a request while the server closes the connection.
@@ -56,6 +57,7 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
 async def _serve(
     args: EngineArgs, options: ServerOptions, listening: socket.socket, started: float
 ) -> None:
+    SANDBOX.start()  # for chat; it gets ready while the model is loaded
     engine = await AsyncEngineClient.start(args, num_engines=options.data_parallel_size)
     config = uvicorn_config(build_app(engine, options), options)
     server = _Server(config, _ready_line(engine, options, listening), started)
