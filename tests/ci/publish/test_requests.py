@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ci.matrix import Matrix
 from ci.publish import publish
 from ci.publish.reindex import reindex
 from ci.publish.signed import Signer
@@ -71,6 +72,29 @@ def test_a_commit_costs_what_the_table_says_whatever_the_history(
     # The wheels and their indexes, and at most 40 writes for all that lies beside them.
     assert sum(requests.values()) <= 66 + 40
     assert sum(n for request, n in requests.items() if request.split()[0] in READS) <= 12
+    lab.drop(bucket)
+
+
+def test_each_variant_on_request_adds_its_own_writes_and_no_read(
+    s3_endpoint: Endpoint, the_matrix: Matrix, tmp_path: Path
+) -> None:
+    (said,) = re.findall(r"Each variant on request adds (\d+) writes", DOCS.read_text())
+    also = [cuda.variant for cuda in the_matrix.cudas if cuda.on_request]
+    factory = with_libraries(Factory(tmp_path, the_matrix.of_commit(also)), tmp_path)
+    lab = S3Lab(s3_endpoint, client_of(s3_endpoint.url))
+    bucket = lab.copy(None)
+    how = {"signer": Signer(Ed25519PrivateKey.generate()), "clock": clock}
+    first, second = factory.commit(1), factory.commit(2)
+    publish(bucket, factory.wheels(first), first, factory.matrix, **how)
+    wheels = factory.wheels(second)
+    s3_endpoint.requests.clear()
+    publish(S3Store(bucket.bucket, bucket._client), wheels, second, factory.matrix, **how)
+    more = asked(s3_endpoint, bucket.bucket)
+    assert not documented() - more
+    more -= documented()
+    assert len(also) == 3
+    assert sum(more.values()) == len(also) * int(said)
+    assert not [request for request in more if request.split()[0] in READS]
     lab.drop(bucket)
 
 
