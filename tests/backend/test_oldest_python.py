@@ -61,5 +61,5 @@ def test_every_hook(tmp_path: Path, pin: str) -> None:
         capture_output=True,
         text=True,
     )
-    assert "are asked for, by a build with Python 3.8" in refused.stderr
+    assert "were requested in a build with Python 3.8" in refused.stderr
     assert "Traceback" not in refused.stderr

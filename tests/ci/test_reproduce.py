@@ -34,7 +34,7 @@ def test_a_wheel_that_differs_or_is_missing_is_named() -> None:
 def test_nothing_to_compare_is_an_error() -> None:
     not_built = Attempt(Place("container", "c", "3.9"), reason="no podman")
     for outcomes in ([], [not_built], [outcome(a="1"), not_built], [outcome(), outcome()]):
-        with pytest.raises(ReproduceError, match="takes two places"):
+        with pytest.raises(ReproduceError, match="at least two places"):
             reproduce.differing(outcomes)
 
 

@@ -39,7 +39,7 @@ def test_a_compiler_that_failed_once_is_not_kept(tree: Path, tmp_path: Path) -> 
     """Neither one that does not answer, nor one that CMake finds out about."""
     said = fails(tree, CXX="false")
     assert "CXX is 'false', and `" in said
-    assert "unset it: then the c++, g++ or clang++ on PATH is used" in said
+    assert "unset it to use the c++, g++ or clang++ on PATH" in said
     broken = script(tmp_path / "broken", '[ "$1" = --version ] && exec c++ --version; exit 1')
     fails(tree, CXX=broken)
     said = build(tree, CPU)

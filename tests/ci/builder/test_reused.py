@@ -215,5 +215,5 @@ def test_builders_record_which_commits_native_files_they_used(tmp_path: Path) ->
     reused.write_reused(tmp_path / "old", earlier, {"cu124": "c" * 40})
     assert reused.read_reused(tmp_path, COMMIT) == {"cu118": "a" * 40, "cu121": "b" * 40}
     (tmp_path / "one" / "reused-cu118.json").write_text("[]")
-    with pytest.raises(WrongWheel, match="does not say whose"):
+    with pytest.raises(WrongWheel, match="is damaged"):
         reused.read_reused(tmp_path, COMMIT)
