@@ -1,4 +1,5 @@
 #include "ops/common/launch.h"
+#include "ops/gemm/few_rows.h"
 #include "ops/norm/norm.h"
 #include "ops/ops.h"
 #include "params/gemm.h"
@@ -8,22 +9,6 @@ namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "few_rows_linear";
-
-struct Kernels {
-  int tile;
-  cuda::Kernel of[2][2];  // float16 and bfloat16, of at most 8 rows and of more
-};
-
-#define VLLM_FEW_ROWS_KERNELS(tile)                                                                \
-  {                                                                                                \
-    tile, {                                                                                        \
-      {{"few_rows", "few_rows_f16_" #tile "_8"}, {"few_rows", "few_rows_f16_" #tile "_16"}},       \
-          {{"few_rows", "few_rows_bf16_" #tile "_8"}, {"few_rows", "few_rows_bf16_" #tile "_16"}}, \
-    }                                                                                              \
-  }
-
-Kernels cuda_kernels[] = {VLLM_FEW_ROWS_KERNELS(8), VLLM_FEW_ROWS_KERNELS(16),
-                          VLLM_FEW_ROWS_KERNELS(32), VLLM_FEW_ROWS_KERNELS(48)};
 
 // A matrix of one stride, whose shape is [rows, width].
 Rows require_matrix(const Tensor& tensor, const char* shape) {
@@ -62,58 +47,6 @@ void require_cuda_can(const FewRowsParams& p, const Tensor& x, const Tensor& wei
                 concat(kOp, ": ", cuda::describe(cuda::device(x.device_index)),
                        " is too old for it; it takes compute capability 8.0 or later"));
   }
-}
-
-// The weight rows of a block, so that all multiprocessors have work and none has much more.
-i64 rows_of_block(i64 weight_rows, i64 processors) {
-  constexpr i64 kUnit = 8;
-  const i64 units = (weight_rows + kUnit - 1) / kUnit;
-  return (units + processors - 1) / processors * kUnit;
-}
-
-// Those of the smallest tile that has them all, else of the largest that a block has room for.
-Kernels& choose_kernels(i64 rows, const cuda::Device& device) {
-  Kernels* best = &cuda_kernels[0];
-  for (Kernels& each : cuda_kernels) {
-    if (few_rows_shared_bytes(each.tile, few_rows_stages(each.tile)) > device.block_shared_bytes)
-      break;
-    best = &each;
-    if (each.tile >= rows) break;
-  }
-  return *best;
-}
-
-// How often the warp with most of the inputs asks for weights.
-i64 stages_of_warp(const FewRowsParams& p, int tile) {
-  const i64 inputs = i64{64} * kFewRowsWarps * few_rows_pieces(tile);
-  const i64 outputs = p.gated ? tile / 2 : tile;
-  return (p.inputs + inputs - 1) / inputs * ((p.block_outputs + outputs - 1) / outputs);
-}
-
-constexpr i64 kManyBytes = 128 << 10;  // of weights of a multiprocessor
-
-void run_few_rows_on_cuda(FewRowsParams params, const Tensor& x) {
-  const cuda::Device& device = cuda::device(x.device_index);
-  const i64 parts = params.gated ? 2 : 1;
-  // Where a multiprocessor's weights are many, two blocks on it ask for more at once, and one
-  // multiplies while the other adds up. Few are all asked for at once, which leaves room for the
-  // next kernel's.
-  i64 rows = rows_of_block(parts * params.outputs, device.processors);
-  if (rows * params.inputs * 2 > kManyBytes) {
-    rows = rows_of_block(parts * params.outputs, 2 * device.processors);
-  }
-  Kernels& kernels = choose_kernels(rows, device);
-  params.block_outputs = static_cast<int>(rows / parts);
-  const auto blocks =
-      static_cast<unsigned>((params.outputs + params.block_outputs - 1) / params.block_outputs);
-  cuda::Kernel& kernel = kernels.of[x.dtype == DType::bfloat16 ? 1 : 0][params.rows > 8 ? 1 : 0];
-  const int most = few_rows_stages(kernels.tile);
-  params.stages = static_cast<int>(std::min<i64>(most, stages_of_warp(params, kernels.tile)));
-  cuda::Grid grid =
-      early_grid(blocks, 1, 32 * kFewRowsWarps,
-                 static_cast<unsigned>(few_rows_shared_bytes(kernels.tile, params.stages)));
-  grid.most_shared = static_cast<unsigned>(few_rows_shared_bytes(kernels.tile, most));
-  run_on_cuda(kernel, grid, params, x);
 }
 
 }  // namespace
@@ -173,7 +106,7 @@ void few_rows_linear(const Tensor& out, const Tensor& x, const Tensor& weight, c
   if (params.rows == 0 || params.outputs == 0) return;
 
   if (on_cuda) {
-    run_few_rows_on_cuda(params, x);
+    run_few_rows(params, x);
   } else {
     run_on_cpu(cpu::kernels().few_rows_linear[float_index(x.dtype)], params, params.outputs,
                weight.shape[0] * params.inputs * element_size(x.dtype));
