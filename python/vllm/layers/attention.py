@@ -91,13 +91,6 @@ class AttentionPlanner:
         sizes = self._sizes(tokens, sequences)
         return len(self.windows), sizes.items, sizes.item_ints
 
-    def most_tiles(self, tokens: int, sequences: int) -> int:
-        """The most prefill items of any step with at most this many tokens and sequences: full
-        tiles, a last one for each sequence, and pieces of tiles and of shared keys, neither more
-        than `blocks`."""
-        full = tokens * (self.num_heads // self.num_kv_heads) // _TILE_ROWS
-        return full + sequences + 2 * self.blocks
-
     def plan(
         self,
         context_lens: torch.Tensor,
@@ -142,6 +135,35 @@ class AttentionPlanner:
                 metadata_ready=True,
             )
         return plans
+
+    def largest(
+        self,
+        plans: Mapping[int, ops.AttentionPlan],
+        items: torch.Tensor,
+        prompt_tokens: int,
+        sequences: int,
+    ) -> Mapping[int, ops.AttentionPlan]:
+        """Plans with the grids of the largest step, for a CUDA graph that serves other steps.
+
+        plans: of a step; those of other steps have prefill items where these have.
+        items: int32 of `items_shape`, on the GPU, where all these steps have theirs.
+        prompt_tokens, sequences: the most of any step; 0 tokens if all sequences decode, and only
+            shared keys make prefill items.
+        """
+        # Full tiles, a last one for each sequence, and pieces of tiles and of shared keys.
+        tiles = self.blocks
+        if prompt_tokens:
+            full = prompt_tokens * (self.num_heads // self.num_kv_heads) // _TILE_ROWS
+            tiles = full + sequences + 2 * self.blocks
+        return {
+            window: plan._replace(
+                items=each,
+                decode_blocks=self.blocks,
+                prefill_first=self.blocks if plan.prefill_tiles else len(each),
+                prefill_tiles=tiles if plan.prefill_tiles else 0,
+            )
+            for (window, plan), each in zip(plans.items(), items)
+        }
 
 
 class Attention:

@@ -8,9 +8,11 @@ kind. It reads the step's input from a fixed address, so only the contents there
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Callable, Hashable, Set
+from typing import Callable, Hashable, NamedTuple, Optional, Set
 
 import torch
+
+from vllm.engine.step_input import StepInput
 
 # The most graphs kept. The number and the length of the sequences determine a step's kind.
 MOST_GRAPHS = 64
@@ -68,6 +70,35 @@ class Graphs:
             finally:
                 graph.capture_end()
         return graph
+
+
+class GraphShape(NamedTuple):
+    """What a CUDA graph computes a fixed number of, padding included.
+
+    selects: whether `StepInput.rows` selects the rows; otherwise each token is a sequence and a
+        row.
+    """
+
+    tokens: int
+    sequences: int
+    rows: int
+    selects: bool
+
+    @classmethod
+    def of(cls, step: StepInput, most_tokens: int) -> Optional[GraphShape]:
+        """The shape of the graph that runs a step; None if it is launched kernel by kernel.
+
+        most_tokens: of a step in which not every sequence decodes.
+        """
+        if step.logprobs or step.prompt_logprobs or step.num_fresh:
+            return None
+        if step.num_tokens == step.num_sequences == step.num_rows:
+            count = padded(step.num_tokens)
+            return cls(count, count, count, selects=False)
+        if step.num_tokens > most_tokens:
+            return None
+        size = step.layout.size
+        return cls(padded_tokens(step.num_tokens), size.sequences, size.rows, selects=True)
 
 
 def padded(count: int) -> int:

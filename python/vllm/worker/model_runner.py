@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import torch
 
@@ -15,7 +15,7 @@ from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, s
 from vllm.models.decoder import DecoderLM
 from vllm.parallel.shard import split, split_or_copy
 from vllm.worker.budget import graph_tokens
-from vllm.worker.graphs import Graphs, padded, padded_tokens
+from vllm.worker.graphs import Graphs, GraphShape
 from vllm.worker.results import PendingLogprobs, PendingResult, Unsampled
 from vllm.worker.step_tensors import StepTensors
 
@@ -27,19 +27,6 @@ _LOGPROB_ROWS = 256
 _FEW_BYTES = 1 << 18
 
 Plans = Mapping[int, ops.AttentionPlan]
-
-
-class GraphShape(NamedTuple):
-    """What a CUDA graph computes a fixed number of, padding included.
-
-    selects: whether `StepInput.rows` selects the rows; otherwise each token is a sequence and a
-        row.
-    """
-
-    tokens: int
-    sequences: int
-    rows: int
-    selects: bool
 
 
 class ModelRunner:
@@ -109,7 +96,7 @@ class ModelRunner:
         """
         result = PendingResult()
         plans = self._plan(step, memory)
-        shape = self._graph_shape(step)
+        shape = GraphShape.of(step, self._most_graph_tokens)
         if self._graphs is not None and shape is not None:
             step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
             tensors = self._send(step.layout, memory)
@@ -148,18 +135,6 @@ class ModelRunner:
         how = tensors.sampling(step, step.num_rows, step.num_changes)
         return Unsampled(step, self.model.logits(hidden), token_ids, how)
 
-    def _graph_shape(self, step: StepInput) -> Optional[GraphShape]:
-        """The shape of the graph that runs a step; None if none can, or need."""
-        if step.logprobs or step.prompt_logprobs or step.num_fresh:
-            return None
-        if step.num_tokens == step.num_sequences == step.num_rows:
-            count = padded(step.num_tokens)
-            return GraphShape(count, count, count, selects=False)
-        if step.num_tokens > self._most_graph_tokens:
-            return None
-        size = step.layout.size
-        return GraphShape(padded_tokens(step.num_tokens), size.sequences, size.rows, selects=True)
-
     def _replay(
         self,
         graphs: Graphs,
@@ -181,8 +156,9 @@ class ModelRunner:
 
         def compute() -> None:
             token_ids = self._token_ids(tensors, shape.tokens)
-            largest = self._largest_plans(shape, plans, tensors)
-            hidden = self._hidden(token_ids, tensors, shape.sequences, largest)
+            hidden = self._hidden(
+                token_ids, tensors, shape.sequences, self._largest_plans(shape, plans, tensors)
+            )
             if not shape.rows:
                 return
             logits = self.model.logits(of_rows(hidden))
@@ -204,21 +180,11 @@ class ModelRunner:
         return Unsampled(step, self._logits[: shape.rows], token_ids, how)
 
     def _largest_plans(self, shape: GraphShape, plans: Plans, tensors: StepTensors) -> Plans:
-        """The most lists and tiles that the plans of steps of a shape have, so that a graph serves
-        all of them."""
+        """Plans whose grids serve all steps of a shape."""
         if self._planner is None:
             return plans
-        lists = self._planner.blocks
-        tiles = self._planner.most_tiles(shape.tokens, shape.sequences) if shape.selects else lists
-        return {
-            window: plan._replace(
-                items=items,
-                decode_blocks=lists,
-                prefill_first=lists if plan.prefill_tiles else len(items),
-                prefill_tiles=tiles if plan.prefill_tiles else 0,
-            )
-            for (window, plan), items in zip(plans.items(), self._items(tensors))
-        }
+        prompt_tokens = shape.tokens if shape.selects else 0
+        return self._planner.largest(plans, self._items(tensors), prompt_tokens, shape.sequences)
 
     def _finish(
         self, step: StepInput, result: PendingResult, masks: Optional[torch.Tensor] = None
