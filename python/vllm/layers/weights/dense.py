@@ -48,9 +48,18 @@ class Dense(WeightFormat):
         gated: bool = False,
         residual: Optional[torch.Tensor] = None,
     ) -> Optional[torch.Tensor]:
-        if not _few_rows_win(x, layer.weight):
-            return None
-        return _few_rows_linear(x, layer.weight, bias, norm, gated, residual)
+        if _few_rows_win(x, layer.weight):
+            return _few_rows_linear(x, layer.weight, bias, norm, gated, residual)
+        if residual is not None and bias is None and _adding_wins(x):
+            return residual.addmm_(x, layer.weight.t())
+        return None
+
+
+def _adding_wins(x: torch.Tensor) -> bool:
+    """Whether cuBLAS adds a product to the residual stream faster than the next norm does: the
+    product then is neither written nor read. With fewer rows it chooses slower kernels for that.
+    """
+    return len(x) >= 512 and x.is_cuda and x.dtype is not torch.float32
 
 
 def _few_rows_linear(
