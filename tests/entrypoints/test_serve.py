@@ -399,6 +399,17 @@ def test_a_python_without_the_servers_packages_is_told(capsys, monkeypatch):
     )
 
 
+def test_a_package_of_the_server_that_lacks_one_of_its_own(capsys, monkeypatch, tmp_path):
+    (tmp_path / "prometheus_client.py").write_text("import a_package_that_is_missing")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
+    assert main(["serve", "model"]) == 1
+    assert capsys.readouterr().err == (
+        "vllm serve: error: the server needs prometheus-client, which cannot be imported: "
+        "No module named 'a_package_that_is_missing'\n"
+    )
+
+
 def test_the_library_imports_none_of_them():
     code = (
         "import sys, vllm, vllm.entrypoints.cli, vllm.entrypoints.serve\n"

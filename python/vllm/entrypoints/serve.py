@@ -188,7 +188,11 @@ def _check_packages() -> None:
     for name, package in packages.items():
         try:
             __import__(name)
-        except ImportError:
+        except ImportError as error:
+            if error.name != name:  # it is there, and lacks a package of its own
+                raise ImportError(
+                    f"the server needs {package}, which cannot be imported: {error}"
+                ) from error
             missing.append(package)
     if missing:
         raise ImportError(
