@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.figures import engine, kernels, overview, wheels
+from benchmarks.figures import engine, host, kernels, overview, wheels
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[], str]] = {
         engine.server_throughput,
         engine.structured_outputs,
         engine.schema_validity,
+        host.host_instructions,
         wheels.wheel_code,
         overview.measured,
     )
