@@ -51,6 +51,20 @@ def run(folder, params, *, pad, mixed=0, **kwargs):
     return outputs, [tensor for pair in runner.caches for tensor in pair], runner._graphs
 
 
+@pytest.mark.parametrize(("prompt_logprobs", "expected"), [(None, [1]), (0, [14, 14, 5])])
+def test_the_last_layer_computes_only_what_is_sampled(tiny, prompt_logprobs, expected):
+    """A prompt of 33 tokens in steps of 14, of which only the last one samples a row."""
+    llm = make_llm(tiny("qwen3").folder, max_num_seqs=4, max_num_batched_tokens=14)
+    mlps = [layer.mlp for layer in llm.engine.executor.runner.model.model.layers]
+    rows = {mlp: [] for mlp in mlps}
+    for mlp in mlps:
+        mlp.register_forward_pre_hook(lambda mlp, args: rows[mlp].append(len(args[0].residual)))
+    params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=prompt_logprobs)
+    llm.generate(prompts_of([33]), params)
+    assert rows[mlps[0]] == [14, 14, 5]
+    assert rows[mlps[-1]] == expected
+
+
 @pytest.mark.parametrize("params", [GREEDY, CUT, PENALISED], ids=["greedy", "cut", "penalised"])
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("mixed", [0, 1000])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -76,21 +76,21 @@ class SelfAttention(nn.Module):
         self.rotary = context.rotary
         self.attention = Attention(heads.size, kv_heads.size, head_size, sliding_window)
 
-    def forward(
+    def query(
         self,
         hidden: Normed,
         positions: torch.Tensor,
         cache: KVCache,
         metadata: AttentionMetadata,
-    ) -> Optional[torch.Tensor]:
-        """Attention of the norm of the residual stream. Adds the result to the stream and returns
-        None, or returns what the caller must add."""
-        residual = hidden.residual
-        heads = self.qkv_proj.of(hidden).view(len(residual), -1, self.attention.head_size)
+    ) -> torch.Tensor:
+        """Writes the keys and values of the norm of the residual stream to the cache, and returns
+        the queries, [tokens, heads, head_size]."""
+        num_tokens = len(hidden.residual)
+        heads = self.qkv_proj.of(hidden).view(num_tokens, -1, self.attention.head_size)
         query, key, value = torch.split(heads, self.heads, dim=1)
         norms = (self.q_norm, self.k_norm) if self.q_norm and self.k_norm else None
         self.rotary(positions, query, key, value, cache, metadata.slot_mapping, norms)
-        return self.o_proj.add_to(residual, self.attention(query, cache, metadata))
+        return query
 
 
 class MLP(nn.Module):
@@ -107,7 +107,7 @@ class MLP(nn.Module):
         self.down_proj = RowParallelLinear(width, hidden, context.group, bias=bias, weights=weights)
 
     def forward(self, hidden: Normed) -> Optional[torch.Tensor]:
-        """See `SelfAttention.forward`."""
+        """Adds to the residual stream and returns None, or returns what the caller must add."""
         return self.down_proj.add_to(hidden.residual, self.gate_up_proj.gated_of(hidden))
 
 
@@ -132,19 +132,29 @@ class DecoderLayer(nn.Module):
         positions: torch.Tensor,
         cache: KVCache,
         metadata: AttentionMetadata,
-    ) -> Optional[torch.Tensor]:
-        """Adds the previous layer's delta to residual; returns this layer's delta.
+        rows: Optional[torch.Tensor] = None,
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """Adds the previous layer's delta to residual; returns residual and this layer's delta.
 
         A delta is this rank's addend of what is added to the residual stream; the sum over all
         ranks is added. The addition is delayed to the next norm, so that both are one pass over the
         stream. None means that a matrix product has already added it.
+
+        rows: int64, the tokens that are returned, if those are not all: of the others, only keys
+            and values are computed.
         """
         hidden = Normed(self.input_layernorm, residual, delta)
-        delta = self.self_attn(hidden, positions, cache, metadata)
+        query = self.self_attn.query(hidden, positions, cache, metadata)
+        if rows is not None and not len(rows):
+            return residual[:0], None
+        attended = self.self_attn.attention(query, cache, metadata)
+        if rows is not None:
+            residual, attended = residual[rows], attended[rows]
+        delta = self.self_attn.o_proj.add_to(residual, attended)
         out: Optional[torch.Tensor] = self.mlp(
             Normed(self.post_attention_layernorm, residual, delta)
         )
-        return out
+        return residual, out
 
 
 class Decoder(nn.Module):
@@ -164,12 +174,15 @@ class Decoder(nn.Module):
         positions: torch.Tensor,
         caches: Sequence[KVCache],
         metadata: AttentionMetadata,
+        rows: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
         residual = self.embed_tokens(token_ids)
         delta: Optional[torch.Tensor] = None
-        for layer, cache in zip(self.layers, caches):
-            delta = layer(residual, delta, positions, cache, metadata)
-        return self.norm.add(residual, delta)
+        last = len(self.layers) - 1
+        for index, (layer, cache) in enumerate(zip(self.layers, caches)):
+            wanted = rows if index == last else None
+            residual, delta = layer(residual, delta, positions, cache, metadata, wanted)
+        return self.norm.add(residual, delta) if len(residual) else residual
 
 
 class DecoderLM(nn.Module):
@@ -213,9 +226,14 @@ class DecoderLM(nn.Module):
         positions: torch.Tensor,
         caches: Sequence[KVCache],
         metadata: AttentionMetadata,
+        rows: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
-        """int64 [tokens] ids and positions -> hidden states [tokens, hidden_size]."""
-        hidden: torch.Tensor = self.model(token_ids, positions, caches, metadata)
+        """int64 [tokens] ids and positions -> hidden states [tokens, hidden_size].
+
+        rows: int64, the tokens whose hidden states are returned; None returns all. The last layer
+            computes nothing else but their keys and values.
+        """
+        hidden: torch.Tensor = self.model(token_ids, positions, caches, metadata, rows)
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> Optional[torch.Tensor]:

@@ -121,17 +121,19 @@ class ModelRunner:
             window: plan._replace(items=items[: len(plan.items)])
             for (window, plan), items in zip(plans.items(), self._items(tensors))
         }
-        token_ids = self._token_ids(tensors, step.num_tokens)
-        hidden = self._hidden(token_ids, tensors, step.num_sequences, on_device)
+        token_ids, rows = self._token_ids(tensors, step.num_tokens), None
+        if step.num_rows < step.num_tokens:
+            rows = tensors.rows(step.num_rows)
+        wanted = None if step.prompt_logprobs else rows
+        hidden = self._hidden(token_ids, tensors, step.num_sequences, on_device, wanted)
         for sequence, row, targets, num_best in step.prompt_logprobs:
             result.prompt_logprobs[sequence] = self._prompt_logprobs(
                 hidden[row : row + len(targets)], targets, num_best
             )
         if not step.num_rows:
             return None
-        if step.num_rows < step.num_tokens:
-            rows = tensors.rows(step.num_rows)
-            hidden, token_ids = hidden[rows], token_ids[rows]
+        if rows is not None:
+            hidden, token_ids = hidden if wanted is rows else hidden[rows], token_ids[rows]
         how = tensors.sampling(step, step.num_rows, step.num_changes)
         return Unsampled(step, self.model.logits(hidden), token_ids, how)
 
@@ -150,25 +152,22 @@ class ModelRunner:
             *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
         )
         masked = step.masks is not None
-
-        def of_rows(values: torch.Tensor) -> torch.Tensor:
-            return values[tensors.rows(shape.rows)] if shape.selects else values
+        rows = tensors.rows(shape.rows) if shape.selects else None
 
         def compute() -> None:
             token_ids = self._token_ids(tensors, shape.tokens)
-            hidden = self._hidden(
-                token_ids, tensors, shape.sequences, self._largest_plans(shape, plans, tensors)
-            )
+            largest = self._largest_plans(shape, plans, tensors)
+            hidden = self._hidden(token_ids, tensors, shape.sequences, largest, rows)
             if not shape.rows:
                 return
-            logits = self.model.logits(of_rows(hidden))
+            logits = self.model.logits(hidden)
             if masked:
                 assert logits is not None  # only rank 0 is given masks
                 self._kept_logits(logits).copy_(logits)
                 return
             if logits is not None:
                 how = tensors.sampling(step, shape.rows, size.changes)
-                self._draw(logits, how, of_rows(token_ids))
+                self._draw(logits, how, token_ids if rows is None else token_ids[rows])
             self._share_tokens(shape.rows)
 
         graphs.run((size, shape, uses, masked), compute)
@@ -176,7 +175,9 @@ class ModelRunner:
             return None
         assert self._logits is not None
         how = tensors.sampling(step, shape.rows, size.changes)
-        token_ids = of_rows(self._token_ids(tensors, shape.tokens))
+        token_ids = self._token_ids(tensors, shape.tokens)
+        if rows is not None:
+            token_ids = token_ids[rows]
         return Unsampled(step, self._logits[: shape.rows], token_ids, how)
 
     def _largest_plans(self, shape: GraphShape, plans: Plans, tensors: StepTensors) -> Plans:
@@ -228,15 +229,21 @@ class ModelRunner:
         return self._memory.index_select(0, tensors.sources(num_tokens))
 
     def _hidden(
-        self, token_ids: torch.Tensor, tensors: StepTensors, num_sequences: int, plans: Plans
+        self,
+        token_ids: torch.Tensor,
+        tensors: StepTensors,
+        num_sequences: int,
+        plans: Plans,
+        rows: Optional[torch.Tensor],
     ) -> torch.Tensor:
-        """The last hidden states, [tokens, hidden_size]."""
+        """The last hidden states of `rows`, or of all tokens, [rows, hidden_size]."""
         num_tokens = len(token_ids)
         hidden: torch.Tensor = self.model(
             token_ids,
             tensors.positions(num_tokens),
             self.caches,
             tensors.metadata(num_tokens, num_sequences, plans),
+            rows,
         )
         return hidden
 
