@@ -7,7 +7,9 @@ namespace {
 
 struct Kernels {
   int tile;
-  cuda::Kernel of[2][2];  // float16 and bfloat16, of at most 8 rows and of more
+  // float16 and bfloat16, of at most 8 rows and of 16. The former have fewer registers, so that a
+  // multiprocessor has room for three blocks; with those, all tiles but 32 spill.
+  cuda::Kernel of[2][2];
 };
 
 #define VLLM_FEW_ROWS_KERNELS(tile)                                                                \
@@ -58,14 +60,14 @@ void run_few_rows(FewRowsParams params, const Tensor& x) {
   // multiplies while the other adds up. Few are all asked for at once, which leaves room for the
   // next kernel's.
   i64 rows = rows_of_block(parts * params.outputs, device.processors);
-  if (rows * params.inputs * 2 > kManyBytes) {
-    rows = rows_of_block(parts * params.outputs, 2 * device.processors);
-  }
+  const bool is_large = rows * params.inputs * 2 > kManyBytes;
+  if (is_large) rows = rows_of_block(parts * params.outputs, 2 * device.processors);
   Kernels& kernels = choose_kernels(rows, device);
   params.block_outputs = static_cast<int>(rows / parts);
   const auto blocks =
       static_cast<unsigned>((params.outputs + params.block_outputs - 1) / params.block_outputs);
-  cuda::Kernel& kernel = kernels.of[x.dtype == DType::bfloat16 ? 1 : 0][params.rows > 8 ? 1 : 0];
+  const bool is_wide = params.rows > 8 || (is_large && kernels.tile != 32);
+  cuda::Kernel& kernel = kernels.of[x.dtype == DType::bfloat16 ? 1 : 0][is_wide ? 1 : 0];
   const int most = few_rows_stages(kernels.tile);
   params.stages = static_cast<int>(std::min<i64>(most, stages_of_warp(params, kernels.tile)));
   cuda::Grid grid =
