@@ -82,6 +82,19 @@ def ranks() -> str:
     return table(("GPUs", *head, "offline, output tokens/s"), rows)
 
 
+def bytes_read() -> str:
+    """What each rank reads of a checkpoint."""
+    record = load("bytes_read")
+    whole, rows = record["file_bytes"], []
+    for num_ranks, counts in record["bytes_by_rank"].items():
+        least, most = min(counts), max(counts)
+        each = f"{most / 1e6:.1f}" if least == most else f"{least / 1e6:.1f} to {most / 1e6:.1f}"
+        rows.append((num_ranks, each, f"{100 * most / whole:.2f}", f"{sum(counts) / whole:.4f}"))
+    head = ("ranks", "MB that each reads", "% of the files", "all together, of the files")
+    text = table(head, rows)
+    return f"{text}\n{link('bytes_read')}: the shape of a {record['shape']}, bfloat16.\n"
+
+
 def first_outputs() -> str:
     """The time until the first output of each command."""
     record = load("cli_first_output")

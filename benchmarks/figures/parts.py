@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], str]] = {
         engine.cpu_throughput,
         engine.engine_peers,
         engine.ranks,
+        engine.bytes_read,
         engine.first_outputs,
         engine.server_throughput,
         engine.structured_outputs,
