@@ -7,9 +7,11 @@ import torch
 from torch.nn import functional
 
 from tests.parallel.support import run_ranks
+from vllm.layers.activation import silu_and_mul
 from vllm.layers.embedding import Embedding
 from vllm.layers.linear import Linear, RowParallelLinear
-from vllm.layers.norm import RMSNorm
+from vllm.layers.norm import Normed, RMSNorm
+from vllm.layers.weights import Dense
 from vllm.parallel.group import SingleGroup
 from vllm.parallel.shard import Shard, split
 
@@ -95,3 +97,34 @@ def test_one_rank_exchanges_nothing():
     x = random(2, 3)
     assert SingleGroup().all_reduce(x) is x
     assert SingleGroup().gather(x) is x
+
+
+class Fusing(Dense):
+    """Has a fused kernel for what it is told, and remembers what it was asked for."""
+
+    def __init__(self, has):
+        self.has = has
+        self.asked = []
+
+    def apply_fused(self, layer, x, bias=None, *, norm=None, gated=False, residual=None):
+        asked = (norm is not None, gated)
+        self.asked.append(asked)
+        if asked != self.has:
+            return None
+        assert (asked, residual) == ((False, True), None)
+        return silu_and_mul(self.apply(layer, x, bias))
+
+
+@pytest.mark.parametrize("has", [(False, True), None])
+def test_the_activation_is_fused_behind_an_exchange_too(has):
+    """With several ranks the norm is computed with the sum, before the product."""
+    weights, width = Fusing(has), Shard.all(6)
+    layer = Linear(Shard.all(8), {"gate_proj": width, "up_proj": width}, weights=weights)
+    layer.weight.data.copy_(random(12, 8))
+    norm = RMSNorm(8, 1e-6)
+    norm.weight.data.fill_(1)
+    residual, delta = random(5, 8, seed=1), random(5, 8, seed=2)
+    normed = norm(residual + delta)
+    found = layer.gated_of(Normed(norm, residual, delta))
+    torch.testing.assert_close(found, silu_and_mul(functional.linear(normed, layer.weight)))
+    assert weights.asked == [(False, True)]

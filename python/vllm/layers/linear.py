@@ -64,7 +64,9 @@ class Linear(nn.Module):
             out = self.weights.apply_fused(self, x.residual, self.bias, norm=x.norm, gated=True)
             if out is not None:
                 return out
-        return silu_and_mul(self.forward(x.tensor()))
+        normed = x.tensor()
+        out = self.weights.apply_fused(self, normed, self.bias, gated=True)
+        return silu_and_mul(self.forward(normed)) if out is None else out
 
     def split(self, merged: torch.Tensor) -> Iterator[Tuple[str, torch.Tensor]]:
         """Splits a tensor's rows among the merged outputs: (name, view)."""
