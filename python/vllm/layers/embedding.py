@@ -23,20 +23,24 @@ class Embedding(nn.Module):
         super().__init__()
         self.vocabulary = vocabulary
         self.group = group
-        weight = torch.empty(vocabulary.size, hidden_size)
-        self.weight = nn.Parameter(weight, requires_grad=False)
+        divided = group.size > 1
+        # With several ranks a row of zeros follows, for tokens whose rows are in another rank.
+        self._table = torch.empty(vocabulary.size + divided, hidden_size)
+        self.weight = nn.Parameter(self._table[: vocabulary.size], requires_grad=False)
+        if divided:
+            self._table[vocabulary.size :].zero_()
+            rows = torch.full((vocabulary.whole,), vocabulary.size, dtype=torch.int64)
+            rows[vocabulary.index] = torch.arange(vocabulary.size)
+            self._rows = rows  # of each token id, in the table
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """int64 [tokens] -> [tokens, hidden_size], the same on all ranks."""
-        weight = self.weight
-        out = weight.new_empty(len(token_ids), weight.shape[1])
+        out = self._table.new_empty(len(token_ids), self._table.shape[1])
         if self.group.size == 1:
-            ops.embedding(out, token_ids, weight)
+            ops.embedding(out, token_ids, self._table)
             return out
-        rows = token_ids - self.vocabulary.start
-        elsewhere = (rows < 0) | (rows >= self.vocabulary.size)
-        ops.embedding(out, rows.masked_fill(elsewhere, 0), weight)
-        return self.group.all_reduce(out.masked_fill_(elsewhere[:, None], 0))
+        ops.embedding(out, self._rows.index_select(0, token_ids), self._table)
+        return self.group.all_reduce(out)
 
     def targets(self) -> Iterator[Tuple[str, str, Target]]:
         """The tensors to load; see `Linear.targets`."""
