@@ -6,8 +6,10 @@
 
 namespace vllm {
 
-constexpr int kMostRanks = 8;         // GPUs of one host, with peer access to each other
-constexpr i64 kMostRowPacks = 2048;   // packs of 16 bytes in a row: each thread has two of them
+constexpr int kMostRanks = 8;  // GPUs of one host, with peer access to each other
+constexpr int kRowPacks = 2;   // packs of 16 bytes in a row, at most, that a thread has
+constexpr int kMostBlockThreads = 1024;
+constexpr i64 kMostRowPacks = kRowPacks * kMostBlockThreads;
 constexpr int kExchangeEmpty = 0xff;  // each byte of a place that has received nothing
 constexpr i64 kExchangeAlignment = 16;
 

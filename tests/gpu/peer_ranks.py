@@ -16,12 +16,14 @@ import torch
 
 from vllm import ops
 from vllm.ops import comm
+from vllm.parallel.cuda_group import CudaGroup
 from vllm.parallel.peer_memory import open_peer_memory
 from vllm.worker.ranks.meeting import join_meeting, open_meeting, port_of
 
 WIDTH = 5120
-ROWS = 160  # more than a GPU has processors
+ROWS = 700  # more than blocks run at once
 SHAPES = [(1, 5120), (3, 64), (64, 5120), (160, 1024), (33, 2560), (1, 8), (2, 4)]
+SHAPES += [(700, 5120), (513, 64), (699, 2560)]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCES = dict(zip(DTYPES, (1e-6, 1e-3, 8e-3)))
 
@@ -118,6 +120,29 @@ def check_sums(rank):
                 assert relative(normed, apart.double()) < TOLERANCES[dtype]
                 seen.append([rank.same(each) for each in (out, added, normed)])
     return seen
+
+
+def check_many_rows(rank):
+    """More rows than peer memory has room for: one part after another."""
+
+    class Ranks:  # of a process group, what is asked for
+        def rank(self):
+            return rank.rank
+
+        def size(self):
+            return rank.size
+
+    group = CudaGroup(Ranks(), rank.device, rank.memory)
+    for dtype in DTYPES:
+        parts = rank.inputs(2 * ROWS + 1, 1024, dtype=dtype)
+        expected = parts.double().sum(0)
+        assert relative(group.all_reduce(parts[rank.rank].clone()), expected) < TOLERANCES[dtype]
+        residual, weight = rank.inputs(2 * ROWS + 1, 1024, dtype=dtype)[0], parts[0][0].abs()
+        whole = expected + residual.double()
+        normed = group.add_norm(parts[rank.rank].clone(), residual, weight, 1e-6)
+        assert relative(residual, whole) < 2 * TOLERANCES[dtype]
+        assert relative(normed, rms_norm(whole, weight.double())) < 2 * TOLERANCES[dtype]
+    return True
 
 
 def check_graphs(rank):

@@ -11,7 +11,7 @@ from tests.gpu.peer_ranks import run_ranks
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_sums_are_right_and_the_same_in_all_ranks(size):
-    first, *others = run_ranks(["sums", "graphs", "special"], size)
+    first, *others = run_ranks(["sums", "many_rows", "graphs", "special"], size)
     assert all(other == first for other in others)
 
 

@@ -47,18 +47,18 @@ __device__ inline Words without_empty(Words value) {
   return value;
 }
 
-// Waits until a pack has arrived, and empties its place for the next one. Once the host has set
-// *stop, it returns whatever is there.
-__device__ inline Words receive(void* place, const unsigned* stop) {
-  for (unsigned looks = 1;; ++looks) {
-    const Words got = load_system(place);
-    const bool is_whole = got.words[0] != kEmptyWord && got.words[1] != kEmptyWord &&
-                          got.words[2] != kEmptyWord && got.words[3] != kEmptyWord;
-    if (is_whole || (looks % kLooksBeforeStop == 0 && load_system_word(stop) != 0)) {
-      store_system(place, {{kEmptyWord, kEmptyWord, kEmptyWord, kEmptyWord}});
-      return got;
-    }
-  }
+__device__ inline bool is_whole(const Words& got) {
+  return got.words[0] != kEmptyWord && got.words[1] != kEmptyWord && got.words[2] != kEmptyWord &&
+         got.words[3] != kEmptyWord;
+}
+
+__device__ inline void empty(void* place) {
+  store_system(place, {{kEmptyWord, kEmptyWord, kEmptyWord, kEmptyWord}});
+}
+
+// Whether to take what is there, whole or not: the host has set *stop.
+__device__ inline bool must_stop(unsigned looks, const unsigned* stop) {
+  return looks % kLooksBeforeStop == 0 && load_system_word(stop) != 0;
 }
 
 }  // namespace vllm

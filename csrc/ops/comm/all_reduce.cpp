@@ -9,6 +9,8 @@
 namespace vllm::ops {
 namespace {
 
+constexpr i64 kManyRows = 512;
+
 struct AllReduceKernels {
   cuda::Kernel one_shot;
   cuda::Kernel two_shots;
@@ -86,12 +88,17 @@ void run(AllReduceKernels (&of_dtypes)[kFloatTypes], const AllReduceParams& para
   if (params.rows == 0 || params.width == 0) return;
   AllReduceKernels& kernels = of_dtypes[float_index(input.dtype)];
   const i64 packs = params.width * element_size(input.dtype) / kExchangeAlignment;
-  const i64 threads = packs > kMostRowPacks / 2 ? (packs + 1) / 2 : packs;
-  // No more blocks than run at once: see the kernel.
-  const i64 blocks = std::min<i64>(params.rows, cuda::device(input.device_index).processors);
-  run_on_cuda(two_shots ? kernels.two_shots : kernels.one_shot,
-              early_grid(grid_x(blocks), 1, block_threads(threads, kMostRowPacks / 2)), params,
-              input);
+  // A row at a time by many threads takes the least time; several rows by fewer threads each, the
+  // most bandwidth (benchmarks/cuda_all_reduce.py).
+  const bool many = params.rows >= kManyRows;
+  const i64 held = many || packs > kMostBlockThreads ? kRowPacks : 1;
+  const unsigned threads = block_threads((packs + held - 1) / held, kMostBlockThreads);
+  // No more blocks than run at once: see the kernel. Any GPU has registers for kMostBlockThreads.
+  i64 at_once = many ? kMostBlockThreads / threads : 1;
+  at_once *= cuda::device(input.device_index).processors;
+  const auto blocks = static_cast<unsigned>(std::min(params.rows, at_once));
+  run_on_cuda(two_shots ? kernels.two_shots : kernels.one_shot, early_grid(blocks, 1, threads),
+              params, input);
 }
 
 }  // namespace

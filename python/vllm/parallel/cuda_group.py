@@ -44,9 +44,10 @@ class CudaGroup(Group):
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.contiguous()
-        if self._goes_by_memory(tensor):
-            assert self.memory is not None
-            comm.all_reduce(tensor, tensor, self.memory.group, two_shots=self._two_shots(tensor))
+        peers = self._peers_for(tensor)
+        if peers is not None:
+            for part in torch.split(tensor, peers.rows):
+                comm.all_reduce(part, part, peers, two_shots=self._two_shots(part))
         else:
             with _exchange():
                 _wait(self._group.allreduce([tensor], _on_stream(dist.AllreduceOptions())))
@@ -55,17 +56,13 @@ class CudaGroup(Group):
     def add_norm(
         self, delta: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float
     ) -> torch.Tensor:
-        if not self._goes_by_memory(delta):
+        peers = self._peers_for(delta)
+        if peers is None:
             return super().add_norm(delta, residual, weight, epsilon)
-        assert self.memory is not None
-        comm.all_reduce_add_rms_norm(
-            delta,
-            residual,
-            weight,
-            epsilon,
-            self.memory.group,
-            two_shots=self._two_shots(delta),
-        )
+        for part, sums in zip(torch.split(delta, peers.rows), torch.split(residual, peers.rows)):
+            comm.all_reduce_add_rms_norm(
+                part, sums, weight, epsilon, peers, two_shots=self._two_shots(part)
+            )
         return delta
 
     def gather(self, tensor: torch.Tensor) -> Optional[torch.Tensor]:
@@ -116,18 +113,13 @@ class CudaGroup(Group):
             with contextlib.suppress(RuntimeError):
                 abort()
 
-    def _goes_by_memory(self, tensor: torch.Tensor) -> bool:
-        memory = self.memory
-        if memory is None or tensor.dim() != 2 or not tensor.is_contiguous():
-            return False
-        row_bytes = tensor.shape[1] * tensor.element_size()
-        peers = memory.group
-        return (
-            tensor.shape[0] <= peers.rows
-            and row_bytes <= peers.row_bytes
-            and row_bytes % 16 == 0
-            and tensor.dtype in _DTYPES
-        )
+    def _peers_for(self, tensor: torch.Tensor) -> Optional[comm.PeerGroup]:
+        """The peer memory through which rows of a tensor can be exchanged; None without any."""
+        if self.memory is None or tensor.dim() != 2 or not tensor.is_contiguous():
+            return None
+        peers, row_bytes = self.memory.group, tensor.shape[1] * tensor.element_size()
+        fits = row_bytes <= peers.row_bytes and row_bytes % 16 == 0 and tensor.dtype in _DTYPES
+        return peers if fits else None
 
     def _two_shots(self, tensor: torch.Tensor) -> bool:
         return tensor.nbytes >= (_TWO_SHOT_BYTES if self.size > 2 else _TWO_SHOT_BYTES_OF_TWO)

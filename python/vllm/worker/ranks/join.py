@@ -26,8 +26,8 @@ _EXCHANGE = timedelta(seconds=60)
 # Between two steps there may be days.
 _UNTIL_NEXT_STEP = timedelta(days=365)
 
-# Up to this many rows are exchanged through peer memory, more through NCCL: up to here NCCL takes
-# longer (benchmarks/cuda_all_reduce.py).
+# The rows that peer memory has room for; more are exchanged one part after another. With more rows
+# at once an exchange reaches no more bandwidth (benchmarks/cuda_all_reduce.py).
 _PEER_ROWS = 2048
 
 # Arguments that may differ between ranks: machines may keep the model in different folders.
