@@ -11,7 +11,7 @@ from tests.models.support import VOCAB_SIZE, prompts_of
 from tests.models.test_parity import LENGTHS, make_llm, poison, tokens_of
 from vllm import LLM
 from vllm.sampling_params import SamplingParams
-from vllm.worker.graphs import padded
+from vllm.worker.graphs import padded, padded_tokens
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20)
 CUT = SamplingParams(temperature=0.9, seed=1, max_tokens=20, top_k=30, top_p=0.9, min_p=0.01)
@@ -163,12 +163,21 @@ def watch(monkeypatch, owner, name, calls):
 
 
 def test_five_sequences_are_not_padded_and_nine_are():
-    assert [padded(n) for n in (1, 2, 5, 8, 9, 10, 11, 17, 33, 250)] == [
-        1, 2, 5, 8, 10, 10, 12, 20, 40, 256,
+    assert [padded(n) for n in (1, 2, 5, 8, 9, 10, 11, 17, 33, 185, 250)] == [
+        1, 2, 5, 8, 10, 10, 12, 20, 40, 192, 256,
     ]  # fmt: skip
     sizes = {padded(n) for n in range(1, 257)}
-    assert len(sizes) == 28
+    assert len(sizes) == 40
     assert all(0 <= padded(n) - n < 0.2 * padded(n) for n in range(1, 2000))
+    assert all(0 <= padded(n) - n < 8 for n in range(129, 257))
+
+
+def test_tokens_of_steps_with_prompts_are_padded_to_few_sizes():
+    assert [padded_tokens(n) for n in (9, 129, 250, 257, 500, 513, 4000)] == [
+        10, 160, 256, 320, 512, 640, 4096,
+    ]  # fmt: skip
+    assert len({padded_tokens(n) for n in range(129, 4097)}) == 36
+    assert all(0 <= padded_tokens(n) - n < 0.2 * padded_tokens(n) for n in range(1, 4097))
 
 
 @pytest.mark.parametrize("logprobs", [None, 1])

@@ -15,7 +15,7 @@ import torch
 from vllm.engine.step_input import StepInput
 
 # The most graphs kept. The number and the length of the sequences determine a step's kind.
-MOST_GRAPHS = 64
+MOST_GRAPHS = 96
 
 
 class Graphs:
@@ -102,13 +102,21 @@ class GraphShape(NamedTuple):
 
 
 def padded(count: int) -> int:
-    """The number of sequences that `count` is padded to: there are four sizes for each power of
-    two, so that graphs are few and at most a fifth of a step is padding."""
-    step = max(1, 1 << max(0, (count - 1).bit_length() - 3))
-    return -(-count // step) * step
+    """The number of sequences that `count` is padded to: four sizes for each power of two, so that
+    graphs are few and at most a fifth of a step is padding. Above 128 a product's time grows with
+    its rows, and there are more sizes."""
+    if count > 128:
+        return _multiple(count, 8 if count <= 256 else 32)
+    return _multiple(count, max(1, 1 << max(0, (count - 1).bit_length() - 3)))
 
 
 def padded_tokens(count: int) -> int:
     """The number of tokens that those of a step with prompts are padded to. Matrix products of more
     than a few hundred rows compute tiles of 128, so multiples of that cost them nothing."""
-    return padded(count) if count <= 512 else -(-count // 128) * 128
+    if count <= 128:
+        return padded(count)
+    return _multiple(count, 32 if count <= 256 else 64 if count <= 512 else 128)
+
+
+def _multiple(count: int, step: int) -> int:
+    return -(-count // step) * step
