@@ -5,7 +5,8 @@
 
 Top: kernels launched one by one, and each step finished before the next; bottom: CUDA graphs and
 overlapped steps. Times are from torch.profiler, which slows the host down. "busy" is the fraction
-of the time from the first to the last kernel in which a kernel runs, over all profiled steps.
+of the time from the first to the last kernel in which a kernel runs, over all profiled steps. By
+number of sequences it is also measured with kernels alone profiled, which slows the host down less.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import json
 import random
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 WAYS: Mapping[str, Mapping[str, bool]] = {
     "kernel by kernel": {"enforce_eager": True, "async_scheduling": False},
     "graphs and overlap": {},
 }
 STEPS, DRAWN = 12, 2
+BUSY_STEPS, BUSY_BATCHES = 40, (1, 64, 256)
 PARTS = ("schedule", "describe", "submit", "wait", "outputs")
 COLORS = dict(zip((*PARTS, "kernel"), ("#7a5195", "#bc5090", "#ef5675", "#d9d9d9", "#ffa600")))
 COLORS["kernel"] = "#003f5c"
@@ -49,28 +51,36 @@ def watch(engine: Any) -> None:
     name_it(engine, "_outputs", "outputs")
 
 
-def profile(folder: Path, batch: int, how: Mapping[str, bool]) -> Dict[str, Any]:
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as profiler
+def make_engine(folder: Path, how: Mapping[str, bool]) -> Any:
+    from vllm import LLM
 
-    from vllm import LLM, RequestOutputKind, SamplingParams
+    return LLM(str(folder), skip_tokenizer_init=True, num_kv_blocks=12_000, **how).engine
 
-    llm = LLM(str(folder), skip_tokenizer_init=True, num_kv_blocks=12_000, **how)
-    engine, generator = llm.engine, random.Random(0)
+
+def decode(engine: Any, batch: int) -> None:
+    """Steps until all of `batch` sequences have decoded for a while."""
+    from vllm import RequestOutputKind, SamplingParams
+
+    generator = random.Random(0)
     params = SamplingParams(
         temperature=0, max_tokens=200, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY
     )
     for index in range(batch):
         prompt = [generator.randrange(150_000) for _ in range(256)]
-        engine.add_request(str(index), prompt, params)
+        engine.add_request(f"{batch} {index}", prompt, params)
     for _ in range(60):
         engine.step()
-    watch(engine)
-    with profiler(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        for _ in range(STEPS):
-            engine.step()
-        import torch
 
+
+def spans_of(engine: Any, steps: int, activities: Sequence[str]) -> Tuple[List[Span], List[Span]]:
+    """What host and device do in some steps, by start."""
+    import torch
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    with profiler(activities=[getattr(ProfilerActivity, each) for each in activities]) as found:
+        for _ in range(steps):
+            engine.step()
         torch.cuda.synchronize()
     host: List[Span] = []
     device: List[Span] = []
@@ -82,7 +92,29 @@ def profile(folder: Path, batch: int, how: Mapping[str, bool]) -> Dict[str, Any]
                 device.append(("kernel", *span))
         elif event.name().startswith("step: "):
             host.append((event.name()[len("step: ") :], *span))
-    return cut(sorted(host, key=lambda s: s[1]), sorted(device, key=lambda s: s[1]))
+    return sorted(host, key=lambda s: s[1]), sorted(device, key=lambda s: s[1])
+
+
+def profile(folder: Path, batch: int, how: Mapping[str, bool]) -> Dict[str, Any]:
+    engine = make_engine(folder, how)
+    decode(engine, batch)
+    watch(engine)
+    return cut(*spans_of(engine, STEPS, ["CPU", "CUDA"]))
+
+
+def busy_by_batch(folder: Path) -> Dict[str, float]:
+    """The busy fraction by number of sequences, without the first and the last steps."""
+    engine, found = make_engine(folder, WAYS["graphs and overlap"]), {}
+    for batch in BUSY_BATCHES:
+        decode(engine, batch)
+        _, device = spans_of(engine, BUSY_STEPS, ["CUDA"])
+        begin, end = device[0][1], device[-1][2]
+        margin = (end - begin) / 8
+        middle = [s for s in device if begin + margin <= s[1] and s[2] <= end - margin]
+        found[str(batch)] = round(union(middle) / (middle[-1][2] - middle[0][1]), 4)
+        while engine.has_unfinished_requests:
+            engine.step()
+    return found
 
 
 def cut(host: List[Span], device: List[Span]) -> Dict[str, Any]:
@@ -159,8 +191,9 @@ def measure(model: str, batch: int) -> Dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), model)
         ways = {name: profile(Path(folder), batch, how) for name, how in WAYS.items()}
+        busy = busy_by_batch(Path(folder))
     about = {"commit": commit(), "machine": machine(), "model": f"the shape of Qwen3-{model}"}
-    return {**about, "batch": batch, "ways": ways}
+    return {**about, "batch": batch, "busy": busy, "ways": ways}
 
 
 def main() -> None:
@@ -180,6 +213,7 @@ def main() -> None:
     if arguments.svg:
         arguments.svg.write_text(draw(result))
     print({name: (way["busy"], way["microseconds"]) for name, way in result["ways"].items()})
+    print("busy", result.get("busy"))
 
 
 if __name__ == "__main__":
