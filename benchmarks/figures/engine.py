@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from typing import Any
 
@@ -93,6 +94,25 @@ def bytes_read() -> str:
     head = ("ranks", "MB that each reads", "% of the files", "all together, of the files")
     text = table(head, rows)
     return f"{text}\n{link('bytes_read')}: the shape of a {record['shape']}, bfloat16.\n"
+
+
+def rank_faults() -> str:
+    """What happens to a rank, and what the others say."""
+    return _faults("rank_faults")
+
+
+def ray_faults() -> str:
+    """The same, of ranks that Ray has started on two hosts."""
+    return _faults("ray_faults")
+
+
+def _faults(name: str) -> str:
+    head = ("rank", "what", "when", "what the others say", "seconds later")
+    rows = []
+    for row in load(name)["faults"]:
+        said = re.sub(r"process \d+", "process N", row["said"]) or "nothing: Ray ends them"
+        rows.append((row["rank"], row["what"], row["when"], said, row["seconds"]))
+    return table(head, rows) + f"\n{link(name)}, two busy cores.\n"
 
 
 def first_outputs() -> str:

@@ -20,6 +20,8 @@ PARTS: dict[str, Callable[[], str]] = {
         engine.engine_peers,
         engine.ranks,
         engine.bytes_read,
+        engine.rank_faults,
+        engine.ray_faults,
         engine.first_outputs,
         engine.server_throughput,
         engine.structured_outputs,

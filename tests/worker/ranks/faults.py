@@ -1,12 +1,17 @@
 """What may happen to a rank, and what is seen then in the others: each is done to real processes.
 
-python -m tests.worker.ranks.faults     does all of it and writes the table of docs/engine.md
+    python -m tests.worker.ranks.faults [--device cuda] [--json FILE] [--jobs N]
+
+does all of it and writes the record, from which `python -m benchmarks.figures` makes the table of
+docs/engine.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -14,13 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-from tests.marked_part import MarkedPart
-
-DOCUMENT = Path(__file__).parents[3] / "docs/engine.md"
-TABLE = MarkedPart(DOCUMENT, "<!-- rank faults -->\n", "<!-- end of the rank faults -->\n")
+RECORDS = Path(__file__).parents[3] / "benchmarks"
 BOUND = 5.0  # seconds, as docs/engine.md has it
 
 
@@ -154,39 +157,62 @@ def run_program(fault: Fault, model: Path, device: str = "cpu") -> Tuple[str, fl
         return program.end(), gone - float(note.read_text())
 
 
-def row(fault: Fault, seconds: str) -> str:
-    said = fault.says.replace("\\", "").replace("process d+", "process N")
-    return f"| {fault.rank} | {fault.what} | {fault.when} | {said.strip(' :')} | {seconds} |"
+def observe(fault: Fault, model: Path, device: str = "cpu") -> Dict[str, Any]:
+    """Does it; what the record has of it."""
+    do = run_program if fault in PROGRAM_FAULTS else run
+    return observed(fault, *do(fault, model, device))
 
 
-def check_recorded(table: MarkedPart, faults: Sequence[Fault]) -> None:
-    """Compares a recorded table with the faults that there are, and its times with BOUND.
+def observed(fault: Fault, said: str, seconds: float) -> Dict[str, Any]:
+    """Raises AssertionError if something else was said."""
+    found = re.search(fault.says, said)
+    assert found, said
+    return {
+        **dict(zip(("rank", "what", "when"), fault)),
+        "said": found.group().rstrip(" :"),
+        "seconds": round(seconds, 1),
+    }
+
+
+def write_record(path: Path, rows: Sequence[Dict[str, Any]]) -> None:
+    from benchmarks.host_overhead import commit, machine
+
+    record = {"commit": commit(), "machine": machine(), "faults": rows}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def check_record(name: str, faults: Sequence[Fault]) -> None:
+    """Compares the record ``benchmarks/NAME.json`` with the faults that there are, and its times
+    with BOUND.
 
     The times are those of the recorded run: how long a fault takes in a test depends on what else
     the machine does.
     """
-    rows = table.text()
-    times = re.findall(r"(\d+\.\d) \|$", rows, flags=re.MULTILINE)
-    assert all(float(each) < BOUND for each in times)
-    without_times = re.sub(r"\d+\.\d \|$", " |", rows, flags=re.MULTILINE)
-    assert without_times.splitlines()[2:] == [row(each, "") for each in faults]
-
-
-HEADER = ["| rank | what | when | what the others say | seconds later |", "|" + " --- |" * 5]
+    rows = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["faults"]
+    assert [(row["rank"], row["what"], row["when"]) for row in rows] == [f[:3] for f in faults]
+    for row, fault in zip(rows, faults):
+        assert re.search(fault.says.rstrip(" :"), row["said"])
+        assert row["seconds"] < BOUND
 
 
 def main() -> None:
     from tests.models.support import write_model
 
-    rows = list(HEADER)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, default=RECORDS / "rank_faults.json")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at the same time")
+    args = parser.parse_args()
+    context = multiprocessing.get_context("spawn")  # each in a process: it changes the environment
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder), "qwen3").folder
-        for faults, do in ((FAULTS, run), (PROGRAM_FAULTS, run_program)):
-            for fault in faults:
-                _, seconds = do(fault, model)
-                rows.append(row(fault, f"{seconds:.1f}"))
-                print(rows[-1])
-    TABLE.write("\n".join(rows) + "\n")
+        with ProcessPoolExecutor(args.jobs, context) as pool:
+            faults = [*FAULTS, *PROGRAM_FAULTS]
+            given = [pool.submit(observe, fault, model, args.device) for fault in faults]
+            rows = [each.result() for each in given]
+    for row in rows:
+        print(row)
+    write_record(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What may happen to ranks that Ray has started on two hosts, and what is seen then.
 
-python -m tests.worker.ranks.ray_faults     does all of it and writes the table of docs/engine.md
+python -m tests.worker.ranks.ray_faults     does all of it and writes benchmarks/ray_faults.json,
+from which `python -m benchmarks.figures` makes the table of docs/engine.md
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import time
 from pathlib import Path
 from typing import List, Tuple
 
-from tests.marked_part import MarkedPart
-from tests.worker.ranks.faults import DOCUMENT, HEADER, Fault, Program, row
+from tests.worker.ranks.faults import RECORDS, Fault, Program, observed, write_record
 from tests.worker.ranks.hosts import ADDRESSES, Host, two_hosts
 from tests.worker.ranks.ray_nodes import cluster
 
-TABLE = MarkedPart(DOCUMENT, "<!-- ray faults -->\n", "<!-- end of the ray faults -->\n")
 WHERE = rf"rank 1 \(process \d+ on {re.escape(ADDRESSES[1])}\)"
 FAULTS = [
     Fault(1, "is killed", "in a step", rf"{WHERE} was killed by SIGKILL"),
@@ -26,7 +25,7 @@ FAULTS = [
     Fault(1, "loses its actor", "in a step", rf"{WHERE} has lost its actor"),
     Fault(1, "cannot be reached", "in a step", r"rank 1 stalls: "),
     Fault(0, "gets Ctrl-C", "in a step", "KeyboardInterrupt"),
-    Fault(0, "is killed", "in a step", r"rank 1 ends: rank 0 is gone: "),
+    Fault(0, "is killed", "in a step", ""),  # Ray ends the other rank before it can say anything
 ]
 
 
@@ -69,15 +68,14 @@ def run(fault: Fault, hosts: List[Host], enter: List[str], model: Path) -> Tuple
 def main() -> None:
     from tests.models.support import write_model
 
-    rows = list(HEADER)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder), "qwen3").folder
         for fault in FAULTS:
             with two_hosts() as hosts, cluster(hosts) as enter:
-                _, seconds = run(fault, hosts, enter, model)
-            rows.append(row(fault, f"{seconds:.1f}"))
+                rows.append(observed(fault, *run(fault, hosts, enter, model)))
             print(rows[-1])
-    TABLE.write("\n".join(rows) + "\n")
+    write_record(RECORDS / "ray_faults.json", rows)
 
 
 if __name__ == "__main__":

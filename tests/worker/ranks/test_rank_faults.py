@@ -12,10 +12,9 @@ import pytest
 from tests.worker.ranks.faults import (
     FAULTS,
     PROGRAM_FAULTS,
-    TABLE,
     Fault,
     Program,
-    check_recorded,
+    check_record,
     environment,
     run,
     run_program,
@@ -57,5 +56,6 @@ def interrupt(model, device):
     assert "ends: " not in said
 
 
-def test_the_documented_table_is_of_these_faults():
-    check_recorded(TABLE, [*FAULTS, *PROGRAM_FAULTS])
+@pytest.mark.parametrize("name", ["rank_faults"])
+def test_the_records_are_of_these_faults(name):
+    check_record(name, [*FAULTS, *PROGRAM_FAULTS])

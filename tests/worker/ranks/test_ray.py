@@ -14,9 +14,9 @@ import httpx
 import pytest
 import torch
 
-from tests.worker.ranks.faults import check_recorded
+from tests.worker.ranks.faults import check_record
 from tests.worker.ranks.hosts import two_hosts, why_not
-from tests.worker.ranks.ray_faults import FAULTS, TABLE, run
+from tests.worker.ranks.ray_faults import FAULTS, run
 from tests.worker.ranks.ray_nodes import cluster, left_of, own_environment
 from vllm import EngineArgs
 from vllm.engine_process.replicas import environments
@@ -90,7 +90,7 @@ def test_a_rank_that_ends_takes_the_others_with_it(on_cluster, tiny, fault):
 
 
 def test_the_documented_table_is_of_these_faults():
-    check_recorded(TABLE, FAULTS)
+    check_record("ray_faults", FAULTS)
 
 
 @needs_ray
