@@ -8,6 +8,9 @@ from typing import Any
 
 from benchmarks.figures.tables import link, load, table
 
+EXCHANGES = 80  # of a step of a model of 40 layers
+_FUSED = ("ours, with norm", "two shots, with norm")
+
 
 def cpu_throughput() -> str:
     """The engine on a CPU, beside transformers."""
@@ -74,13 +77,32 @@ def ranks() -> str:
     """A model on one GPU and on several."""
     record = load("cuda_ranks_14B.h200")
     alone, rows = record["ranks"]["1"], []
-    for num_ranks, found in record["ranks"].items():
+    for num_ranks, found in sorted(record["ranks"].items()):
         times = found["step_ms"]
         rate, base = found["offline_tokens_per_s"], alone["offline_tokens_per_s"]
         steps = [f"{t:.2f} ({alone['step_ms'][batch] / t:.2f} ×)" for batch, t in times.items()]
         rows.append((num_ranks, *steps, f"{rate} ({rate / base:.2f} ×)"))
     head = [f"step of {batch}, ms" for batch in alone["step_ms"]]
     return table(("GPUs", *head, "offline, output tokens/s"), rows)
+
+
+def ranks_arithmetic() -> str:
+    """What a step on two GPUs is made of."""
+    record = load("cuda_ranks_14B.h200")["ranks"]
+    exchanges = {row["rows"]: row["us"] for row in load("cuda_all_reduce.h200")["rows"]}
+    rows = []
+    for batch, whole in record["1"]["step_ms"].items():
+        us = min(us for way, us in exchanges[int(batch)].items() if way in _FUSED)
+        parts = whole / 2, EXCHANGES * us / 1e3
+        step = record["2"]["step_ms"][batch]
+        rest = step - sum(parts)
+        times = (f"{ms:.2f}" for ms in (*parts, rest, step))
+        rows.append((batch, f"{us:.1f}", *times))
+    head = (
+        *("sequences", "an exchange, µs", "half of one GPU's step, ms", f"{EXCHANGES} exchanges"),
+        *("the rest", "a step on two"),
+    )
+    return table(head, rows)
 
 
 def bytes_read() -> str:

@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], str]] = {
         engine.cpu_throughput,
         engine.engine_peers,
         engine.ranks,
+        engine.ranks_arithmetic,
         engine.bytes_read,
         engine.rank_faults,
         engine.ray_faults,
