@@ -33,7 +33,8 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "vllm"
-html_static_path: List[str] = []
+html_static_path = ["_site/static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 # Fonts of the reader's own, and no address but the site's.
