@@ -6,12 +6,13 @@ namespace vllm {
 constexpr unsigned kFullWarp = 0xffffffffu;  // all lanes take part
 
 // The sum of `value` over 2^bits neighbouring threads of a warp that start at a multiple of their
-// number, in each of them. All of them must call it; others may be elsewhere.
+// number, in each of them, added up as a tree from the nearest on. All of them must call it; others
+// may be elsewhere.
 __device__ inline float group_sum(float value, int bits) {
   const unsigned size = 1u << bits;
   const unsigned first = threadIdx.x & 31 & ~(size - 1);
   const unsigned mask = (0xffffffffu >> (32 - size)) << first;
-  for (unsigned distance = size / 2; distance > 0; distance /= 2) {
+  for (unsigned distance = 1; distance < size; distance *= 2) {
     value += __shfl_xor_sync(mask, value, distance);
   }
   return value;

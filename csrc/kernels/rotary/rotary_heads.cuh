@@ -85,11 +85,17 @@ struct Pairs {
     }
     set(turned_first, turned_second);
   }
+  // In the order of a tree, which group_sum continues: it does not depend on N.
   __device__ float sum_of_squares() const {
-    float sum = 0.0f;
+    float sums[N];
 #pragma unroll
-    for (int i = 0; i < N; ++i) sum += square(first(i)) + square(second(i));
-    return sum;
+    for (int i = 0; i < N; ++i) sums[i] = square(first(i)) + square(second(i));
+#pragma unroll
+    for (int step = 1; step < N; step *= 2) {
+#pragma unroll
+      for (int i = 0; i < N; i += 2 * step) sums[i] += sums[i + step];
+    }
+    return sums[0];
   }
 };
 
