@@ -9,10 +9,11 @@
 namespace vllm {
 
 template <>
-constexpr auto members_of<ops::AttentionPlan> = std::make_tuple(
-    &ops::AttentionPlan::items, &ops::AttentionPlan::arrivals, &ops::AttentionPlan::partials,
-    &ops::AttentionPlan::decode_blocks, &ops::AttentionPlan::prefill_first,
-    &ops::AttentionPlan::prefill_tiles, &ops::AttentionPlan::metadata_ready);
+constexpr auto members_of<ops::AttentionPlan> =
+    std::make_tuple(&ops::AttentionPlan::items, &ops::AttentionPlan::arrivals,
+                    &ops::AttentionPlan::partials, &ops::AttentionPlan::decode_blocks,
+                    &ops::AttentionPlan::prefill_first, &ops::AttentionPlan::prefill_tiles,
+                    &ops::AttentionPlan::metadata_ready, &ops::AttentionPlan::cluster);
 template <>
 constexpr auto members_of<ops::AttentionPlanSizes> =
     std::make_tuple(&ops::AttentionPlanSizes::items, &ops::AttentionPlanSizes::item_ints,
@@ -20,7 +21,8 @@ constexpr auto members_of<ops::AttentionPlanSizes> =
 template <>
 constexpr auto members_of<ops::AttentionPlanCounts> = std::make_tuple(
     &ops::AttentionPlanCounts::decode_blocks, &ops::AttentionPlanCounts::prefill_first,
-    &ops::AttentionPlanCounts::prefill_tiles, &ops::AttentionPlanCounts::items);
+    &ops::AttentionPlanCounts::prefill_tiles, &ops::AttentionPlanCounts::items,
+    &ops::AttentionPlanCounts::cluster);
 template <>
 constexpr auto members_of<ops::PeerGroup> =
     std::make_tuple(&ops::PeerGroup::addresses, &ops::PeerGroup::rank, &ops::PeerGroup::rows,
@@ -68,14 +70,24 @@ PyMethodDef methods[] = {
                              "block_tables", "context_lens", "query_starts", "scale",
                              "sliding_window", "soft_cap", "sinks", "key_scale", "value_scale",
                              "items", "arrivals", "partials", "decode_blocks", "prefill_first",
-                             "prefill_tiles", "metadata_ready"),
+                             "prefill_tiles", "metadata_ready", "cluster"),
+    op<ops::rotary_and_attention>(
+        "rotary_and_attention", "out", "positions", "query", "key", "value", "cos_sin_cache",
+        "key_cache", "value_cache", "slot_mapping", "block_tables", "context_lens", "query_starts",
+        "scale", "sliding_window", "soft_cap", "query_weight", "key_weight", "epsilon", "items",
+        "arrivals", "partials", "decode_blocks", "prefill_first", "prefill_tiles", "metadata_ready",
+        "cluster"),
+    op<ops::attention_cluster>("attention_cluster", "sequences", "heads", "kv_heads", "head_size",
+                               "blocks", "device"),
+    op<ops::keys_are_ready>("keys_are_ready", "context_lens", "query_starts", "block_tables",
+                            "block_size"),
     op<ops::attention_blocks>("attention_blocks", "head_size", "device"),
     op<ops::prefill_blocks>("prefill_blocks", "head_size", "device"),
     op<ops::attention_plan_sizes>("attention_plan_sizes", "tokens", "sequences", "heads",
                                   "kv_heads", "head_size", "blocks"),
     op<ops::plan_attention>("plan_attention", "items", "context_lens", "query_starts", "heads",
                             "kv_heads", "sliding_window", "blocks", "prefill_blocks",
-                            "block_tables", "block_size"),
+                            "block_tables", "block_size", "cluster"),
     op<ops::attention_shares>("attention_shares", "head_size", "block_size", "device"),
     op<ops::copy_pinned>("copy_pinned", "out", "input"),
     op<ops::count_tokens>("count_tokens", "seen", "uses", "counters", "starts", "tokens", "counts"),

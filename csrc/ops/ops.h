@@ -50,6 +50,7 @@ struct AttentionPlan {
   int64_t prefill_first;  // the index of the first prefill item
   int64_t prefill_tiles;  // their number, or more
   bool metadata_ready;    // kernels that may still run write neither items nor block tables
+  int64_t cluster;        // thread blocks that share a list where attention also rotates; else 0
 };
 
 // Causal attention of the last tokens of each sequence over all of its tokens in the cache.
@@ -60,10 +61,29 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
                      int64_t sliding_window, double soft_cap, const Tensor* sinks, double key_scale,
                      double value_scale, const AttentionPlan* plan);
 
+// rotary_and_cache, then paged_attention; the query's rotation is not stored.
+void rotary_and_attention(const Tensor& out, const Tensor& positions, const Tensor& query,
+                          const Tensor& key, const Tensor& value, const Tensor& cos_sin_cache,
+                          const Tensor& key_cache, const Tensor& value_cache,
+                          const Tensor& slot_mapping, const Tensor& block_tables,
+                          const Tensor& context_lens, const Tensor& query_starts, double scale,
+                          int64_t sliding_window, double soft_cap, const Tensor* query_weight,
+                          const Tensor* key_weight, double epsilon, const AttentionPlan* plan);
+
 // The thread blocks that a GPU runs at once for heads of this size: plan_attention divides the work
 // among so many.
 int64_t attention_blocks(int64_t head_size, int64_t device);
 int64_t prefill_blocks(int64_t head_size, int64_t device);
+
+// How many of `blocks` thread blocks should share a list where rotary_and_attention does all at
+// once for so many sequences; 0 where it should not.
+int64_t attention_cluster(int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_size,
+                          int64_t blocks, int64_t device);
+
+// Whether the keys and values that a step reads are there before it, but for the newest of each
+// sequence. All tensors are on the CPU.
+bool keys_are_ready(const Tensor& context_lens, const Tensor& query_starts,
+                    const Tensor& block_tables, int64_t block_size);
 
 // The memory of a plan.
 struct AttentionPlanSizes {
@@ -79,7 +99,8 @@ struct AttentionPlanCounts {
   int64_t decode_blocks;
   int64_t prefill_first;
   int64_t prefill_tiles;
-  int64_t items;  // of all kinds
+  int64_t items;    // of all kinds
+  int64_t cluster;  // as wanted, or 0 where the step needs more kernels
 };
 
 // Divides the attention of a step among `blocks` thread blocks, and prefills with few tiles among
@@ -87,7 +108,7 @@ struct AttentionPlanCounts {
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
-                                   const Tensor* block_tables, int64_t block_size);
+                                   const Tensor* block_tables, int64_t block_size, int64_t cluster);
 
 // Whether a GPU's kernels can read keys that several sequences share only once.
 bool attention_shares(int64_t head_size, int64_t block_size, int64_t device);

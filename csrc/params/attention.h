@@ -1,6 +1,7 @@
 // The arguments of attention over a paged KV cache.
 #pragma once
 
+#include "params/rotary.h"
 #include "params/types.h"
 
 namespace vllm {
@@ -59,7 +60,7 @@ struct alignas(16) AttentionItem {
   int first_slot;  // the slot of the first split's partial result of these rows; see row_group
   int split;       // the index of this split
   int splits;      // 1: the result is final
-  int next;        // the next item of the same CTA (thread block), or -1; see kForDecode
+  int next;        // the next item of the same list, or -1; see kForDecode
   // For a decode item whose sequence shares its first keys with others: the slot of the results of
   // the prefill items of these keys, the sequence's first row in them, and their number of splits;
   // 0 without shared keys.
@@ -93,6 +94,15 @@ struct AttentionLaunchParams {
   int* arrivals;
   int settled;  // metadata_ready: items and block tables may be read before earlier kernels are
                 // done
+};
+
+// What decode attention is launched with where it also rotates the newest token of each sequence
+// and writes it to the cache: each item has one query token. The query is `rotary.query`, and
+// positions are those of the items.
+struct RotatingAttentionParams {
+  AttentionLaunchParams launch;
+  RotaryEmbeddingParams rotary;
+  int group;  // query heads of a KV head
 };
 
 }  // namespace vllm

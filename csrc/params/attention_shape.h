@@ -50,6 +50,25 @@ constexpr int decode_blocks_per_processor(int head_size, int arch, int processor
   return processor_bytes / block >= 2 ? 2 : 1;
 }
 
+// The kernel for the newest token (attention_newest.cu). Each warp of a CTA has a chunk of keys and
+// of values in shared memory; the CTAs of a cluster share an item.
+constexpr int kNewestWarps = 8;
+constexpr int kMostCluster = 4;
+
+// Bytes of a warp's result for some rows: fragments for pairs of rows, and for each pair the
+// greatest scores and the sums.
+constexpr int newest_result_bytes(int head_size, int rows) {
+  return (rows + 1) / 2 * (head_size / 16 * 8 * 16 + 16);
+}
+
+// Dynamic shared memory: the chunks; 8 rows of the query, the newest key and value; for each warp
+// the greatest scores and the sums of its rows; a barrier; results of the other CTAs' warps.
+constexpr int newest_shared_bytes(int head_size, int rows, int cluster) {
+  return kNewestWarps * (2 * 16 * shared_row_bytes(head_size) + 4 * 16) +
+         10 * shared_row_bytes(head_size) + 16 +
+         (cluster - 1) * kNewestWarps * newest_result_bytes(head_size, rows);
+}
+
 // One CTA adds up partial results at about 0.07 microseconds each (8 rows of 128, H200). If there
 // are more than this, groups of them are added up first, each by a different CTA.
 constexpr int kMergedAtOnce = 32;

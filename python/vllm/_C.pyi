@@ -73,8 +73,44 @@ def paged_attention(
     prefill_first: int,
     prefill_tiles: int,
     metadata_ready: bool,
+    cluster: int,
     /,
 ) -> None: ...
+def rotary_and_attention(
+    out: Tensor,
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos_sin_cache: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slot_mapping: Tensor,
+    block_tables: Tensor,
+    context_lens: Tensor,
+    query_starts: Tensor,
+    scale: float,
+    sliding_window: int,
+    soft_cap: float,
+    query_weight: Optional[Tensor],
+    key_weight: Optional[Tensor],
+    epsilon: float,
+    items: Optional[Tensor],
+    arrivals: Optional[Tensor],
+    partials: Optional[Tensor],
+    decode_blocks: int,
+    prefill_first: int,
+    prefill_tiles: int,
+    metadata_ready: bool,
+    cluster: int,
+    /,
+) -> None: ...
+def attention_cluster(
+    sequences: int, heads: int, kv_heads: int, head_size: int, blocks: int, device: int, /
+) -> int: ...
+def keys_are_ready(
+    context_lens: Tensor, query_starts: Tensor, block_tables: Tensor, block_size: int, /
+) -> bool: ...
 def attention_blocks(head_size: int, device: int, /) -> int: ...
 def prefill_blocks(head_size: int, device: int, /) -> int: ...
 def attention_plan_sizes(
@@ -91,8 +127,9 @@ def plan_attention(
     prefill_blocks: int,
     block_tables: Optional[Tensor],
     block_size: int,
+    cluster: int,
     /,
-) -> Tuple[int, int, int, int]: ...
+) -> Tuple[int, int, int, int, int]: ...
 def attention_shares(head_size: int, block_size: int, device: int, /) -> bool: ...
 def copy_pinned(out: Tensor, input: Tensor, /) -> None: ...
 def count_tokens(

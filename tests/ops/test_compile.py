@@ -68,14 +68,15 @@ def test_every_op_has_a_schema():
     sizes = {
         "AttentionPlanSizes",
         "attention_blocks",
+        "attention_cluster",
         "prefill_blocks",
         "attention_plan_sizes",
         "attention_shares",
         "sample_workspace_size",
     }
     # On the host, before and behind a step.
-    planning = {"AttentionPlan", "FEW_ROWS", "copy_pinned", "plan_attention", *sizes}
-    assert set(ops.tracing._SCHEMAS) == set(ops.__all__) - planning
+    planning = {"AttentionPlan", "FEW_ROWS", "copy_pinned", "plan_attention", "keys_are_ready"}
+    assert set(ops.tracing._SCHEMAS) == set(ops.__all__) - planning - sizes
 
 
 def test_errors_come_through():
@@ -92,7 +93,8 @@ def test_errors_come_through():
 def paged_arguments() -> dict:
     """Two tokens of one sequence, in the second of two blocks of 4."""
     tokens, (keys, values) = torch.randn(3, 2, 2, 8).unbind(), torch.randn(2, 2, 4, 2, 8).unbind()
-    indices = (torch.tensor(each, dtype=torch.int32) for each in ([[1]], [2], [0, 2]))
+    indices = [torch.tensor(each, dtype=torch.int32) for each in ([[1]], [2], [0, 2])]
+    no_plan = (None, None, None, 0, 0, 0, False, 0)
     query, key, value = tokens
     return {
         "reshape_and_cache": (key, value, keys, values, torch.tensor([4, 5])),
@@ -112,7 +114,20 @@ def paged_arguments() -> dict:
         ),
         "paged_attention": (
             *(torch.empty(2, 2, 8), query, keys, values, *indices, 1.0, 0, 0.0, None),
-            *(1.0, 1.0, None, None, None, 0, 0, 0, False),  # no plan
+            *(1.0, 1.0, *no_plan),
+        ),
+        "rotary_and_attention": (
+            torch.empty(2, 2, 8),
+            torch.arange(2),
+            query.clone(),
+            key,
+            value,
+            torch.randn(4, 8),
+            keys.clone(),
+            values.clone(),
+            torch.tensor([4, 5]),
+            *indices,
+            *(1.0, 0, 0.0, torch.ones(8), torch.ones(8), 1e-6, *no_plan),
         ),
     }
 

@@ -33,6 +33,7 @@ def plan(
     prefill_blocks=0,
     tables=None,
     size=0,
+    cluster=0,
 ):
     """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
     contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
@@ -42,7 +43,7 @@ def plan(
     )
     items = np.full((sizes.items if room is None else room, sizes.item_ints), 99, np.int32)
     contexts = np.ascontiguousarray(contexts)
-    arguments = (heads, kv_heads, window, blocks, prefill_blocks, tables, size)
+    arguments = (heads, kv_heads, window, blocks, prefill_blocks, tables, size, cluster)
     counts = ops.plan_attention(items, contexts, starts, *arguments)
     return [dict(zip(FIELDS, map(int, item))) for item in items], counts
 
@@ -86,7 +87,7 @@ SEQUENCES = st.lists(
     st.integers(1, 40) | st.just(300),
 )
 def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, window, blocks):
-    items, (decode_blocks, first, tiles, used) = plan(
+    items, (decode_blocks, first, tiles, used, *_) = plan(
         sequences, group * kv_heads, kv_heads, window, blocks
     )
     assert (first, items[first]["rows"]) == (blocks, tiles)  # where a CUDA graph looks for it
@@ -212,7 +213,7 @@ def test_groups_of_many_splits_have_slots_behind_theirs():
 
 def test_prefill_tiles_come_longest_first():
     """Of one sequence after another, whose keys they share."""
-    items, (decode_blocks, first, tiles, _) = plan([(100, 100), (1000, 400), (900, 30)])
+    items, (decode_blocks, first, tiles, *_) = plan([(100, 100), (1000, 400), (900, 30)])
     assert decode_blocks == 0
     prefill = items[first + 1 : first + 1 + tiles]
     order = [item["sequence"] for item in prefill]
@@ -224,7 +225,7 @@ def test_prefill_tiles_come_longest_first():
 
 def test_few_prefill_tiles_are_cut_over_keys():
     """256 tokens behind 100,000: 8 tiles of 8 KV heads on 132 multiprocessors."""
-    items, (_, first, tiles, _) = plan([(100_256, 256)], 32, 8, blocks=264)
+    items, (_, first, tiles, *_) = plan([(100_256, 256)], 32, 8, blocks=264)
     pieces = items[first + 1 : first + 1 + tiles]
     assert {item["splits"] for item in pieces} == {4}
     assert all(item["end"] % 128 == 0 for item in pieces if item["split"] < 3)
@@ -235,7 +236,7 @@ def test_prefill_tiles_are_cut_for_blocks_of_their_own():
     """A tile of each of 8 KV heads, for 132 and for 66 blocks; slots stay behind those of decoding,
     and more blocks than there are slots for do not count."""
     for prefill_blocks, splits in ((0, 16), (66, 8), (1000, 16)):
-        items, (_, first, tiles, _) = plan(
+        items, (_, first, tiles, *_) = plan(
             [(40960, 16), (3000, 1)], 32, 8, 0, 132, prefill_blocks=prefill_blocks
         )
         pieces = items[first + 1 : first + 1 + tiles]
@@ -245,13 +246,45 @@ def test_prefill_tiles_are_cut_for_blocks_of_their_own():
 
 @pytest.mark.parametrize("sequence", [(2048, 2048), (1500, 256), (512, 512)])
 def test_enough_or_short_tiles_stay_whole(sequence):
-    items, (_, first, tiles, _) = plan([sequence], 32, 8, blocks=264)
+    items, (_, first, tiles, *_) = plan([sequence], 32, 8, blocks=264)
     assert all(item["splits"] == 1 for item in items[first + 1 : first + 1 + tiles])
 
 
+def test_clusters_take_whole_sequences_while_these_are_short():
+    """66 lists for clusters of 4: one for each KV head of each sequence, in groups of 8."""
+    items, (lists_used, _, _, _, cluster) = plan(
+        [(290, 1), (17, 1), (1, 1), (1500, 1)], 32, 8, blocks=264, cluster=4
+    )
+    assert (lists_used, cluster) == (32, 4)
+    assert [item["sequence"] for item in items[:32:8]] == [0, 1, 2, 3]
+    assert all(item["splits"] == 1 and item["next"] < 0 for item in items[:32])
+
+
+def test_clusters_share_out_long_contexts():
+    """One sequence of 1000 chunks and 8 groups of 8 clusters: 4 turns of their 32 warps each."""
+    items, (lists_used, *_) = plan([(16_000, 1)], 32, 8, blocks=264, cluster=4)
+    assert lists_used == 64
+    assert {item["splits"] for item in items[:lists_used]} == {8}
+    assert max(map(chunks, items[:lists_used])) == 128
+
+
+def test_a_step_with_prefill_items_is_not_for_clusters():
+    for sequences in ([(40, 1), (300, 300)], [(300, 300)]):
+        assert plan(sequences, cluster=4)[1] == plan(sequences)[1]
+
+
+def test_clusters_of_more_than_all_blocks_are_refused():
+    with pytest.raises(
+        ValueError, match=re.escape("'cluster' is 13; it takes at most 'blocks', 12")
+    ):
+        plan([(5, 1)], cluster=13)
+    with pytest.raises(ValueError, match="'cluster' is -1"):
+        plan([(5, 1)], cluster=-1)
+
+
 def test_a_step_without_work():
-    assert plan([])[1] == (0, 12, 0, 13)
-    assert plan([(5, 0)])[1] == (0, 12, 0, 13)
+    assert plan([])[1] == (0, 12, 0, 13, 0)
+    assert plan([(5, 0)])[1] == (0, 12, 0, 13, 0)
 
 
 def test_too_few_items_says_how_many():
@@ -320,7 +353,7 @@ def sharing_steps(draw):
 )
 def test_keys_that_are_shared_are_planned_once_for_all(step, kv_heads, group, blocks):
     sequences, tables, size = step
-    items, (decode_blocks, first, tiles, _) = plan(
+    items, (decode_blocks, first, tiles, *_) = plan(
         sequences, group * kv_heads, kv_heads, blocks=blocks, tables=tables, size=size
     )
     starts = np.concatenate([[0], np.cumsum([queries for _, queries in sequences])])
@@ -380,7 +413,7 @@ def test_what_is_worth_sharing():
         width = max(map(len, tables))
         rows = np.array([row + [0] * (width - len(row)) for row in tables], np.int32)
         sequences = [(n + own, 1) for n in lengths]
-        items, (_, first, tiles, _) = plan(sequences, blocks=264, tables=rows, size=16)
+        items, (_, first, tiles, *_) = plan(sequences, blocks=264, tables=rows, size=16)
         found = items[first + 1 : first + 1 + tiles]
         return {item["sequence"]: item["end"] for item in found}
 

@@ -267,7 +267,7 @@ __device__ inline int slot_of(const AttentionItem& item) {
 // splits, one CTA would read them too slowly: then the last CTA of each group of splits adds up the
 // group, into a slot after theirs, and the last group's CTA adds up the groups. All threads call
 // it, after they have written the split's result.
-template <typename T>
+template <typename T, int kBatch = 16>
 __device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem& item,
                              int head_size) {
   int first = item.first_slot, count = item.splits, to = kFinal;
@@ -279,7 +279,7 @@ __device__ void merge_splits(const AttentionLaunchParams& p, const AttentionItem
     to = groups_first + group;
   }
   while (is_last(p, first, count)) {
-    add_up<T>(p, item, first, count, to, head_size);
+    add_up<T, kBatch>(p, item, first, count, to, head_size);
     if (to == kFinal) return;
     first = groups_first;
     count = merge_groups(item.splits);

@@ -31,6 +31,26 @@ struct Cluster {
     __syncthreads();
   }
 
+  // sync in two halves; nothing where there is no cluster. announce() is an arrival that spares the
+  // fence: the CTA's earlier writes need not be visible after the wait.
+  __device__ void arrive() const {
+#if __CUDA_ARCH__ >= 900
+    if (size > 1) asm volatile("barrier.cluster.arrive;" ::: "memory");
+#endif
+  }
+  __device__ void announce() const {
+#if __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ >= 12
+    if (size > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#else
+    arrive();
+#endif
+  }
+  __device__ void wait() const {
+#if __CUDA_ARCH__ >= 900
+    if (size > 1) asm volatile("barrier.cluster.wait;" ::: "memory");
+#endif
+  }
+
   // Where the block of a rank has what this one has at `shared`.
   template <typename T>
   __device__ T* of(T* shared, unsigned of_rank) const {

@@ -11,21 +11,22 @@ constexpr i64 kCutChunks = 16;
 
 i64 chunks(const AttentionItem& item) { return divide_up(item.end, kChunk) - item.begin / kChunk; }
 
-i64 lanes_of(i64 kv_heads, i64 blocks) {
+i64 lanes_of(i64 kv_heads, i64 teams) {
   i64 lanes = kv_heads;
-  while (lanes > 1 && (kv_heads % lanes != 0 || blocks % lanes * 32 > blocks)) --lanes;
+  while (lanes > 1 && (kv_heads % lanes != 0 || teams % lanes * 32 > teams)) --lanes;
   return lanes;
 }
 
-BlockLists::BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 first, i64 lanes,
+BlockLists::BlockLists(AttentionItem* items, i64 capacity, const Teams& teams, i64 first, i64 lanes,
                        i64 total)
     : items_(items),
       capacity_(capacity),
-      groups_(blocks / lanes),
-      // A block's warps take chunks in turn: a whole number of turns keeps them all busy.
-      quota_(std::max<i64>(divide_up(divide_up(total, groups_), kAttentionWarps), 1) *
-             kAttentionWarps),
-      slack_(std::min(kCutChunks, quota_ / 8 / kAttentionWarps * kAttentionWarps)),
+      groups_(teams.count / lanes),
+      turn_(teams.warps),
+      // A whole number of turns keeps all warps busy.
+      quota_(std::max<i64>(divide_up(divide_up(total, groups_), turn_), 1) * turn_),
+      slack_(teams.spared_turns > 0 ? teams.spared_turns * turn_
+                                    : std::min(kCutChunks, quota_ / 8 / turn_ * turn_)),
       used_(first),
       left_(total),
       room_(quota_),

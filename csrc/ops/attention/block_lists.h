@@ -1,4 +1,4 @@
-// Decode items, in a list for each thread block of the decode kernel.
+// Decode items, in a list for each thread block of the decode kernel, or for each of its clusters.
 #pragma once
 
 #include <algorithm>
@@ -11,22 +11,30 @@ namespace vllm::ops {
 // The chunks of keys that an item reads.
 i64 chunks(const AttentionItem& item);
 
-// The number of KV heads that are cut at the same keys, one for each thread block of a group: the
-// largest that leaves few thread blocks without work.
-i64 lanes_of(i64 kv_heads, i64 blocks);
+// The number of KV heads that are cut at the same keys, one for each team of a group: the largest
+// that leaves few of `teams` without work.
+i64 lanes_of(i64 kv_heads, i64 teams);
 
-// Deals work to one group of thread blocks after another, to each about as many chunks. The thread
-// blocks of a group read the same keys, each of another KV head.
+// Those who process a list each: thread blocks, or clusters of them.
+struct Teams {
+  i64 count;
+  i64 warps;         // of each; every one takes a chunk in turn
+  i64 spared_turns;  // left to a team rather than cut off; 0: by the length of the lists
+};
+
+// Deals work to one group of teams after another, to each about as many chunks. The teams of a
+// group read the same keys, each of another KV head.
 class BlockLists {
  public:
   // first: the index of the first item that does not begin a list. total: the chunks that will be
   // added, each for `lanes` KV heads.
-  BlockLists(AttentionItem* items, i64 capacity, i64 blocks, i64 first, i64 lanes, i64 total);
+  BlockLists(AttentionItem* items, i64 capacity, const Teams& teams, i64 first, i64 lanes,
+             i64 total);
 
   // Adds an item for `lanes` KV heads, from that of `whole` on; cuts it where a group has enough.
   void add(const AttentionItem& whole);
 
-  i64 blocks() const { return last_.front() < 0 ? 0 : (group_ + 1) * lanes(); }
+  i64 count() const { return last_.front() < 0 ? 0 : (group_ + 1) * lanes(); }
   i64 used() const { return used_; }  // items, also beyond the capacity
 
  private:
@@ -39,13 +47,14 @@ class BlockLists {
   AttentionItem* items_;
   i64 capacity_;
   i64 groups_;
+  i64 turn_;   // chunks that the warps of a team take at once
   i64 quota_;  // of a group, in chunks
   i64 slack_;  // that a group may have more or less
   i64 used_;
   i64 left_;  // of all chunks
   i64 room_;  // of the group
   i64 group_ = 0;
-  std::vector<i64> last_;  // of each block of the group, the newest item; -1 before the first
+  std::vector<i64> last_;  // of each team of the group, the newest item; -1 before the first
   int slots_ = 0;
   std::vector<i64> pieces_;  // of what is added: cut by cut, the KV heads
 };

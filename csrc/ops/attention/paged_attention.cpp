@@ -10,25 +10,25 @@ namespace {
 
 constexpr const char* kOp = "paged_attention";
 
-void require_query(const Tensor& query, const Cache& cache) {
-  require_ndim(kOp, query, 3, "(tokens, heads, head_size)");
-  require_contiguous_last(kOp, query);
+void require_query(const char* op, const Tensor& query, const Cache& cache) {
+  require_ndim(op, query, 3, "(tokens, heads, head_size)");
+  require_contiguous_last(op, query);
   if (query.shape[2] % 8 != 0 || query.shape[2] < 8 || query.shape[2] > cpu::kMaxHeadSize) {
-    refuse(ErrorKind::value, kOp, query, concat("has shape ", shape_text(query)),
+    refuse(ErrorKind::value, op, query, concat("has shape ", shape_text(query)),
            concat("heads of 8 to ", cpu::kMaxHeadSize, " elements, in steps of 8"));
   }
   if (query.shape[2] != cache.head_size || cache.kv_heads < 1 ||
       query.shape[1] % cache.kv_heads != 0) {
-    refuse(ErrorKind::value, kOp, query, concat("has shape ", shape_text(query)),
+    refuse(ErrorKind::value, op, query, concat("has shape ", shape_text(query)),
            concat("(tokens, heads, ", cache.head_size, ") with a multiple of ", cache.kv_heads,
                   " heads, by 'key_cache'"));
   }
 }
 
-float require_number(const char* name, double value, bool may_be_negative) {
+float require_number(const char* op, const char* name, double value, bool may_be_negative) {
   if (!std::isfinite(value) || (value < 0 && !may_be_negative)) {
     throw Error(ErrorKind::value,
-                concat(kOp, ": argument '", name, "' is ", value, "; it takes a finite number",
+                concat(op, ": argument '", name, "' is ", value, "; it takes a finite number",
                        may_be_negative ? "" : " that is not negative"));
   }
   return static_cast<float>(value);
@@ -64,25 +64,25 @@ i64 first_key(const PagedAttentionParams& p, i64 sequence) {
 }
 
 // Everything that the kernel follows: on the CPU a wrong one leaves `out` as it was.
-void require_in_range(const PagedAttentionParams& p, const Tensor& query_starts,
+void require_in_range(const char* op, const PagedAttentionParams& p, const Tensor& query_starts,
                       const Tensor& context_lens, const Tensor& block_tables, i64 blocks) {
   const auto holds = [](i64 value, i64 index) {
     return concat("holds ", value, " at index ", index);
   };
   if (p.query_starts[0] != 0 || p.query_starts[p.sequences] != p.tokens) {
-    refuse(ErrorKind::value, kOp, query_starts,
+    refuse(ErrorKind::value, op, query_starts,
            concat("goes from ", p.query_starts[0], " to ", p.query_starts[p.sequences]),
            concat("0 to ", p.tokens, ", the tokens of 'query'"));
   }
   for (i64 i = 0; i < p.sequences; ++i) {
     const i64 queries = p.query_starts[i + 1] - p.query_starts[i];
     if (queries < 0) {
-      refuse(ErrorKind::value, kOp, query_starts, holds(p.query_starts[i + 1], i + 1),
+      refuse(ErrorKind::value, op, query_starts, holds(p.query_starts[i + 1], i + 1),
              concat("numbers that never fall (", p.query_starts[i], " comes before)"));
     }
     const i64 room = block_tables.shape[1] * p.block_size;
     if (p.context_lens[i] < queries || p.context_lens[i] > room) {
-      refuse(ErrorKind::value, kOp, context_lens, holds(p.context_lens[i], i),
+      refuse(ErrorKind::value, op, context_lens, holds(p.context_lens[i], i),
              concat(queries, ", the query tokens of that sequence, to ", room,
                     ", the tokens that a row of 'block_tables' has room for"));
     }
@@ -91,7 +91,7 @@ void require_in_range(const PagedAttentionParams& p, const Tensor& query_starts,
     const i64 used = (p.context_lens[i] + p.block_size - 1) / p.block_size;
     for (i64 j = first_key(p, i) / p.block_size; j < used; ++j) {
       if (table[j] < 0 || table[j] >= blocks) {
-        refuse(ErrorKind::index, kOp, block_tables,
+        refuse(ErrorKind::index, op, block_tables,
                concat("holds ", table[j], " at [", i, ", ", j, "]"),
                concat("0 to ", blocks - 1, ", the blocks of 'key_cache'"));
       }
@@ -110,37 +110,36 @@ i64 bytes_read(const PagedAttentionParams& p, i64 element) {
 
 }  // namespace
 
-void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
-                     const Tensor& value_cache, const Tensor& block_tables,
-                     const Tensor& context_lens, const Tensor& query_starts, double scale,
-                     int64_t sliding_window, double soft_cap, const Tensor* sinks, double key_scale,
-                     double value_scale, const AttentionPlan* plan) {
-  refuse_what_has_no_kernel(key_cache, value_cache, sinks, key_scale, value_scale);
-  require_float(kOp, query);
-  const Cache keys = require_cache(kOp, key_cache, query);
-  require_same_shape(kOp, value_cache, key_cache);
-  const Cache values = require_cache(kOp, value_cache, query);
-  require_query(query, keys);
-  require_same_dtype(kOp, out, query);
-  require_same_device(kOp, out, query);
-  require_same_shape(kOp, out, query);
-  require_contiguous_last(kOp, out);
-  require_writable(kOp, out);
+PagedAttentionParams require_paged_attention(const char* op, const Tensor& out, const Tensor& query,
+                                             const Tensor& key_cache, const Tensor& value_cache,
+                                             const Tensor& block_tables, const Tensor& context_lens,
+                                             const Tensor& query_starts, double scale,
+                                             int64_t sliding_window, double soft_cap) {
+  require_float(op, query);
+  const Cache keys = require_cache(op, key_cache, query);
+  require_same_shape(op, value_cache, key_cache);
+  const Cache values = require_cache(op, value_cache, query);
+  require_query(op, query, keys);
+  require_same_dtype(op, out, query);
+  require_same_device(op, out, query);
+  require_same_shape(op, out, query);
+  require_contiguous_last(op, out);
+  require_writable(op, out);
   for (const Tensor* tensor : {&block_tables, &context_lens, &query_starts}) {
-    require_dtype(kOp, *tensor, DType::int32, "");
-    require_same_device(kOp, *tensor, query);
+    require_dtype(op, *tensor, DType::int32, "");
+    require_same_device(op, *tensor, query);
   }
-  require_ndim(kOp, block_tables, 2, "(sequences, max_blocks)");
-  require_contiguous_last(kOp, block_tables);
+  require_ndim(op, block_tables, 2, "(sequences, max_blocks)");
+  require_contiguous_last(op, block_tables);
   const i64 sequences = block_tables.shape[0];
-  require_vector(kOp, context_lens, sequences, "the rows of 'block_tables'");
-  require_vector(kOp, query_starts, sequences + 1, "one more than the rows of 'block_tables'");
+  require_vector(op, context_lens, sequences, "the rows of 'block_tables'");
+  require_vector(op, query_starts, sequences + 1, "one more than the rows of 'block_tables'");
   for (const Tensor* read :
        {&query, &key_cache, &value_cache, &block_tables, &context_lens, &query_starts}) {
-    require_disjoint(kOp, out, *read, read == &query ? Sharing::may_be_same : Sharing::none);
+    require_disjoint(op, out, *read, read == &query ? Sharing::may_be_same : Sharing::none);
   }
   if (sliding_window < 0) {
-    throw Error(ErrorKind::value, concat(kOp, ": argument 'sliding_window' is ", sliding_window,
+    throw Error(ErrorKind::value, concat(op, ": argument 'sliding_window' is ", sliding_window,
                                          "; it takes a number of tokens, or 0 for no window"));
   }
 
@@ -171,17 +170,36 @@ void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_c
   params.value_head_stride = values.head_stride;
   params.block_tables_stride = block_tables.strides[0];
   params.sliding_window = sliding_window;
-  params.scale = require_number("scale", scale, true);
-  params.soft_cap = require_number("soft_cap", soft_cap, false);
+  params.scale = require_number(op, "scale", scale, true);
+  params.soft_cap = require_number(op, "soft_cap", soft_cap, false);
 
+  if (query.device_type == DeviceType::cpu) {
+    require_in_range(op, params, query_starts, context_lens, block_tables, keys.blocks);
+  }
+  return params;
+}
+
+void run_paged_attention(const char* op, const PagedAttentionParams& params, const Tensor& out,
+                         const Tensor& query, const AttentionPlan* plan) {
   if (query.device_type == DeviceType::cuda) {
-    run_paged_attention_on_cuda(params, out, query, plan);
+    run_paged_attention_on_cuda(op, params, out, query, plan);
     return;
   }
-  require_in_range(params, query_starts, context_lens, block_tables, keys.blocks);
   if (params.tokens == 0 || params.heads == 0) return;
   run_on_cpu(cpu::kernels().paged_attention[float_index(query.dtype)], params,
              params.tokens * params.kv_heads, bytes_read(params, element_size(query.dtype)));
+}
+
+void paged_attention(const Tensor& out, const Tensor& query, const Tensor& key_cache,
+                     const Tensor& value_cache, const Tensor& block_tables,
+                     const Tensor& context_lens, const Tensor& query_starts, double scale,
+                     int64_t sliding_window, double soft_cap, const Tensor* sinks, double key_scale,
+                     double value_scale, const AttentionPlan* plan) {
+  refuse_what_has_no_kernel(key_cache, value_cache, sinks, key_scale, value_scale);
+  const PagedAttentionParams params =
+      require_paged_attention(kOp, out, query, key_cache, value_cache, block_tables, context_lens,
+                              query_starts, scale, sliding_window, soft_cap);
+  run_paged_attention(kOp, params, out, query, plan);
 }
 
 }  // namespace vllm::ops

@@ -1,17 +1,16 @@
-// Checks a plan, chooses the kernels and launches them: one for decode items, one for prefill
-// items.
+// Checks a plan, chooses the kernels and launches them: one for decode items, which may also
+// rotate, one for prefill items.
 #include <algorithm>
 #include <initializer_list>
 
 #include "ops/attention/paged_attention.h"
 #include "ops/common/launch.h"
+#include "ops/rotary/rotary.h"
 #include "params/attention_shape.h"
 #include "runtime/text.h"
 
 namespace vllm::ops {
 namespace {
-
-constexpr const char* kOp = "paged_attention";
 
 // The kernels on tensor cores for one head size.
 struct HeadKernels {
@@ -26,6 +25,12 @@ struct HeadKernels {
       "attention_decode", "paged_decode_bf16_" #head         \
     }                                                        \
   }
+#define VLLM_NEWEST_KERNELS(head)                             \
+  {                                                           \
+    head, {"attention_newest", "attend_newest_f16_" #head}, { \
+      "attention_newest", "attend_newest_bf16_" #head         \
+    }                                                         \
+  }
 #define VLLM_PREFILL_KERNELS(head)                             \
   {                                                            \
     head, {"attention_prefill", "paged_prefill_f16_" #head}, { \
@@ -36,6 +41,8 @@ struct HeadKernels {
 HeadKernels decode_kernels[] = {VLLM_DECODE_KERNELS(64), VLLM_DECODE_KERNELS(80),
                                 VLLM_DECODE_KERNELS(96), VLLM_DECODE_KERNELS(128),
                                 VLLM_DECODE_KERNELS(256)};
+HeadKernels newest_kernels[] = {VLLM_NEWEST_KERNELS(64), VLLM_NEWEST_KERNELS(128),
+                                VLLM_NEWEST_KERNELS(256)};
 HeadKernels prefill_kernels[] = {VLLM_PREFILL_KERNELS(64),  VLLM_PREFILL_KERNELS(80),
                                  VLLM_PREFILL_KERNELS(96),  VLLM_PREFILL_KERNELS(128),
                                  VLLM_PREFILL_KERNELS(192), VLLM_PREFILL_KERNELS(256)};
@@ -149,36 +156,68 @@ void run_prefill(const AttentionLaunchParams& launch, i64 tiles, const Tensor& q
               launch, query);
 }
 
-void require_plan(const AttentionPlan& plan, const PagedAttentionParams& p, const Tensor& query) {
+void require_plan(const char* op, const AttentionPlan& plan, const PagedAttentionParams& p,
+                  const Tensor& query) {
   for (const Tensor* tensor : {&plan.items, &plan.arrivals, &plan.partials}) {
-    require_same_device(kOp, *tensor, query);
-    require_contiguous_last(kOp, *tensor);
+    require_same_device(op, *tensor, query);
+    require_contiguous_last(op, *tensor);
   }
-  require_dtype(kOp, plan.items, DType::int32, "");
+  require_dtype(op, plan.items, DType::int32, "");
   if (plan.items.ndim != 2 || plan.items.shape[1] != kItemInts ||
       (plan.items.shape[0] > 1 && plan.items.strides[0] != kItemInts)) {
-    refuse(ErrorKind::value, kOp, plan.items, concat("has shape ", shape_text(plan.items)),
+    refuse(ErrorKind::value, op, plan.items, concat("has shape ", shape_text(plan.items)),
            concat("(items, ", kItemInts, "), contiguous, by plan_attention"));
   }
-  require_dtype(kOp, plan.arrivals, DType::int32, "");
+  require_dtype(op, plan.arrivals, DType::int32, "");
   if (plan.arrivals.ndim != 1 || plan.arrivals.shape[0] < kTickets) {
-    refuse(ErrorKind::value, kOp, plan.arrivals, concat("has shape ", shape_text(plan.arrivals)),
+    refuse(ErrorKind::value, op, plan.arrivals, concat("has shape ", shape_text(plan.arrivals)),
            concat("(slots + ", kTickets, ",)"));
   }
-  require_dtype(kOp, plan.partials, DType::float32, "");
+  require_dtype(op, plan.partials, DType::float32, "");
   const i64 slots = plan.arrivals.shape[0] - kTickets;
   const i64 numbers = slots * kDecodeRows * (p.head_size + 2);
   if (plan.partials.ndim != 1 || plan.partials.shape[0] < numbers) {
-    refuse(ErrorKind::value, kOp, plan.partials, concat("has shape ", shape_text(plan.partials)),
+    refuse(ErrorKind::value, op, plan.partials, concat("has shape ", shape_text(plan.partials)),
            concat("(", numbers, ",) at least, for ", slots, " slots"));
   }
   const i64 prefill_items = plan.prefill_tiles == 0 ? 0 : 1 + plan.prefill_tiles;
   if (plan.decode_blocks < 0 || plan.prefill_first < plan.decode_blocks || plan.prefill_tiles < 0 ||
       plan.prefill_first + prefill_items > plan.items.shape[0]) {
-    refuse(ErrorKind::value, kOp, plan.items,
+    refuse(ErrorKind::value, op, plan.items,
            concat("has ", plan.items.shape[0], " items, and the plan counts ", plan.decode_blocks,
                   " lists and ", plan.prefill_tiles, " tiles from ", plan.prefill_first, " on"),
            "the counts that plan_attention returned for them");
+  }
+  const bool is_power = plan.cluster >= 0 && (plan.cluster & (plan.cluster - 1)) == 0;
+  if (!is_power || plan.cluster > (cuda::has_clusters(query.device_index) ? kMostCluster : 1)) {
+    throw Error(ErrorKind::value, concat(op, ": argument 'cluster' is ", plan.cluster,
+                                         "; it takes what attention_cluster returns, or 0"));
+  }
+}
+
+AttentionLaunchParams launch_params(const PagedAttentionParams& params, const AttentionPlan& plan) {
+  const i64 slots = plan.arrivals.shape[0] - kTickets;
+  AttentionLaunchParams launch{};
+  launch.attention = params;
+  launch.items = static_cast<const AttentionItem*>(plan.items.data);
+  launch.partials = static_cast<float*>(plan.partials.data);
+  launch.weights = launch.partials + slots * kDecodeRows * params.head_size;
+  launch.arrivals = static_cast<int*>(plan.arrivals.data);
+  launch.settled = plan.metadata_ready ? 1 : 0;
+  return launch;
+}
+
+// Checks a plan, and that attention writes to none of its tensors.
+void require_plan_beside(const char* op, const AttentionPlan* plan,
+                         const PagedAttentionParams& params, const Tensor& out,
+                         const Tensor& query) {
+  if (plan == nullptr) {
+    refuse(ErrorKind::value, op, query, concat("is on cuda:", query.device_index),
+           "there a plan beside it, made by plan_attention");
+  }
+  require_plan(op, *plan, params, query);
+  for (const Tensor* read : {&plan->items, &plan->arrivals, &plan->partials}) {
+    require_disjoint(op, out, *read, Sharing::none);
   }
 }
 
@@ -199,38 +238,76 @@ int64_t prefill_blocks(int64_t head_size, int64_t device) {
   return int64_t{cuda::device(index).processors} * blocks;
 }
 
-void run_paged_attention_on_cuda(const PagedAttentionParams& params, const Tensor& out,
-                                 const Tensor& query, const AttentionPlan* plan) {
-  if (plan == nullptr) {
-    refuse(ErrorKind::value, kOp, query, concat("is on cuda:", query.device_index),
-           "there a plan beside it, made by plan_attention");
+int64_t attention_cluster(int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_size,
+                          int64_t blocks, int64_t device) {
+  const int index = static_cast<int>(device);
+  if (kv_heads < 1 || code_number(index) < 80 ||
+      find_kernel(newest_kernels, head_size, DType::bfloat16) == nullptr) {
+    return 0;
   }
-  require_plan(*plan, params, query);
-  for (const Tensor* read : {&plan->items, &plan->arrivals, &plan->partials}) {
-    require_disjoint(kOp, out, *read, Sharing::none);
-  }
-  if (params.tokens == 0 || params.heads == 0) return;
+  const i64 group = heads / kv_heads, tiles = (group + kDecodeRows - 1) / kDecodeRows;
+  const i64 items = std::max<i64>(sequences, 1) * kv_heads * tiles;
+  const auto fits = [&](int cluster) {
+    const auto rows = static_cast<int>(std::min<i64>(group, kDecodeRows));
+    // Clusters pay off while they leave most of the GPU to the kernels around them (H200).
+    return items * cluster <= (cluster > 1 ? blocks / 4 : blocks) &&
+           newest_shared_bytes(static_cast<int>(head_size), rows, cluster) <=
+               cuda::device(index).block_shared_bytes;
+  };
+  int cluster = cuda::has_clusters(index) ? kMostCluster : 1;
+  while (cluster > 0 && !fits(cluster)) cluster /= 2;
+  return cluster;
+}
 
-  const i64 slots = plan->arrivals.shape[0] - kTickets;
-  AttentionLaunchParams launch{};
-  launch.attention = params;
-  launch.items = static_cast<const AttentionItem*>(plan->items.data);
-  launch.partials = static_cast<float*>(plan->partials.data);
-  launch.weights = launch.partials + slots * kDecodeRows * params.head_size;
-  launch.arrivals = static_cast<int*>(plan->arrivals.data);
-  launch.settled = plan->metadata_ready ? 1 : 0;
+void run_paged_attention_on_cuda(const char* op, const PagedAttentionParams& params,
+                                 const Tensor& out, const Tensor& query,
+                                 const AttentionPlan* plan) {
+  require_plan_beside(op, plan, params, out, query);
+  if (params.tokens == 0 || params.heads == 0) return;
+  const AttentionLaunchParams launch = launch_params(params, *plan);
 
   // First: decode items may add results of prefill items to theirs.
   if (plan->prefill_tiles > 0) {
     AttentionLaunchParams prefill = launch;
     prefill.items += plan->prefill_first;
     if (fits_wgmma(params, query.dtype, query.device_index)) {
+      const i64 slots = plan->arrivals.shape[0] - kTickets;
       run_wgmma_prefill(prefill, plan->prefill_tiles, launch.arrivals + slots, query);
     } else {
       run_prefill(prefill, plan->prefill_tiles, query);
     }
   }
   if (plan->decode_blocks > 0) run_decode(launch, plan->decode_blocks, query);
+}
+
+bool run_rotating_attention_on_cuda(const char* op, const PagedAttentionParams& params,
+                                    const RotaryEmbeddingParams& rotary, const Tensor& out,
+                                    const Tensor& query, const AttentionPlan* plan) {
+  require_plan_beside(op, plan, params, out, query);
+  if (plan->cluster == 0 || !plan->metadata_ready || plan->prefill_tiles > 0) return false;
+  const int device = query.device_index, head_size = static_cast<int>(params.head_size);
+  cuda::Kernel* kernel = find_kernel(newest_kernels, params.head_size, query.dtype);
+  const i64 group = params.heads / params.kv_heads;
+  const auto rows = static_cast<int>(std::min<i64>(group, kDecodeRows));
+  const int cluster = static_cast<int>(plan->cluster);
+  const int bytes = newest_shared_bytes(head_size, rows, cluster);
+  const int limit = cuda::device(device).block_shared_bytes;
+  constexpr i64 kMostSlots = 0xffffffffll;  // a slot's number is divided in 32 bits
+  if (kernel == nullptr || query.dtype == DType::float32 || code_number(device) < 80 ||
+      bytes > limit || !fits_decode(params) || rotary.write.capacity > kMostSlots ||
+      !rotates_whole_heads(rotary, element_size(query.dtype))) {
+    return false;
+  }
+  if (params.tokens == 0 || params.heads == 0 || plan->decode_blocks == 0) return true;
+  cuda::Grid grid = early_grid(grid_x(plan->decode_blocks * cluster), 1, 32 * kNewestWarps,
+                               static_cast<unsigned>(bytes));
+  grid.cluster = static_cast<unsigned>(cluster);
+  grid.most_shared = static_cast<unsigned>(limit);
+  run_on_cuda(
+      *kernel, grid,
+      RotatingAttentionParams{launch_params(params, *plan), rotary, static_cast<int>(group)},
+      query);
+  return true;
 }
 
 }  // namespace vllm::ops

@@ -32,6 +32,9 @@ namespace {
 
 constexpr const char* kOp = "plan_attention";
 
+// Turns of a cluster's warps that cost less than a cut.
+constexpr i64 kCutTurns = 2;
+
 void require_step(const Step& step, const Tensor& context_lens, const Tensor& query_starts) {
   if (step.query_starts[0] != 0) {
     refuse(ErrorKind::value, kOp, query_starts, concat("begins with ", step.query_starts[0]), "0");
@@ -89,7 +92,8 @@ AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
-                                   const Tensor* block_tables, int64_t block_size) {
+                                   const Tensor* block_tables, int64_t block_size,
+                                   int64_t cluster) {
   for (const Tensor* tensor : {&items, &context_lens, &query_starts}) {
     require_dtype(kOp, *tensor, DType::int32, "");
     if (tensor->device_type != DeviceType::cpu) {
@@ -113,6 +117,11 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   require_number("sliding_window", sliding_window, 0, "a number of tokens, or 0 for no window");
   require_number("blocks", blocks, 1, "blocks to divide the work among");
   require_number("prefill_blocks", prefill_blocks, 1, "blocks to divide prefills among");
+  require_number("cluster", cluster, 0, "thread blocks that share a list, or 0");
+  if (cluster > blocks) {
+    throw Error(ErrorKind::value, concat(kOp, ": argument 'cluster' is ", cluster,
+                                         "; it takes at most 'blocks', ", blocks));
+  }
   if (heads % kv_heads != 0) {
     throw Error(ErrorKind::value, concat(kOp, ": argument 'heads' is ", heads,
                                          "; it takes a multiple of 'kv_heads', ", kv_heads));
@@ -140,17 +149,14 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   idle.next = -1;
   std::fill_n(to, std::min<i64>(blocks, capacity), idle);
 
-  const i64 lanes = lanes_of(kv_heads, blocks);
   std::vector<AttentionItem> decode, prefill;
   decode.reserve(static_cast<size_t>(sequences));
-  i64 total = 0;
   for (i64 i = 0; i < sequences; ++i) {
     const i64 tile = step.decodes(i) ? kDecodeRows : kPrefillRows;
     for (i64 row = 0; row < step.rows(i); row += tile) {
       AttentionItem item = step.item(i, row, std::min(tile, step.rows(i) - row));
       if (step.decodes(i)) {
         shared.shorten(item);
-        total += chunks(item) * (kv_heads / lanes);
         decode.push_back(item);
       } else {
         prefill.push_back(item);
@@ -161,7 +167,14 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), kDecodeSlots * blocks);
   prefill.insert(prefill.end(), shared.items().begin(), shared.items().end());
   const auto tiles = static_cast<i64>(prefill.size());
-  BlockLists lists(to, capacity, blocks, blocks + tiles + 1, lanes, total);
+  // Only items by themselves are for the kernel that also rotates.
+  if (tiles > 0) cluster = 0;
+  const Teams teams = cluster == 0 ? Teams{blocks, kAttentionWarps, 0}
+                                   : Teams{blocks / cluster, kNewestWarps * cluster, kCutTurns};
+  const i64 lanes = lanes_of(kv_heads, teams.count);
+  i64 total = 0;
+  for (const AttentionItem& item : decode) total += chunks(item) * (kv_heads / lanes);
+  BlockLists lists(to, capacity, teams, blocks + tiles + 1, lanes, total);
   for (AttentionItem& item : decode) {
     for (; item.kv_head < kv_heads; item.kv_head += static_cast<int>(lanes)) lists.add(item);
   }
@@ -174,7 +187,7 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   to[blocks] = idle;
   to[blocks].rows = static_cast<int>(tiles);
   std::copy(prefill.begin(), prefill.end(), to + blocks + 1);
-  return {lists.blocks(), blocks, tiles, lists.used()};
+  return {lists.count(), blocks, tiles, lists.used(), cluster};
 }
 
 }  // namespace vllm::ops

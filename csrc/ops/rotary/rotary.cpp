@@ -196,7 +196,13 @@ RotaryEmbeddingParams require_rotary(const char* op, const Tensor& positions, co
   return params;
 }
 
+bool rotates_whole_heads(const RotaryEmbeddingParams& params, i64 element_size) {
+  return params.is_neox != 0 && params.rotary_size == params.head_size &&
+         packs_pairs(params, element_size);
+}
+
 void run_rotary(const char* op, RotaryEmbeddingParams params, const Tensor& query) {
+  if (params.tokens == 0 || params.query_heads + params.key_heads == 0) return;
   if (query.device_type == DeviceType::cuda) {
     run_rotary_on_cuda(op, params, query);
   } else {

@@ -8,51 +8,51 @@
 namespace vllm::ops {
 namespace {
 
-constexpr const char* kOp = "rotary_and_cache";
-
 // Heads that fit those of the query and its tokens.
-void require_fitting(const RotaryEmbeddingParams& params, const Tensor& query,
+void require_fitting(const char* op, const RotaryEmbeddingParams& params, const Tensor& query,
                      const Tensor& slot_mapping, const Tensor& key_cache) {
   if (params.head_size > cpu::kMaxHeadSize) {
-    refuse(ErrorKind::value, kOp, query, concat("has shape ", shape_text(query)),
+    refuse(ErrorKind::value, op, query, concat("has shape ", shape_text(query)),
            concat("heads of at most ", cpu::kMaxHeadSize, " elements"));
   }
-  require_vector(kOp, slot_mapping, params.tokens, "the length of 'positions'");
+  require_vector(op, slot_mapping, params.tokens, "the length of 'positions'");
   if (params.write.head_size != params.head_size) {
-    refuse(ErrorKind::value, kOp, key_cache, concat("has shape ", shape_text(key_cache)),
+    refuse(ErrorKind::value, op, key_cache, concat("has shape ", shape_text(key_cache)),
            concat("heads of ", params.head_size, " elements, those of 'query'"));
   }
 }
 
 }  // namespace
 
-void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor& key,
-                      const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
-                      const Tensor& value_cache, const Tensor& slot_mapping,
-                      const Tensor* query_weight, const Tensor* key_weight, double epsilon,
-                      bool metadata_ready) {
-  require_float(kOp, query);
-  require_ndim(kOp, query, 3, "(tokens, heads, head_size)");
+RotaryEmbeddingParams require_rotary_and_cache(const char* op, const Tensor& positions,
+                                               const Tensor& query, const Tensor& key,
+                                               const Tensor& value, const Tensor& cos_sin_cache,
+                                               const Tensor& key_cache, const Tensor& value_cache,
+                                               const Tensor& slot_mapping,
+                                               const Tensor* query_weight, const Tensor* key_weight,
+                                               double epsilon) {
+  require_float(op, query);
+  require_ndim(op, query, 3, "(tokens, heads, head_size)");
   RotaryEmbeddingParams params =
-      require_rotary(kOp, positions, query, nullptr, query.shape[2], cos_sin_cache, true);
-  require_same_dtype(kOp, key, query);
-  require_same_device(kOp, key, query);
-  params.write = require_cache_write(kOp, key, value, key_cache, value_cache, slot_mapping);
-  require_fitting(params, query, slot_mapping, key_cache);
+      require_rotary(op, positions, query, nullptr, query.shape[2], cos_sin_cache, true);
+  require_same_dtype(op, key, query);
+  require_same_device(op, key, query);
+  params.write = require_cache_write(op, key, value, key_cache, value_cache, slot_mapping);
+  require_fitting(op, params, query, slot_mapping, key_cache);
   for (const Tensor* other : {&key, &value, &key_cache, &value_cache, &slot_mapping}) {
-    require_disjoint(kOp, query, *other, Sharing::none);
+    require_disjoint(op, query, *other, Sharing::none);
   }
   for (const Tensor* cache : {&key_cache, &value_cache}) {
-    require_disjoint(kOp, *cache, positions, Sharing::none);
-    require_disjoint(kOp, *cache, cos_sin_cache, Sharing::none);
+    require_disjoint(op, *cache, positions, Sharing::none);
+    require_disjoint(op, *cache, cos_sin_cache, Sharing::none);
   }
   for (const Tensor* weight : {query_weight, key_weight}) {
     if (weight == nullptr) continue;
-    require_same_dtype(kOp, *weight, query);
-    require_same_device(kOp, *weight, query);
-    require_vector(kOp, *weight, params.head_size, "the last dimension of 'query'");
+    require_same_dtype(op, *weight, query);
+    require_same_device(op, *weight, query);
+    require_vector(op, *weight, params.head_size, "the last dimension of 'query'");
     for (const Tensor* written : {&query, &key_cache, &value_cache}) {
-      require_disjoint(kOp, *written, *weight, Sharing::none);
+      require_disjoint(op, *written, *weight, Sharing::none);
     }
   }
 
@@ -62,14 +62,25 @@ void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor
   params.key_heads = params.write.kv_heads;
   params.key_token_stride = params.write.key_token_stride;
   params.key_head_stride = params.write.key_head_stride;
-  params.epsilon = require_epsilon(kOp, epsilon);
-  params.settled = metadata_ready;
-  if (params.tokens == 0 || params.query_heads + params.key_heads == 0) return;
+  params.epsilon = require_epsilon(op, epsilon);
   // Before anything is written: on the CPU a wrong index leaves query and caches as they were.
   if (query.device_type == DeviceType::cpu) {
-    require_positions_in_range(kOp, positions, params.max_position);
-    require_slots_in_range(kOp, slot_mapping, params.write.capacity);
+    require_positions_in_range(op, positions, params.max_position);
+    require_slots_in_range(op, slot_mapping, params.write.capacity);
   }
+  return params;
+}
+
+void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor& key,
+                      const Tensor& value, const Tensor& cos_sin_cache, const Tensor& key_cache,
+                      const Tensor& value_cache, const Tensor& slot_mapping,
+                      const Tensor* query_weight, const Tensor* key_weight, double epsilon,
+                      bool metadata_ready) {
+  constexpr const char* kOp = "rotary_and_cache";
+  RotaryEmbeddingParams params =
+      require_rotary_and_cache(kOp, positions, query, key, value, cos_sin_cache, key_cache,
+                               value_cache, slot_mapping, query_weight, key_weight, epsilon);
+  params.settled = metadata_ready;
   run_rotary(kOp, params, query);
 }
 

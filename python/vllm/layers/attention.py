@@ -1,4 +1,4 @@
-"""Attention over the paged KV cache."""
+"""Attention over the paged KV cache, with the position embedding before it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Iterable, Mapping, Optional, Tuple
 import torch
 
 from vllm import ops
+from vllm.layers.norm import RMSNorm
+from vllm.layers.rotary import RotaryEmbedding
 
 # The keys and the values of one layer, each [blocks, block_size, kv_heads, head_size].
 KVCache = Tuple[torch.Tensor, torch.Tensor]
@@ -76,6 +78,13 @@ class AttentionPlanner:
             and dtype.itemsize == 2
             and ops.attention_shares(head_size, block_size, index)
         )
+        self._clusters = [0]  # by the number of sequences that decode; 0 beyond
+        while block_size > 0 and dtype.itemsize == 2:
+            numbers = (len(self._clusters), num_heads, num_kv_heads, head_size, blocks, index)
+            cluster = ops.attention_cluster(*numbers)
+            if not cluster:
+                break
+            self._clusters.append(cluster)
         sizes = self._sizes(0, 0)
         self._arrivals = torch.zeros(sizes.arrivals, dtype=torch.int32, device=device)
         self._partials = torch.empty(sizes.partials, dtype=torch.float32, device=device)
@@ -97,6 +106,7 @@ class AttentionPlanner:
         query_starts: torch.Tensor,
         memory: Optional[torch.Tensor] = None,
         block_tables: Optional[torch.Tensor] = None,
+        most_sequences: int = 0,
     ) -> Mapping[int, ops.AttentionPlan]:
         """The plan of each window. `items` are on the CPU, as all arguments are; copy them, the
         lengths and the block tables to the GPU before the step, because the plans have
@@ -105,15 +115,17 @@ class AttentionPlanner:
         context_lens, query_starts: int32 [sequences] and [sequences + 1]; see `AttentionMetadata`.
         memory: int32 of `items_shape`, for the items; allocated if None.
         block_tables: int32 [sequences, blocks], to find shared KV blocks; None finds none.
+        most_sequences: of the steps that a CUDA graph serves, if one runs this step.
         """
         if memory is None:
             shape = self.items_shape(int(query_starts[-1]), len(context_lens))
             memory = torch.empty(shape, dtype=torch.int32)
+        cluster = self._cluster(context_lens, query_starts, block_tables, most_sequences)
         if not self.shares:
             block_tables = None
         plans = {}
         for window, items in zip(self.windows, memory):
-            decode_blocks, prefill_first, prefill_tiles, used = ops.plan_attention(
+            decode_blocks, prefill_first, prefill_tiles, used, planned = ops.plan_attention(
                 items,
                 context_lens,
                 query_starts,
@@ -124,6 +136,7 @@ class AttentionPlanner:
                 self.prefill_blocks,
                 block_tables,
                 self.block_size,
+                cluster,
             )
             plans[window] = ops.AttentionPlan(
                 items[:used],
@@ -133,6 +146,7 @@ class AttentionPlanner:
                 prefill_first,
                 prefill_tiles,
                 metadata_ready=True,
+                cluster=planned,
             )
         return plans
 
@@ -158,51 +172,119 @@ class AttentionPlanner:
         return {
             window: plan._replace(
                 items=each,
-                decode_blocks=self.blocks,
+                decode_blocks=self.blocks // max(plan.cluster, 1),
                 prefill_first=self.blocks if plan.prefill_tiles else len(each),
                 prefill_tiles=tiles if plan.prefill_tiles else 0,
             )
             for (window, plan), each in zip(plans.items(), items)
         }
 
+    def _cluster(
+        self,
+        context_lens: torch.Tensor,
+        query_starts: torch.Tensor,
+        block_tables: Optional[torch.Tensor],
+        most_sequences: int,
+    ) -> int:
+        """`AttentionPlan.cluster` of a step."""
+        sequences = max(len(context_lens), most_sequences)
+        if sequences >= len(self._clusters) or not self._clusters[sequences]:
+            return 0
+        if block_tables is None or not ops.keys_are_ready(
+            context_lens, query_starts, block_tables, self.block_size
+        ):
+            return 0
+        return self._clusters[sequences]
+
 
 class Attention:
     """Causal attention of one layer, for any number of query heads per key and value head.
 
     sliding_window: a token attends to itself and the window - 1 tokens before it; 0 is no limit.
+    rotary: the position embedding of query and key.
+    norms: of each head of query and key, before the rotation.
     """
 
     def __init__(
-        self, num_heads: int, num_kv_heads: int, head_size: int, sliding_window: int = 0
+        self,
+        num_heads: int,
+        num_kv_heads: int,
+        head_size: int,
+        rotary: RotaryEmbedding,
+        norms: Optional[Tuple[RMSNorm, RMSNorm]] = None,
+        sliding_window: int = 0,
     ) -> None:
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_size = head_size
+        self.rotary = rotary
+        self.norms = norms
         self.sliding_window = sliding_window
         self.scale = head_size**-0.5
 
     def __call__(
         self,
-        query: torch.Tensor,
+        positions: torch.Tensor,
+        heads: torch.Tensor,
         cache: KVCache,
         metadata: AttentionMetadata,
     ) -> torch.Tensor:
-        """Attention of each query to its sequence, whose keys and values are already in the cache.
+        """Stores the keys and values of new tokens in the cache; attention of each query to its
+        sequence.
 
-        query: [tokens, heads, head_size]. Returns [tokens, heads * head_size].
+        positions: int64 [tokens]; on a GPU, copied there before the step, as the metadata is.
+        heads: [tokens, heads, head_size], those of query, key and value as the projections give
+            them, one after another; overwritten.
+
+        Returns [tokens, heads * head_size].
         """
-        key_cache, value_cache = cache
+        query, key, value = self._split(heads)
+        query_norm, key_norm = self.norms or (None, None)
         out = query.new_empty(query.shape)
-        ops.paged_attention(
+        ops.rotary_and_attention(
             out,
+            positions,
             query,
-            key_cache,
-            value_cache,
+            key,
+            value,
+            self.rotary.cos_sin_cache,
+            *cache,
+            metadata.slot_mapping,
             metadata.block_tables,
             metadata.context_lens,
             metadata.query_starts,
             self.scale,
             sliding_window=self.sliding_window,
+            query_weight=query_norm.weight if query_norm else None,
+            key_weight=key_norm.weight if key_norm else None,
+            epsilon=query_norm.epsilon if query_norm else 0.0,
             plan=metadata.plans.get(self.sliding_window),
         )
         return out.view(-1, self.num_heads * self.head_size)
+
+    def store(
+        self,
+        positions: torch.Tensor,
+        heads: torch.Tensor,
+        cache: KVCache,
+        metadata: AttentionMetadata,
+    ) -> None:
+        """Only stores the keys and values; see `__call__`."""
+        query_norm, key_norm = self.norms or (None, None)
+        ops.rotary_and_cache(
+            positions,
+            *self._split(heads),
+            self.rotary.cos_sin_cache,
+            *cache,
+            metadata.slot_mapping,
+            query_norm.weight if query_norm else None,
+            key_norm.weight if key_norm else None,
+            query_norm.epsilon if query_norm else 0.0,
+            metadata_ready=True,
+        )
+
+    def _split(self, heads: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The heads of query, of key and of value."""
+        numbers = [self.num_heads, self.num_kv_heads, self.num_kv_heads]
+        query, key, value = torch.split(heads, numbers, dim=1)
+        return query, key, value

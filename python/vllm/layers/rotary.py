@@ -12,14 +12,12 @@ from typing import Callable, Dict, Optional, Tuple
 import torch
 from torch import nn
 
-from vllm import ops
 from vllm.config import ModelError, RopeConfig
-from vllm.layers.attention import KVCache
-from vllm.layers.norm import RMSNorm
 
 
 class RotaryEmbedding(nn.Module):
-    """Rotates pairs of elements of each query and key head by angles that grow with the position.
+    """The table of a rotation of pairs of elements of each query and key head, by angles that grow
+    with the position; see `ops.rotary_and_cache`.
 
     max_position: positions that the table covers; a position beyond it raises IndexError (CPU).
     """
@@ -31,37 +29,6 @@ class RotaryEmbedding(nn.Module):
         table = cos_sin_table(head_size, max_position, rope)
         self.register_buffer("cos_sin_cache", torch.empty(table.shape), persistent=False)
         self.cos_sin_cache.copy_(table)
-
-    def forward(
-        self,
-        positions: torch.Tensor,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        cache: KVCache,
-        slot_mapping: torch.Tensor,
-        norms: Optional[Tuple[RMSNorm, RMSNorm]] = None,
-    ) -> None:
-        """Rotates the query in place, and stores the rotated key and the value in the cache.
-
-        query, key, value: [tokens, heads, head_size]; they may be slices of a merged projection.
-        positions, slot_mapping: int64 [tokens]; on a GPU, copied there before the step.
-        norms: applied to each head of query and key before the rotation.
-        """
-        query_norm, key_norm = norms or (None, None)
-        ops.rotary_and_cache(
-            positions,
-            query,
-            key,
-            value,
-            self.cos_sin_cache,
-            *cache,
-            slot_mapping,
-            query_norm.weight if query_norm else None,
-            key_norm.weight if key_norm else None,
-            query_norm.epsilon if query_norm else 0.0,
-            metadata_ready=True,
-        )
 
 
 def cos_sin_table(head_size: int, max_position: int, rope: RopeConfig) -> torch.Tensor:

@@ -66,31 +66,21 @@ class SelfAttention(nn.Module):
         kv_heads = split_or_copy(config.num_key_value_heads, group)
         query, kv = heads.times(head_size), kv_heads.times(head_size)
         hidden = Shard.all(config.hidden_size)
-        self.heads = [heads.size, kv_heads.size, kv_heads.size]
         self.qkv_proj = Linear(
             hidden, {"q_proj": query, "k_proj": kv, "v_proj": kv}, bias=qkv_bias, weights=weights
         )
         self.o_proj = RowParallelLinear(query, hidden, group, bias=output_bias, weights=weights)
         self.q_norm = RMSNorm(head_size, config.rms_norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(head_size, config.rms_norm_eps) if qk_norm else None
-        self.rotary = context.rotary
-        self.attention = Attention(heads.size, kv_heads.size, head_size, sliding_window)
-
-    def query(
-        self,
-        hidden: Normed,
-        positions: torch.Tensor,
-        cache: KVCache,
-        metadata: AttentionMetadata,
-    ) -> torch.Tensor:
-        """Writes the keys and values of the norm of the residual stream to the cache, and returns
-        the queries, [tokens, heads, head_size]."""
-        num_tokens = len(hidden.residual)
-        heads = self.qkv_proj.of(hidden).view(num_tokens, -1, self.attention.head_size)
-        query, key, value = torch.split(heads, self.heads, dim=1)
         norms = (self.q_norm, self.k_norm) if self.q_norm and self.k_norm else None
-        self.rotary(positions, query, key, value, cache, metadata.slot_mapping, norms)
-        return query
+        self.attention = Attention(
+            heads.size, kv_heads.size, head_size, context.rotary, norms, sliding_window
+        )
+
+    def heads(self, hidden: Normed) -> torch.Tensor:
+        """The heads of query, key and value of the norm of the residual stream, one after another:
+        [tokens, heads, head_size]."""
+        return self.qkv_proj.of(hidden).view(len(hidden.residual), -1, self.attention.head_size)
 
 
 class MLP(nn.Module):
@@ -144,10 +134,11 @@ class DecoderLayer(nn.Module):
             and values are computed.
         """
         hidden = Normed(self.input_layernorm, residual, delta)
-        query = self.self_attn.query(hidden, positions, cache, metadata)
+        heads = self.self_attn.heads(hidden)
         if rows is not None and not len(rows):
+            self.self_attn.attention.store(positions, heads, cache, metadata)
             return residual[:0], None
-        attended = self.self_attn.attention(query, cache, metadata)
+        attended = self.self_attn.attention(positions, heads, cache, metadata)
         if rows is not None:
             residual, attended = residual[rows], attended[rows]
         delta = self.self_attn.o_proj.add_to(residual, attended)

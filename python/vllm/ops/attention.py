@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vllm.ops.native import Tensor
 
 
-_NO_PLAN = (None, None, None, 0, 0, 0, False)
+_NO_PLAN = (None, None, None, 0, 0, 0, False, 0)
 
 
 class AttentionPlan(NamedTuple):
@@ -27,7 +27,11 @@ class AttentionPlan(NamedTuple):
     metadata_ready: whether `items` and the block tables are complete before the previously launched
         kernel begins, because a copy or an earlier kernel wrote them. Then attention reads them and
         prefetches its first keys and values while that kernel still runs (programmatic dependent
-        launch, PDL). It always waits for that kernel before it reads the query and the KV cache.
+        launch, PDL). `paged_attention` always waits for that kernel before it reads the query and
+        the KV cache.
+    cluster: 0, or what was passed to `plan_attention`. If not 0, `rotary_and_attention` may do
+        everything in one kernel, which reads keys and values of older tokens before the previously
+        launched kernel is done: they must be ready as the items are, see `keys_are_ready`.
     """
 
     items: Tensor
@@ -37,6 +41,7 @@ class AttentionPlan(NamedTuple):
     prefill_first: int
     prefill_tiles: int
     metadata_ready: bool = False
+    cluster: int = 0
 
 
 class AttentionPlanSizes(NamedTuple):
@@ -72,6 +77,25 @@ def prefill_blocks(head_size: int, device: int) -> int:
     return int(_C.prefill_blocks(head_size, device))
 
 
+def attention_cluster(
+    sequences: int, heads: int, kv_heads: int, head_size: int, blocks: int, device: int
+) -> int:
+    """The `cluster` to plan with for steps in which so many sequences decode one token each, on
+    CUDA device `device` with float16 or bfloat16; 0 if `rotary_and_attention` has no kernel for
+    that, or two kernels are faster. `blocks`: see `attention_blocks`."""
+    return int(_C.attention_cluster(sequences, heads, kv_heads, head_size, blocks, device))
+
+
+def keys_are_ready(
+    context_lens: Tensor, query_starts: Tensor, block_tables: Tensor, block_size: int
+) -> bool:
+    """Whether all keys and values that a step reads are in the cache before the step, but for the
+    newest of each sequence: no sequence has more than one query token, and none has a KV block in
+    its table that another one fills in this step. Sequences share only full blocks, and have them
+    at the same place in their tables. All tensors are on the CPU, int32; see `paged_attention`."""
+    return bool(_C.keys_are_ready(context_lens, query_starts, block_tables, block_size))
+
+
 def attention_shares(head_size: int, block_size: int, device: int) -> bool:
     """Whether CUDA device `device` can read keys that several decoding sequences share only once:
     for float16 and bfloat16 heads of this size, in KV blocks of `block_size` tokens. See
@@ -90,7 +114,8 @@ def plan_attention(
     prefill_blocks: int = 0,
     block_tables: Optional[Tensor] = None,
     block_size: int = 0,
-) -> Tuple[int, int, int, int]:
+    cluster: int = 0,
+) -> Tuple[int, int, int, int, int]:
     """Divides the attention of a step among the thread blocks of a GPU, once for all layers with
     these heads and this window. All tensors are on the CPU, and the GPU is not used.
 
@@ -113,9 +138,9 @@ def plan_attention(
 
     Returns (1) the number of decode lists, where list i begins at item i; (2) the index of the
     first prefill item, which follows item `blocks`, where their number is stored; (3) the number of
-    prefill items; (4) the number of all items.
+    prefill items; (4) the number of all items; (5) `cluster`, or 0 if there are prefill items.
     """
-    counts: Tuple[int, int, int, int] = _C.plan_attention(
+    counts: Tuple[int, int, int, int, int] = _C.plan_attention(
         items,
         context_lens,
         query_starts,
@@ -126,6 +151,7 @@ def plan_attention(
         prefill_blocks or blocks,
         block_tables,
         block_size,
+        cluster,
     )
     return counts
 
@@ -200,3 +226,67 @@ def paged_attention(
         tracing.call("paged_attention", *args)
     else:
         _C.paged_attention(*args)
+
+
+def rotary_and_attention(
+    out: Tensor,
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos_sin_cache: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slot_mapping: Tensor,
+    block_tables: Tensor,
+    context_lens: Tensor,
+    query_starts: Tensor,
+    scale: float,
+    sliding_window: int = 0,
+    soft_cap: float = 0.0,
+    query_weight: Optional[Tensor] = None,
+    key_weight: Optional[Tensor] = None,
+    epsilon: float = 0.0,
+    plan: Optional[AttentionPlan] = None,
+) -> None:
+    """`rotary_and_cache`, then `paged_attention`: everything between the projections before and
+    after attention. The arguments are theirs; plan.metadata_ready is for both.
+
+    On CUDA it is one kernel if plan.cluster is not 0, no item is a prefill's, and this holds beside
+    what `paged_attention` asks for: head_size is 64, 128 or 256 and all of a head is rotated; every
+    head begins at a multiple of 16 bytes; the compute capability is at least 8.0. Then the
+    positions are those that context_lens give, context_lens - 1, and slot_mapping[i] is the slot of
+    sequence i's last token by its block table, or -1. The keys and values that it stores are
+    bit-equal to those of `rotary_and_cache`.
+
+    query: its contents are undefined afterwards.
+    """
+    items, arrivals, partials, *counts = plan if plan is not None else _NO_PLAN
+    args = (
+        out,
+        positions,
+        query,
+        key,
+        value,
+        cos_sin_cache,
+        key_cache,
+        value_cache,
+        slot_mapping,
+        block_tables,
+        context_lens,
+        query_starts,
+        scale,
+        sliding_window,
+        soft_cap,
+        query_weight,
+        key_weight,
+        epsilon,
+        items,
+        arrivals,
+        partials,
+        *counts,
+    )
+    if tracing.is_tracing():
+        tracing.call("rotary_and_attention", *args)
+    else:
+        _C.rotary_and_attention(*args)

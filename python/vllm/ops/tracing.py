@@ -45,7 +45,16 @@ _SCHEMAS = {
         "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
         "int sliding_window, float soft_cap, Tensor? sinks, float key_scale, float value_scale, "
         "Tensor? items, Tensor(b!)? arrivals, Tensor(c!)? partials, int decode_blocks, "
-        "int prefill_first, int prefill_tiles, bool metadata_ready) -> ()"
+        "int prefill_first, int prefill_tiles, bool metadata_ready, int cluster) -> ()"
+    ),
+    "rotary_and_attention": (
+        "(Tensor(a!) out, Tensor positions, Tensor(d!) query, Tensor key, Tensor value, "
+        "Tensor cos_sin_cache, Tensor(e!) key_cache, Tensor(f!) value_cache, Tensor slot_mapping, "
+        "Tensor block_tables, Tensor context_lens, Tensor query_starts, float scale, "
+        "int sliding_window, float soft_cap, Tensor? query_weight, Tensor? key_weight, "
+        "float epsilon, Tensor? items, Tensor(b!)? arrivals, Tensor(c!)? partials, "
+        "int decode_blocks, int prefill_first, int prefill_tiles, bool metadata_ready, "
+        "int cluster) -> ()"
     ),
     "count_tokens": (
         "(Tensor(a!) seen, Tensor(b!) uses, Tensor counters, Tensor starts, Tensor tokens, "

@@ -95,8 +95,9 @@ class ModelRunner:
         memory: uint8, that of the step.
         """
         result = PendingResult()
-        plans = self._plan(step, memory)
         shape = GraphShape.of(step, self._most_graph_tokens)
+        in_graph = self._graphs is not None and shape is not None
+        plans = self._plan(step, memory, shape.sequences if shape is not None and in_graph else 0)
         if self._graphs is not None and shape is not None:
             step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
             tensors = self._send(step.layout, memory)
@@ -150,6 +151,7 @@ class ModelRunner:
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
             *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
+            *(plan.cluster for plan in plans.values()),
         )
         masked = step.masks is not None
         rows = tensors.rows(shape.rows) if shape.selects else None
@@ -265,8 +267,11 @@ class ModelRunner:
     def _last_tokens(self, num_rows: int) -> torch.Tensor:
         return self._memory[:num_rows]
 
-    def _plan(self, step: StepInput, memory: torch.Tensor) -> Plans:
-        """Plans the step's attention; the plans' items are written after the step's arrays."""
+    def _plan(self, step: StepInput, memory: torch.Tensor, most_sequences: int) -> Plans:
+        """Plans the step's attention; the plans' items are written after the step's arrays.
+
+        most_sequences: of a graph's steps, or 0.
+        """
         if self._planner is None:
             return {}
         host = self._views_of(memory, step.layout)
@@ -275,6 +280,7 @@ class ModelRunner:
             host.query_starts(step.num_sequences),
             self._items(host),
             host.block_tables(step.num_sequences),
+            most_sequences,
         )
 
     def _items(self, tensors: StepTensors) -> torch.Tensor:
