@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from typing import Any, FrozenSet, List, Tuple
 from typing import Sequence as SequenceOf
 
@@ -12,6 +13,8 @@ from vllm.text.tokenizer import Tokenizer
 
 # The most compiled grammars kept.
 MOST_GRAMMARS = 64
+# Threads that make the masks of a step. More make them more slowly: most masks take microseconds.
+NUM_THREADS = 2
 
 
 class GrammarError(RuntimeError):
@@ -72,7 +75,7 @@ def fill_masks(
 def _executor() -> Any:
     import llguidance
 
-    return llguidance.LLExecutor()
+    return llguidance.LLExecutor(min(NUM_THREADS, len(os.sched_getaffinity(0))))
 
 
 class GrammarCompiler:

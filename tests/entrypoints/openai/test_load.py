@@ -160,8 +160,17 @@ async def _tasks_of_streams():
         await asyncio.sleep(0.05)
 
 
-def test_the_first_of_a_burst_does_not_wait_for_the_others(server, monkeypatch):
+@pytest.fixture
+def few_at_once(chat_model, monkeypatch):
+    """A server that accepts eight connections a turn."""
+    monkeypatch.setattr("vllm.entrypoints.openai.server._ACCEPTED_AT_ONCE", 8)
+    with running(chat_model.folder) as server:
+        yield server
+
+
+def test_the_first_of_a_burst_does_not_wait_for_the_others(few_at_once, monkeypatch):
     """It is in the engine while most of them are not even connected."""
+    server = few_at_once
     order, blocked, free = [], threading.Event(), threading.Event()
     made, add = HttpToolsProtocol.connection_made, server.engine._add
 
