@@ -8,7 +8,7 @@ from benchmarks.figures.tables import load, table
 def wheel_code() -> str:
     """What each architecture takes in each wheel, and which compiler made it."""
     record = load("wheel_sizes")
-    wheels = [(v, p) for v, processors in record["bytes"].items() for p in processors]
+    wheels = [(v, p) for v, processors in sorted(record["bytes"].items()) for p in processors]
     code = {(v, p): record["code"][v][p] for v, p in wheels}
     archs = sorted({arch for found in code.values() for arch in found}, key=_order)
     rows = []
