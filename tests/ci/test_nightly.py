@@ -138,5 +138,5 @@ def test_a_machine_without_any_python_fails() -> None:
     untried = trial.Outcome(cell, trial.Status.NOT_TESTED, "no python3.8 on this machine")
     with pytest.raises(trial.TrialError, match="no wheel was installed") as caught:
         nightly.check_tried([untried, untried])
-    assert "on this machine: 3.8" in str(caught.value)
+    assert "for trials: 3.8" in str(caught.value)
     nightly.check_tried([untried, trial.Outcome(cell, trial.Status.PASSED, "")])
