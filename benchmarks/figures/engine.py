@@ -6,7 +6,7 @@ import re
 import statistics
 from typing import Any
 
-from benchmarks.figures.tables import link, load, table
+from benchmarks.figures.tables import FOLDER, link, load, table
 
 EXCHANGES = 80  # of a step of a model of 40 layers
 _FUSED = ("ours, with norm", "two shots, with norm")
@@ -135,6 +135,24 @@ def _faults(name: str) -> str:
         said = re.sub(r"process \d+", "process N", row["said"]) or "nothing: Ray ends them"
         rows.append((row["rank"], row["what"], row["when"], said, row["seconds"]))
     return table(head, rows) + f"\n{link(name)}, two busy cores.\n"
+
+
+def replicas() -> str:
+    """Two replicas behind one address, beside one."""
+    rows, links = [], []
+    for path in sorted(FOLDER.glob("server_replicas_*.h200.json")):
+        record = load(path.stem)
+        one, two = (record["replicas"][count] for count in "12")
+        rate, of = (each["output_tokens_per_second"] for each in (two, one))
+        front = f"{two['front_end_processor_seconds']:.1f}"
+        given = record["input"], record["output"]
+        rows.append((*given, f"{of:.0f}", f"{rate:.0f}", f"{rate / of:.2f} ×", front))
+        links.append(link(path.stem))
+    head = (
+        *("tokens of a prompt", "of an answer", "one replica, tokens/s", "two", "ratio"),
+        "processor seconds of the front, with two",
+    )
+    return table(head, rows) + f"\n{', '.join(links)}.\n"
 
 
 def first_outputs() -> str:

@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[], str]] = {
         engine.ray_faults,
         engine.first_outputs,
         engine.server_throughput,
+        engine.replicas,
         engine.structured_outputs,
         engine.schema_validity,
         host.host_instructions,
