@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import cpu_machine, random_model
 from benchmarks.host_steps import NoModel, Stopwatch, config
-from benchmarks.structured_outputs import SCHEMA
+from benchmarks.structured_outputs import SCHEMAS
 from vllm import SamplingParams
 from vllm.config import GenerationDefaults
 from vllm.engine.executor import StepResult
@@ -82,7 +82,7 @@ def parts_of_a_step(
         temperature=1.0,
         seed=0,
         max_tokens=900,
-        structured_outputs={"json": SCHEMA},
+        structured_outputs={"json": SCHEMAS["at most 20"]},
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
     for index in range(SEQUENCES):

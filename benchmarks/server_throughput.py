@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from benchmarks import random_model
 from benchmarks.server_load import Clients, Figures, Request, latencies
@@ -109,14 +109,15 @@ def run_in_loop(engine: Any, workload: List[Request], num_streams: int) -> Figur
     return latencies(list(times.values()))
 
 
-def run_served(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
-    """Each workload through a server, which has a process of its own."""
+def run_served(args: argparse.Namespace, folder: Path) -> Tuple[float, Dict[int, Figures]]:
+    """Seconds until the server was ready, and each workload through it."""
     words = ["-m", "vllm", "serve", str(folder), "--port", "0", "--no-enable-prefix-caching"]
     words += ["--disable-uvicorn-access-log", "--max-num-seqs", str(MAX_SEQS)]
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
             ready = next(line for line in server.stderr if "ready in" in line)
+            seconds = float(ready.rpartition("ready in ")[2].split()[0])
             host, _, port = ready.partition("http://")[2].partition("/")[0].rpartition(":")
             found = {}
             with Clients(args.clients) as clients:
@@ -128,7 +129,7 @@ def run_served(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
                     figures = clients.ask_all(host, int(port), workload, num_streams)
                     spent = processor_seconds(server.pid) - before
                     found[num_streams] = {**figures, "front_end_processor_seconds": spent}
-            return found
+            return seconds, found
         finally:
             server.terminate()
 
@@ -191,9 +192,13 @@ def main() -> None:
         random_model.write_model(args.shape, folder)
         offline: List[Dict[int, Figures]] = []
         served: List[Dict[int, Figures]] = []
+        ready: List[float] = []
         for _ in range(args.rounds):
             offline.append(_in_own_process(args, folder))
-            served.append(run_served(args, folder))
+            seconds, figures = run_served(args, folder)
+            ready.append(seconds)
+            served.append(figures)
+            record["ready_seconds"] = statistics.median(ready)
             record["streams"] = {
                 num_streams: {
                     "offline": _medians([each[num_streams] for each in offline]),

@@ -11,6 +11,12 @@ from benchmarks.figures.tables import FOLDER, link, load, table
 EXCHANGES = 80  # of a step of a model of 40 layers
 _FUSED = ("ours, with norm", "two shots, with norm")
 
+# Models that were served -> their records.
+SERVED = {
+    "0.6B": "server_throughput_0.6B.h200",
+    "8B": "server_throughput_8B.h200",
+}
+
 
 def cpu_throughput() -> str:
     """The engine on a CPU, beside transformers."""
@@ -166,34 +172,44 @@ def first_outputs() -> str:
 
 
 def server_throughput() -> str:
-    """The server on an H200, beside `LLM.generate`."""
-    rows, links = [], []
-    for shape in ("0.6B", "8B"):
-        name = f"server_throughput_{shape}.h200"
+    """The server, beside `LLM.generate` and a loop around the engine."""
+    rows, links, starts = [], [], []
+    for shape, name in SERVED.items():
+        record = load(name)
         links.append(link(name))
-        for streams, both in load(name)["streams"].items():
+        starts.append(f"{shape} {record['ready_seconds']:.1f}")
+        for streams, both in sorted(record["streams"].items(), key=lambda item: int(item[0])):
             offline, served = both["offline"], both["served"]
             rate, of = (each["output_tokens_per_second"] for each in (served, offline))
-            waits = " / ".join(f"{served[f'first_token_ms_p{p}']:.0f}" for p in (50, 90, 99))
-            gaps = " / ".join(f"{served[f'between_events_ms_p{p}']:.1f}" for p in (50, 90, 99))
-            cells = (f"{of:.0f}", f"{rate:.0f}", f"{rate / of:.2f}", waits, gaps)
+            cells = [f"{of:.0f}", f"{rate:.0f}", f"{rate / of:.2f}"]
+            for key in ("first_token_ms", "between_events_ms"):
+                cells += [_three(each, key) for each in (offline, served)]
             rows.append((shape, streams, *cells, f"{served['tokens_per_event']:.1f}"))
     head = (
         *("model", "streams", "offline, tokens/s", "served", "ratio"),
-        *("first token, ms (p50 / p90 / p99)", "between events, ms", "tokens per event"),
+        *("first token in a loop, ms", "served", "between tokens in a loop, ms"),
+        *("between events served", "tokens per event"),
     )
-    return table(head, rows) + f"\n{', '.join(links)}.\n"
+    ready = ", ".join(starts)
+    return f"{table(head, rows)}\nReady to serve after (seconds): {ready}. {', '.join(links)}.\n"
+
+
+def _three(figures: Any, key: str) -> str:
+    """The percentiles 50, 90 and 99."""
+    values = [figures[f"{key}_p{p}"] for p in (50, 90, 99)]
+    return " / ".join(f"{value:.1f}" if value < 20 else f"{value:.0f}" for value in values)
 
 
 def structured_outputs() -> str:
     """What grammars cost on an H200."""
     name = "structured_outputs_0.6B.h200"
     record = load(name)
-    free, schema = (record["tokens_per_second"][kind] for kind in ("free", "schema"))
-    return (
-        f"{record['sequences']} sequences of the 0.6B at once on an H200, all of them JSON of one "
-        f"schema, give {schema:.0f} tokens/s, without it {free:.0f} ({link(name)}).\n"
-    )
+    rates, cost = record["tokens_per_second"], record["cost"]
+    rows = [("without a schema", f"{rates['free']:.0f}", "")]
+    for kind, share in cost.items():
+        rows.append((f"a schema, its string: {kind}", f"{rates[kind]:.0f}", f"{share:.0%}"))
+    text = table((f"0.6B, {record['sequences']} sequences at once", "tokens/s", "cost"), rows)
+    return f"{text}\n{link(name)}.\n"
 
 
 def schema_validity() -> str:

@@ -29,9 +29,9 @@ from vllm.text.template_sandbox import SANDBOX
 # so that none sends a request while the server closes the connection.
 _KEEP_ALIVE = 75
 
-# Connections that wait to be accepted, and those that one turn of the event loop accepts: so few that
-# of a burst the first requests reach the engine while the others still connect, and so many that
-# they need few turns, each of which also writes the events of the streams that run already.
+# Connections that wait to be accepted, and those that one turn of the event loop accepts: so few
+# that the first requests of a burst reach the engine while the others still connect, and so many
+# that they need few turns, each of which also writes the events of the streams that run already.
 _WAITING_CONNECTIONS, _ACCEPTED_AT_ONCE = 2048, 64
 
 
