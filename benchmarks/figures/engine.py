@@ -15,6 +15,7 @@ _FUSED = ("ours, with norm", "two shots, with norm")
 SERVED = {
     "0.6B": "server_throughput_0.6B.h200",
     "8B": "server_throughput_8B.h200",
+    "small, on a CPU": "server_throughput_small",
 }
 
 
