@@ -113,7 +113,7 @@ def test_ranks_compute_what_one_does(tiny, family, size):
     def logits(model):
         caches = []
         for layer in model.model.layers:
-            _, kv_heads, _ = layer.self_attn.heads
+            kv_heads = layer.self_attn.attention.num_kv_heads
             shape = (2, 16, kv_heads, model.config.head_dim)
             caches.append((torch.zeros(shape), torch.zeros(shape)))
         return model.logits(model(ids, positions, caches, metadata))
