@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from typing import Any
+from typing import Any, Optional
 
 from benchmarks.figures.tables import FOLDER, link, load, table
 
@@ -60,10 +60,10 @@ def engine_peers() -> str:
                 f"{run['load_s']:.1f}",
                 run["offline_output_tok_s"],
                 f"{decode['1']:.2f}",
-                f"{decode['64']:.2f}",
+                _if_asked(decode.get("64"), ".2f"),
                 run["prefill_prompt_tok_s"],
                 f"{run['first_token_of_8192_ms']:.0f}",
-                f"{run['shared_prefix_s']:.2f}",
+                _if_asked(run.get("shared_prefix_s"), ".2f"),
             )
         )
     head = (
@@ -78,6 +78,10 @@ def engine_peers() -> str:
         "shared prefix, s",
     )
     return table(head, rows)
+
+
+def _if_asked(figure: Optional[float], form: str) -> str:
+    return "" if figure is None else format(figure, form)
 
 
 def ranks() -> str:
