@@ -72,7 +72,7 @@ def memory_bound() -> str:
 
 
 def few_rows() -> str:
-    """Products of few rows: each beside cuBLAS and a plain read of the weights."""
+    """Products of few rows, as a layer has them: each beside cuBLAS and a plain read."""
     record = load("cuda_few_rows.h200")
     products: dict[tuple[str, str], list[Any]] = {}
     for row in record["records"]:
@@ -80,11 +80,12 @@ def few_rows() -> str:
     counts = [row["rows"] for row in next(iter(products.values()))]
     rows, ratios = [], []
     for (model, product), found in products.items():
-        ratios += [row["us"]["cublas"] / row["us"]["ours"] for row in found]
-        times = [
-            f"{significant(row['us']['ours'])} ({significant(row['us']['cublas'])})"
-            for row in found
-        ]
+        times = []
+        for us in (row["us"] for row in found):
+            way = "" if product == "head" else " in a layer"
+            ours, cublas = us.get(f"ours{way}"), us[f"cublas{way}"]
+            times.append(f"{significant(ours) if ours else '–'} ({significant(cublas)})")
+            ratios += [cublas / ours] if ours else []
         shape = f"{found[0]['outputs']} × {found[0]['inputs']}"
         rows.append((model, product, shape, significant(found[0]["us"]["read"]), *times))
     head = ("model", "product", "outputs × inputs", "read µs")

@@ -12,6 +12,7 @@ from tests.models.test_parity import GREEDY, NUM_TOKENS, make_llm, poison, token
 from vllm import ops
 from vllm.layers.weights import Dense, dense
 
+FEW = 16
 LENGTHS = [1, 13, 30]  # the last one's first chunk is too long for it
 PRODUCTS = {"norm": 0, "gated": 0, "residual": 0, "plain": 0}
 
@@ -28,7 +29,7 @@ def count_products(monkeypatch):
         few_rows_linear(out, x, weight, bias, norm_weight, epsilon, gated, residual)
 
     monkeypatch.setattr("vllm.models.loader.choose_format", lambda device: Dense())
-    monkeypatch.setattr(dense, "_few_rows_win", lambda x, weight: len(x) <= ops.FEW_ROWS)
+    monkeypatch.setattr(dense, "is_ours", lambda x, weight: len(x) <= FEW)
     monkeypatch.setattr(ops, "few_rows_linear", count)
     return counts
 

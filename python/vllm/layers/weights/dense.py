@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from vllm import ops
+from vllm.layers.weights.choice import is_ours
 from vllm.layers.weights.format import Target, WeightFormat
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Dense(WeightFormat):
     def apply(
         self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
-        if _few_rows_win(x, layer.weight):
+        if is_ours(x, layer.weight):
             return _few_rows_linear(x, layer.weight, bias)
         return functional.linear(x, layer.weight, bias)
 
@@ -48,7 +48,7 @@ class Dense(WeightFormat):
         gated: bool = False,
         residual: Optional[torch.Tensor] = None,
     ) -> Optional[torch.Tensor]:
-        if _few_rows_win(x, layer.weight):
+        if is_ours(x, layer.weight):
             return _few_rows_linear(x, layer.weight, bias, norm, gated, residual)
         if residual is not None and bias is None and _adding_wins(x):
             return residual.addmm_(x, layer.weight.t())
@@ -76,20 +76,3 @@ def _few_rows_linear(
     scale, epsilon = (norm.weight, norm.epsilon) if norm is not None else (None, 0.0)
     ops.few_rows_linear(out, x, weight, bias, scale, epsilon, gated, residual)
     return out
-
-
-def _few_rows_win(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether `ops.few_rows_linear` supports these tensors, and so beats cuBLAS
-    (docs/kernels.md)."""
-    return (
-        len(x) <= ops.FEW_ROWS
-        and x.is_cuda
-        and x.dtype is not torch.float32
-        and weight.shape[1] % 8 == 0
-        and _has_few_rows(x.device)
-    )
-
-
-@functools.lru_cache(maxsize=None)
-def _has_few_rows(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) >= (8, 0)
