@@ -60,7 +60,10 @@ class PrefillBlock {
         keys_(shared + kRows * Shared::kPitch),
         values_(keys_ + kKeys * Shared::kPitch) {}
 
-  __device__ __forceinline__ void attend(Rows& rows) const {
+  // careful: the base of the rows follows their scores in every tile. Without, results may be
+  // wrong, as rows.wild() tells.
+  __device__ __forceinline__ void attend(Rows& rows, bool careful) const {
+    rows.clear();
     PagedTiles<T, kHead, kKeys, kThreads> tiles(p_, item_);
     const int first = item_.begin / kKeys, last = (item_.end - 1) / kKeys;
     const unsigned query = Rows::query_part(query_ + warp_row_ * Shared::kPitch);
@@ -88,8 +91,10 @@ class PrefillBlock {
           rows.for_each_score([&](float& score, int, int, int) { score *= scale; });
           scale = 1.0f;
         }
-        if (begin + kKeys > lowest_ + 1 || begin <= highest_ - window_) mask(begin, rows);
-        rows.raise_base(scale);
+        const bool windowed = begin <= highest_ - window_;
+        if (begin + kKeys > lowest_ + 1 || windowed) mask(begin, rows);
+        // Otherwise all rows have seen later keys, and so have a base.
+        if (careful || windowed || tile == last || begin + kKeys > lowest_) rows.raise_base(scale);
       }
       copies_wait<0>();
       __syncthreads();  // the values have been copied, and all warps have read the keys
@@ -214,7 +219,11 @@ __device__ void paged_prefill(const AttentionLaunchParams& p) {
   {
     const AttentionItem item = read_part(p, Block::kRows);
     if (item.rows <= 0) return;
-    Block(p.attention, item, shared_address(shared)).attend(rows);
+    const Block block(p.attention, item, shared_address(shared));
+    for (bool careful = !kWide<T>;; careful = true) {
+      block.attend(rows, careful);
+      if (careful || !__syncthreads_or(rows.wild())) break;
+    }
   }
   allow_kernels_after();
   const AttentionItem item = read_part(p, Block::kRows);  // read again, to save registers

@@ -17,6 +17,12 @@ __device__ __forceinline__ void hide(unsigned& address) { asm volatile("" : "+r"
 // No score is less; finite, so that it can be subtracted from itself.
 constexpr float kLowest = -3.4028235e38f;
 
+// Whether T holds numbers as large as float32 does.
+template <typename T>
+constexpr bool kWide = false;
+template <>
+constexpr bool kWide<BFloat16> = true;
+
 // A warp has kStrips strips of 16 query rows. Rows 0 and 1 of a lane are rows lane / 4 and
 // lane / 4 + 8 of a strip; of a row it has columns 8 n + 2 (lane % 4) and the next, in elements
 // 2 row and 2 row + 1 of the n-th four.
@@ -30,6 +36,8 @@ struct PrefillRows {
   static constexpr int kAhead = 2;
   // How much the maximum score may grow before the results are rescaled: weights are at most 2^8.
   static constexpr float kSlack = 8.0f;
+  // The sum of weights from which on results may have overflowed, of values up to 2^87.
+  static constexpr float kWild = 1099511627776.0f;  // 2^40
 
   unsigned query[kHeld + 1][kStrips][4];
   float scores[kStrips][kKeys / 8][4];  // products of a tile; then scores, and weights
@@ -37,7 +45,7 @@ struct PrefillRows {
   float base[kStrips][2];  // subtracted from scores, in units of log(2)
   float sum[kStrips][2];   // of weights: of the columns of this lane
 
-  __device__ PrefillRows() {
+  __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int s = 0; s < kStrips; ++s) {
 #pragma unroll
@@ -45,6 +53,14 @@ struct PrefillRows {
       base[s][0] = base[s][1] = kLowest;
       sum[s][0] = sum[s][1] = 0.0f;
     }
+  }
+
+  // Whether scores have exceeded the base by so much that the results are of no use.
+  __device__ __forceinline__ bool wild() const {
+    bool wild = false;
+#pragma unroll
+    for (auto& each : sum) wild = wild || !(each[0] + each[1] < kWild);  // also for NaN
+    return wild;
   }
 
   // From the address of rows to that of what this lane loads of them: 16 columns of 16 query rows
