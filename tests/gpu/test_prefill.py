@@ -16,6 +16,7 @@ HEAD_SIZES = [64, 80, 96, 128, 192, 256]
 WHOLE = [(128, 128), (256, 256), (127, 127), (129, 129), (2, 2), (700, 700)]
 CHUNKS = [(1500, 300), (1000, 65), (513, 1), (2049, 128), (300, 2), (385, 257)]
 DECODES = [(900, 1), (17, 1), (1, 1)]
+SPLIT = [(20000, 40)]  # over keys, where 264 blocks run
 
 
 @pytest.fixture(params=["float16", "bfloat16"])
@@ -87,10 +88,11 @@ def test_scores_of_any_size(kind, scale, head_size):
 
 @pytest.mark.parametrize("step", [3.0, 12.0, 40.0, 400.0])
 @pytest.mark.parametrize("dims", [1, 128])
-def test_scores_that_grow_from_tile_to_tile(kind, step, dims):
+@pytest.mark.parametrize("head_size", [64, 128])
+def test_scores_that_grow_from_tile_to_tile(kind, head_size, step, dims):
     """Tiles are done from the last to the first: towards earlier keys each score is greater, by
     `step` a tile of 128."""
-    batch = Batch(kind, Heads(4, 1, 128), [(1280, 200)])
+    batch = Batch(kind, Heads(4, 1, head_size), [(1280, 200)])
     keys = batch.key_cache.astype(np.float64)
     for position in range(1280):
         block, slot = batch.block_tables[0, position // 16], position % 16
@@ -118,10 +120,27 @@ def test_few_tiles_without_tensor_cores_are_split_over_keys():
     Batch(Kind("torch", "cuda", "float32"), Heads(8, 2, 72), [(9000, 3), (5003, 33)]).check(264)
 
 
-def test_the_same_bits_again(kind):
-    batch = Batch(kind, Heads(32, 8, 128), [(3000, 2000), *DECODES, (1000, 1000)])
+@pytest.mark.parametrize("head_size", [64, 128])
+@pytest.mark.parametrize("soft_cap", [2.0, 5.0])
+@pytest.mark.parametrize("every", [0, 16, 512])
+def test_scores_beyond_a_soft_cap_in_some_tiles(kind, head_size, soft_cap, every):
+    """All scores far below the cap, but those of one key of `every`."""
+    batch = Batch(kind, Heads(4, 2, head_size), [(1500, 300), (1000, 1000)])
+    batch.query = kind.array(batch.query.astype(np.float64) / 8)
+    keys = batch.key_cache.astype(np.float64)
+    for table, context in zip(batch.block_tables, batch.context_lens):
+        for position in range(0, context, every or context + 1):
+            keys[table[position // 16], position % 16] *= 64 if every else 1
+    batch.key_cache = kind.array(keys)
+    batch.check(soft_cap=soft_cap)
+
+
+@pytest.mark.parametrize("sequences", [[(3000, 2000), *DECODES, (1000, 1000)], SPLIT])
+def test_the_same_bits_again(kind, sequences):
+    """Also where blocks add up split results in any order of arrival."""
+    batch = Batch(kind, Heads(32, 8, 128), sequences)
     indices = batch.block_tables, batch.context_lens, batch.query_starts
-    plan = plan_for(kind, batch.heads, *indices[1:])
+    plan = plan_for(kind, batch.heads, *indices[1:], blocks=264)
     tensors = [
         kind.tensor(each) for each in (batch.query, batch.key_cache, batch.value_cache, *indices)
     ]

@@ -53,6 +53,7 @@ class RowWarpgroup {
 
   __device__ __forceinline__ void run() {
     Softmax rows;
+    if (kTurns && group_ == 1) end_turn();  // the first warpgroup begins
     for (unsigned parity = 0;; parity ^= 1) {
       const AttentionItem item = items_.next(shared_);
       if (item.rows == 0) return;
@@ -95,6 +96,8 @@ class RowWarpgroup {
     const auto whole = [&](int tile) { return tile >= whole_begin && tile < whole_end; };
 
     rows.clear();
+    hold(rows.out);
+    takes_turns_ = kTurns && item.rows > kWgmmaRows;
     wait(shared_.keys_full(keys_.stage), keys_.parity);
     multiply_keys(rows);
     wgmma_wait<0>();
@@ -103,7 +106,6 @@ class RowWarpgroup {
     keys_.advance();
     weigh(last, rows);
     rows.round();
-    add_ = 0;
     for (int tile = last - 1; tile >= first;) {
       while (whole(tile)) step<false>(tile--, rows);
       if (tile >= first) step<true>(tile--, rows);
@@ -135,7 +137,6 @@ class RowWarpgroup {
     multiply_keys(rows);
     wait(shared_.values_full(values_.stage), values_.parity);
     multiply_values(rows);
-    add_ = 1;
     wgmma_wait<1>();
     hold(rows.scores);
     const unsigned keys_used = shared_.keys_empty(keys_.stage);
@@ -151,11 +152,7 @@ class RowWarpgroup {
       rows.template scale_out<1>(factors.y);
       rows.round();
     } else {
-      if (kCap) rows.cap(scoring_);
-      rows.template weigh_by_base<0>(scale());
-      keep_behind(p_.zero, rows.base[1], rows.scores[0], rows.scores[1]);
-      wait_for_values(values_used, rows);
-      rows.template weigh_by_base<1>(scale());
+      weigh_by_base(values_used, rows);
       float sums[2];
       sums[0] = rows.template row_sum<0>();
       rows.template round_row<0>();
@@ -170,6 +167,25 @@ class RowWarpgroup {
     }
   }
 
+  // Converts the products of a whole tile to weights, and waits for the products with values
+  // between the two rows or, with turns, behind both.
+  __device__ __forceinline__ void weigh_by_base(unsigned values_used, Softmax& rows) {
+    if (kCap) rows.cap(scoring_);
+    if (kTurns) {
+      if (takes_turns_) take_turn();
+      rows.template weigh_by_base<0>(scale());
+      rows.template weigh_by_base<1>(scale());
+      if (takes_turns_) end_turn();
+      keep_behind(p_.zero, rows.base[1], rows.scores[0], rows.scores[1]);
+      wait_for_values(values_used, rows);
+      return;
+    }
+    rows.template weigh_by_base<0>(scale());
+    keep_behind(p_.zero, rows.base[1], rows.scores[0], rows.scores[1]);
+    wait_for_values(values_used, rows);
+    rows.template weigh_by_base<1>(scale());
+  }
+
   // Converts the products of a tile to weights, with the mask and the soft cap. Returns the factors
   // for the running results.
   __device__ __forceinline__ float2 weigh(int tile, Softmax& rows) {
@@ -177,8 +193,21 @@ class RowWarpgroup {
     if (kCap) rows.cap(scoring_);
     if (begin + kKeys > seen_end_) rows.mask_after(last_[0] - begin, last_[1] - begin);
     if (begin < seen_begin_) rows.mask_before(first_[0] - begin, first_[1] - begin);
+    if (takes_turns_) take_turn();
     const float first = rows.template weigh_row<0>(scale());
-    return make_float2(first, rows.template weigh_row<1>(scale()));
+    const float second = rows.template weigh_row<1>(scale());
+    if (takes_turns_) end_turn();
+    return make_float2(first, second);
+  }
+
+  // Exponentials of heads of 64 take as long as their products. Both warpgroups at once would take
+  // twice as long for them, and then leave their unit idle: they take turns, of a tile each.
+  static constexpr bool kTurns = kHead <= 64 && !kCap;
+  __device__ void take_turn() const {
+    asm volatile("bar.sync %0, 256;" ::"r"(group_ + 3) : "memory");
+  }
+  __device__ void end_turn() const {
+    asm volatile("bar.arrive %0, 256;" ::"r"(4 - group_) : "memory");
   }
 
   __device__ __forceinline__ void wait_for_values(unsigned used, Softmax& rows) {
@@ -207,7 +236,7 @@ class RowWarpgroup {
 #pragma unroll
     for (int k = 0; k < kValuePieces; ++k) {
       Wgmma<T, kHead>::weigh(rows.out, rows.weights + 4 * k,
-                             descriptor_at(values, 2 * k * Rows::kGroupBytes), k > 0 ? 1 : add_);
+                             descriptor_at(values, 2 * k * Rows::kGroupBytes), 1);
     }
     wgmma_commit();
   }
@@ -280,7 +309,7 @@ class RowWarpgroup {
   Ring<Shared::kStages> keys_{0, 0}, values_{0, 0};
   int first_[2], last_[2];     // keys that the lane's rows attend to, minus the lane's first column
   int seen_begin_, seen_end_;  // keys that all rows of the warpgroup attend to
-  int add_ = 0;                // 0 until the first product with values, which overwrites the sums
+  bool takes_turns_;           // with the other warpgroup, which has rows too
 };
 
 template <typename T, int kHead, bool kCap>

@@ -48,15 +48,11 @@ struct WgmmaSoftmax {
   float base[2];  // subtracted from scores, in units of log(2)
   float sum[2];   // of weights: of the columns of this lane
 
-  __device__ WgmmaSoftmax() {
-#pragma unroll
-    for (int i = 0; i < kKeys / 2; ++i) scores[i] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kHead / 2; ++i) out[i] = 0.0f;
-  }
   __device__ __forceinline__ void clear() {
     base[0] = base[1] = lowest_score();
     sum[0] = sum[1] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kHead / 2; ++i) out[i] = 0.0f;
   }
 
   template <int kRow>
