@@ -103,7 +103,15 @@ def _prefill_lengths(case: str) -> str:
 def prefill() -> str:
     """Prefill attention: every row beside each peer."""
     record = load("cuda_prefill.h200")
-    peers = ("fa3 paged", "fa3 contiguous", "cudnn", "torch fa2")
+    peers = {
+        "fa3 paged": "FA3 paged",
+        "fa3 contiguous": "FA3 contiguous",
+        "cudnn": "cuDNN",
+        "torch fa2": "torch's FA2",
+        "flashinfer fa2": "FlashInfer's fa2",
+        "flashinfer fa3": "FlashInfer's fa3",
+    }
+    peers = {peer: peers[peer] for peer in peers if any(peer in r["us"] for r in record["rows"])}
     rows = []
     for row in record["rows"]:
         heads, size, case = row["case"].split(" ")
@@ -117,9 +125,9 @@ def prefill() -> str:
                 f"{row['us']['fa3 paged'] / row['us']['ours']:.2f}",
             )
         )
-    head = ("heads", "sequences × new + before", "ours", "FA3 paged", "FA3 contiguous", "cuDNN")
+    head = ("heads", "sequences × new + before", "ours", *peers.values(), "ours ÷ FA3 paged")
     lines = []
-    for peer, name in zip(peers, ("FA3 paged", "FA3 contiguous", "cuDNN", "torch's FA2")):
+    for peer, name in peers.items():
         ratios = [
             row["us"][peer] / row["us"]["ours"] for row in record["rows"] if peer in row["us"]
         ]
@@ -128,7 +136,31 @@ def prefill() -> str:
             f"* {name}: {statistics.geometric_mean(ratios):.3f} × in the geometric mean, "
             f"{min(ratios):.2f} to {max(ratios):.2f}, ahead on {ahead} of {len(ratios)} rows\n"
         )
-    return table((*head, "torch FA2", "ours ÷ FA3 paged"), rows) + "\n" + "".join(lines)
+    return table(head, rows) + "\n" + "".join(lines)
+
+
+def prefill_few_rows() -> str:
+    """Few new tokens behind many, beside one, which decoding serves."""
+    rows = {row["case"]: row for row in load("cuda_prefill.h200")["rows"]}
+    found = {}
+    for name, row in rows.items():
+        match = re.fullmatch(r"32/8 d128 1x(\d+)\+(\d+)", name)
+        if match and int(match[1]) + int(match[2]) == 32768:
+            found[int(match[1])] = row
+    decoding = found[1]["us"]["ours"]
+    whole = rows["32/8 d128 1x8192"]["tflops"]["ours"]
+    cells = [
+        (
+            str(new),
+            f"{row['us']['ours']:.1f}",
+            f"{row['us']['fa3 paged']:.1f}",
+            f"{decoding / row['us']['ours']:.0%}",
+            f"{row['tflops']['ours'] / whole:.0%}",
+        )
+        for new, row in sorted(found.items())
+    ]
+    head = ("new tokens", "ours, µs", "FA3 paged, µs", "of decoding's bandwidth")
+    return table((*head, "of the rate of 1 × 8192"), cells)
 
 
 def prefill_mma() -> str:

@@ -13,6 +13,7 @@ PARTS: dict[str, Callable[[], str]] = {
         kernels.memory_bound,
         kernels.few_rows,
         kernels.prefill,
+        kernels.prefill_few_rows,
         kernels.prefill_mma,
         kernels.all_reduce,
         kernels.sampling,
