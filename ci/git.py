@@ -43,6 +43,10 @@ class DirtyTree(GitError):
     """Files differ from the commit that the wheels would be named after."""
 
 
+class ChangedTree(GitError):
+    """The tree was changed while wheels were built of it."""
+
+
 @dataclass(frozen=True)
 class Head:
     """The commit that is checked out, and the files that differ from it."""
@@ -99,6 +103,20 @@ def read_head(repo: Path) -> Head:
     sha = ask(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", fails=no_commit)
     time, _ = ask(repo, "rev-list", "--timestamp", "--max-count=1", sha).split()
     return Head(sha, int(time), tuple(_changes(repo, sha)))
+
+
+def require_unchanged(repo: Path, before: Head) -> None:
+    """Raises ChangedTree if `repo` has another commit or other changes checked out than before."""
+    now = read_head(repo)
+    if now == before:
+        return
+    changes = sorted(set(before.changes) ^ set(now.changes))
+    what = ", ".join(changes[:SHOWN]) or f"{before.sha[:12]} was checked out, now {now.sha[:12]} is"
+    raise ChangedTree(
+        f"{repo} was changed while it was built: {what}",
+        means="what was compiled may be of both trees, so no wheel was written",
+        do="build again, in a clone or worktree that nothing else changes",
+    )
 
 
 def tags_here(repo: Path) -> list[str]:

@@ -57,6 +57,7 @@ def build(
     Raises GitError, MatrixError, BuildError and ToolkitError.
     """
     commit = commit or git.read(repo)
+    head = git.read_head(repo)
     console = console or Console()
     stages = stages or Stages(console)
     known = matrix.load(repo / "ci" / "matrix.toml")
@@ -86,6 +87,7 @@ def build(
                 mark=mark,
                 console=console,
             )
+        git.require_unchanged(repo, head)
         chosen_labels = labels or (
             lambda cuda, platform: commit_labels(known, cuda, platform, commit)
         )

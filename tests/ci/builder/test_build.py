@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ci.builder.reused import reuse_of
 from ci.matrix import Matrix
 from ci.publish import plan, publish
 from ci.serve import running
+from ci.stages import Stages
 from ci.store import FolderStore
 from ci.wheel import reader, symbols
 from ci.wheel.archive import Compressor
@@ -229,3 +232,33 @@ def test_an_error_in_a_source_is_shown_and_the_same_command_continues(
     kernel.write_text(right)
     commit(other)
     assert len(builder.build(other, other / "wheelhouse")) == 4
+
+
+class CommittingStages(Stages):
+    """Commits a change once everything is compiled."""
+
+    def __init__(self, repo: Path) -> None:
+        super().__init__(Console(quiet=True))
+        self._repo = repo
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        with super().timed(name):
+            yield
+        if name == "canonical wheels":
+            with (self._repo / "python" / "vllm" / "__init__.py").open("a") as file:
+                file.write("# Committed meanwhile.\n")
+            commit(self._repo)
+
+
+def test_a_tree_that_changes_while_it_is_built_gives_no_wheels(
+    other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would name one commit and hold code of two."""
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
+    began = git.read(other)
+    with pytest.raises(git.ChangedTree, match=f"{began.sha[:12]} was checked out, now ") as caught:
+        builder.build(other, tmp_path / "wheels", stages=CommittingStages(other))
+    assert "no wheel was written" in str(caught.value)
+    assert not list(tmp_path.rglob("*.whl"))
+    assert len(builder.build(other, tmp_path / "wheels")) == 4
