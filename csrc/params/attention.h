@@ -92,8 +92,7 @@ struct AttentionLaunchParams {
   float* weights;
   // [slots + kTickets], all 0 between launches: how many splits of a row tile are done.
   int* arrivals;
-  int settled;  // metadata_ready: items and block tables may be read before earlier kernels are
-                // done
+  int metadata_ready;  // items and block tables may be read before earlier kernels are done
 };
 
 // What decode attention is launched with where it also rotates the newest token of each sequence

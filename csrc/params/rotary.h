@@ -30,8 +30,8 @@ struct RotaryEmbeddingParams {
   i64 cos_sin_stride;
   float epsilon;
   int is_neox;
-  int head_bits;  // CUDA: 2^head_bits threads share a head, at most a warp
-  bool settled;   // CUDA: metadata_ready of ops::rotary_and_cache
+  int head_bits;        // CUDA: 2^head_bits threads share a head, at most a warp
+  bool metadata_ready;  // CUDA: as in ops::rotary_and_cache
   ReshapeAndCacheParams write;
 };
 

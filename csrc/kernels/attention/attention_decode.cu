@@ -151,7 +151,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
     items.start();
     reader.start(items);
   };
-  if (p.settled != 0) {
+  if (p.metadata_ready != 0) {
     start();
     // A CTA without work exits at once. CTA 0 never does: one CTA must wait for earlier kernels, so
     // that the end of this kernel implies the end of those.
@@ -159,7 +159,7 @@ __device__ void paged_decode(const AttentionLaunchParams& p) {
     reader.look_ahead();
   }
   wait_for_kernels_before();
-  if (p.settled == 0) start();
+  if (p.metadata_ready == 0) start();
   for (int i = 0; i < Reader::kStages; ++i) reader.read_next();
   // Which row and segment this lane addresses for ldmatrix: of keys, and of values (transposed).
   const int key_row = lane % 16, key_segment = lane / 16;

@@ -76,7 +76,7 @@ class NewestAttention {
       if (!is_first) __syncthreads();  // the results in the stages have been read
       if (chunk <= last_chunk) copies.start(item, chunk, item.begin, old_end);
       if (chunk + turns <= last_chunk) copies.look_ahead(item, chunk + turns);
-      newest.settle(item, first_head, has_newest);
+      newest.read_early(item, first_head, has_newest);
       cluster.wait();  // the first CTA can receive
       if (is_first) wait_for_kernels_before();
       newest.turn(item, first_head, has_newest);

@@ -60,8 +60,8 @@ class PrefillBlock {
         keys_(shared + kRows * Shared::kPitch),
         values_(keys_ + kKeys * Shared::kPitch) {}
 
-  // careful: the base of the rows follows their scores in every tile. Without, results may be
-  // wrong, as rows.wild() tells.
+  // careful: the base of the rows follows their scores in every tile. Otherwise results may be
+  // wrong; rows.wild() reports that.
   __device__ __forceinline__ void attend(Rows& rows, bool careful) const {
     rows.clear();
     PagedTiles<T, kHead, kKeys, kThreads> tiles(p_, item_);

@@ -160,7 +160,7 @@ class RowWarpgroup {
       rows.template round_row<1>();
       const unsigned query =
           shared_.query + (group_ * kWgmmaRows + 16 * warp_) / 8 * Rows::kGroupBytes;
-      rows.template settle<kCap>(sums, scoring_, query, keys);
+      rows.template limit_weights<kCap>(sums, scoring_, query, keys);
       release(keys_used);
       rows.sum[0] += sums[0];
       rows.sum[1] += sums[1];

@@ -210,8 +210,8 @@ struct WgmmaSoftmax {
 
   // After weigh_by_base: makes sure that no weight is too large, and rounds again if it rescales.
   template <bool kCap>
-  __device__ __forceinline__ void settle(float (&tile_sum)[2], const Scoring& scoring,
-                                         unsigned query, unsigned keys) {
+  __device__ __forceinline__ void limit_weights(float (&tile_sum)[2], const Scoring& scoring,
+                                                unsigned query, unsigned keys) {
     if (!__any_sync(kFullWarp, fmaxf(tile_sum[0], tile_sum[1]) > kMuch)) return;
     const float most = fmaxf(quad_max(tile_sum[0]), quad_max(tile_sum[1]));
     if (!__any_sync(kFullWarp, most == -lowest_score())) {

@@ -41,7 +41,7 @@ class NewestHeads {
       : p(params), rows(shared) {}
 
   // Reads what is known before earlier kernels are done.
-  __device__ void settle(const AttentionItem& item, int first_head, bool has_newest) {
+  __device__ void read_early(const AttentionItem& item, int first_head, bool has_newest) {
     const i64 position = item.position;
     const T* row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
     angles.read(position < p.max_position ? row : nullptr, pair, kHalf);

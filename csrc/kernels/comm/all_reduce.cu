@@ -88,7 +88,7 @@ struct AllReduce {
     unsigned missing = 0;
     for_packs([&](unsigned k, unsigned) { missing |= 1u << k; });
     for (unsigned looks = 1; missing != 0; ++looks) {
-      for_packs([&](unsigned k, unsigned pack) {  // asks for all before it looks at one
+      for_packs([&](unsigned k, unsigned pack) {  // issues all loads before it uses one
         if (missing >> k & 1) got[k] = load_system(place(params.rank, turn, source, row, pack));
       });
       const bool gives_up = must_stop(looks, params.stop);

@@ -124,7 +124,7 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   Head<T> head = token.head(index);
   Pairs<T, N, true> held, weight;
   Angles<T, N> angles;
-  const auto read_what_is_settled = [&] {
+  const auto read_metadata = [&] {
     const i64 position = p.positions[t];
     token.find_slot();
     if (head.weight != nullptr) weight.read(head.weight, pair, half);
@@ -135,10 +135,10 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   };
 
   allow_kernels_after();  // at once: this kernel has few CTAs, so that no slots are missing
-  if (p.settled) read_what_is_settled();
+  if (p.metadata_ready) read_metadata();
   wait_for_kernels_before();
   held.read(head.from, pair, half);
-  if (!p.settled) read_what_is_settled();
+  if (!p.metadata_ready) read_metadata();
   head = token.head(index);
   if (head.to == nullptr) return;
   if (head.weight != nullptr) {

@@ -203,7 +203,7 @@ AttentionLaunchParams launch_params(const PagedAttentionParams& params, const At
   launch.partials = static_cast<float*>(plan.partials.data);
   launch.weights = launch.partials + slots * kDecodeRows * params.head_size;
   launch.arrivals = static_cast<int*>(plan.arrivals.data);
-  launch.settled = plan.metadata_ready ? 1 : 0;
+  launch.metadata_ready = plan.metadata_ready ? 1 : 0;
   return launch;
 }
 

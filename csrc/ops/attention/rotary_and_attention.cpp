@@ -24,7 +24,7 @@ void rotary_and_attention(const Tensor& out, const Tensor& positions, const Tens
   for (const Tensor* weight : {query_weight, key_weight}) {
     if (weight != nullptr) require_disjoint(kOp, out, *weight, Sharing::none);
   }
-  rotary.settled = plan != nullptr && plan->metadata_ready;
+  rotary.metadata_ready = plan != nullptr && plan->metadata_ready;
   if (query.device_type == DeviceType::cuda &&
       run_rotating_attention_on_cuda(kOp, attention, rotary, out, query, plan)) {
     return;

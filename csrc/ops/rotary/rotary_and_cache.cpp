@@ -80,7 +80,7 @@ void rotary_and_cache(const Tensor& positions, const Tensor& query, const Tensor
   RotaryEmbeddingParams params =
       require_rotary_and_cache(kOp, positions, query, key, value, cos_sin_cache, key_cache,
                                value_cache, slot_mapping, query_weight, key_weight, epsilon);
-  params.settled = metadata_ready;
+  params.metadata_ready = metadata_ready;
   run_rotary(kOp, params, query);
 }
 

@@ -112,20 +112,20 @@ class BlockManager:
         Called just before the model computes them. A step writes all keys and values of a layer
         before it reads any, so two sequences of the same step may share a block.
 
-        They are hashed by `settle`, or before anything needs their hashes.
+        They are hashed by `hash_published`, or before anything needs their hashes.
         """
         num_full = min(num_tokens, len(seq.token_ids)) // self.block_size
         if self.enable_prefix_caching and num_full > seq.num_published_blocks:
             self._unpublished.append((seq, num_full))
 
-    def settle(self) -> None:
+    def hash_published(self) -> None:
         """Hashes published blocks. Call it when the device is busy: it takes a microsecond for each
         block."""
         for seq, num_full in self._unpublished:
-            self._settle(seq, num_full)
+            self._hash_published(seq, num_full)
         self._unpublished.clear()
 
-    def _settle(self, seq: Sequence, num_full: int) -> None:
+    def _hash_published(self, seq: Sequence, num_full: int) -> None:
         if num_full <= seq.num_published_blocks:
             return
         self._hash_up_to(seq, num_full)
@@ -143,7 +143,7 @@ class BlockManager:
 
         The last blocks are evicted before the first ones, which more sequences can share.
         """
-        self.settle()
+        self.hash_published()
         for block in reversed(seq.block_table):
             if self._ref_counts[block] < 1:
                 raise RuntimeError(f"block {block} of {seq!r} was freed twice")
@@ -168,7 +168,7 @@ class BlockManager:
         """The cached blocks of the sequence's longest cached prefix."""
         if not self.enable_prefix_caching or seq.prompt_logprobs_wanted:
             return []
-        self.settle()
+        self.hash_published()
         num_shareable = (seq.num_tokens - 1) // self.block_size
         shared: List[int] = []
         while len(shared) < num_shareable:  # do not hash a long prompt that shares nothing

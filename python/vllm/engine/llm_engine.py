@@ -265,7 +265,7 @@ class LLMEngine:
         if chunks:
             step = self._writer.write(chunks)
             handle = self.executor.submit(step)
-            self.scheduler.block_manager.settle()
+            self.scheduler.block_manager.hash_published()
             self._in_flight.append(_Step(chunks, handle, step.masks, started))
 
     def _sample(self, step: _Step) -> List[Sequence]:
