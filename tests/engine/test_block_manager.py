@@ -198,7 +198,7 @@ def test_a_long_prompt_that_shares_nothing_is_hashed_when_there_is_time(make_seq
     manager.allocate(first)
     manager.publish(first, 200)
     assert len(first.block_hashes) == 1
-    manager.settle()
+    manager.hash_published()
     assert len(first.block_hashes) == first.num_published_blocks == 50
     manager.allocate(second)
     assert second.num_computed_tokens == 196

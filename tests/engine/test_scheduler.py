@@ -108,6 +108,28 @@ def test_a_step_in_which_no_sequence_decodes_has_a_budget_of_its_own(make_sequen
     assert lengths == [[10], [3, 7], [1, 4], [1, 4], [5]]
 
 
+def test_an_urgent_prompt_does_not_stop_those_that_decode(make_sequence):
+    scheduler, model = make_scheduler(num_blocks=16, max_num_batched_tokens=6, prefix=False)
+    decoding = [make_sequence([1], 8), make_sequence([2], 8)]
+    urgent = make_sequence(range(10, 20), 1)
+    urgent.priority = -1
+    for seq in decoding:
+        scheduler.add(seq)
+    spans = []
+    for step in range(4):
+        if step == 1:
+            scheduler.add(urgent)
+        chunks = scheduler.schedule()
+        spans.append([(c.seq.seq_id - decoding[0].seq_id, c.end - c.start) for c in chunks])
+        scheduler.update(chunks, model.run(chunks))
+    assert spans == [
+        [(0, 1), (1, 1)],
+        [(0, 1), (1, 1), (2, 4)],
+        [(2, 4), (0, 1), (1, 1)],
+        [(2, 2), (0, 1), (1, 1)],
+    ]
+
+
 def test_equal_prompts_of_one_step_are_computed_once(make_sequence):
     scheduler, model = make_scheduler(num_blocks=32, max_num_batched_tokens=64)
     seqs = [make_sequence(range(13), max_tokens=2) for _ in range(4)]

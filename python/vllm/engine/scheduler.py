@@ -189,7 +189,9 @@ class Scheduler:
                 preempted = True
                 if seq.status is SequenceStatus.WAITING:
                     return budget, preempted
-            budget -= self._add_chunk(chunks, seq, budget)
+            # The others get a token each: a prompt of a higher priority does not stop them.
+            others = len(running) - index
+            budget -= self._add_chunk(chunks, seq, budget - others)
         return budget, preempted
 
     def _schedule_waiting(self, chunks: List[Chunk], budget: int) -> None:
