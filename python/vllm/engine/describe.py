@@ -12,7 +12,6 @@ from vllm.engine.masks import MaskedRow, MaskMaker
 from vllm.engine.scheduler import Chunk
 from vllm.engine.sequence import Sequence
 from vllm.engine.step_input import PromptLogprobs, SizeClass, StepBuffers, StepInput
-from vllm.sampling_params import SamplingParams
 
 
 class Row(NamedTuple):
@@ -80,7 +79,7 @@ class StepWriter:
             self._write_generating(step, chunks)
         else:
             self._write_chunks(step, chunks)
-        self._write_sampling(step, [seq.params for seq, _ in rows], rows)
+        self._write_sampling(step, rows)
         for index, (seq, _) in special:
             if seq.params.logprobs is not None:
                 step.logprobs.append((index, seq.params.logprobs))
@@ -172,9 +171,8 @@ class StepWriter:
             at += count
             start += count
 
-    def _write_sampling(
-        self, step: StepInput, params: SequenceOf[SamplingParams], rows: SequenceOf[Row]
-    ) -> None:
+    def _write_sampling(self, step: StepInput, rows: SequenceOf[Row]) -> None:
+        params = [seq.params for seq, _ in rows]
         temperatures = [0.0 if each.is_greedy else each.temperature for each in params]
         if not any(temperatures):
             return

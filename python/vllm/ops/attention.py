@@ -261,7 +261,6 @@ def rotary_and_attention(
 
     query: its contents are undefined afterwards.
     """
-    items, arrivals, partials, *counts = plan if plan is not None else _NO_PLAN
     args = (
         out,
         positions,
@@ -281,10 +280,7 @@ def rotary_and_attention(
         query_weight,
         key_weight,
         epsilon,
-        items,
-        arrivals,
-        partials,
-        *counts,
+        *(plan if plan is not None else _NO_PLAN),
     )
     if tracing.is_tracing():
         tracing.call("rotary_and_attention", *args)

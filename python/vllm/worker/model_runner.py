@@ -95,13 +95,13 @@ class ModelRunner:
         memory: uint8, that of the step.
         """
         result = PendingResult()
-        shape = GraphShape.of(step, self._most_graph_tokens)
-        in_graph = self._graphs is not None and shape is not None
-        plans = self._plan(step, memory, shape.sequences if shape is not None and in_graph else 0)
-        if self._graphs is not None and shape is not None:
+        graphs = self._graphs
+        shape = None if graphs is None else GraphShape.of(step, self._most_graph_tokens)
+        plans = self._plan(step, memory, 0 if shape is None else shape.sequences)
+        if graphs is not None and shape is not None:
             step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
             tensors = self._send(step.layout, memory)
-            result.unsampled = self._replay(self._graphs, shape, step, tensors, plans)
+            result.unsampled = self._replay(graphs, shape, step, tensors, plans)
         else:
             tensors = self._send(step.layout, memory)
             result.unsampled = self._run_eagerly(step, tensors, plans, result)
