@@ -17,7 +17,8 @@ constexpr auto members_of<ops::AttentionPlan> =
 template <>
 constexpr auto members_of<ops::AttentionPlanSizes> =
     std::make_tuple(&ops::AttentionPlanSizes::items, &ops::AttentionPlanSizes::item_ints,
-                    &ops::AttentionPlanSizes::arrivals, &ops::AttentionPlanSizes::partials);
+                    &ops::AttentionPlanSizes::arrivals, &ops::AttentionPlanSizes::partials,
+                    &ops::AttentionPlanSizes::prefill_tiles);
 template <>
 constexpr auto members_of<ops::AttentionPlanCounts> = std::make_tuple(
     &ops::AttentionPlanCounts::decode_blocks, &ops::AttentionPlanCounts::prefill_first,

@@ -91,6 +91,7 @@ struct AttentionPlanSizes {
   int64_t item_ints;  // int32 of an item
   int64_t arrivals;   // counters: of the partial results, and of the prefill items handed out
   int64_t partials;
+  int64_t prefill_tiles;  // the most prefill items among them
 };
 AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64_t heads,
                                         int64_t kv_heads, int64_t head_size, int64_t blocks);

@@ -45,6 +45,7 @@ def plan(
     contexts = np.ascontiguousarray(contexts)
     arguments = (heads, kv_heads, window, blocks, prefill_blocks, tables, size, cluster)
     counts = ops.plan_attention(items, contexts, starts, *arguments)
+    assert counts[2] <= sizes.prefill_tiles  # the grid of a graph
     return [dict(zip(FIELDS, map(int, item))) for item in items], counts
 
 

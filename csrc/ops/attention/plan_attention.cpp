@@ -85,8 +85,9 @@ AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64
   // of tiles than blocks, of those that are shared and of others. Two decode items of a block may
   // be partial, its first and its last; a piece is for each KV head.
   const i64 slots = (kDecodeSlots + kPrefillSlots + kSharedSlots) * blocks;
-  return {1 + 3 * blocks + sequences * (heads + 1) + tokens * (heads / kv_heads) / kPrefillRows,
-          kItemInts, slots + kTickets, slots * kDecodeRows * (head_size + 2)};
+  const i64 tiles = tokens * (heads / kv_heads) / kPrefillRows + sequences + 2 * blocks;
+  return {1 + blocks + sequences * heads + tiles, kItemInts, slots + kTickets,
+          slots * kDecodeRows * (head_size + 2), tiles};
 }
 
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,

@@ -14,8 +14,6 @@ from vllm.layers.rotary import RotaryEmbedding
 # The keys and the values of one layer, each [blocks, block_size, kv_heads, head_size].
 KVCache = Tuple[torch.Tensor, torch.Tensor]
 
-_TILE_ROWS = 128  # query rows of a prefill item of a plan (csrc/params/attention.h)
-
 
 @dataclass(frozen=True)
 class AttentionMetadata:
@@ -164,11 +162,9 @@ class AttentionPlanner:
         prompt_tokens, sequences: the most of any step; 0 tokens if all sequences decode, and only
             shared keys make prefill items.
         """
-        # Full tiles, a last one for each sequence, and pieces of tiles and of shared keys.
         tiles = self.blocks
         if prompt_tokens:
-            full = prompt_tokens * (self.num_heads // self.num_kv_heads) // _TILE_ROWS
-            tiles = full + sequences + 2 * self.blocks
+            tiles = self._sizes(prompt_tokens, sequences).prefill_tiles
         return {
             window: plan._replace(
                 items=each,

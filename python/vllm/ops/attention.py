@@ -46,12 +46,14 @@ class AttentionPlan(NamedTuple):
 
 class AttentionPlanSizes(NamedTuple):
     """The shapes of an `AttentionPlan`: items [items, item_ints], arrivals [arrivals], partials
-    [partials]. `items` is enough for any step with at most this many tokens and sequences."""
+    [partials]. `items` is enough for any step with at most this many tokens and sequences, and of
+    them at most `prefill_tiles` are prefill items."""
 
     items: int
     item_ints: int
     arrivals: int
     partials: int
+    prefill_tiles: int
 
 
 def attention_plan_sizes(
