@@ -7,8 +7,8 @@ namespace {
 
 struct Kernels {
   int tile;
-  // float16 and bfloat16, of at most 8 rows and of 16. The former have fewer registers, so that a
-  // multiprocessor has room for three blocks; with those, all tiles but 32 spill.
+  // float16 and bfloat16, for at most 8 rows and for 16. Those for 8 have fewer registers, so that
+  // a multiprocessor has room for three CTAs; with so few, all tiles but 32 spill.
   cuda::Kernel of[2][2];
 };
 
@@ -42,7 +42,7 @@ Kernels& choose_kernels(i64 rows, const cuda::Device& device) {
   return *best;
 }
 
-// How often the warp with most of the inputs asks for weights.
+// How many stages of weights the warp with most of the inputs loads.
 i64 stages_of_warp(const FewRowsParams& p, int tile) {
   const i64 inputs = i64{64} * kFewRowsWarps * few_rows_pieces(tile);
   const i64 outputs = p.gated ? tile / 2 : tile;
@@ -56,9 +56,9 @@ constexpr i64 kManyBytes = 128 << 10;  // of weights of a multiprocessor
 void run_few_rows(FewRowsParams params, const Tensor& x) {
   const cuda::Device& device = cuda::device(x.device_index);
   const i64 parts = params.gated ? 2 : 1;
-  // Where a multiprocessor's weights are many, two blocks on it ask for more at once, and one
-  // multiplies while the other adds up. Few are all asked for at once, which leaves room for the
-  // next kernel's.
+  // If a multiprocessor's share of weights is large, two CTAs have more loads in flight, and one
+  // multiplies while the other adds up. A small share is loaded at once, which leaves room for the
+  // loads of the next kernel.
   i64 rows = rows_of_block(parts * params.outputs, device.processors);
   const bool is_large = rows * params.inputs * 2 > kManyBytes;
   if (is_large) rows = rows_of_block(parts * params.outputs, 2 * device.processors);
