@@ -71,27 +71,30 @@ RUN = """\
 from vllm import ops
 T = torch.Tensor
 found = []
+def workspace(sizes):
+    yield T("int32", sizes.items, sizes.item_ints)
+    yield T("int32", sizes.arrivals)
+    yield T("float32", sizes.partials)
 def attend(dtype, head, queries):
     blocks = _C.attention_blocks(head, 0)
-    sizes = _C.attention_plan_sizes(queries, 1, 8, 2, head, blocks)
-    items, ints, arrivals, partials = sizes
+    sizes = ops.attention_plan_sizes(queries, 1, 8, 2, head, blocks)
     cache = T(dtype, 64, 16, 2, head)
     tiles = 0 if queries == 1 else (queries * 4 + 63) // 64
     _C.paged_attention(
         T(dtype, queries, 8, head), T(dtype, queries, 8, head), cache, cache,
         T("int32", 1, 64), T("int32", 1), T("int32", 2), 0.1, 0, 0.0, None, 1.0, 1.0,
-        T("int32", items, ints), T("int32", arrivals), T("float32", partials),
+        *workspace(sizes),
         0 if tiles else 1, blocks if tiles else 1, tiles, False, 0)
 def attend_newest(dtype, heads, head):
     blocks = _C.attention_blocks(head, 0)
     cluster = _C.attention_cluster(1, heads, 2, head, blocks, 0)
-    items, ints, arrivals, partials = _C.attention_plan_sizes(1, 1, heads, 2, head, blocks)
+    sizes = ops.attention_plan_sizes(1, 1, heads, 2, head, blocks)
     cache = T(dtype, 64, 16, 2, head)
     _C.rotary_and_attention(
         T(dtype, 1, heads, head), T("int64", 1), T(dtype, 1, heads, head), T(dtype, 1, 2, head),
         T(dtype, 1, 2, head), T(dtype, 8, head), cache, T(dtype, 64, 16, 2, head), T("int64", 1),
         T("int32", 1, 64), T("int32", 1), T("int32", 2), 0.1, 0, 0.0, None, None, 0.0,
-        T("int32", items, ints), T("int32", arrivals), T("float32", partials),
+        *workspace(sizes),
         1, blocks, 0, True, cluster)
 for dtype in ("float16", "bfloat16", "float32"):
     for head in (64, 80, 96, 128, 256):
