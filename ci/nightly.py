@@ -21,7 +21,7 @@ from ci.publish import begin, check_variants, fail, publish
 from ci.publish.signed import Signer
 from ci.stages import Stages
 from ci.store import Store, open_store
-from ci.trial import Cell, Offer, Outcome, Status, TrialError
+from ci.trial import Offer, Outcome, Status, Trial, TrialError
 from ci.versions import SHA_DIGITS
 from ci.wheel.reader import WheelFile, read
 
@@ -81,7 +81,7 @@ def run(
         check_tried(outcomes)
     console.print(results(outcomes))
     console.print(f"[bold]time[/]: {stages.summary()}")
-    to_copy = commands(bucket, [outcome.cell.offer for outcome in outcomes])
+    to_copy = commands(bucket, [outcome.trial.offer for outcome in outcomes])
     console.print(to_copy, markup=False, highlight=False, soft_wrap=True)
     return outcomes
 
@@ -117,23 +117,23 @@ def try_installs(
 ) -> tuple[Outcome, ...]:
     """Runs the documented commands in a fresh environment per URL and interpreter."""
     offered = trial.offers(matrix, base, commit, wheels)
-    cells = trial.cells(matrix, interpreters.find(matrix.trial_pythons), offered)
+    trials = trial.trials(matrix, interpreters.find(matrix.trial_pythons), offered)
     columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("installing", total=len(cells))
+        task = progress.add_task("installing", total=len(trials))
 
         def report(outcome: Outcome) -> None:
             progress.advance(task)
             if not console.is_terminal or outcome.status is Status.FAILED:
                 console.print(_line(outcome), markup=False, highlight=False, soft_wrap=True)
 
-        return trial.run(cells, matrix, report)
+        return trial.run(trials, matrix, report)
 
 
 def check_tried(outcomes: Sequence[Outcome]) -> None:
     """Raises TrialError if no installation was tried, since then none could fail."""
     if all(outcome.status is Status.NOT_TESTED for outcome in outcomes):
-        pythons = sorted({outcome.cell.python for outcome in outcomes})
+        pythons = sorted({outcome.trial.python for outcome in outcomes})
         raise TrialError(
             "no wheel was installed",
             means=f"this machine has none of the Pythons for trials: {', '.join(pythons)}",
@@ -142,28 +142,28 @@ def check_tried(outcomes: Sequence[Outcome]) -> None:
 
 
 def _line(outcome: Outcome) -> str:
-    cell = outcome.cell
-    return f"python {cell.python}, {cell.offer.title}: {outcome.status.value}: {outcome.detail}"
+    tried = outcome.trial
+    return f"python {tried.python}, {tried.offer.title}: {outcome.status.value}: {outcome.detail}"
 
 
 def results(outcomes: Sequence[Outcome]) -> Table:
     """One row per interpreter and URL."""
     table = Table("Python", "URL", "dependencies", "size", "pip install", "result")
     for outcome in outcomes:
-        cell = outcome.cell
+        tried = outcome.trial
         table.add_row(
-            cell.python,
-            cell.offer.title,
-            _dependencies(cell),
-            f"{cell.offer.wheel.size / 1e6:.2f} MB",
+            tried.python,
+            tried.offer.title,
+            _dependencies(tried),
+            f"{tried.offer.wheel.size / 1e6:.2f} MB",
             f"{outcome.seconds:.1f} s" if outcome.seconds else "–",
             _result(outcome),
         )
     return table
 
 
-def _dependencies(cell: Cell) -> str:
-    return "with torch" if cell.with_dependencies else "--no-deps"
+def _dependencies(tried: Trial) -> str:
+    return "with torch" if tried.with_dependencies else "--no-deps"
 
 
 def _result(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""Plans a trial's installations: a pure function of the matrix and the commit."""
+"""Plans the trials: a pure function of the matrix and the commit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One installation to try; if the interpreter is missing, it is reported as not tested."""
 
     python: str  # "3.8"
@@ -54,13 +54,13 @@ def offers(
     return tuple(found)
 
 
-def cells(
+def trials(
     matrix: Matrix, interpreters: Mapping[str, Optional[Path]], offered: Iterable[Offer]
-) -> tuple[Cell, ...]:
+) -> tuple[Trial, ...]:
     """Every interpreter with every URL. One interpreter gets torch, if the range allows it."""
     offered = tuple(offered)
     return tuple(
-        Cell(python, interpreters[python], offer, python == matrix.torch_python and offer.torch)
+        Trial(python, interpreters[python], offer, python == matrix.torch_python and offer.torch)
         for python in matrix.trial_pythons
         for offer in offered
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from ci import environment, scratch
 from ci.errors import CiError
 from ci.matrix import Matrix
-from ci.trial.plan import Cell
+from ci.trial.plan import Trial
 
 CHECK = Path(__file__).with_name("check.py")
 
@@ -41,29 +41,29 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one cell of the trial."""
+    """The result of one trial."""
 
-    cell: Cell
+    trial: Trial
     status: Status
     detail: str  # what was checked, or why it failed or was not tried
     seconds: float = 0.0  # of the `pip install` alone
 
 
 def run(
-    cells: Sequence[Cell], matrix: Matrix, report: Callable[[Outcome], None]
+    trials: Sequence[Trial], matrix: Matrix, report: Callable[[Outcome], None]
 ) -> tuple[Outcome, ...]:
-    """Tries every cell, two at a time, and returns the outcomes in the order of `cells`.
+    """Runs every trial, two at a time, and returns the outcomes in the order of `trials`.
 
     report: called with each outcome as soon as it is known, from a worker thread.
     """
 
-    def attempt(cell: Cell) -> Outcome:
-        outcome = _try(cell, matrix)
+    def attempt(trial: Trial) -> Outcome:
+        outcome = _run(trial, matrix)
         report(outcome)
         return outcome
 
     with ThreadPoolExecutor(PARALLEL) as pool:
-        futures = [pool.submit(attempt, cell) for cell in cells]
+        futures = [pool.submit(attempt, trial) for trial in trials]
         try:
             return tuple(future.result() for future in futures)
         except BaseException:
@@ -72,17 +72,17 @@ def run(
             raise
 
 
-def _try(cell: Cell, matrix: Matrix) -> Outcome:
-    if cell.interpreter is None:
-        return Outcome(cell, Status.NOT_TESTED, f"no python{cell.python} on this machine")
+def _run(trial: Trial, matrix: Matrix) -> Outcome:
+    if trial.interpreter is None:
+        return Outcome(trial, Status.NOT_TESTED, f"no python{trial.python} on this machine")
     with scratch.folder("vllm-trial-") as folder:
         try:
-            return _install_and_check(cell, cell.interpreter, matrix, folder)
+            return _install_and_check(trial, trial.interpreter, matrix, folder)
         except TrialError as error:
-            return Outcome(cell, Status.FAILED, str(error))
+            return Outcome(trial, Status.FAILED, str(error))
 
 
-def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, folder: Path) -> Outcome:
+def _install_and_check(trial: Trial, interpreter: Path, matrix: Matrix, folder: Path) -> Outcome:
     uv = [sys.executable, "-m", "uv", "--quiet"]
     venv = folder / "venv"
     python = venv / "bin" / "python"
@@ -93,28 +93,28 @@ def _install_and_check(cell: Cell, interpreter: Path, matrix: Matrix, folder: Pa
     constraints = folder / "constraints.txt"
     constraints.write_text(f"torch=={matrix.torch_version}\n", encoding="utf-8")
 
-    options = [] if cell.with_dependencies else ["--no-deps"]
+    options = [] if trial.with_dependencies else ["--no-deps"]
     start = time.monotonic()
     _step(
-        [python, "-m", "pip", "install", *options, cell.offer.url],
+        [python, "-m", "pip", "install", *options, trial.offer.url],
         folder,
         PIP_CONSTRAINT=str(constraints),
     )
     seconds = time.monotonic() - start
 
-    wheel = cell.offer.wheel
+    wheel = trial.offer.wheel
     expected = {
         "version": wheel.version,
-        "commit": cell.offer.commit,
-        "url": cell.offer.url,
+        "commit": trial.offer.commit,
+        "url": trial.offer.url,
         "sha256": wheel.sha256,
     }
     # Warnings are errors: importing an installed library must not warn.
     answer = _step([python, "-W", "error", CHECK, json.dumps(expected)], folder)
     report = _step([venv / "bin" / "vllm", "collect-env"], folder)
-    if cell.offer.commit not in report:
-        raise TrialError(f"`vllm collect-env` does not name commit {cell.offer.commit}:\n{report}")
-    return Outcome(cell, Status.PASSED, ", ".join(json.loads(answer)), seconds)
+    if trial.offer.commit not in report:
+        raise TrialError(f"`vllm collect-env` does not name commit {trial.offer.commit}:\n{report}")
+    return Outcome(trial, Status.PASSED, ", ".join(json.loads(answer)), seconds)
 
 
 def _step(command: Sequence[object], folder: Path, **variables: str) -> str:

@@ -134,9 +134,9 @@ def states(store: FolderStore) -> "dict[str, State]":
 
 
 def test_a_machine_without_any_python_fails() -> None:
-    cell = trial.Cell("3.8", None, None, False)  # type: ignore[arg-type]  # no offer is looked at
-    untried = trial.Outcome(cell, trial.Status.NOT_TESTED, "no python3.8 on this machine")
+    first = trial.Trial("3.8", None, None, False)  # type: ignore[arg-type]  # no offer is looked at
+    untried = trial.Outcome(first, trial.Status.NOT_TESTED, "no python3.8 on this machine")
     with pytest.raises(trial.TrialError, match="no wheel was installed") as caught:
         nightly.check_tried([untried, untried])
     assert "for trials: 3.8" in str(caught.value)
-    nightly.check_tried([untried, trial.Outcome(cell, trial.Status.PASSED, "")])
+    nightly.check_tried([untried, trial.Outcome(first, trial.Status.PASSED, "")])

@@ -1,10 +1,10 @@
-"""Which installations a trial consists of."""
+"""Which trials there are of a commit."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from ci.matrix import Matrix
-from ci.trial import cells, offers
+from ci.trial import offers, trials
 from tests.ci.support.wheels import Factory
 
 BASE = "https://wheels.example"
@@ -35,9 +35,9 @@ def test_tries_every_interpreter_with_every_url(factory: Factory, the_matrix: Ma
     commit = factory.commit(1)
     offered = offers(factory.matrix, BASE, commit.sha, factory.wheels(commit))
     interpreters = {python: Path(f"/opt/{python}") for python in the_matrix.trial_pythons}
-    planned = cells(the_matrix, interpreters, offered)
+    planned = trials(the_matrix, interpreters, offered)
     assert len(planned) == len(the_matrix.trial_pythons) * len(offered)
-    assert {(cell.python, cell.interpreter) for cell in planned} == set(interpreters.items())
+    assert {(trial.python, trial.interpreter) for trial in planned} == set(interpreters.items())
 
 
 def test_only_one_interpreter_has_torch_and_only_where_its_range_allows(
@@ -46,6 +46,6 @@ def test_only_one_interpreter_has_torch_and_only_where_its_range_allows(
     """Elsewhere torch would be gigabytes; and `+cu118` takes none as new as the trial's."""
     commit = factory.commit(1)
     offered = offers(factory.matrix, BASE, commit.sha, factory.wheels(commit))
-    planned = cells(the_matrix, dict.fromkeys(the_matrix.trial_pythons), offered)
-    with_torch = [(cell.python, cell.offer.title) for cell in planned if cell.with_dependencies]
+    planned = trials(the_matrix, dict.fromkeys(the_matrix.trial_pythons), offered)
+    with_torch = [(trial.python, trial.offer.title) for trial in planned if trial.with_dependencies]
     assert with_torch == [("3.11", "nightly cu121"), ("3.11", "commit cu121")]

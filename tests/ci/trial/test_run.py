@@ -11,7 +11,7 @@ from ci import serve
 from ci.matrix import Matrix
 from ci.publish import publish
 from ci.store import FolderStore
-from ci.trial import Cell, Offer, Outcome, Status, offers, run
+from ci.trial import Offer, Outcome, Status, Trial, offers, run
 from tests.ci.support.wheels import Factory
 
 
@@ -27,16 +27,16 @@ def offer(factory: Factory, the_matrix: Matrix, tmp_path: Path) -> Iterator[Offe
 
 
 def attempt(offer: Offer, matrix: Matrix) -> Outcome:
-    cell = Cell("3.11", Path(sys.executable), offer, with_dependencies=False)
+    trial = Trial("3.11", Path(sys.executable), offer, with_dependencies=False)
     told: list[Outcome] = []
-    outcomes = run([cell], matrix, told.append)
+    outcomes = run([trial], matrix, told.append)
     assert told == list(outcomes)
     return outcomes[0]
 
 
 def test_an_interpreter_that_is_not_there_is_listed(offer: Offer, the_matrix: Matrix) -> None:
-    cell = Cell("3.99", None, offer, with_dependencies=False)
-    (outcome,) = run([cell], the_matrix, lambda outcome: None)
+    trial = Trial("3.99", None, offer, with_dependencies=False)
+    (outcome,) = run([trial], the_matrix, lambda outcome: None)
     assert outcome.status is Status.NOT_TESTED
     assert outcome.detail == "no python3.99 on this machine"
 
