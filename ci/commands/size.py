@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ci.wheel import compare, reader
-from ci.wheel.compare import Change
+from ci.wheel.compare import SizeChange
 
 HELP = "compare the sizes of two wheels, by arch and by member"
 SHOWN = 20
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     changed = [change for change in changes if change.delta]
     shown = changed if args.all else changed[:SHOWN]
     console = Console()
-    whole = Change("the wheel", before.size, after.size)
+    whole = SizeChange("the wheel", before.size, after.size)
     console.print(_table("", [whole]))
     console.print(_table("arch", compare.by_arch(changes).values()))
     console.print(_table("member", shown))
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _table(title: str, changes: Iterable[Change]) -> Table:
+def _table(title: str, changes: Iterable[SizeChange]) -> Table:
     table = Table(title, "before", "after", "change", "%")
     for column in table.columns[1:]:
         column.justify = "right"

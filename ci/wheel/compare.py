@@ -12,7 +12,7 @@ from ci.wheel import reader
 
 
 @dataclass(frozen=True)
-class Change:
+class SizeChange:
     """A member's compressed bytes in both wheels; None if it is missing there."""
 
     name: str
@@ -37,23 +37,23 @@ class Difference:
         return f"{self.member or 'the archive'}{at}: {self.what}"
 
 
-def sizes(before: Path, after: Path) -> list[Change]:
+def sizes(before: Path, after: Path) -> list[SizeChange]:
     """Every member of either wheel, the largest change first."""
     old, new = _packed(before), _packed(after)
-    changes = [Change(name, old.get(name), new.get(name)) for name in old.keys() | new.keys()]
+    changes = [SizeChange(name, old.get(name), new.get(name)) for name in old.keys() | new.keys()]
     return sorted(changes, key=lambda change: (-abs(change.delta), change.name))
 
 
-def by_arch(changes: list[Change]) -> dict[str, Change]:
+def by_arch(changes: list[SizeChange]) -> dict[str, SizeChange]:
     """Arch → the sum of its cubins or PTX in both wheels."""
-    sums: dict[str, Change] = {}
+    sums: dict[str, SizeChange] = {}
     for change in changes:
         path = PurePosixPath(change.name)
         if path.suffix in (".cubin", ".ptx"):
             arch = path.parent.name
-            old = sums.get(arch, Change(arch, 0, 0))
+            old = sums.get(arch, SizeChange(arch, 0, 0))
             before = (old.before or 0) + (change.before or 0)
-            sums[arch] = Change(arch, before, (old.after or 0) + (change.after or 0))
+            sums[arch] = SizeChange(arch, before, (old.after or 0) + (change.after or 0))
     return dict(sorted(sums.items()))
 
 

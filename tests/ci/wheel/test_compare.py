@@ -10,7 +10,7 @@ import pytest
 
 from ci.wheel import compare
 from ci.wheel.archive import Compressor, Member
-from ci.wheel.compare import Change, Difference
+from ci.wheel.compare import Difference, SizeChange
 from ci.wheel.pack import repack
 
 TAG = "cp38-abi3-manylinux1_x86_64"
@@ -86,7 +86,7 @@ def test_sizes_by_member_and_arch(pack: Callable[..., Path], tmp_path: Path) -> 
     (gone,) = (change for change in changes if change.after is None)
     assert gone.name == plain
     assert gone.delta == -(gone.before or 0) < 0
-    assert compare.by_arch(changes) == {"sm_80": Change("sm_80", gone.before, 0)}
+    assert compare.by_arch(changes) == {"sm_80": SizeChange("sm_80", gone.before, 0)}
 
 
 def test_wheels_of_two_versions_compare_dist_info_with_dist_info(
