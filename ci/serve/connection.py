@@ -30,7 +30,7 @@ _REFUSAL = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """The limits for all clients together, and for each of them.
 
     connections: at a time; each may hold two file descriptors, its socket and a file.
@@ -43,7 +43,7 @@ class Limits:
     stall: float = 60
 
     @classmethod
-    def of_process(cls) -> Limits:
+    def of_process(cls) -> ConnectionLimits:
         """As many connections as the process's limit of file descriptors allows, at most 1000."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # Refused connections hold one too, for the few iterations until they are closed.
@@ -74,7 +74,7 @@ class Once:
 class Connection(H11Protocol):
     """uvicorn's connection with limits; call `check` periodically."""
 
-    def __init__(self, limits: Limits, once: Once, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, limits: ConnectionLimits, once: Once, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._once = once

@@ -16,7 +16,7 @@ import uvicorn
 
 from ci.errors import CiError
 from ci.serve.app import Application
-from ci.serve.connection import ACCEPTED_AT_ONCE, Connection, Limits, Once
+from ci.serve.connection import ACCEPTED_AT_ONCE, Connection, ConnectionLimits, Once
 from ci.store import Store
 
 LOOPBACK = "127.0.0.1"
@@ -53,7 +53,7 @@ def serve(
     listener: socket.socket,
     upstream: Optional[str],
     *,
-    limits: Optional[Limits] = None,
+    limits: Optional[ConnectionLimits] = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM. limits: by default derived from this process."""
     with listener:
@@ -62,7 +62,7 @@ def serve(
 
 @contextlib.contextmanager
 def running(
-    store: Store, *, upstream: Optional[str] = None, limits: Optional[Limits] = None
+    store: Store, *, upstream: Optional[str] = None, limits: Optional[ConnectionLimits] = None
 ) -> Iterator[str]:
     """Serves `store` on a free loopback port during a with block; yields the base URL.
 
@@ -114,13 +114,17 @@ class _Server(uvicorn.Server):
 
 
 def _server(
-    store: Store, upstream: Optional[str], *, log_level: str, limits: Optional[Limits] = None
+    store: Store,
+    upstream: Optional[str],
+    *,
+    log_level: str,
+    limits: Optional[ConnectionLimits] = None,
 ) -> uvicorn.Server:
     once = Once()
     config = uvicorn.Config(
         Application(store, upstream),
         http=functools.partial(  # type: ignore[arg-type]  # a callable that returns a protocol
-            Connection, limits or Limits.of_process(), once
+            Connection, limits or ConnectionLimits.of_process(), once
         ),
         ws="none",
         backlog=ACCEPTED_AT_ONCE,

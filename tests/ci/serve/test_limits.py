@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ci.serve import Limits, running
+from ci.serve import ConnectionLimits, running
 from ci.store import Body, FolderStore
 from tests.ci.support.sockets import PATIENCE, connect, stalled_readers
 
@@ -46,13 +46,13 @@ def eventually(holds: Callable[[], bool]) -> bool:
 SERVER = """
 import resource, sys
 from pathlib import Path
-from ci.serve import Limits, listen, base_url, serve
+from ci.serve import ConnectionLimits, listen, base_url, serve
 from ci.store import FolderStore
 descriptors, connections, bucket = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 listener = listen("127.0.0.1", 0)
 print(base_url(listener), flush=True)
-limits = Limits(connections) if connections else None
+limits = ConnectionLimits(connections) if connections else None
 serve(FolderStore(Path(bucket)), listener, None, limits=limits)
 """
 
@@ -113,7 +113,7 @@ def test_a_stalled_reader_costs_little_and_an_aborted_one_nothing(
 
 
 def test_a_stalled_reader_is_disconnected(store: FolderStore) -> None:
-    limits = Limits(connections=100, stall=0.2)
+    limits = ConnectionLimits(connections=100, stall=0.2)
     with running(store, limits=limits) as base, stalled_readers(base, "/big.whl", 3):
         assert files(os.getpid(), "big.whl") == 3
         assert eventually(lambda: files(os.getpid(), "big.whl") == 0)
@@ -125,7 +125,7 @@ def test_a_stalled_reader_is_disconnected(store: FolderStore) -> None:
     [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /i"],
 )
 def test_a_request_that_does_not_end_is_given_up(store: FolderStore, sent: bytes) -> None:
-    with running(store, limits=Limits(connections=100, request=0.2)) as base:
+    with running(store, limits=ConnectionLimits(connections=100, request=0.2)) as base:
         with connect(base) as client:
             client.sendall(sent)
             with contextlib.suppress(ConnectionResetError):
@@ -136,7 +136,7 @@ def test_a_request_that_does_not_end_is_given_up(store: FolderStore, sent: bytes
 
 def test_a_reader_that_is_slow_but_reads_gets_everything(store: FolderStore) -> None:
     with (
-        running(store, limits=Limits(connections=100, stall=0.5)) as base,
+        running(store, limits=ConnectionLimits(connections=100, stall=0.5)) as base,
         connect(base, receive_buffer=4096) as client,
     ):
         client.sendall(b"GET /big.whl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
