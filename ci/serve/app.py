@@ -73,12 +73,12 @@ class Application:
             return missing.page(self._store, request, path)
 
     def _negotiate(self, request: Request, key: str) -> Response:
-        form = negotiation.choose(field(request.headers, "accept"))
-        if form is None:
+        chosen = negotiation.choose(field(request.headers, "accept"))
+        if chosen is None:
             said = "this page is available as HTML and JSON; PEP 691 has their media types"
             return missing.plain(406, said, {"Vary": "Accept"})
-        extra = {"Content-Type": form.content_type, "Vary": "Accept"}
-        return answer(self._store, request, key[: -len(INDEX)] + form.name, extra)
+        extra = {"Content-Type": chosen.content_type, "Vary": "Accept"}
+        return answer(self._store, request, key[: -len(INDEX)] + chosen.name, extra)
 
     def _script(self, request: Request, key: str) -> Response:
         """A script or a lock file, with the requested address filled in."""

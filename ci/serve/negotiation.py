@@ -1,4 +1,4 @@
-"""Chooses the form of a simple page by the Accept header (PEP 691)."""
+"""Chooses the representation of a simple page by the Accept header (PEP 691)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LATEST_HTML = "application/vnd.pypi.simple.latest+html"
 
 # In order of preference for a client that accepts several equally. A browser also sends `*/*`, and
 # gets HTML.
-_FORMS = (
+_OFFERED = (
     (HTML, "index.html", HTML + "; charset=utf-8"),
     (SIMPLE_JSON, "index.json", SIMPLE_JSON),
     (_LATEST_JSON, "index.json", SIMPLE_JSON),
@@ -23,22 +23,22 @@ _FORMS = (
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form of a simple page: its media type, file and Content-Type."""
+class Representation:
+    """A representation (RFC 9110) of a simple page: its file and Content-Type."""
 
     name: str
     content_type: str
 
 
-def choose(accept: Optional[str]) -> Optional[Form]:
-    """The form that the client prefers; None if it accepts none of ours (406)."""
+def choose(accept: Optional[str]) -> Optional[Representation]:
+    """The representation that the client prefers; None if it accepts none of ours (406)."""
     ranges = _ranges(accept or "*/*")
-    scored = [(_quality(ranges, media), -place) for place, (media, _, _) in enumerate(_FORMS)]
+    scored = [(_quality(ranges, media), -place) for place, (media, _, _) in enumerate(_OFFERED)]
     quality, place = max(scored)
     if quality == 0:
         return None
-    _, name, content_type = _FORMS[-place]
-    return Form(name, content_type)
+    _, name, content_type = _OFFERED[-place]
+    return Representation(name, content_type)
 
 
 def _ranges(accept: str) -> dict[str, float]:
