@@ -36,7 +36,7 @@ UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ENTER,
 
 
 @dataclass(frozen=True)
-class Machine:
+class EmulatedMachine:
     """A folder of Debian's packages for arm64, entered by chroot."""
 
     qemu: Path
@@ -49,13 +49,13 @@ class Machine:
         return [*UNSHARE, str(self.root), str(self.qemu), *words, *arguments]
 
 
-def prepare(repo: Path, folder: Path, environ: Mapping[str, str]) -> Machine:
+def prepare(repo: Path, folder: Path, environ: Mapping[str, str]) -> EmulatedMachine:
     """Prepares the machine below `folder`: a clone of `repo` at HEAD in /vllm, tools in /site.
 
     Raises NoEmulation if apt is missing, or the kernel cannot emulate in a namespace.
     """
     qemu = arm64.emulator(folder, environ)
-    machine = Machine(qemu, folder / "source")
+    machine = EmulatedMachine(qemu, folder / "source")
     if not (machine.root / "usr" / "bin" / "cmake").is_file():
         arm64.unpack_for_arm64(machine.root, PACKAGES, folder, environ)
     for name in ("vllm", "site", "installed"):
@@ -69,7 +69,7 @@ def prepare(repo: Path, folder: Path, environ: Mapping[str, str]) -> Machine:
     return machine
 
 
-def check(machine: Machine, environ: Mapping[str, str]) -> None:
+def check(machine: EmulatedMachine, environ: Mapping[str, str]) -> None:
     """Runs `true` in the machine. Raises NoEmulation if the kernel cannot."""
     try:
         run_quietly(machine.command(["true"], {}), machine.root, environ)
@@ -82,7 +82,7 @@ def check(machine: Machine, environ: Mapping[str, str]) -> None:
         ) from error
 
 
-def build(machine: Machine, jobs: int) -> int:
+def build(machine: EmulatedMachine, jobs: int) -> int:
     """`pip install .` for the CPU, by g++, into /installed; returns pip's exit status."""
     pip = [f"python{arm64.PYTHON}", "-m", "pip", "install", "--no-build-isolation", "--no-deps"]
     variables = {"PYTHONPATH": "/site", "VLLM_TARGET_DEVICE": "cpu", "MAX_JOBS": str(jobs)}
@@ -90,7 +90,7 @@ def build(machine: Machine, jobs: int) -> int:
     return subprocess.run(command, cwd=machine.root, check=False).returncode
 
 
-def test(machine: Machine, arguments: Sequence[str]) -> int:
+def test(machine: EmulatedMachine, arguments: Sequence[str]) -> int:
     """pytest with what `build` installed; returns its exit status."""
     pytest = [f"python{arm64.PYTHON}", "-m", "pytest", *arguments]
     variables = {"PYTHONPATH": "/installed:/site", "VLLM_TEST_LIBRARIES": "numpy"}

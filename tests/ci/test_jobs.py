@@ -10,8 +10,8 @@ from ci.jobs import MEMORY_PER_JOB, Jobs, JobsError, choose
 from ci.machine import Limit, Limits
 
 
-class Machine(Limits):
-    """A machine of a given size."""
+class FixedLimits(Limits):
+    """The limits of a machine of a given size."""
 
     def __init__(self, processors: int, memory: float) -> None:
         super().__init__(Path("/"))
@@ -28,7 +28,7 @@ class Machine(Limits):
 
 @pytest.mark.parametrize(("value", "jobs"), [("1", 1), ("12", 12)])
 def test_max_jobs(value: str, jobs: int) -> None:
-    assert choose({"MAX_JOBS": value}, Machine(4, 2)) == Jobs(jobs, "MAX_JOBS")
+    assert choose({"MAX_JOBS": value}, FixedLimits(4, 2)) == Jobs(jobs, "MAX_JOBS")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
@@ -44,11 +44,13 @@ def test_an_invalid_number_of_jobs(value: str) -> None:
 def test_the_smaller_of_processors_and_memory(
     environ: dict[str, str], processors: int, memory: float, jobs: int
 ) -> None:
-    assert choose(environ, Machine(processors, memory)).count == jobs
+    assert choose(environ, FixedLimits(processors, memory)).count == jobs
 
 
 def test_the_reason_names_what_decided_first() -> None:
-    assert choose({}, Machine(4, 8)).reason.startswith("4 processors by affinity; 16.0 GiB free")
-    few = choose({}, Machine(8, 3)).reason
+    assert choose({}, FixedLimits(4, 8)).reason.startswith(
+        "4 processors by affinity; 16.0 GiB free"
+    )
+    few = choose({}, FixedLimits(8, 3)).reason
     assert few.startswith("6.0 GiB free in this group, for 3 jobs of 2 GiB; 8 processors")
     assert few.endswith("MAX_JOBS changes it")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ci.trial import arm64
-from ci.trial.arm64_source import Machine, check
+from ci.trial.arm64_source import EmulatedMachine, check
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -16,7 +16,7 @@ def program(folder: Path, name: str, script: str) -> None:
 
 
 def test_a_kernel_without_emulation_in_namespaces_is_told(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "qemu", tmp_path)
+    machine = EmulatedMachine(tmp_path / "qemu", tmp_path)
     program(tmp_path, "unshare", "echo mount: permission denied >&2; exit 1")
     environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     with pytest.raises(arm64.NoEmulation, match="mount: permission denied") as caught:
@@ -27,7 +27,7 @@ def test_a_kernel_without_emulation_in_namespaces_is_told(tmp_path: Path) -> Non
 
 
 def test_the_environment_there_is_its_own(tmp_path: Path) -> None:
-    words = Machine(Path("/qemu"), tmp_path).command(["true"], {"A": "b"})
+    words = EmulatedMachine(Path("/qemu"), tmp_path).command(["true"], {"A": "b"})
     assert words[-7:] == [
         "-C",
         "/vllm",

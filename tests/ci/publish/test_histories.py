@@ -167,15 +167,15 @@ class Histories(RuleBasedStateMachine):
 
 
 def run(lab: Lab, factory: Factory, examples: int, steps: int) -> None:
-    class Machine(Histories):
+    class HistoriesOfLab(Histories):
         pass
 
-    Machine.lab = lab
-    Machine.factory = dataclasses.replace(
+    HistoriesOfLab.lab = lab
+    HistoriesOfLab.factory = dataclasses.replace(
         factory, matrix=dataclasses.replace(factory.matrix, nightlies=LISTED)
     )
     run_state_machine_as_test(
-        Machine,
+        HistoriesOfLab,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
