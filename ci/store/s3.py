@@ -26,7 +26,7 @@ from ci.store.base import (
 )
 from ci.store.keys import canonical, check, s3_aliases
 from ci.store.s3_errors import errors
-from ci.store.s3_requests import Requests, make_client
+from ci.store.s3_requests import S3Requests, make_client
 from ci.store.verdict import KEY, OWN, Verdict, Verdicts, endpoint_digest, probe
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class S3Store:
     def __init__(self, bucket: str, client: Optional[S3Client] = None) -> None:
         self.bucket = bucket
         self._known: Optional[Verdict] = None
-        self._requests = Requests(bucket, client)
+        self._requests = S3Requests(bucket, client)
         self._client = self._requests.client
 
     @property

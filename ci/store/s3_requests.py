@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _RETRIES = {"mode": "standard", "total_max_attempts": 4}
 
 
-class Requests:
+class S3Requests:
     """Implements `ci.store.verdict.Requests` for a bucket on S3."""
 
     def __init__(self, bucket: str, client: Optional[S3Client]) -> None:
