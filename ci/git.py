@@ -272,9 +272,19 @@ def _number(repo: Path, tag: str) -> int:
 
 def _message(repo: Path, commit: str) -> tuple[str, Optional[str]]:
     """The subject of a commit, and its first parent."""
-    header, _, message = ask(repo, "cat-file", "commit", commit).partition("\n\n")
-    parents = [line[len("parent ") :] for line in header.split("\n") if line.startswith("parent ")]
-    return " ".join(message.strip().partition("\n\n")[0].split()), next(iter(parents), None)
+    head, _, body = _run(repo, ("cat-file", "commit", commit)).partition(b"\n\n")
+    rows = [row.partition(" ") for row in os.fsdecode(head).split("\n")]
+    headers = {name: value for name, _, value in reversed(rows)}  # the first parent last
+    message = _decode(body, headers.get("encoding", "utf-8"))
+    return " ".join(message.strip().partition("\n\n")[0].split()), headers.get("parent")
+
+
+def _decode(text: bytes, encoding: str) -> str:
+    """A message as text: i18n.commitEncoding names any encoding, and may be wrong."""
+    try:
+        return text.decode(encoding, "replace")
+    except (LookupError, ValueError):
+        return text.decode("utf-8", "replace")
 
 
 def _differing(repo: Path, one: str, other: str) -> tuple[str, ...]:

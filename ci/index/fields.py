@@ -47,6 +47,17 @@ class BadRecord(CiError):
         )
 
 
+class Unreadable(CiError):
+    """A record that nobody could read back: it is not written."""
+
+    def __init__(self, wrong: BadRecord) -> None:
+        super().__init__(
+            f"a record was not written: {wrong.what}",
+            means="every later publisher reads this record, and would refuse it",
+            do="correct that value, and repeat the command",
+        )
+
+
 class Wrong(Exception):
     """Raised by a record's `check`: a field is well-formed, but its value contradicts others."""
 
@@ -85,8 +96,9 @@ ADDED = {"added": True}
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
-# A reason or a specifier: one line that a page can show. The renderers escape it.
-LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029]{0,500}")
+# A reason or a specifier: one line of characters that UTF-8 and XML have, for pages and the feed.
+# The renderers escape it.
+LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029\ud800-\udfff\ufffe\uffff]{0,500}")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _TIME = (
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}Z"
@@ -128,11 +140,17 @@ def dump(record: Any, *, indent: Optional[int] = 1) -> bytes:
     """A record as bytes; equal records give equal bytes.
 
     indent: None for a long record, which people rarely read.
+    Raises Unreadable for a record that `read` would refuse.
     """
     whole = {"schema": SCHEMA, **_plain(record)}
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(whole, sort_keys=True, indent=indent, separators=separators)
-    return text.encode("ascii") + b"\n"
+    data = text.encode("ascii") + b"\n"
+    try:
+        read(type(record), data, type(record).__name__)
+    except BadRecord as error:
+        raise Unreadable(error) from error
+    return data
 
 
 def _whole(kind: type[T], left: dict[str, Any], where: str) -> T:

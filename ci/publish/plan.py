@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Mapping, Optional, Sequence
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 
 SHOWN = 20  # changed native files listed by name
+# A terminal's escape sequences: ECMA-48, 5.4.
+COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+NO_TEXT = re.compile(r"[\ud800-\udfff]")  # how Python reads a byte that is not UTF-8
 
 
 def commit_wheels(matrix: Matrix, commit: Commit) -> dict[str, str]:
@@ -101,9 +105,15 @@ def change(commit: Commit) -> Change:
     )
 
 
-def line(text: str) -> str:
-    """`text` as one line that is valid in records: commit messages may hold anything."""
-    return "".join(c for c in " ".join(text.split()) if LINE.fullmatch(c))[:200]
+def line(text: str, longest: int = 200) -> str:
+    """`text` as one line that is valid in records.
+
+    Commit messages may hold anything, and so may what a compiler prints, colours among it. Bytes
+    that are no text become U+FFFD.
+    """
+    text = NO_TEXT.sub("\ufffd", COLOUR.sub("", text))
+    words = ("".join(filter(LINE.fullmatch, word)) for word in text.split())
+    return " ".join(filter(None, words))[:longest]
 
 
 def instant(time: datetime) -> str:

@@ -37,6 +37,9 @@ Clock = Callable[[], datetime]
 Report = Callable[[str], None]
 
 
+LONGEST = 500  # characters of a reason: what `ci.index.fields.LINE` allows
+
+
 def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
@@ -168,7 +171,7 @@ def begin(store: Store, commit: Commit, *, clock: Clock = utc_now) -> None:
 
 def fail(store: Store, commit: Commit, reason: str, *, clock: Clock = utc_now) -> None:
     """Records in the bucket why this commit has no wheels; a complete one stays complete."""
-    _announce(View(store), commit, State.FAILED, " ".join(reason.split())[:500], clock)
+    _announce(View(store), commit, State.FAILED, plan.line(reason, LONGEST), clock)
 
 
 def _announce(view: View, commit: Commit, state: State, reason: str, clock: Clock) -> None:

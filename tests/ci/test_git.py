@@ -43,6 +43,32 @@ def test_a_commit_has_a_subject_a_parent_and_what_it_changed(repo: Path) -> None
     assert found.changed == ("gone", "new file")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "message", "subject"),
+    [
+        ("ISO-8859-1", b"caf\xe9", "café"),
+        ("", b"caf\xe9", "caf\ufffd"),
+        ("no-such", "café".encode(), "café"),
+        ("idna", "café".encode(), "café"),
+    ],
+)
+def test_a_message_is_text_whatever_its_encoding(
+    repo: Path, encoding: str, message: bytes, subject: str
+) -> None:
+    commit(repo, "one")
+    (repo.parent / "message").write_bytes(message)
+    # git writes the header for any name that it is told, and leaves the bytes as they are.
+    run(repo, "-c", f"i18n.commitEncoding={encoding or 'binary'}", "commit", "-q", "--allow-empty",
+        "-F", str(repo.parent / "message"))  # fmt: skip
+    if not encoding:
+        whole = subprocess.check_output(["git", "-C", str(repo), "cat-file", "commit", "HEAD"])
+        plain = whole.replace(b"encoding binary\n", b"")
+        hash_object = ["git", "-C", str(repo), "hash-object", "-t", "commit", "-w", "--stdin"]
+        sha = subprocess.check_output(hash_object, input=plain).decode().strip()
+        run(repo, "reset", "-q", "--hard", sha)
+    assert git.read(repo, tag="v1.0").subject == subject
+
+
 def test_a_commit_of_a_branch_landed_with_its_merge(repo: Path) -> None:
     first = commit(repo, "one")
     run(repo, "checkout", "-q", "-b", "side")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci.index import records
-from ci.index.fields import BadRecord
+from ci.index.fields import BadRecord, Unreadable
 from ci.index.manifest import ListedVariant
 from ci.index.records import RECENT, Commits, CommitStatus, Ledger, Nightly, State, Yanked
 from ci.matrix import Matrix
@@ -121,3 +121,15 @@ def test_an_edited_status_is_refused(edit: dict[str, object]) -> None:
 def test_edited_yanks_are_refused(units: object) -> None:
     with pytest.raises(BadRecord, match=r"yanked\.json"):
         records.YANKED.parse(json.dumps({"schema": 1, "units": units}).encode(), "yanked.json")
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "\x1b[31mred", "x" * 501, "\udce9", "\uffff"])
+def test_what_nobody_could_read_is_not_written(reason: str) -> None:
+    spoiled = dataclasses.replace(status(1), reason=reason)
+    for record, value in (
+        (records.status(spoiled.unit), spoiled),
+        (records.COMMITS, Commits().with_status(spoiled)),
+        (records.YANKED, Yanked().saying("v0.5.4", reason)),
+    ):
+        with pytest.raises(Unreadable, match="was not written"):
+            record.dump(value)  # type: ignore[arg-type]  # of three types

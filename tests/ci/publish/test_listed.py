@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from ci.index import records
+from ci.index.fields import Unreadable
 from ci.index.records import State
-from ci.publish import access, begin, fail, publish
+from ci.publish import access, begin, care, fail, publish
 from ci.store import FolderStore, Store
 from tests.ci.publish.conftest import Publish
 from tests.ci.support.buckets import linked, nightly_of
@@ -76,6 +78,27 @@ def test_a_failed_build_is_recorded_and_a_complete_commit_stays_complete(
     fail(store, commit, "too late", clock=clock)
     begin(store, commit, clock=clock)
     assert access.read(store, records.status(commit.sha)).state is State.COMPLETE
+
+
+def test_no_message_of_a_build_or_a_commit_keeps_the_next_commit_from_being_published(
+    store: Store, factory: Factory
+) -> None:
+    failed = factory.commit(1)
+    fail(store, failed, "\x1b[1;31merror:\x1b[0m a\0b \udce9 \uffff\u2028" + "x" * 600)
+    status = access.read(store, records.status(failed.sha))
+    assert status is not None
+    assert status.reason == "error: ab \ufffd " + "x" * 488
+    named = dataclasses.replace(
+        factory.commit(2), subject="caf\udce9 \x07\uffff", changed=("csrc/\udce9\n.cu",)
+    )
+    publish(store, factory.wheels(named), named, factory.matrix)
+    publish(store, factory.wheels(factory.commit(3)), factory.commit(3), factory.matrix)
+    feed = ElementTree.fromstring(store.get("nightly/feed.xml").body)
+    titles = [title.text or "" for title in feed.iter("{http://www.w3.org/2005/Atom}title")]
+    assert titles[-1] == f"{named.sha[:9]} (number 2) caf\ufffd"
+    with pytest.raises(Unreadable, match="not written"):
+        care.pin(store, named.sha, "two\nlines")
+    assert care.pin(store, named.sha, "one line").changed
 
 
 def test_an_index_lists_the_newest_commits_only_and_older_ones_stay_reachable(
