@@ -13,10 +13,10 @@ const Kernels& choose() {
   const char* variable = std::getenv("VLLM_CPU_ISA");
   const std::string asked = variable ? variable : "";
   std::string takes;
-  for (const Choice& choice : choices()) {
-    if (!choice.available) continue;
-    if (asked.empty() || choice.kernels.isa == asked) return choice.kernels;
-    takes += (takes.empty() ? "" : ", ") + std::string(choice.kernels.isa);
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.available) continue;
+    if (asked.empty() || set.kernels.isa == asked) return set.kernels;
+    takes += (takes.empty() ? "" : ", ") + std::string(set.kernels.isa);
   }
   throw Error(ErrorKind::value, "VLLM_CPU_ISA is '" + asked + "': this machine can run " + takes +
                                     " (unset it for the best of them)");

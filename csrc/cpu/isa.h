@@ -8,13 +8,14 @@
 
 namespace vllm::cpu {
 
-struct Choice {
+// One set of kernels; `kernels.isa` names it.
+struct KernelSet {
   const Kernels& kernels;
   bool available;  // on this processor, under this operating system
 };
 
 // Every set that isa_<name>.cpp define, best first; the last is always available. Only `kernels()`
 // may read the others, and only where they are.
-std::vector<Choice> choices();
+std::vector<KernelSet> kernel_sets();
 
 }  // namespace vllm::cpu

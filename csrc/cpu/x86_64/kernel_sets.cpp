@@ -45,7 +45,7 @@ Features detect() {
 
 }  // namespace
 
-std::vector<Choice> choices() {
+std::vector<KernelSet> kernel_sets() {
   const Features features = detect();
   return {
       {avx512_kernels, features.avx512}, {avx2_kernels, features.avx2}, {baseline_kernels, true}};

@@ -19,7 +19,7 @@ constexpr unsigned long kBf16 = 1u << 14;      // of AT_HWCAP2: FEAT_BF16, BFMLA
 
 }  // namespace
 
-std::vector<Choice> choices() {
+std::vector<KernelSet> kernel_sets() {
   const bool bf16 = (getauxval(AT_HWCAP) & kAsimdFhm) && (getauxval(kHwcap2) & kBf16);
   return {{bf16_kernels, bf16}, {neon_kernels, true}};
 }
