@@ -96,7 +96,7 @@ inline void expect(const PagedAttentionParams& p, Ahead& ahead, const Offsets& o
 }
 
 template <typename T>
-inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 h, i64 skip) {
+inline void load_queries(const Queries& q, Rows& rows, const HeadRows& head, i64 h, i64 skip) {
   const i64 lanes = head.few() ? head.count : lanes_up(head.count);
   for (i64 row = 0; row < lanes; ++row) {
     const T* from = static_cast<const T*>(q.p.query) +
@@ -121,7 +121,7 @@ inline void load_queries(const Queries& q, Rows& rows, const Head& head, i64 h, 
 }
 
 template <typename T>
-inline void store_out(const Queries& q, const Rows& rows, const Head& head, i64 h, i64 skip) {
+inline void store_out(const Queries& q, const Rows& rows, const HeadRows& head, i64 h, i64 skip) {
   for (i64 row = 0; row < head.count; ++row) {
     T* out = static_cast<T*>(q.p.out) + q.token_of(skip + row) * q.p.out_token_stride +
              q.head_of(h, skip + row) * q.p.out_head_stride;
@@ -137,7 +137,7 @@ template <typename T>
 inline void attend(const Queries& q, Rows& rows, Tile& tile, i64 first_head, i64 heads, i64 skip,
                    i64 count) {
   const i64 step = count <= kFewRows ? count : lanes_up(count);
-  const auto head_at = [&](i64 h) { return Head{h * step, count, q.p.head_size}; };
+  const auto head_at = [&](i64 h) { return HeadRows{h * step, count, q.p.head_size}; };
 
   for (i64 h = 0; h < heads; ++h) load_queries<T>(q, rows, head_at(h), first_head + h, skip);
   for (i64 row = 0; row < lanes_up(count); ++row) {

@@ -82,7 +82,7 @@ struct Tile {
 };
 
 // The rows of one head within `Rows`: [first, first + count), from a multiple of kLanes if many.
-struct Head {
+struct HeadRows {
   i64 first;
   i64 count;
   i64 size;  // elements of the head
@@ -92,7 +92,7 @@ struct Head {
 
 // ---- scores ----------------------------------------------------------------------------------
 
-inline void score_many(const Rows& rows, Tile& tile, const Head& head) {
+inline void score_many(const Rows& rows, Tile& tile, const HeadRows& head) {
   for_pieces<kSums / 2>(0, tile.key_count, [&](i64 key, auto key_count) {
     tile.ahead.fetch(decltype(key_count)::value);
     for_pieces<2>(0, lanes_up(head.count) / kLanes, [&](i64 vector, auto vectors) {
@@ -113,7 +113,7 @@ inline void score_many(const Rows& rows, Tile& tile, const Head& head) {
 }
 
 template <typename T>
-inline void score_few(const Rows& rows, Tile& tile, const Head& head, float scale) {
+inline void score_few(const Rows& rows, Tile& tile, const HeadRows& head, float scale) {
   for (i64 key = 0; key < tile.key_count; key += 4) {
     tile.ahead.fetch(4);
     const T* keys[4];  // the last one again where there are fewer: nobody sees that score
@@ -146,7 +146,7 @@ inline Floats capped(Floats score, float cap) {
   return cap - 2.0f * cap / (exp(score * (2.0f / cap)) + 1.0f);
 }
 
-inline void exponentiate_many(Rows& rows, Tile& tile, const Head& head, float cap) {
+inline void exponentiate_many(Rows& rows, Tile& tile, const HeadRows& head, float cap) {
   for (i64 row = 0; row < head.count; row += kLanes) {
     const Ints begin = load_bits<Ints>(tile.begin + row, All{});
     const Ints end = load_bits<Ints>(tile.end + row, All{});
@@ -173,7 +173,7 @@ inline void exponentiate_many(Rows& rows, Tile& tile, const Head& head, float ca
   }
 }
 
-inline void exponentiate_few(Rows& rows, Tile& tile, const Head& head, float cap) {
+inline void exponentiate_few(Rows& rows, Tile& tile, const HeadRows& head, float cap) {
   Ints lanes;
   for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = lane;
   for (i64 row = 0; row < head.count; ++row) {
@@ -206,8 +206,8 @@ inline void exponentiate_few(Rows& rows, Tile& tile, const Head& head, float cap
 
 // sums[row + r] = sums[row + r] * rescale + weights . values, over the keys [begin, end).
 template <int R>
-inline void add_values(Rows& rows, const Tile& tile, const Head& head, i64 row, i64 begin, i64 end,
-                       bool rescaled) {
+inline void add_values(Rows& rows, const Tile& tile, const HeadRows& head, i64 row, i64 begin,
+                       i64 end, bool rescaled) {
   const i64 row_step = head.few() ? kKeys : 1, key_step = head.few() ? 1 : kRows;
   const float* weights = tile.weights + row * row_step;
   float* const row_sums = rows.sums + (head.first + row) * kMaxHeadSize;
@@ -238,7 +238,7 @@ inline void add_values(Rows& rows, const Tile& tile, const Head& head, i64 row, 
 
 // Rows are processed together for the keys that all of them attend to, and one by one for the rest:
 // 0 times a masked value would be NaN if that value is infinite.
-inline void add_all_values(Rows& rows, const Tile& tile, const Head& head) {
+inline void add_all_values(Rows& rows, const Tile& tile, const HeadRows& head) {
   for_pieces<4>(0, head.count, [&](i64 row, auto row_count) {
     constexpr int R = decltype(row_count)::value;
     i64 begin = 0, end = tile.key_count;
@@ -257,7 +257,8 @@ inline void add_all_values(Rows& rows, const Tile& tile, const Head& head) {
 }
 
 template <typename T>
-inline void attend_to_tile(Rows& rows, Tile& tile, const Head& head, float scale, float soft_cap) {
+inline void attend_to_tile(Rows& rows, Tile& tile, const HeadRows& head, float scale,
+                           float soft_cap) {
   if (head.few()) {
     score_few<Kept<T>>(rows, tile, head, scale);
     exponentiate_few(rows, tile, head, soft_cap);
