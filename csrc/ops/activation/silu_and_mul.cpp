@@ -45,9 +45,9 @@ void silu_and_mul(const Tensor& out, const Tensor& input) {
   require_float(kOp, input);
   require_same_dtype(kOp, out, input);
   require_same_device(kOp, out, input);
-  const Rows in_rows = require_rows(kOp, input);
+  const RowLayout in_rows = require_rows(kOp, input);
   require_half_as_wide(out, input);
-  const Rows out_rows = require_rows(kOp, out);
+  const RowLayout out_rows = require_rows(kOp, out);
   require_writable(kOp, out);
   require_disjoint(kOp, out, input, Sharing::none);
 

@@ -35,7 +35,7 @@ AllReduceKernels sums_and_norms[kFloatTypes] = {
 }
 
 // Checks what is there of a group, and that these rows fit.
-void fill_group(const char* op, AllReduceParams& params, const Tensor& input, const Rows& rows,
+void fill_group(const char* op, AllReduceParams& params, const Tensor& input, const RowLayout& rows,
                 const PeerGroup* given) {
   if (given == nullptr) refuse_peers(op, "argument 'addresses' is None; it takes a tensor");
   const PeerGroup& peers = *given;
@@ -112,9 +112,9 @@ void all_reduce(const Tensor& out, const Tensor& input, bool two_shots, const Pe
   require_float(kOp, input);
   require_same_dtype(kOp, out, input);
   require_same_device(kOp, out, input);
-  const Rows in_rows = require_rows(kOp, input);
+  const RowLayout in_rows = require_rows(kOp, input);
   require_same_shape(kOp, out, input);
-  const Rows out_rows = require_rows(kOp, out);
+  const RowLayout out_rows = require_rows(kOp, out);
   require_writable(kOp, out);
   require_disjoint(kOp, out, input, Sharing::may_be_same);
   require_packs(kOp, input, in_rows.rows, in_rows.stride);

@@ -105,10 +105,10 @@ void require_contiguous_last(const char* op, const Tensor& tensor) {
   }
 }
 
-Rows require_rows(const char* op, const Tensor& tensor) {
+RowLayout require_rows(const char* op, const Tensor& tensor) {
   require_contiguous_last(op, tensor);
   const int last = tensor.ndim - 1;
-  Rows rows{1, tensor.shape[last], tensor.shape[last]};
+  RowLayout rows{1, tensor.shape[last], tensor.shape[last]};
   if (rows.width > kMaxWidth) {
     refuse(ErrorKind::value, op, tensor, concat("has rows of ", rows.width, " elements"),
            concat("at most ", kMaxWidth));

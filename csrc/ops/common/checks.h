@@ -40,12 +40,12 @@ void require_vector(const char* op, const Tensor& tensor, i64 length, const char
 void require_contiguous_last(const char* op, const Tensor& tensor);
 
 // A tensor with its leading dimensions collapsed into rows that are `stride` elements apart.
-struct Rows {
+struct RowLayout {
   i64 rows;
   i64 width;
   i64 stride;
 };
-Rows require_rows(const char* op, const Tensor& tensor);
+RowLayout require_rows(const char* op, const Tensor& tensor);
 
 // It is not read-only, and no two of its elements share memory.
 void require_writable(const char* op, const Tensor& tensor);

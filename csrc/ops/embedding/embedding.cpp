@@ -43,12 +43,12 @@ void embedding(const Tensor& out, const Tensor& ids, const Tensor& table) {
   require_ndim(kOp, ids, 1, "(tokens,)");
   require_contiguous_last(kOp, ids);
   require_ndim(kOp, table, 2, "(rows, width)");
-  const Rows rows = require_rows(kOp, table);
+  const RowLayout rows = require_rows(kOp, table);
   if (out.ndim != 2 || out.shape[0] != ids.shape[0] || out.shape[1] != rows.width) {
     refuse(ErrorKind::value, kOp, out, concat("has shape ", shape_text(out)),
            concat("(", ids.shape[0], ", ", rows.width, "), by 'ids' and 'table'"));
   }
-  const Rows out_rows = require_rows(kOp, out);
+  const RowLayout out_rows = require_rows(kOp, out);
   require_writable(kOp, out);
   require_disjoint(kOp, out, table, Sharing::none);
   require_disjoint(kOp, out, ids, Sharing::none);

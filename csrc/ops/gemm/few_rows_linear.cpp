@@ -11,7 +11,7 @@ namespace {
 constexpr const char* kOp = "few_rows_linear";
 
 // A matrix of one stride, whose shape is [rows, width].
-Rows require_matrix(const Tensor& tensor, const char* shape) {
+RowLayout require_matrix(const Tensor& tensor, const char* shape) {
   require_ndim(kOp, tensor, 2, shape);
   return require_rows(kOp, tensor);
 }
@@ -60,8 +60,8 @@ void few_rows_linear(const Tensor& out, const Tensor& x, const Tensor& weight, c
     require_same_dtype(kOp, *tensor, x);
     require_same_device(kOp, *tensor, x);
   }
-  const Rows x_rows = require_matrix(x, "(rows, inputs)");
-  const Rows weight_rows = require_matrix(weight, "(outputs, inputs)");
+  const RowLayout x_rows = require_matrix(x, "(rows, inputs)");
+  const RowLayout weight_rows = require_matrix(weight, "(outputs, inputs)");
   require_shape(weight, weight.shape[0], x.shape[1], "as many inputs as 'x' has");
   if (x.shape[0] > kFewRows) {
     refuse(ErrorKind::value, kOp, x, concat("has ", x.shape[0], " rows"),
@@ -73,7 +73,7 @@ void few_rows_linear(const Tensor& out, const Tensor& x, const Tensor& weight, c
   }
   const i64 outputs = gated ? weight.shape[0] / 2 : weight.shape[0];
   require_shape(out, x.shape[0], outputs, "the rows of 'x' and the outputs of 'weight'");
-  const Rows out_rows = require_rows(kOp, out);
+  const RowLayout out_rows = require_rows(kOp, out);
   if (bias != nullptr) require_vector(kOp, *bias, weight.shape[0], "the rows of 'weight'");
   if (norm_weight != nullptr) require_vector(kOp, *norm_weight, x.shape[1], "a row of 'x'");
   require_writable(kOp, out);

@@ -21,9 +21,9 @@ AddNormRows require_add_norm(const char* op, const Tensor& input, const Tensor& 
     require_same_dtype(op, *tensor, input);
     require_same_device(op, *tensor, input);
   }
-  const Rows rows = require_rows(op, input);
+  const RowLayout rows = require_rows(op, input);
   require_same_shape(op, residual, input);
-  const Rows residual_rows = require_rows(op, residual);
+  const RowLayout residual_rows = require_rows(op, residual);
   require_vector(op, weight, rows.width, "the last dimension of 'input'");
   require_writable(op, input);
   require_writable(op, residual);

@@ -20,8 +20,8 @@ struct NormKernels {
 
 // The rows of a norm that follows an addition.
 struct AddNormRows {
-  Rows input;
-  Rows residual;
+  RowLayout input;
+  RowLayout residual;
 };
 
 // Checks the tensors of an op that adds `input` to `residual` and overwrites it with the norm.

@@ -26,9 +26,9 @@ void rms_norm(const Tensor& out, const Tensor& input, const Tensor& weight, doub
     require_same_dtype(kOp, *tensor, input);
     require_same_device(kOp, *tensor, input);
   }
-  const Rows in_rows = require_rows(kOp, input);
+  const RowLayout in_rows = require_rows(kOp, input);
   require_same_shape(kOp, out, input);
-  const Rows out_rows = require_rows(kOp, out);
+  const RowLayout out_rows = require_rows(kOp, out);
   require_vector(kOp, weight, in_rows.width, "the last dimension of 'input'");
   require_writable(kOp, out);
   require_disjoint(kOp, out, input, Sharing::may_be_same);

@@ -14,7 +14,7 @@ cuda::Kernel cuda_kernel = {"penalties", "bias_logits"};
 
 void bias_logits(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
                  const Tensor& amounts, const Tensor& after, const Tensor& inputs) {
-  const Rows layout = require_logits(kOp, logits);
+  const RowLayout layout = require_logits(kOp, logits);
   require_ndim(kOp, rows, 1, "(changes,)");
   const char* why = "the length of 'rows'";
   BiasLogitsParams params{};

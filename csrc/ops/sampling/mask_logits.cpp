@@ -20,11 +20,11 @@ cuda::Kernel cuda_kernels[kFloatTypes] = {
 void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits) {
   require_float(kOp, logits);
   require_ndim(kOp, logits, 2, "(rows, vocab)");
-  const Rows layout = require_rows(kOp, logits);
+  const RowLayout layout = require_rows(kOp, logits);
   require_writable(kOp, logits);
   require_dtype(kOp, bits, DType::int32, "");
   require_ndim(kOp, bits, 2, "(masks, words)");
-  const Rows masks = require_rows(kOp, bits);
+  const RowLayout masks = require_rows(kOp, bits);
   require_same_device(kOp, bits, logits);
   require_disjoint(kOp, logits, bits, Sharing::none);
 

@@ -16,7 +16,7 @@ cuda::Kernel cuda_kernel = {"penalties", "penalize"};
 void penalize(const Tensor& logits, const Tensor& inputs, const Tensor& counters,
               const Tensor& counts, const Tensor& repetition, const Tensor& presence,
               const Tensor& frequency, const Tensor& seen, const Tensor& uses) {
-  const Rows layout = require_logits(kOp, logits);
+  const RowLayout layout = require_logits(kOp, logits);
   const char* why = "an entry for each row of 'logits'";
   PenalizeParams params{};
   params.logits = static_cast<float*>(logits.data);

@@ -95,7 +95,7 @@ void sample(const Tensor& out, const Tensor& logits, const Tensor* temperatures,
             const Tensor* draws, const Tensor* workspace) {
   require_float(kOp, logits);
   require_ndim(kOp, logits, 2, "(rows, vocab)");
-  const Rows rows = require_rows(kOp, logits);
+  const RowLayout rows = require_rows(kOp, logits);
   if (rows.width == 0) {
     refuse(ErrorKind::value, kOp, logits, concat("has shape ", shape_text(logits)),
            "at least one token to choose from");

@@ -8,7 +8,7 @@ TokenCounters require_counters(const char* op, const Tensor& seen, const Tensor&
   for (const Tensor* tensor : {&seen, &uses}) {
     require_dtype(op, *tensor, DType::int32, "");
     require_ndim(op, *tensor, 2, tensor == &seen ? "(counters, words)" : "(counters, vocab)");
-    const Rows rows = require_rows(op, *tensor);
+    const RowLayout rows = require_rows(op, *tensor);
     if (rows.rows > 1 && rows.stride != rows.width) {
       refuse(ErrorKind::value, op, *tensor, "has room between its rows", "rows without any");
     }
@@ -52,10 +52,10 @@ void require_in_range(const char* op, const Tensor& indices, i64 begin, i64 end,
   }
 }
 
-Rows require_logits(const char* op, const Tensor& logits) {
+RowLayout require_logits(const char* op, const Tensor& logits) {
   require_dtype(op, logits, DType::float32, "");
   require_ndim(op, logits, 2, "(rows, vocab)");
-  const Rows rows = require_rows(op, logits);
+  const RowLayout rows = require_rows(op, logits);
   require_writable(op, logits);
   return rows;
 }

@@ -21,6 +21,6 @@ const float* require_reals(const char* op, const Tensor& tensor, i64 length, con
 void require_in_range(const char* op, const Tensor& indices, i64 begin, i64 end, const char* what);
 
 // float32 [rows, vocab], written.
-Rows require_logits(const char* op, const Tensor& logits);
+RowLayout require_logits(const char* op, const Tensor& logits);
 
 }  // namespace vllm::ops
