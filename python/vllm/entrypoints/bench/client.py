@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-from vllm.entrypoints.bench.datasets import Sample
+from vllm.entrypoints.bench.datasets import SampleRequest
 
 if TYPE_CHECKING:
     import httpx
@@ -66,7 +66,7 @@ class Endpoint:
         self._id_prefix = id_prefix
         self._numbers = itertools.count()
 
-    def body(self, sample: Sample) -> Dict[str, Any]:
+    def body(self, sample: SampleRequest) -> Dict[str, Any]:
         """The JSON of a request."""
         asked: Dict[str, Any] = {"prompt": sample.prompt, "max_tokens": sample.output_len}
         if self._is_chat:
@@ -75,7 +75,7 @@ class Endpoint:
         options = {"include_usage": True}
         return {**asked, "stream": True, "stream_options": options, **self._fields}
 
-    async def ask(self, sample: Sample) -> Result:
+    async def ask(self, sample: SampleRequest) -> Result:
         """Sends a request and reads its whole answer."""
         import httpx
 

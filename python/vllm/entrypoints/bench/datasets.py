@@ -17,7 +17,7 @@ _MIN_TOKENS, _MAX_PROMPT, _MAX_TOTAL = 4, 1024, 2048
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleRequest:
     """One request. prompt: text, or token ids; both lengths are in tokens."""
 
     prompt: Union[str, List[int]]
@@ -92,7 +92,7 @@ def check_dataset(args: argparse.Namespace) -> None:
 
 def make_samples(
     args: argparse.Namespace, tokenizer: Union[Tokenizer, TokensAlone], *, as_text: bool
-) -> List[Sample]:
+) -> List[SampleRequest]:
     """The requests; equal seeds give equal requests.
 
     as_text: prompts are text, whose number of tokens may differ slightly from the requested one;
@@ -107,7 +107,7 @@ def make_samples(
 
 def _random(
     args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
-) -> List[Sample]:
+) -> List[SampleRequest]:
     ratio = args.random_range_ratio
     prefix = _tokens(generator, tokenizer, args.random_prefix_len)
 
@@ -123,7 +123,7 @@ def _random(
 
 def _prefix_repetition(
     args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
-) -> List[Sample]:
+) -> List[SampleRequest]:
     count, output_len = args.prefix_repetition_num_prefixes, args.prefix_repetition_output_len
     length = args.prefix_repetition_prefix_len
     prefixes = [_tokens(generator, tokenizer, length) for _ in range(count)]
@@ -137,8 +137,8 @@ def _prefix_repetition(
 
 def _sharegpt(
     args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
-) -> List[Sample]:
-    made: List[Sample] = []
+) -> List[SampleRequest]:
+    made: List[SampleRequest] = []
     turns = _first_turns(args.dataset_path)
     if not args.disable_shuffle:
         generator.shuffle(turns)
@@ -150,7 +150,7 @@ def _sharegpt(
         if min(prompt_len, output_len) < _MIN_TOKENS or prompt_len > _MAX_PROMPT:
             continue
         if prompt_len + output_len <= _MAX_TOTAL:
-            made.append(Sample(prompt, prompt_len, output_len))
+            made.append(SampleRequest(prompt, prompt_len, output_len))
     if not made:
         raise ValueError(
             f"--dataset-path: {args.dataset_path} has no conversation within the limits of length"
@@ -160,7 +160,7 @@ def _sharegpt(
 
 def _custom(
     args: argparse.Namespace, tokenizer: Tokenizer, generator: random.Random, as_text: bool
-) -> List[Sample]:
+) -> List[SampleRequest]:
     """Prompts of a file, repeated if there are too few.
 
     Each is a user's message in the chat template, unless the template is skipped; a chat endpoint
@@ -185,12 +185,14 @@ def _custom(
     return [samples[number % len(samples)] for number in range(count)]
 
 
-def _asked(args: argparse.Namespace, tokenizer: Tokenizer, prompt: str, as_text: bool) -> Sample:
+def _asked(
+    args: argparse.Namespace, tokenizer: Tokenizer, prompt: str, as_text: bool
+) -> SampleRequest:
     if args.skip_chat_template or as_text:
-        return Sample(prompt, len(tokenizer.encode(prompt)), args.custom_output_len)
+        return SampleRequest(prompt, len(tokenizer.encode(prompt)), args.custom_output_len)
     text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}])
     ids = tokenizer.encode(text, add_special_tokens=False)  # the template added them
-    return Sample(ids, len(ids), args.custom_output_len)
+    return SampleRequest(ids, len(ids), args.custom_output_len)
 
 
 def _first_turns(path: Path) -> List[Tuple[str, str]]:
@@ -212,14 +214,14 @@ def _tokens(generator: random.Random, tokenizer: Tokenizer, count: int) -> List[
     return [generator.randrange(tokenizer.vocab_size) for _ in range(count)]
 
 
-def _sample(tokenizer: Tokenizer, ids: List[int], output_len: int, as_text: bool) -> Sample:
+def _sample(tokenizer: Tokenizer, ids: List[int], output_len: int, as_text: bool) -> SampleRequest:
     if not as_text:
-        return Sample(ids, len(ids), output_len)
+        return SampleRequest(ids, len(ids), output_len)
     text = tokenizer.decode(ids)
-    return Sample(text, len(tokenizer.encode(text)), output_len)
+    return SampleRequest(text, len(tokenizer.encode(text)), output_len)
 
 
-_Make = Callable[[argparse.Namespace, Any, random.Random, bool], List[Sample]]
+_Make = Callable[[argparse.Namespace, Any, random.Random, bool], List[SampleRequest]]
 _DATASETS: Mapping[str, _Make] = {
     "custom": _custom,
     "prefix_repetition": _prefix_repetition,

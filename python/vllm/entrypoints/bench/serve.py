@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 from vllm.entrypoints.bench.arrivals import add_arrival_options, arrivals, check_arrivals
 from vllm.entrypoints.bench.client import Endpoint, Result
 from vllm.entrypoints.bench.datasets import (
-    Sample,
+    SampleRequest,
     add_dataset_options,
     check_dataset,
     make_samples,
@@ -166,7 +166,7 @@ async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
 
 
 async def send(
-    endpoint: Endpoint, samples: Sequence[Sample], args: argparse.Namespace
+    endpoint: Endpoint, samples: Sequence[SampleRequest], args: argparse.Namespace
 ) -> List[Result]:
     """Sends each request at its time, and waits for all answers."""
     from tqdm import tqdm
@@ -175,7 +175,7 @@ async def send(
     is_hidden = args.disable_tqdm or not sys.stderr.isatty()
     with tqdm(total=len(samples), unit="request", disable=is_hidden) as progress:
 
-        async def ask(sample: Sample) -> Result:
+        async def ask(sample: SampleRequest) -> Result:
             async with room:
                 result = await endpoint.ask(sample)
             progress.update()
@@ -214,7 +214,7 @@ async def _model(client: httpx.AsyncClient, httpx: Any, args: argparse.Namespace
     return found[0]
 
 
-def _samples(args: argparse.Namespace, card: Dict[str, Any]) -> List[Sample]:
+def _samples(args: argparse.Namespace, card: Dict[str, Any]) -> List[SampleRequest]:
     from vllm.models.hub import find_folder
     from vllm.text.tokenizer import Tokenizer
 
@@ -223,7 +223,7 @@ def _samples(args: argparse.Namespace, card: Dict[str, Any]) -> List[Sample]:
     return make_samples(args, tokenizer, as_text=args.backend == "openai-chat")
 
 
-async def _try(endpoint: Endpoint, sample: Sample, num_warmups: int) -> None:
+async def _try(endpoint: Endpoint, sample: SampleRequest, num_warmups: int) -> None:
     """Sends a test request, then those for warm-up. Raises ValueError if one fails."""
     results = [await endpoint.ask(sample)]
     results += await asyncio.gather(*(endpoint.ask(sample) for _ in range(num_warmups)))

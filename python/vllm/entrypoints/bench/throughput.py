@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from vllm.entrypoints.bench.datasets import (
-    Sample,
+    SampleRequest,
     TokensAlone,
     add_dataset_options,
     check_dataset,
@@ -68,7 +68,7 @@ def measure(args: argparse.Namespace, llm: Any) -> Dict[str, Any]:
     """Runs all requests as one batch; rates are over its whole duration."""
     args.seed = args.seed or 0
     tokenizer = llm.engine.tokenizer or TokensAlone(llm.engine.model_config.vocab_size)
-    samples: List[Sample] = make_samples(args, tokenizer, as_text=False)
+    samples: List[SampleRequest] = make_samples(args, tokenizer, as_text=False)
     params = [
         SamplingParams(
             n=args.n,
