@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What to load, and onto which device.
 
     max_model_len: the most tokens of a sequence; the size of the cache may lower it later.
@@ -42,7 +42,7 @@ class Plan:
     advice: Advice
 
 
-def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
+def make_plan(args: EngineArgs, local_rank: int = 0) -> LoadPlan:
     """Checks everything that can be checked before the weights are read.
 
     local_rank: the index of this rank among those of its machine, and so of its GPU.
@@ -65,12 +65,12 @@ def make_plan(args: EngineArgs, local_rank: int = 0) -> Plan:
         )
     advice = advise(config, dtype, device, args.tensor_parallel_size)
     args.token_budget(max_model_len, advice.tokens)
-    return Plan(folder, config, device, dtype, max_model_len, advice)
+    return LoadPlan(folder, config, device, dtype, max_model_len, advice)
 
 
 def load(
     args: EngineArgs,
-    plan: Plan,
+    plan: LoadPlan,
     group: Optional[Group] = None,
     agree: Callable[[int], int] = lambda num_blocks: num_blocks,
 ) -> LocalExecutor:

@@ -23,7 +23,7 @@ from vllm.engine.step_message import pack_step
 from vllm.engine_args import EngineArgs
 from vllm.errors import RankError
 from vllm.parallel.torch_group import LostPeerError
-from vllm.worker.load import Plan
+from vllm.worker.load import LoadPlan
 from vllm.worker.ranks.join import Rank, join
 from vllm.worker.ranks.meeting import is_launched, open_meeting, port_of, torchrun_meeting
 from vllm.worker.ranks.on_ray import RayRanks
@@ -39,7 +39,7 @@ _END_SECONDS = 2.0
 _POLL_SECONDS = 50e-6
 
 
-def start_ranks(args: EngineArgs, plan: Plan) -> RanksExecutor:
+def start_ranks(args: EngineArgs, plan: LoadPlan) -> RanksExecutor:
     """Starts the other ranks, itself or by Ray, or connects to those that torchrun has started.
 
     In a process that torchrun has started as another rank than 0, this serves steps until rank 0

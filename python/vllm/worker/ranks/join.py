@@ -15,7 +15,7 @@ from vllm.parallel.cuda_group import CudaGroup, connect_nccl
 from vllm.parallel.peer_memory import open_peer_memory
 from vllm.parallel.torch_group import TorchGroup, connect_gloo
 from vllm.version import build
-from vllm.worker.load import Plan, load
+from vllm.worker.load import LoadPlan, load
 from vllm.worker.local import LocalExecutor
 from vllm.worker.ranks.channel import StepChannel
 from vllm.worker.ranks.meeting import Meeting
@@ -47,7 +47,7 @@ class Rank(NamedTuple):
     cuda: Optional[CudaGroup]
 
 
-def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
+def join(args: EngineArgs, plan: LoadPlan, meeting: Meeting, watch: Watch) -> Rank:
     """Call it in all ranks; returns when all of them are ready.
 
     Raises ValueError if the ranks differ in version, arguments or model, RankError if another rank
@@ -76,7 +76,9 @@ def join(args: EngineArgs, plan: Plan, meeting: Meeting, watch: Watch) -> Rank:
     return Rank(executor, StepChannel(steps), progress, None)
 
 
-def _connect_tensors(plan: Plan, meeting: Meeting, watch: Watch) -> Union[TorchGroup, CudaGroup]:
+def _connect_tensors(
+    plan: LoadPlan, meeting: Meeting, watch: Watch
+) -> Union[TorchGroup, CudaGroup]:
     store, rank, size = meeting.part("tensors"), meeting.rank, meeting.size
     if plan.device.type == "cpu":
         return connect_gloo(store, rank, size, timeout=_EXCHANGE, address=meeting.address)
@@ -111,7 +113,7 @@ def compare(descriptions: List[Dict[str, Any]]) -> None:
                 )
 
 
-def _description(args: EngineArgs, plan: Plan) -> Dict[str, Any]:
+def _description(args: EngineArgs, plan: LoadPlan) -> Dict[str, Any]:
     """What must be the same in all ranks."""
     this = build()
     given = dataclasses.asdict(args)
