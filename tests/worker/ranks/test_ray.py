@@ -22,7 +22,7 @@ from vllm import EngineArgs
 from vllm.engine_process.replicas import environments
 from vllm.entrypoints.cli import main as cli
 from vllm.worker.ranks import on_ray
-from vllm.worker.ranks.ray_cluster import Place, places
+from vllm.worker.ranks.ray_cluster import Placement, placements
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: `make ray` installs it"
@@ -142,17 +142,19 @@ def test_replicas_are_servers_of_their_own():
 
 
 def test_ranks_of_a_node_see_all_of_its_gpus_in_their_order():
-    assert places([("a", ["1"]), ("a", ["0"]), ("b", ["3"])]) == [
-        Place("a", 0, ["1", "0"]),
-        Place("a", 1, ["1", "0"]),
-        Place("b", 0, ["3"]),
+    assert placements([("a", ["1"]), ("a", ["0"]), ("b", ["3"])]) == [
+        Placement("a", 0, ["1", "0"]),
+        Placement("a", 1, ["1", "0"]),
+        Placement("b", 0, ["3"]),
     ]
 
 
 def test_rank_0_takes_the_gpu_that_is_reserved_for_it():
-    cuda, place = torch.device("cuda", 0), Place("a", 0, ["3", "1"])
-    assert on_ray._device(torch.device("cpu"), place, {}) == torch.device("cpu")
-    assert on_ray._device(cuda, place, {}) == torch.device("cuda", 3)
-    assert on_ray._device(cuda, place, {"CUDA_VISIBLE_DEVICES": "2,3"}) == torch.device("cuda", 1)
+    cuda, placement = torch.device("cuda", 0), Placement("a", 0, ["3", "1"])
+    assert on_ray._device(torch.device("cpu"), placement, {}) == torch.device("cpu")
+    assert on_ray._device(cuda, placement, {}) == torch.device("cuda", 3)
+    assert on_ray._device(cuda, placement, {"CUDA_VISIBLE_DEVICES": "2,3"}) == torch.device(
+        "cuda", 1
+    )
     with pytest.raises(ValueError, match=r"GPU 3 for rank 0.* CUDA_VISIBLE_DEVICES is '0,1' here"):
-        on_ray._device(cuda, place, {"CUDA_VISIBLE_DEVICES": "0,1"})
+        on_ray._device(cuda, placement, {"CUDA_VISIBLE_DEVICES": "0,1"})

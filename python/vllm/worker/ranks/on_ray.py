@@ -11,7 +11,7 @@ import torch
 
 from vllm.engine_args import EngineArgs
 from vllm.worker.ranks.processes import rank_arguments, thread_variables, threads_of_each
-from vllm.worker.ranks.ray_cluster import Place, Reservation, answers, reason
+from vllm.worker.ranks.ray_cluster import Placement, Reservation, answers, reason
 
 # What nodes may take to say at the end that their rank is gone. One may be gone itself: its rank
 # finds out that the others are.
@@ -36,9 +36,9 @@ class RayRanks:
         self._reserved = made = Reservation(size, device.type == "cuda", self._threads)
         self.pids: List[int] = []  # each on its node
         self._endings: List[Any] = []  # what the actors of ranks 1 and up say once these end
-        alone = {place.node for place in made.places} == {made.here}
+        alone = {placement.node for placement in made.placements} == {made.here}
         self.address = _LOOPBACK if alone else made.addresses[made.here]
-        self.device = _device(device, made.places[0], os.environ)
+        self.device = _device(device, made.placements[0], os.environ)
 
     def start(self, args: EngineArgs, port: int) -> None:
         """Starts ranks 1 and up. port: where they find the meeting, at `address`."""
@@ -47,12 +47,12 @@ class RayRanks:
         if Path(args.model).is_dir():  # a hub's model is asked for on each node
             args = dataclasses.replace(args, model=str(Path(args.model).absolute()))
         starting = []
-        for rank, (actor, place) in enumerate(zip(reserved.actors, reserved.places)):
+        for rank, (actor, placement) in enumerate(zip(reserved.actors, reserved.placements)):
             if rank:
-                what = rank_arguments(args, rank, self.address, port, place.local_rank)
+                what = rank_arguments(args, rank, self.address, port, placement.local_rank)
                 variables = thread_variables(self._threads)
-                if place.gpus:  # those of its neighbours as well, whose memory it reaches
-                    variables["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
+                if placement.gpus:  # those of its neighbours as well, whose memory it reaches
+                    variables["CUDA_VISIBLE_DEVICES"] = ",".join(placement.gpus)
                 starting.append(actor.start.remote(self.module, what, variables))
         self.pids = answers(starting)
         self._endings = [actor.wait.remote() for actor in reserved.actors[1:]]
@@ -68,7 +68,7 @@ class RayRanks:
         if not ended:
             return None
         rank = self._endings.index(ended[0]) + 1
-        address = reserved.addresses[reserved.places[rank].node]
+        address = reserved.addresses[reserved.placements[rank].node]
         which = f"rank {rank} (process {self.pids[rank - 1]} on {address})"
         try:
             return f"{which} {ray.get(ended[0])}"
@@ -88,11 +88,13 @@ class RayRanks:
         reserved.release()
 
 
-def _device(device: torch.device, place: Place, environment: Mapping[str, str]) -> torch.device:
+def _device(
+    device: torch.device, placement: Placement, environment: Mapping[str, str]
+) -> torch.device:
     """Of rank 0: the GPU that Ray has reserved for it, as this process numbers them."""
     if device.type != "cuda":
         return device
-    gpu, visible = place.gpus[0], environment.get("CUDA_VISIBLE_DEVICES")
+    gpu, visible = placement.gpus[0], environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return torch.device("cuda", int(gpu))
     if gpu not in visible.split(","):

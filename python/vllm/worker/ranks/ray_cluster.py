@@ -26,7 +26,7 @@ class RankActor:
     def __init__(self) -> None:
         self._process: Optional[RankProcess] = None
 
-    def place(self) -> Tuple[str, List[str]]:
+    def placement(self) -> Tuple[str, List[str]]:
         """The node, and the GPUs that this actor has there, by Ray's names."""
         import ray
 
@@ -48,7 +48,7 @@ class RankActor:
             self._process.kill()
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where a rank is. local_rank: among those of its node; gpus: of all of these, in order."""
 
     node: str
@@ -62,7 +62,7 @@ class Reservation:
     Rank 0 is this process, and has an actor only so that what it uses is reserved. The ranks of a
     node are neighbours, beginning with this one's.
 
-    actors, places: of each rank.
+    actors, placements: of each rank.
     addresses: of each node, by its name.
 
     Raises ImportError without Ray, ValueError where the cluster is too small, RankError with what
@@ -92,13 +92,13 @@ class Reservation:
                     f"ranks have a place; that of the first has to be on this node"
                 )
             actors = [_actor(self._group, index, kind, each) for index in range(size)]
-            found = answers([actor.place.remote() for actor in actors])
+            found = answers([actor.placement.remote() for actor in actors])
         except BaseException:
             self.release()
             raise
         order = sorted(range(size), key=lambda at: (found[at][0] != self.here, found[at][0], at))
         self.actors = [actors[at] for at in order]
-        self.places = places([found[at] for at in order])
+        self.placements = placements([found[at] for at in order])
 
     def release(self) -> None:
         """Ends the actors, and gives back what they had."""
@@ -107,14 +107,14 @@ class Reservation:
         ray.util.remove_placement_group(self._group)
 
 
-def places(found: Sequence[Tuple[str, Sequence[str]]]) -> List[Place]:
+def placements(found: Sequence[Tuple[str, Sequence[str]]]) -> List[Placement]:
     """Of ranks whose nodes and GPUs these are."""
     gpus: Dict[str, List[str]] = {}
     counts: Dict[str, int] = {}
     made = []
     for node, own in found:
         gpus.setdefault(node, []).extend(own)
-        made.append(Place(node, counts.get(node, 0), gpus[node]))
+        made.append(Placement(node, counts.get(node, 0), gpus[node]))
         counts[node] = counts.get(node, 0) + 1
     return made
 
