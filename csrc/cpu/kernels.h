@@ -1,5 +1,6 @@
-// The CPU kernels, compiled once per instruction set and chosen at run time. Callers have
-// checked shapes, dtypes and bounds: nothing in here fails, but for the two environment variables.
+// The CPU kernels, compiled once per instruction set and chosen at run time. Callers have checked
+// shapes, dtypes and bounds: nothing here fails, except for a wrong value of VLLM_CPU_ISA or
+// VLLM_CPU_THREADS.
 #pragma once
 
 #include "params/activation.h"
@@ -14,9 +15,10 @@
 
 namespace vllm::cpu {
 
-// Does items [begin, end) of its op: rows for the norms and the activation, tokens for the rotary
-// embedding, the cache writes and the embedding, outputs for the product, tokens * kv_heads for
-// attention, lists for counting tokens, changes for biases, masks, rows for penalties and sampling.
+// Processes items [begin, end) of its op: rows for the norms and the activation, tokens for the
+// rotary embedding, the cache writes and the embedding, outputs for the product, tokens * kv_heads
+// for attention, lists for counting tokens, changes for biases, masks, rows for penalties and
+// sampling.
 template <typename Params>
 using Kernel = void (*)(const Params& params, i64 begin, i64 end);
 
@@ -41,12 +43,12 @@ struct Kernels {
 // The largest head of paged_attention and rotary_and_cache.
 constexpr i64 kMaxHeadSize = 256;
 
-// The best set that this processor and its operating system can run; VLLM_CPU_ISA may ask for a
-// lesser one. Throws vllm::Error for a name that is unknown or that this machine cannot run.
+// The best set that this processor and its operating system can run; VLLM_CPU_ISA selects a lesser
+// one. Throws vllm::Error for a name that is unknown or that this machine cannot run.
 const Kernels& kernels();
 
-// Runs kernel(params, begin, end) over [0, items) on the threads of this process. `bytes` is
-// what the whole op moves: small work stays on the calling thread.
+// Runs kernel(params, begin, end) over [0, items) on the threads of this process. `bytes`: what the
+// whole op reads and writes; small work stays on the calling thread.
 template <typename Params>
 void run(Kernel<Params> kernel, const Params& params, i64 items, i64 bytes);
 

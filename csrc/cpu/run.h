@@ -10,7 +10,7 @@ namespace vllm::cpu {
 void parallel_for(void (*task)(const void* context, i64 begin, i64 end), const void* context,
                   i64 items, i64 threads);
 
-// Work that moves fewer bytes than this per thread is faster on one thread than woken workers are.
+// With fewer bytes per thread than this, waking workers takes longer than the work itself.
 constexpr i64 kBytesPerThread = 128 * 1024;
 
 template <typename Params>

@@ -154,7 +154,7 @@ int num_threads() {
 void parallel_for(void (*task)(const void*, i64, i64), const void* context, i64 items,
                   i64 threads) {
   Job job(task, context, items, threads);
-  // The threads are busy with another caller's job: this one's own thread is as good.
+  // If the workers are busy with another caller's job, this thread does all of its own.
   if (!pool().run(job, threads)) job.work();
 }
 

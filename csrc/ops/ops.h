@@ -1,5 +1,5 @@
-// The ops, on tensors from Python. Each is in a file of the same name, and checks its arguments,
-// fills the parameters, chooses a kernel and launches it. All of them throw Error. params/
+// The ops, on tensors from Python. Each is in a file of the same name: it checks its arguments,
+// fills the parameters, chooses a kernel and launches it. A failed check throws Error. params/
 // documents what they compute.
 #pragma once
 
@@ -16,8 +16,8 @@ void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tenso
 void silu_and_mul(const Tensor& out, const Tensor& input);
 
 // out = y or, if gated, silu(y[:, :outputs]) * y[:, outputs:], plus residual, where
-// y = x * weight^T + bias, with the norm of x in its place where there is a norm_weight. For at
-// most kFewRows rows. bias, norm_weight and residual may be null.
+// y = x * weight^T + bias, with the norm of x instead of x if there is a norm_weight. For at most
+// kFewRows rows. bias, norm_weight and residual may be null.
 void few_rows_linear(const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor* bias,
                      const Tensor* norm_weight, double epsilon, bool gated, const Tensor* residual);
 
@@ -46,11 +46,11 @@ struct AttentionPlan {
   Tensor items;           // int32 [items, item_ints]
   Tensor arrivals;        // int32 [arrivals], zeros
   Tensor partials;        // float32 [partials] at least
-  int64_t decode_blocks;  // lists of decode items; list i begins at item i
+  int64_t decode_blocks;  // lists of decode items, one per CTA; list i begins at item i
   int64_t prefill_first;  // the index of the first prefill item
-  int64_t prefill_tiles;  // their number, or more
+  int64_t prefill_tiles;  // their number, or an upper bound
   bool metadata_ready;    // kernels that may still run write neither items nor block tables
-  int64_t cluster;        // thread blocks that share a list where attention also rotates; else 0
+  int64_t cluster;        // CTAs of a cluster in rotary_and_attention; 0: separate kernels
 };
 
 // Causal attention of the last tokens of each sequence over all of its tokens in the cache.
@@ -70,18 +70,18 @@ void rotary_and_attention(const Tensor& out, const Tensor& positions, const Tens
                           int64_t sliding_window, double soft_cap, const Tensor* query_weight,
                           const Tensor* key_weight, double epsilon, const AttentionPlan* plan);
 
-// The thread blocks that a GPU runs at once for heads of this size: plan_attention divides the work
-// among so many.
+// The CTAs (thread blocks) that a GPU runs at once for heads of this size, among which
+// plan_attention divides the work: of the decode kernel, and of the prefill kernel.
 int64_t attention_blocks(int64_t head_size, int64_t device);
 int64_t prefill_blocks(int64_t head_size, int64_t device);
 
-// How many of `blocks` thread blocks should share a list where rotary_and_attention does all at
-// once for so many sequences; 0 where it should not.
+// The cluster size with which rotary_and_attention should run as one kernel for so many sequences,
+// on a GPU that runs `blocks` CTAs; 0 if separate kernels are better.
 int64_t attention_cluster(int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_size,
                           int64_t blocks, int64_t device);
 
-// Whether the keys and values that a step reads are there before it, but for the newest of each
-// sequence. All tensors are on the CPU.
+// Whether all keys and values that a step reads were in the cache before it, except the newest of
+// each sequence: the condition for rotary_and_attention as one kernel. All tensors are on the CPU.
 bool keys_are_ready(const Tensor& context_lens, const Tensor& query_starts,
                     const Tensor& block_tables, int64_t block_size);
 
@@ -89,7 +89,7 @@ bool keys_are_ready(const Tensor& context_lens, const Tensor& query_starts,
 struct AttentionPlanSizes {
   int64_t items;      // enough for any step of so many tokens and sequences
   int64_t item_ints;  // int32 of an item
-  int64_t arrivals;   // counters: of the partial results, and of the prefill items handed out
+  int64_t arrivals;   // counters: of the partial results, and of the prefill items drawn
   int64_t partials;
   int64_t prefill_tiles;  // the most prefill items among them
 };
@@ -101,17 +101,18 @@ struct AttentionPlanCounts {
   int64_t prefill_first;
   int64_t prefill_tiles;
   int64_t items;    // of all kinds
-  int64_t cluster;  // as wanted, or 0 where the step needs more kernels
+  int64_t cluster;  // the argument, or 0 if the step also has prefill items
 };
 
-// Divides the attention of a step among `blocks` thread blocks, and prefills with few tiles among
-// `prefill_blocks` <= blocks. All tensors are on the CPU.
+// Divides the decode attention of a step among `blocks` CTAs, and prefills that have few tiles
+// among `prefill_blocks` <= blocks. All tensors are on the CPU.
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
                                    const Tensor* block_tables, int64_t block_size, int64_t cluster);
 
-// Whether a GPU's kernels can read keys that several sequences share only once.
+// Whether a GPU's kernels can read the keys of a shared prefix once for all sequences that share
+// it.
 bool attention_shares(int64_t head_size, int64_t block_size, int64_t device);
 
 // Copies between a GPU and pinned host memory, by a kernel.
@@ -121,7 +122,7 @@ void copy_pinned(const Tensor& out, const Tensor& input);
 void count_tokens(const Tensor& seen, const Tensor& uses, const Tensor& counters,
                   const Tensor& starts, const Tensor& tokens, const Tensor& counts);
 
-// Counts a token more for each row that has a counter, and penalises what its counter has seen.
+// Counts the newest token of each row that has a counter, then penalises the tokens in its counter.
 void penalize(const Tensor& logits, const Tensor& inputs, const Tensor& counters,
               const Tensor& counts, const Tensor& repetition, const Tensor& presence,
               const Tensor& frequency, const Tensor& seen, const Tensor& uses);
@@ -133,8 +134,8 @@ void bias_logits(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
 // Excludes tokens from rows of logits, in place, by a bit mask.
 void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits);
 
-// A token from every row of logits. How to draw is null where no row asks for it; `workspace` is
-// for CUDA only.
+// Draws a token from every row of logits. A sampling parameter is null if no row uses it;
+// `workspace` is for CUDA only.
 void sample(const Tensor& out, const Tensor& logits, const Tensor* temperatures,
             const Tensor* top_k, const Tensor* top_p, const Tensor* min_p, const Tensor* seeds,
             const Tensor* draws, const Tensor* workspace);
@@ -144,7 +145,7 @@ int64_t sample_workspace_size(int64_t rows, int64_t vocab);
 
 // The ranks of one host, and the memory through which they exchange rows (ExchangeLayout).
 struct PeerGroup {
-  Tensor addresses;  // int64 [ranks] on the CPU: each rank's memory, where this one reaches it
+  Tensor addresses;  // int64 [ranks] on the CPU: each rank's memory, as mapped in this one
   int64_t rank;
   int64_t rows;       // that can be exchanged at once
   int64_t row_bytes;  // of the widest

@@ -7,7 +7,7 @@
 //   const Struct*           an argument for each member (see members_of); null where the first of
 //                           them is None
 //
-// A result is nothing, a number, a text, a struct as the tuple of its members, or a list of these.
+// A result is void, a number, a string, a struct (a tuple of its members), or a list of these.
 #pragma once
 
 #include <optional>

@@ -149,7 +149,7 @@ const LoadedModule& load_file(int index, const std::string& file) {
   return modules().back();
 }
 
-// It came with compute capability 9.0, as clusters did.
+// PDL needs compute capability 9.0, as clusters do.
 bool can_launch_early(int index) {
   static const int version = driver_version();
   return version >= kEarlyInGraphs && has_clusters(index);
@@ -161,7 +161,7 @@ const Arch& code_arch(int index) {
   static std::atomic<const Arch*> found[kMaxDevices];
   const Device& gpu = device(index);
   const Arch* arch = found[index].load(std::memory_order_acquire);
-  if (arch == nullptr) {  // two threads may both search, and find the same
+  if (arch == nullptr) {  // two threads may both search: they find the same
     const std::string folder = code_folder();
     arch = new Arch(select_arch(archs_in(folder), gpu.major, gpu.minor, describe(gpu), folder));
     found[index].store(arch, std::memory_order_release);

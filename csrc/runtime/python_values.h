@@ -16,7 +16,7 @@ inline Ref checked(PyObject* owned) {
 }
 
 int64_t to_integer(PyObject* object);  // of what is known to be an int
-int64_t to_index(PyObject* object);    // of a caller's: no float, which Python 3.8 would cut short
+int64_t to_index(PyObject* object);  // of a caller's argument: refuses floats, which 3.8 truncates
 double to_number(PyObject* object);
 bool to_bool(PyObject* object);
 void* to_pointer(PyObject* object);

@@ -9,7 +9,7 @@ namespace {
 // For the life of the process: attribute lookup compares interned names by address.
 PyObject* interned(const char* text) { return checked(PyUnicode_InternFromString(text)).release(); }
 
-// Borrowed; null when torch is not imported. None stands in sys.modules for what must not be.
+// Borrowed; null when torch is not imported. None in sys.modules blocks an import.
 PyObject* torch_module() {
   PyObject* torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
   return torch != py_none ? torch : nullptr;

@@ -19,7 +19,7 @@ struct Less {
   bool operator()(const MapShape& a, const MapShape& b) const { return members(a) < members(b); }
 };
 
-// Two for each layer of each model; should there ever be many more, they are made again.
+// A model needs two per layer. A cache that has become larger than this is cleared.
 constexpr size_t kMostKept = 4096;
 
 TensorMap encode(const MapShape& shape) {

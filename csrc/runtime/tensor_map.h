@@ -1,4 +1,4 @@
-// Tensor maps, which tell bulk copies how a tensor lies in memory.
+// Tensor maps, which describe the layout of a tensor to bulk copies (TMA).
 #pragma once
 
 #include <array>
@@ -11,8 +11,8 @@ constexpr int kMapDims = 5;
 
 enum class MapType { float16 = 6, bfloat16 = 9 };  // CUtensorMapDataType
 
-// Sizes and boxes are in elements, the innermost dimension first; strides in bytes, that of the
-// innermost is left out.
+// Sizes and boxes are in elements, the innermost dimension first; strides in bytes, without that of
+// the innermost, which is contiguous.
 struct MapShape {
   void* data;  // at a multiple of 16 bytes, as strides are
   MapType type;
@@ -25,7 +25,7 @@ struct MapShape {
 // Whether the driver makes tensor maps: from CUDA 12.0 on.
 bool has_tensor_maps();
 
-// The map of a tensor: made once and kept, since it depends on nothing but what is here.
+// The map of a tensor. Cached by its arguments.
 TensorMap tensor_map(const MapShape& shape);
 
 }  // namespace vllm::cuda

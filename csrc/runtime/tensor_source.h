@@ -28,8 +28,8 @@ Tensor read_tensor(const char* op, const char* name, PyObject* object);
 std::string dtype_name(const Tensor& tensor);
 const char* dtype_name(DType dtype);
 
-// Reads torch tensors by their attributes, as with a torch that has no DLPack exchange table.
-// For tests and measurements.
+// With `only`, torch tensors are read by their attributes even if torch has a DLPack exchange
+// table. For tests and measurements.
 void use_torch_attributes(bool only);
 
 // The sources; each returns null where `type` (or `object`) does not have what it reads.

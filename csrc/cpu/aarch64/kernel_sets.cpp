@@ -1,6 +1,6 @@
 // Which kernel sets a 64-bit Arm processor can run: every one has NEON.
 //
-// Linux tells what else it has, as hardware capabilities. Their bits are the kernel's and never
+// Linux reports its extensions as hardware capabilities. Their bits are the kernel's and never
 // change; glibc 2.17, which the wheels are linked against, has no names for them.
 #include <sys/auxv.h>
 

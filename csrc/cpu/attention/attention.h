@@ -76,7 +76,7 @@ inline void take(const PagedAttentionParams& p, Tile& tile, const Offsets& offse
   }
 }
 
-// Says what the tile after this one will take.
+// Describes the next tile, so that its keys and values can be prefetched.
 template <typename T>
 inline void expect(const PagedAttentionParams& p, Ahead& ahead, const Offsets& offsets, i64 kv_head,
                    i64 heads) {
@@ -169,7 +169,7 @@ inline void attend(const Queries& q, Rows& rows, Tile& tile, i64 first_head, i64
   for (i64 h = 0; h < heads; ++h) store_out<T>(q, rows, head_at(h), first_head + h, skip);
 }
 
-// The sequence that a query token is of: the first that ends after it, by halving.
+// The sequence of a query token: the first that ends after it, by binary search.
 inline i64 sequence_of(const PagedAttentionParams& p, i64 token) {
   i64 low = 0, high = p.sequences - 1;
   while (low < high) {

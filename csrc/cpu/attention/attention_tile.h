@@ -2,10 +2,10 @@
 // Everything is float32 here, but for the queries and keys of few rows on Arm (cpu/common/dot.h).
 // Internal to the isa_*.cpp files: see cpu/table.h.
 //
-// A row is one query token and one of the query heads that share the KV head, so that a key that
-// was read serves all of these, and in a prefill many tokens. With many rows, a lane is a row: the
-// softmax is then the same arithmetic in every lane, and queries and scores lie transposed. With
-// few, as in decoding, lanes go along the head and along the keys.
+// A row is one query token and one of the query heads that share the KV head, so that a key is read
+// once for all of these and, in a prefill, for many tokens. With many rows, a vector lane is a row:
+// the softmax needs no reduction across lanes, and queries and scores are stored transposed. With
+// few rows, as in decoding, lanes run along the head and along the keys.
 #pragma once
 
 #include "cpu/common/dot.h"
@@ -116,7 +116,7 @@ template <typename T>
 inline void score_few(const Rows& rows, Tile& tile, const HeadRows& head, float scale) {
   for (i64 key = 0; key < tile.key_count; key += 4) {
     tile.ahead.fetch(4);
-    const T* keys[4];  // the last one again where there are fewer: nobody sees that score
+    const T* keys[4];  // the last one again if there are fewer: its score is masked
     for (i64 k = 0; k < 4; ++k) {
       keys[k] = static_cast<const T*>(tile.keys[at_most(key + k, tile.key_count - 1)]);
     }

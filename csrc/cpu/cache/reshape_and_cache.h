@@ -17,7 +17,7 @@ inline void copy_heads(const void* from, i64 from_offset, i64 from_head_stride, 
   }
 }
 
-// Where slot number `slot` begins in the caches of keys and of values, in elements.
+// Element offsets of a slot in the caches of keys and of values.
 struct SlotOffsets {
   i64 key;
   i64 value;

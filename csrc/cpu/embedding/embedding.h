@@ -1,4 +1,5 @@
-// The rows of a table that tokens ask for. Internal to the isa_*.cpp files: see cpu/table.h.
+// The embedding: a row of the table for each token id. Internal to the isa_*.cpp files: see
+// cpu/table.h.
 #pragma once
 
 #include "params/embedding.h"

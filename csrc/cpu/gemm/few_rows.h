@@ -1,5 +1,5 @@
-// Matrix products of few rows: plain, for the CPU's own are oneDNN's. Internal to the isa_*.cpp
-// files: see cpu/table.h.
+// Matrix products of few rows. Not tuned, because models use torch's products (oneDNN) on the CPU.
+// Internal to the isa_*.cpp files: see cpu/table.h.
 #pragma once
 
 #include "cpu/common/dot.h"

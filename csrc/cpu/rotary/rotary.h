@@ -7,10 +7,10 @@
 namespace vllm::cpu {
 namespace {
 
-// Angles of one token, converted once for all of its heads; longer heads are done in pieces.
+// Angles of one token, converted once for all of its heads; longer heads are processed in pieces.
 constexpr i64 kAngles = 128;
 
-// NeoX: element i turns with element i + half.
+// NeoX: element i is rotated with element i + half.
 template <typename T>
 inline void rotate_halves(T* low, T* high, const float* cosines, const float* sines, i64 angles) {
   for_lanes(angles, [&](i64 i, auto n, int) {
@@ -21,8 +21,8 @@ inline void rotate_halves(T* low, T* high, const float* cosines, const float* si
   });
 }
 
-// GPT-J: element 2i turns with element 2i + 1. `cosines` and `sines` have one value per element,
-// and the sines of the even elements are negated.
+// GPT-J: element 2i is rotated with element 2i + 1. `cosines` and `sines` have one value per
+// element, and the sines of the even elements are negated.
 template <typename T>
 inline void rotate_pairs(T* head, const float* cosines, const float* sines, i64 angles) {
   for_lanes(2 * angles, [&](i64 i, auto n, int) {

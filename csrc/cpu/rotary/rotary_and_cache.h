@@ -1,5 +1,5 @@
-// The rotary embedding on the way to the paged cache. Internal to the isa_*.cpp files: see
-// cpu/table.h.
+// The rotary embedding fused with the write to the paged cache. Internal to the isa_*.cpp files:
+// see cpu/table.h.
 #pragma once
 
 #include "cpu/cache/reshape_and_cache.h"
@@ -11,10 +11,10 @@
 namespace vllm::cpu {
 namespace {
 
-// One head, from where it lies to where it goes; `weight` is that of its norm, with kNormed.
+// Transforms one head. weight: of its norm, if kNormed.
 template <bool kNormed, typename T>
-inline void turn_head(const T* from, T* to, const T* weight, const float* cosines,
-                      const float* sines, const RotaryEmbeddingParams& p) {
+inline void rotate_head(const T* from, T* to, const T* weight, const float* cosines,
+                        const float* sines, const RotaryEmbeddingParams& p) {
   float scale = 1.0f;
   if constexpr (kNormed) {
     Floats squares[kUnroll] = {};
@@ -53,24 +53,24 @@ inline void rotary_and_cache(const RotaryEmbeddingParams& p, i64 begin, i64 end)
       store(cosines + i, load(row + i, n), n);
       store(sines + i, load(row + half + i, n), n);
     });
-    const auto turn = [&](const T* from, T* to, const void* weight) {
+    const auto rotate = [&](const T* from, T* to, const void* weight) {
       if (weight != nullptr) {
-        turn_head<true>(from, to, static_cast<const T*>(weight), cosines, sines, p);
+        rotate_head<true>(from, to, static_cast<const T*>(weight), cosines, sines, p);
       } else {
-        turn_head<false, T>(from, to, nullptr, cosines, sines, p);
+        rotate_head<false, T>(from, to, nullptr, cosines, sines, p);
       }
     };
     for (i64 h = 0; h < p.query_heads; ++h) {
       T* head = static_cast<T*>(p.query) + token * p.query_token_stride + h * p.query_head_stride;
-      turn(head, head, p.query_weight);
+      rotate(head, head, p.query_weight);
     }
 
     const ReshapeAndCacheParams& w = p.write;
     if (w.slots[token] < 0) continue;
     const SlotOffsets slot = slot_offsets(w, w.slots[token]);
     for (i64 h = 0; h < p.key_heads; ++h) {
-      turn(static_cast<const T*>(p.key) + token * p.key_token_stride + h * p.key_head_stride,
-           static_cast<T*>(w.key_cache) + slot.key + h * w.key_cache_head_stride, p.key_weight);
+      rotate(static_cast<const T*>(p.key) + token * p.key_token_stride + h * p.key_head_stride,
+             static_cast<T*>(w.key_cache) + slot.key + h * w.key_cache_head_stride, p.key_weight);
     }
     copy_heads<T>(w.value, token * w.value_token_stride, w.value_head_stride, w.value_cache,
                   slot.value, w.value_cache_head_stride, w.kv_heads, w.head_size);

@@ -20,7 +20,7 @@ inline void count_tokens(const CountTokensParams& p, i64 begin, i64 end) {
   }
 }
 
-// Most words of a large vocabulary are empty: 16 are looked at in one go.
+// Most words of a large vocabulary are 0: they are tested 16 at a time.
 constexpr i64 kWordsAtOnce = 16;
 
 inline bool any_seen(const int* seen, i64 words) {

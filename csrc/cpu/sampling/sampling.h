@@ -8,7 +8,7 @@
 namespace vllm::cpu {
 namespace {
 
-// The token at u / 2^24 of what the row has kept: first its segment, then the token in it.
+// The token at u / 2^24 of the row's kept mass: first its segment, then the token in it.
 template <typename T>
 inline i64 draw(const Row<T>& row, float limit, unsigned u) {
   u64 total = 0;

@@ -18,7 +18,7 @@ constexpr float kHorizon = 23.0f;            // where weights are below 2^-32
 constexpr int kSegments = 1024;
 
 // exp(-z) for z >= 0, within 2 units in the last place; less than 2^-100 for NaN and from 80 on.
-// Where results are neither subnormal nor infinite, half of what exp does can be left out.
+// Results are neither subnormal nor infinite, so half of what exp does can be left out.
 inline Floats weight(Floats z) {
   const Floats x = -(z < 80.0f ? z : broadcast(80.0f));
   const Floats shift = broadcast(0x1.8p23f);
@@ -82,7 +82,7 @@ struct Row {
   float most[kSegments];  // the largest logit of each segment
   u64 kept[kSegments];    // the mass of the tokens in it that may be drawn
 
-  // 0 for +inf too; NaN stays, and is neither above nor below anything.
+  // 0 for +inf too; NaN stays NaN, for which every comparison is false.
   Floats below(float most, Floats x) const {
     const Floats z = (most - x) * inverse;
     return z < 0.0f ? Floats{} : z;
@@ -106,7 +106,8 @@ template <typename T>
 inline void begin_row(Row<T>& row, const SampleParams& p, i64 index) {
   row.logits = static_cast<const T*>(p.logits) + index * p.stride;
   row.vocab = p.vocab;
-  // As large as a block of the CUDA kernels, so that both round alike, or as segments are enough.
+  // As large as a token block of the CUDA kernels, so that both round alike; larger if kSegments do
+  // not suffice.
   const i64 blocks = (p.vocab + kSampleBlock - 1) / kSampleBlock;
   row.segment_size = (blocks + kSegments - 1) / kSegments * kSampleBlock;
   row.segments = static_cast<int>((p.vocab + row.segment_size - 1) / row.segment_size);

@@ -12,8 +12,8 @@ namespace {
 
 constexpr int kListed = 4096;
 constexpr int kBins = 4096;
-constexpr float kFirstLook = 7.0f;  // up to which z to look for the end of a nucleus at first
-constexpr int kBinBits = 15;        // at most: 256 bins for each power of 2
+constexpr float kFirstLook = 7.0f;  // the z up to which to search for a nucleus' end first
+constexpr int kBinBits = 15;        // a bin is at most 2^this wide: 256 bins per power of 2
 
 struct Candidate {
   float z;
@@ -56,8 +56,8 @@ inline float z_of_weight(float least) {
   return z_at(found);
 }
 
-// Lists the tokens with low < z <= high, and notes in each segment the mass of those with z <= low.
-// False where the list overflows: then the notes are not complete.
+// Lists the tokens with low < z <= high, and stores for each segment the mass of those with z <=
+// low. False if the list overflows: then the masses are incomplete.
 template <typename T>
 inline bool collect(Row<T>& row, float low, float high, Candidates& c) {
   c.listed = 0;
@@ -94,8 +94,8 @@ inline bool collect(Row<T>& row, float low, float high, Candidates& c) {
   return true;
 }
 
-// Narrows (low, high] to the part in which the measure of all tokens up to z reaches `target`:
-// their number or, by mass, their mass.
+// Narrows (low, high] to the part in which the measure of all tokens up to z reaches `target`. The
+// measure is their number or, if by_mass, their mass.
 template <typename T>
 inline void narrow(const Row<T>& row, bool by_mass, u64 target, float& low, float& high,
                    Candidates& c) {
@@ -115,13 +115,13 @@ inline void narrow(const Row<T>& row, bool by_mass, u64 target, float& low, floa
       sums[slot] += z <= low ? w : Floats{};
       for (; lanes != 0; lanes &= lanes - 1) {
         const int lane = __builtin_ctz(lanes);
-        const unsigned bin = (top - ordinal(z[lane])) >> shift;  // from the top: finest there
+        const unsigned bin = (top - ordinal(z[lane])) >> shift;  // from the top; the rest: bin 0
         c.bins[kBins - 1 - (bin < kBins ? bin : kBins - 1)] += fixed(w[lane]);
       }
     });
     reached += fixed(sum((sums[0] + sums[1]) + (sums[2] + sums[3])));
   }
-  if (reached >= target) {  // by what rounds differently: nothing is left to look at
+  if (reached >= target) {  // sums were rounded differently: nothing is left to search
     high = low;
     return;
   }
@@ -168,7 +168,7 @@ inline float select(Candidates& c, bool by_mass, u64 target, float otherwise) {
   return otherwise;
 }
 
-// At least k tokens have a z up to this, for as many segments have such a token.
+// An upper bound of the k-th least z: k segments each have a token with at most this z.
 template <typename T>
 inline float bound_of_count(const Row<T>& row, u64 k, Candidates& c) {
   if (k > static_cast<u64>(row.segments)) return kHorizon;
@@ -183,7 +183,7 @@ inline u64 part_of(u64 total, float p) {
   return part >= 1.0 ? static_cast<u64>(static_cast<i64>(part)) : 1;
 }
 
-// Notes in each segment the mass of all its tokens, and returns that of the row.
+// Stores the mass of all tokens of each segment, and returns that of the row.
 template <typename T>
 inline u64 weigh(Row<T>& row) {
   u64 total = 0;
@@ -196,7 +196,7 @@ inline u64 weigh(Row<T>& row) {
   return total;
 }
 
-// The largest z that may be drawn; notes in each segment the mass of what is kept.
+// The largest z that may be drawn. Stores the kept mass of each segment.
 // k: 0 for no top-k. p: 1 for no top-p.
 template <typename T>
 inline float truncate(Row<T>& row, u64 k, float p, float min_p, Candidates& c) {
@@ -209,7 +209,7 @@ inline float truncate(Row<T>& row, u64 k, float p, float min_p, Candidates& c) {
   } else if (by_list) {
     const u64 total = weigh(row);
     target = part_of(total, p);
-    // Less than 1 - p of the mass lies beyond, even if every token had the weight of this z.
+    // A bound of z beyond which less than 1 - p of the mass lies, even if all tokens were there.
     const float rest = (1.0f - p) * static_cast<float>(static_cast<i64>(total)) * 0x1p-32f;
     bound = z_of_weight(rest / static_cast<float>(row.vocab) * 0.99f);
   }

@@ -1,7 +1,7 @@
 // Which kernel sets an x86-64 processor can run.
 //
-// Asked of the processor itself: `__builtin_cpu_supports` always answers no under zig, and the
-// fast kernels would silently never run in a release.
+// By cpuid, not `__builtin_cpu_supports`: under zig that always returns 0, and a release would
+// silently never use its fast kernels.
 #include <cpuid.h>
 
 #include "cpu/isa.h"

@@ -14,7 +14,7 @@ cuda::Kernel cuda_kernels[kFloatTypes][2] = {
     {{"activation", "silu_and_mul_bf16"}, {"activation", "silu_and_mul_bf16_vec"}},
 };
 
-// The shape of input, but for a last dimension half as long.
+// `out` must have the shape of `input`, with half its last dimension.
 void require_half_as_wide(const Tensor& out, const Tensor& input) {
   const int last = input.ndim - 1;
   if (input.shape[last] % 2 != 0) {

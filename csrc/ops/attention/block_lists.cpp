@@ -3,8 +3,8 @@
 namespace vllm::ops {
 namespace {
 
-// A cut costs a block about the time in which it reads 8 chunks (H200); so does the one that it
-// spares its neighbour.
+// Chunks that may be added to a list to avoid a cut. A cut costs a CTA about the time of reading 8
+// chunks (H200), and the CTA with the other part the same.
 constexpr i64 kCutChunks = 16;
 
 }  // namespace
@@ -47,7 +47,7 @@ void BlockLists::add(const AttentionItem& whole) {
     chunk += count;
     left_ -= count;
     room_ = std::max<i64>(room_ - count, 0);
-    // What is left of a group's room is given up where the other groups have enough.
+    // The rest of a group's room stays unused if the quotas of the other groups suffice.
     if (room_ <= slack_ && left_ <= quota_ * (groups_ - 1 - group_)) room_ = 0;
   }
   number_splits();
@@ -59,11 +59,11 @@ void BlockLists::next_group() {
   room_ = quota_;
 }
 
-// Appends to each block of the group the piece of its KV head.
+// Appends the piece to the list of each team of the group, for the team's KV head.
 void BlockLists::append(AttentionItem piece) {
   for (i64 lane = 0; lane < lanes(); ++lane, ++piece.kv_head) {
     i64& last = last_[static_cast<size_t>(lane)];
-    // A block's list begins at its own number.
+    // A list begins at its own number.
     const i64 index = last < 0 ? group_ * lanes() + lane : used_++;
     if (last >= 0 && at(last) != nullptr) at(last)->next = static_cast<int>(index);
     if (at(index) != nullptr) *at(index) = piece;

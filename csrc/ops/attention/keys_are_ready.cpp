@@ -62,7 +62,7 @@ bool keys_are_ready(const Tensor& context_lens, const Tensor& query_starts,
       if (starts[i + 1] == starts[i] || lens[i] <= place * block_size) continue;
       readers += std::binary_search(begin, end, Newest{place, tables[i * stride + place]}) ? 1 : 0;
     }
-    if (readers > end - begin) return false;  // more than those who write
+    if (readers > end - begin) return false;  // a reader that is not the writer
     begin = end;
   }
   return true;

@@ -34,7 +34,7 @@ float require_number(const char* op, const char* name, double value, bool may_be
   return static_cast<float>(value);
 }
 
-// What callers may ask for, and no kernel does.
+// Refuses what the interface has arguments for but no kernel supports.
 void refuse_what_has_no_kernel(const Tensor& key_cache, const Tensor& value_cache,
                                const Tensor* sinks, double key_scale, double value_scale) {
   if (sinks != nullptr) {
@@ -63,7 +63,8 @@ i64 first_key(const PagedAttentionParams& p, i64 sequence) {
   return std::max<i64>(p.context_lens[sequence] - queries + 1 - p.sliding_window, 0);
 }
 
-// Everything that the kernel follows: on the CPU a wrong one leaves `out` as it was.
+// Checks every index that the kernel will follow, so that a wrong one leaves `out` unchanged (CPU
+// only).
 void require_in_range(const char* op, const PagedAttentionParams& p, const Tensor& query_starts,
                       const Tensor& context_lens, const Tensor& block_tables, i64 blocks) {
   const auto holds = [](i64 value, i64 index) {

@@ -30,7 +30,7 @@ bool run_rotating_attention_on_cuda(const char* op, const PagedAttentionParams& 
 // Whether a GPU has a prefill kernel for wgmma, for heads of that size.
 bool has_wgmma(i64 head_size, int device);
 
-// Whether it takes this; then it is the fastest.
+// Whether that kernel supports these arguments; if so, it is the fastest.
 bool fits_wgmma(const PagedAttentionParams& params, DType dtype, int device);
 
 // tiles: prefill items from launch.items on; tickets: kTickets counters.

@@ -47,7 +47,7 @@ HeadKernels prefill_kernels[] = {VLLM_PREFILL_KERNELS(64),  VLLM_PREFILL_KERNELS
                                  VLLM_PREFILL_KERNELS(96),  VLLM_PREFILL_KERNELS(128),
                                  VLLM_PREFILL_KERNELS(192), VLLM_PREFILL_KERNELS(256)};
 
-// Any head size and layout, by type.
+// For any head size and layout, indexed by dtype.
 cuda::Kernel plain_decode[kFloatTypes] = {{"attention_plain", "paged_decode_f32"},
                                           {"attention_plain", "paged_decode_f16"},
                                           {"attention_plain", "paged_decode_bf16"}};
@@ -83,8 +83,8 @@ bool fits_decode(const PagedAttentionParams& p) {
 }
 
 bool fits_prefill(const PagedAttentionParams& p) {
-  // A place in a cache is counted in 32 bits, by 16 bytes, and is the same for keys and values; the
-  // block of a token is exact up to a position of 2^29.
+  // The kernel computes offsets in 32 bits, in units of 16 bytes, once for keys and values; its
+  // division of a token by the block size is exact up to position 2^29.
   constexpr i64 kMostSlots = 1024;
   const i64 elements = p.blocks * p.key_block_stride + p.block_size * p.key_slot_stride;
   return caches_fit(p) && aligned(p.query, p.query_token_stride | p.query_head_stride) &&
@@ -93,7 +93,7 @@ bool fits_prefill(const PagedAttentionParams& p) {
          elements / 8 < i64{1} << 32;
 }
 
-// Every head size has its kernel where there are asynchronous copies.
+// Whether the decode and prefill kernels fit every architecture that has asynchronous copies.
 constexpr bool fits_everywhere() {
   for (const int arch : {80, 86, 87, 89, 90, 100, 103, 110, 120, 121}) {
     for (const int head_size : {64, 80, 96, 128, 192, 256}) {
@@ -104,9 +104,10 @@ constexpr bool fits_everywhere() {
   }
   return true;
 }
-static_assert(fits_everywhere(), "a block of the attention kernels asks for too much memory");
+static_assert(fits_everywhere(),
+              "a CTA of the attention kernels uses more shared memory than there is");
 
-// The arch that a device's code was compiled for, as the kernels were told: 80 for 8.0.
+// The compute capability that a device's code was compiled for, as __CUDA_ARCH__ / 10: 80 for 8.0.
 int code_number(int device) {
   const cuda::Arch& arch = cuda::code_arch(device);
   return arch.major * 10 + arch.minor;
@@ -249,7 +250,7 @@ int64_t attention_cluster(int64_t sequences, int64_t heads, int64_t kv_heads, in
   const i64 items = std::max<i64>(sequences, 1) * kv_heads * tiles;
   const auto fits = [&](int cluster) {
     const auto rows = static_cast<int>(std::min<i64>(group, kDecodeRows));
-    // Clusters pay off while they leave most of the GPU to the kernels around them (H200).
+    // Clusters pay off only if they leave most of the GPU to the kernels around them (H200).
     return items * cluster <= (cluster > 1 ? blocks / 4 : blocks) &&
            newest_shared_bytes(static_cast<int>(head_size), rows, cluster) <=
                cuda::device(index).block_shared_bytes;
@@ -266,7 +267,7 @@ void run_paged_attention_on_cuda(const char* op, const PagedAttentionParams& par
   if (params.tokens == 0 || params.heads == 0) return;
   const AttentionLaunchParams launch = launch_params(params, *plan);
 
-  // First: decode items may add results of prefill items to theirs.
+  // Prefill items first: decode items may merge their partial results.
   if (plan->prefill_tiles > 0) {
     AttentionLaunchParams prefill = launch;
     prefill.items += plan->prefill_first;

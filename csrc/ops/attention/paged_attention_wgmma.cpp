@@ -44,7 +44,8 @@ struct Layout {
   void* data;
   i64 block_stride, slot_stride, head_stride;
 
-  // Blocks lie a whole number of heads apart, and the last head of all can be counted.
+  // The block stride is a whole number of head strides, and the number of the last head fits an
+  // int.
   bool fits(const PagedAttentionParams& p) const {
     return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (slot_stride | head_stride) % 8 == 0 &&
            slot_stride > 0 && head_stride > 0 && block_stride >= 0 &&

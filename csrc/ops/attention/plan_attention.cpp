@@ -1,20 +1,21 @@
 // Divides the attention of a step into work items, on the host, once for all layers of one kind.
 //
-// Few query rows against many keys (decoding) are limited by reading keys and values: all of these,
-// of all sequences in a row, are cut into pieces of about the same length, one for each block, so
-// that every block reads equally much and none waits. The KV heads of a sequence are cut alike, so
-// that the blocks that read what lies side by side do so at about the same time. Where a cut falls
-// inside of a sequence its results are partial, and the last block to be done merges them. Many
-// rows (a prefill) become tiles of rows, which are cut only where there are too few to keep every
-// block busy.
+// Decoding (few query rows, many keys) is bound by reading keys and values. The keys of all
+// sequences, one after another, are cut into pieces of about the same length, one for each CTA
+// (thread block), so that all CTAs read equally much. The KV heads of a sequence are cut at the
+// same keys, so that CTAs that read adjacent memory do so at about the same time. A cut inside of a
+// sequence makes partial results, which the last of its CTAs to finish merges. A prefill (many
+// rows) becomes tiles of rows, which are split over keys only if there are too few to occupy all
+// CTAs.
 //
-// Where neighbours in a step begin with the same blocks of the cache, their rows make tiles against
-// these keys, as a prefill's do; the results stay partial, and the decode items of what each has
-// beside that add them to theirs.
+// If adjacent sequences of a step begin with the same KV blocks (a shared prefix), the rows of all
+// of them become tiles against these keys, like a prefill's. The results stay partial, and the
+// decode items for the rest of each sequence merge them into theirs.
 //
-// The items: the first of each block's list of decode items; one whose rows are the number of
-// prefill items, and these; the other decode items. So a kernel finds the prefill items of any step
-// at the same place, and with a grid for more of them those that there are.
+// The order of items: the first item of each CTA's list of decode items; an item whose `rows` is
+// the number of prefill items; the prefill items; the other decode items. So the prefill items of
+// every step begin at the same index, and a grid that was captured for more of them (a CUDA graph)
+// reads how many there are.
 #include <algorithm>
 #include <vector>
 
@@ -32,7 +33,7 @@ namespace {
 
 constexpr const char* kOp = "plan_attention";
 
-// Turns of a cluster's warps that cost less than a cut.
+// Up to so many turns of a cluster's warps cost less than a cut.
 constexpr i64 kCutTurns = 2;
 
 void require_step(const Step& step, const Tensor& context_lens, const Tensor& query_starts) {
@@ -80,10 +81,11 @@ void require_number(const char* name, i64 value, i64 least, const char* what) {
 
 AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64_t heads,
                                         int64_t kv_heads, int64_t head_size, int64_t blocks) {
-  // Decoding: an item for each block and, where sequences meet, for each of their heads. Prefill:
-  // one that holds the number of tiles, a tile less than full for each sequence, and no more pieces
-  // of tiles than blocks, of those that are shared and of others. Two decode items of a block may
-  // be partial, its first and its last; a piece is for each KV head.
+  // Decode items: one for each CTA, and one for each head of a sequence, since lists may also
+  // change sequences. Prefill items: the one that holds their number, the full tiles, one tile that
+  // is not full for each sequence, and at most `blocks` pieces of split tiles, once for prefills
+  // and once for shared keys. Partial results: of at most two decode items of a CTA, the first and
+  // the last; and of each piece, for all KV heads.
   const i64 slots = (kDecodeSlots + kPrefillSlots + kSharedSlots) * blocks;
   const i64 tiles = tokens * (heads / kv_heads) / kPrefillRows + sequences + 2 * blocks;
   return {1 + blocks + sequences * heads + tiles, kItemInts, slots + kTickets,
@@ -168,7 +170,7 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), kDecodeSlots * blocks);
   prefill.insert(prefill.end(), shared.items().begin(), shared.items().end());
   const auto tiles = static_cast<i64>(prefill.size());
-  // Only items by themselves are for the kernel that also rotates.
+  // The kernel that also rotates takes decode items only.
   if (tiles > 0) cluster = 0;
   const Teams teams = cluster == 0 ? Teams{blocks, kAttentionWarps, 0}
                                    : Teams{blocks / cluster, kNewestWarps * cluster, kCutTurns};

@@ -1,4 +1,5 @@
-// Tiles of rows for the prefill kernel: of prefills, and of decodes that share keys.
+// Tiles of rows for the prefill kernel: of prefills, and of decoding sequences with a shared
+// prefix.
 #pragma once
 
 #include <vector>
@@ -8,15 +9,15 @@
 
 namespace vllm::ops {
 
-// Cuts prefill items into pieces of about equal length where they are fewer than half of `blocks`,
-// the thread blocks that run. The results of a piece are written and merged, which costs time: it
-// has 1024 keys or more. slots: the first slot for partial results, behind those of decode items.
+// Splits prefill items over keys, into pieces of about equal length, if they would occupy less than
+// half of `blocks`, the CTAs that run at once. Merging partial results takes time, so a piece has
+// at least 1024 keys. slots: the first slot for partial results after those of decode items.
 std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
                                        i64 blocks, i64 slots);
 
-// Puts the tiles of a sequence side by side: thread blocks that run at the same time then read the
-// same keys, and L2 serves all but the first. Longer sequences and longer tiles come first, so that
-// the last tiles to run are short.
+// Puts the tiles of a sequence next to each other: CTAs that run at the same time then read the
+// same keys, and all but the first read them from L2. Longer sequences and longer tiles come first,
+// so that the last tiles to run are short.
 void sort_prefill(std::vector<AttentionItem>& items, i64 sequences);
 
 // The tiles of sequences that share keys, and the slots where each sequence finds their results.
@@ -27,7 +28,7 @@ class SharedTiles {
 
   const std::vector<AttentionItem>& items() const { return items_; }
 
-  // Takes from a decode item the keys that its sequence shares.
+  // Removes the shared keys of its sequence from a decode item.
   void shorten(AttentionItem& item) const;
 
  private:

@@ -5,12 +5,13 @@
 namespace vllm::ops {
 namespace {
 
-// Reading once what is shared costs a launch, and writing and adding up the results: some 15
-// microseconds (H200), in which the keys and values of so many tokens come out of L2.
+// Tokens whose repeated reads must be saved. Reading a shared prefix once costs a launch and the
+// merge of partial results, about 15 microseconds (H200); in that time the keys and values of so
+// many tokens are read from L2.
 constexpr i64 kWorth = 32768;
 constexpr i64 kLeastKeys = 256;
 
-// Keys that two neighbours share: whole blocks, and of neither the last key.
+// Keys that two adjacent sequences share: whole KV blocks, without the last key of either.
 i64 common_keys(const Tables& step, i64 one, i64 align) {
   const int* a = step.tables + one * step.stride;
   const int* b = a + step.stride;
@@ -34,9 +35,9 @@ std::vector<SharedRun> find_runs(const Tables& step, i64 align) {
     SharedRun run{i, 1, 0};
     for (; decodes(step, i) && decodes(step, i + 1); ++i) {
       const i64 keys = common_keys(step, i, align);
-      // Who shares much less than the others would take it from them.
+      // A sequence that shares much less would shorten the shared prefix of the whole run.
       if (keys < kLeastKeys || 2 * keys < run.keys) break;
-      if (run.count > 1 && keys > 2 * run.keys) {  // and here the others have done so
+      if (run.count > 1 && keys > 2 * run.keys) {  // and here the earlier ones have shortened it
         if (is_worth_it(run)) break;
         run = {i, 1, 0};
       }

@@ -1,4 +1,4 @@
-// What the ops that use a paged cache ask of it.
+// Checks that the ops on a paged cache share.
 #pragma once
 
 #include "ops/common/checks.h"
@@ -18,7 +18,7 @@ struct Cache {
 };
 Cache require_cache(const char* op, const Tensor& tensor, const Tensor& like);
 
-// The arguments of a write of new tokens into a cache, which two ops make, as its parameters.
+// Checks the arguments of a cache write, which two ops have in common, and makes its parameters.
 ReshapeAndCacheParams require_cache_write(const char* op, const Tensor& key, const Tensor& value,
                                           const Tensor& key_cache, const Tensor& value_cache,
                                           const Tensor& slot_mapping);

@@ -34,7 +34,7 @@ AllReduceKernels sums_and_norms[kFloatTypes] = {
   throw Error(ErrorKind::value, concat(op, ": ", problem));
 }
 
-// Checks what is there of a group, and that these rows fit.
+// Checks a group, and that these rows fit into its memory.
 void fill_group(const char* op, AllReduceParams& params, const Tensor& input, const RowLayout& rows,
                 const PeerGroup* given) {
   if (given == nullptr) refuse_peers(op, "argument 'addresses' is None; it takes a tensor");
@@ -88,12 +88,13 @@ void run(AllReduceKernels (&of_dtypes)[kFloatTypes], const AllReduceParams& para
   if (params.rows == 0 || params.width == 0) return;
   AllReduceKernels& kernels = of_dtypes[float_index(input.dtype)];
   const i64 packs = params.width * element_size(input.dtype) / kExchangeAlignment;
-  // A row at a time by many threads takes the least time; several rows by fewer threads each, the
-  // most bandwidth (benchmarks/cuda_all_reduce.py).
+  // One row per multiprocessor with many threads has the lowest latency; several rows with fewer
+  // threads each have the highest bandwidth (benchmarks/cuda_all_reduce.py).
   const bool many = params.rows >= kManyRows;
   const i64 held = many || packs > kMostBlockThreads ? kRowPacks : 1;
   const unsigned threads = block_threads((packs + held - 1) / held, kMostBlockThreads);
-  // No more blocks than run at once: see the kernel. Any GPU has registers for kMostBlockThreads.
+  // No more CTAs than run at once, or the kernel could deadlock. Every GPU has registers for
+  // kMostBlockThreads.
   i64 at_once = many ? kMostBlockThreads / threads : 1;
   at_once *= cuda::device(input.device_index).processors;
   const auto blocks = static_cast<unsigned>(std::min(params.rows, at_once));

@@ -17,8 +17,8 @@ constexpr i64 kMaxWidth = 2147483647;
 [[noreturn]] void refuse(ErrorKind kind, const char* op, const Tensor& tensor,
                          const std::string& got, const std::string& takes);
 
-// Bytes: a power of two. A table, since after a switch clang-tidy takes each of its cases for
-// possible in what follows: an int64 tensor in the kernel tables of floats.
+// Bytes of an element, a power of two. A table and not a switch: after a switch, clang-tidy assumes
+// that every case is possible, and reports int64 as an index of the float kernel tables.
 constexpr i64 kElementSizes[] = {4, 2, 2, 4, 8, 4};  // in the order of DType
 constexpr i64 element_size(DType dtype) { return kElementSizes[static_cast<int>(dtype)]; }
 

@@ -44,9 +44,9 @@ inline unsigned block_threads(i64 work, i64 limit) {
   return static_cast<unsigned>(std::min((work + 31) / 32 * 32, limit));
 }
 
-// For kernels without loops that have a thread for `held` of the `packs` of a row: along x the
-// parts of a row, so that neighbours run at about the same time, and along y the rows. More rows
-// than a grid may have take several launches.
+// For kernels without loops, with a thread for `held` of the `packs` of a row. The grid's x
+// dimension covers the parts of a row, so that adjacent parts run at about the same time; its y
+// dimension covers the rows. More rows than a grid can have take several launches.
 template <typename Params>
 void run_packs_on_cuda(cuda::Kernel& kernel, Params params, i64 rows, i64 packs, i64 held,
                        const Tensor& tensor) {

@@ -13,7 +13,7 @@ constexpr int kDevicePointer = 3;  // CU_POINTER_ATTRIBUTE_DEVICE_POINTER
 
 cuda::Kernel cuda_kernel = {"copy_pinned", "copy_pinned"};
 
-// Where the GPU sees memory of the host. The driver says it each time: memory comes and goes.
+// The device address of pinned host memory. Not cached, since memory may be freed and pinned again.
 void* device_pointer(const Tensor& host) {
   void* pointer = nullptr;
   const auto address = reinterpret_cast<unsigned long long>(host.data);

@@ -13,7 +13,7 @@ cuda::Kernel cuda_kernels[2][2] = {
     {{"embedding", "embedding_32"}, {"embedding", "embedding_32_vec"}},
 };
 
-// Before anything is written: on the CPU a wrong id leaves `out` as it was.
+// Before anything is written, so that on the CPU a wrong id leaves `out` unchanged.
 void require_ids_in_range(const Tensor& ids, i64 rows) {
   const auto* values = static_cast<const i64*>(ids.data);
   for (i64 i = 0; i < ids.shape[0]; ++i) {

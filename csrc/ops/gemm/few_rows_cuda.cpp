@@ -1,4 +1,4 @@
-// Launches the products of few rows whose CTAs have all of the inputs.
+// Launches the products of few rows, in which each CTA reads all inputs for its outputs.
 #include "ops/common/launch.h"
 #include "ops/gemm/few_rows.h"
 
@@ -30,7 +30,8 @@ i64 rows_of_block(i64 weight_rows, i64 processors) {
   return (units + processors - 1) / processors * kUnit;
 }
 
-// Those of the smallest tile that has them all, else of the largest that a block has room for.
+// The kernels with the smallest tile of at least `rows`, else with the largest that fits shared
+// memory.
 Kernels& choose_kernels(i64 rows, const cuda::Device& device) {
   Kernels* best = &cuda_kernels[0];
   for (Kernels& each : cuda_kernels) {

@@ -37,13 +37,12 @@ namespace {
 
 constexpr i64 kThreads = 1024;         // of a block, at most
 constexpr i64 kShortRowThreads = 128;  // of a block that has several rows
-// A large GPU runs so many at once. If each has a pack, and nothing is added, more take longer than
-// fewer with several packs.
+// The threads that a large GPU runs at once. For a norm without addition, one pack per thread is
+// slower than several if it takes more threads than these.
 constexpr i64 kThreadsAtOnce = 132 * 2048;
 constexpr i64 kManyBytes = i64{256} << 20;  // read and written, several times what L2 holds
 
-// The kernel for rows that have a pack for each thread of a block, or null where that is not the
-// best.
+// The kernel for rows of exactly one pack per thread of a CTA; null if another kernel is faster.
 cuda::Kernel* choose_row_kernel(NormKernels& kernels, const RmsNormParams& p, i64 packs) {
   if (packs % 32 != 0 || packs < 64 || packs > kThreads || p.rows > kMostBlocks) return nullptr;
   if (p.residual != nullptr) {

@@ -12,10 +12,10 @@ float require_epsilon(const char* op, double epsilon);
 
 // The kernels of a norm for a dtype.
 struct NormKernels {
-  cuda::Kernel elements;                    // of any rows
-  cuda::Kernel packs;                       // of rows in packs of 16 bytes
-  cuda::Kernel row;                         // of rows of a pack for each thread of a block
-  cuda::Kernel row_keep{nullptr, nullptr};  // of more of them than L2 holds; only where it adds
+  cuda::Kernel elements;                    // for any rows
+  cuda::Kernel packs;                       // for rows in packs of 16 bytes
+  cuda::Kernel row;                         // for rows of one pack per thread of a CTA
+  cuda::Kernel row_keep{nullptr, nullptr};  // for more of these than L2 holds; add norm only
 };
 
 // The rows of a norm that follows an addition.

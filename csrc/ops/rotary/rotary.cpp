@@ -7,14 +7,14 @@
 namespace vllm::ops {
 namespace {
 
-constexpr i64 kThreads = 512;  // of a block, at most
+constexpr i64 kThreads = 512;  // of a CTA, at most
 constexpr i64 kWarp = 32;
 
-// For a dtype.
+// The kernels for a dtype.
 struct Kernels {
-  cuda::Kernel elements;                 // of any heads
-  cuda::Kernel packs;                    // of heads in packs of 16 bytes
-  cuda::Kernel whole{nullptr, nullptr};  // of such heads that turn as a whole, few tokens; NeoX
+  cuda::Kernel elements;                 // for any heads
+  cuda::Kernel packs;                    // for heads in packs of 16 bytes
+  cuda::Kernel whole{nullptr, nullptr};  // for such heads, wholly rotated, few tokens; NeoX
 };
 
 Kernels neox_kernels[kFloatTypes] = {
@@ -77,7 +77,7 @@ void require_cos_sin(const char* op, const Tensor& cache, i64 head_size) {
   }
 }
 
-// Whether pairs can be read in 16-byte packs, and whatever else of a head is touched.
+// Whether pairs, and everything else of a head that is accessed, can be read in 16-byte packs.
 bool packs_pairs(const RotaryEmbeddingParams& p, i64 size) {
   // A pack of NeoX lies in one half of a head; a pack of GPT-J holds its pairs side by side.
   const i64 part = p.is_neox != 0 ? p.rotary_size / 2 : p.rotary_size;
@@ -94,11 +94,11 @@ bool packs_pairs(const RotaryEmbeddingParams& p, i64 size) {
          (p.write.slots == nullptr || packs_cache_write(p.write, p.head_size, size));
 }
 
-// With few tokens each head gets threads of its own; with many, a multiprocessor runs more of
-// smaller blocks, which have more registers than threads.
+// With few tokens each head has its own threads. With many tokens CTAs are smaller: registers, not
+// threads, limit how many a multiprocessor runs.
 bool are_few(i64 tokens, bool writes_cache) { return tokens < (writes_cache ? 512 : 2048); }
 
-// Threads of the block that does a token.
+// The most threads of a CTA, which processes a token.
 i64 most_threads(i64 tokens, bool writes_cache) {
   if (are_few(tokens, writes_cache)) return kThreads;
   return writes_cache && tokens >= 4096 ? 64 : 128;
@@ -113,23 +113,23 @@ void run_rotary_on_cuda(const char* op, RotaryEmbeddingParams& p, const Tensor& 
   }
   const i64 size = element_size(query.dtype);
   const bool vectors = packs_pairs(p, size);
-  const i64 pairs = !vectors ? 1 : (p.is_neox != 0 ? 16 : 8) / size;  // that a thread does at once
+  const i64 pairs = !vectors ? 1 : (p.is_neox != 0 ? 16 : 8) / size;  // of a thread at once
   const i64 wanted =
       (writes_cache ? p.head_size : p.rotary_size) / 2 / pairs;  // threads for a head
   while ((i64{1} << p.head_bits) < std::min(wanted, kWarp)) ++p.head_bits;
   const i64 lanes = i64{1} << p.head_bits;
-  // Every thread has the same number of heads, if it can be.
+  // All threads have the same number of heads, if possible.
   const i64 most = most_threads(p.tokens, writes_cache);
-  const i64 turns = (heads * lanes + most - 1) / most;
-  const i64 threads = (heads + turns - 1) / turns * lanes;
+  const i64 iterations = (heads * lanes + most - 1) / most;
+  const i64 threads = (heads + iterations - 1) / iterations * lanes;
   const cuda::Grid grid = early_grid(grid_x(p.tokens), 1, block_threads(threads, most));
 
   Kernels& kernels = (writes_cache     ? and_cache_kernels
                       : p.is_neox != 0 ? neox_kernels
                                        : gptj_kernels)[float_index(query.dtype)];
-  const bool all_turns = !writes_cache || p.rotary_size == p.head_size;
-  const bool is_whole = vectors && p.is_neox != 0 && all_turns &&
-                        p.rotary_size / 2 == lanes * pairs && turns == 1 &&
+  const bool rotates_all = !writes_cache || p.rotary_size == p.head_size;
+  const bool is_whole = vectors && p.is_neox != 0 && rotates_all &&
+                        p.rotary_size / 2 == lanes * pairs && iterations == 1 &&
                         are_few(p.tokens, writes_cache);
   cuda::Kernel& kernel = is_whole ? kernels.whole : vectors ? kernels.packs : kernels.elements;
   run_on_cuda(kernel, grid, p, query);

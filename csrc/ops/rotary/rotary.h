@@ -24,7 +24,8 @@ RotaryEmbeddingParams require_rotary_and_cache(const char* op, const Tensor& pos
                                                const Tensor* query_weight, const Tensor* key_weight,
                                                double epsilon);
 
-// Whether the heads of few tokens can be rotated in packs of 16 bytes, as a whole.
+// Whether the kernels for whole heads in packs of 16 bytes fit: NeoX, all elements rotated,
+// aligned.
 bool rotates_whole_heads(const RotaryEmbeddingParams& params, i64 element_size);
 
 void run_rotary(const char* op, RotaryEmbeddingParams params, const Tensor& query);

@@ -8,7 +8,7 @@
 namespace vllm::ops {
 namespace {
 
-// Heads that fit those of the query and its tokens.
+// Checks that keys and values have the tokens and the head size of the query.
 void require_fitting(const char* op, const RotaryEmbeddingParams& params, const Tensor& query,
                      const Tensor& slot_mapping, const Tensor& key_cache) {
   if (params.head_size > cpu::kMaxHeadSize) {
@@ -63,7 +63,7 @@ RotaryEmbeddingParams require_rotary_and_cache(const char* op, const Tensor& pos
   params.key_token_stride = params.write.key_token_stride;
   params.key_head_stride = params.write.key_head_stride;
   params.epsilon = require_epsilon(op, epsilon);
-  // Before anything is written: on the CPU a wrong index leaves query and caches as they were.
+  // Before anything is written, so that on the CPU a wrong index leaves query and caches unchanged.
   if (query.device_type == DeviceType::cpu) {
     require_positions_in_range(op, positions, params.max_position);
     require_slots_in_range(op, slot_mapping, params.write.capacity);

@@ -11,8 +11,8 @@ namespace {
 constexpr const char* kOp = "sample";
 constexpr i64 kSummarizeThreads = 256;
 constexpr i64 kTokensPerSummary = kSummarizeThreads / 32 * 2 * kSampleBlock;  // of a thread block
-constexpr unsigned kDrawThreads = 256;  // where there is nothing to select
-constexpr i64 kRowsAtOnce = 132;        // with a multiprocessor for each, on the largest GPUs
+constexpr unsigned kDrawThreads = 256;  // if no row is truncated
+constexpr i64 kRowsAtOnce = 132;        // multiprocessors of a large GPU (H200)
 
 cuda::Kernel summarize_kernels[kFloatTypes] = {
     {"sampling", "sample_summarize_f32"},
@@ -52,14 +52,15 @@ void require_workspace(const Tensor* workspace, const Tensor& out, const Tensor&
   require_disjoint(kOp, *workspace, out, Sharing::none);
 }
 
-// How a row's token is chosen: threads of a block, and blocks of a cluster.
+// The launch of the second kernel: threads of a CTA, and CTAs of a cluster.
 struct Choice {
   unsigned threads;
   unsigned blocks;
 };
 
-// Top-k, and min-p to a lesser degree, leave little to read again; top-p may leave all. Few rows
-// leave most multiprocessors to it, many rows share them two by two.
+// Top-k, and min-p to a lesser degree, leave little of a row to read again; top-p may leave all. So
+// top-p gets as much of the GPU as the number of rows allows: a cluster per row, a large CTA, or
+// with many rows a small one, two of which share a multiprocessor.
 Choice choose(const SampleParams& params, int device) {
   if (params.top_k == nullptr && params.top_p == nullptr && params.min_p == nullptr) {
     return {kDrawThreads, 1};

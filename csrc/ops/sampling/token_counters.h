@@ -9,7 +9,7 @@ namespace vllm::ops {
 // int32 [counters, vocab / 32 rounded up] and [counters, vocab], both written.
 TokenCounters require_counters(const char* op, const Tensor& seen, const Tensor& uses);
 
-// An int64 vector that is read: with an entry for each of what `why` says.
+// The data of an int64 vector that is only read. `why` explains its length in the error.
 const i64* require_indices(const char* op, const Tensor& tensor, i64 length, const char* why,
                            const Tensor& beside);
 
