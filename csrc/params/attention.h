@@ -82,7 +82,7 @@ constexpr int kChunk = 16;  // keys that a warp of the decode kernel processes a
 // tickets.
 constexpr int kTickets = 2;
 
-// What the CUDA kernels are launched with.
+// The arguments of the CUDA kernels.
 struct AttentionLaunchParams {
   PagedAttentionParams attention;
   const AttentionItem* items;
@@ -95,9 +95,9 @@ struct AttentionLaunchParams {
   int metadata_ready;  // items and block tables may be read before earlier kernels are done
 };
 
-// What decode attention is launched with where it also rotates the newest token of each sequence
-// and writes it to the cache: each item has one query token. The query is `rotary.query`, and
-// positions are those of the items.
+// The arguments of the decode kernel that also rotates the newest token of each sequence and writes
+// it to the cache (attention_newest.cu). Each item has one query token. The query is
+// `rotary.query`; positions come from the items.
 struct RotatingAttentionParams {
   AttentionLaunchParams launch;
   RotaryEmbeddingParams rotary;

@@ -50,8 +50,8 @@ constexpr int decode_blocks_per_processor(int head_size, int arch, int processor
   return processor_bytes / block >= 2 ? 2 : 1;
 }
 
-// The kernel for the newest token (attention_newest.cu). Each warp of a CTA has a chunk of keys and
-// of values in shared memory; the CTAs of a cluster share an item.
+// attention_newest.cu: each warp of a CTA has a stage for one chunk of keys and of values in shared
+// memory; the CTAs of a cluster share an item.
 constexpr int kNewestWarps = 8;
 constexpr int kMostCluster = 4;
 
@@ -81,9 +81,9 @@ constexpr int merge_groups(int splits) {
 // How the prefill kernel for mma.sync divides its work.
 struct PrefillShape {
   int warps;
-  int strips;  // of 16 rows, of a warp
+  int strips;  // of 16 rows, per warp
   int keys;    // of a tile
-  int blocks;  // that a multiprocessor has registers for
+  int blocks;  // CTAs that a multiprocessor has registers for
 
   constexpr int rows() const { return 16 * warps * strips; }
 };

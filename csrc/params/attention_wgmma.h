@@ -1,4 +1,4 @@
-// What the prefill kernel for wgmma is launched with.
+// The arguments of the wgmma prefill kernel.
 #pragma once
 
 #include "params/attention.h"
@@ -12,7 +12,7 @@ namespace vllm {
 struct WgmmaPrefillParams {
   TensorMap keys;
   TensorMap values;
-  AttentionLaunchParams launch;  // items: how many there are, in the first, and the prefill items
+  AttentionLaunchParams launch;  // items[0].rows is their number; the prefill items follow
   int* tickets;                  // [2], 0 between launches: items drawn, CTAs done
   int group;                     // query heads of a KV head
   int key_block_heads;

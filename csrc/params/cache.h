@@ -6,8 +6,8 @@
 namespace vllm {
 
 // Slot s of a paged cache is token s % block_size of block s / block_size.
-// key_cache[slot of slots[t]] = key[t], and the same for the values; a negative slot skips a token,
-// and so does one out of range on CUDA; on the CPU the caller has looked for these.
+// key_cache[slots[t]] = key[t], and the same for the values. A negative slot skips a token, and so
+// does one out of range on CUDA; on the CPU the caller has checked all slots.
 struct ReshapeAndCacheParams {
   const void* key;    // [tokens, kv_heads, head_size]
   const void* value;  // [tokens, kv_heads, head_size]

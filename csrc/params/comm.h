@@ -7,14 +7,15 @@
 namespace vllm {
 
 constexpr int kMostRanks = 8;  // GPUs of one host, with peer access to each other
-constexpr int kRowPacks = 2;   // packs of 16 bytes in a row, at most, that a thread has
+constexpr int kRowPacks = 2;   // packs of 16 bytes of a row that a thread holds, at most
 constexpr int kMostBlockThreads = 1024;
 constexpr i64 kMostRowPacks = kRowPacks * kMostBlockThreads;
 constexpr int kExchangeEmpty = 0xff;  // each byte of a place that has received nothing
 constexpr i64 kExchangeAlignment = 16;
 
-// A rank's memory: for each row whose turn it is (0 or 1), then places for rows that come.
-// [turn][from each rank, and the sum from the row's owner][row]
+// A rank's memory: for each row its turn, 0 or 1, which is the buffer that is used next; then
+// places for incoming rows, [turn][source][row], where source is a rank, or `ranks` for the sum
+// from the row's owner.
 struct ExchangeLayout {
   i64 rows;       // that can be exchanged at once
   i64 row_bytes;  // a multiple of kExchangeAlignment
@@ -38,7 +39,7 @@ struct AllReduceParams {
   const void* input;         // [rows, width]; may be out
   void* residual;            // [rows, width] or null
   const void* weight;        // [width], with residual
-  char* memory[kMostRanks];  // of each rank, where this one reaches it
+  char* memory[kMostRanks];  // of each rank, at this rank's address for it
   const unsigned* stop;      // on the host: not 0 makes kernels stop waiting for other ranks
   ExchangeLayout layout;
   i64 rows;

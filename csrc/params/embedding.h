@@ -6,7 +6,7 @@
 namespace vllm {
 
 // out[t, :] = table[ids[t], :]. An id out of range makes a row of NaN on CUDA; on the CPU the
-// caller has looked for these.
+// caller has checked all ids.
 struct EmbeddingParams {
   void* out;          // [tokens, width]
   const void* table;  // [rows, width]
@@ -19,7 +19,7 @@ struct EmbeddingParams {
   i64 first;  // CUDA: the token that a launch begins with
 };
 
-// Packs of an embedding that a CUDA thread asks for at once.
+// Packs of an embedding that a CUDA thread loads before it stores them.
 constexpr int kEmbeddingPacks = 2;
 
 }  // namespace vllm

@@ -38,7 +38,7 @@ constexpr int kFewRowsTiles[] = {8, 16, 32, 48};
 constexpr int few_rows_pieces(int tile) { return tile <= 16 ? 2 : 1; }
 constexpr int few_rows_stages(int tile) { return tile == 8 ? 4 : tile == 32 ? 3 : 2; }
 
-// float32 between the sums of one row of x and of the next, in other banks.
+// float32 from the sums of one row of x to those of the next, which start in other banks.
 constexpr int few_rows_pitch(int tile) { return tile + 4; }
 
 // Dynamic shared memory: float32 sums of each warp for 8 rows of x, and of the squares of kFewRows

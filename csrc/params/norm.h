@@ -19,13 +19,14 @@ struct RmsNormParams {
   i64 input_stride;
   i64 residual_stride;
   float epsilon;
-  int row_bits;  // CUDA: 2^row_bits threads share a row; kWholeBlock for all of a block
+  int row_bits;  // CUDA: 2^row_bits threads share a row; kWholeBlock: a CTA does
 };
 
-// `row_bits` of a block that has one row: a shift by it makes any thread index 0.
+// `row_bits` if a CTA processes one row: shifting any thread index by it gives 0.
 constexpr int kWholeBlock = 31;
 
-// Packs of a row that a CUDA thread keeps in registers: 64 bytes in flight, with the residual's.
+// Packs of a row that a CUDA thread keeps in registers: 64 bytes in flight, including the
+// residual's.
 constexpr int kNormPacks = 4;
 constexpr int kAddNormPacks = 2;
 

@@ -8,8 +8,9 @@ namespace vllm {
 // Rotates the first `rotary_size` elements of every head by the angle of its position, in place.
 // NeoX pairs element i with i + rotary_size / 2; GPT-J pairs 2i with 2i + 1.
 // With `query_weight` and `key_weight` set, each head becomes norm(head) * weight first, all of it.
-// With `write.slots` set, `key` is not written: what it would become goes to its slot of the cache,
-// with its value; the tensors of `write` but for `key` are as for that op.
+// With `write.slots` set, `key` is not changed: the rotated key is written to its slot of the
+// cache, together with the value. `write` then has the arguments of reshape_and_cache, except its
+// `key`, which is not used.
 struct RotaryEmbeddingParams {
   const i64* positions;      // [tokens], each in [0, max_position)
   void* query;               // [tokens, query_heads, head_size]

@@ -1,12 +1,12 @@
-// The arguments of what makes tokens of logits.
+// The arguments of the sampling ops, from logits to tokens.
 #pragma once
 
 #include "params/types.h"
 
 namespace vllm {
 
-// Token counts: a counter per sequence, with the tokens that it has and how often its output has
-// them.
+// Token counters, one per sequence: which tokens its prompt and output contain, and how often its
+// output contains each.
 struct TokenCounters {
   int* seen;  // [counters, words]: a bit for each token of prompt or output, 32 to a word
   int* uses;  // [counters, vocab]: how often it is in the output; only of tokens that are seen
@@ -25,10 +25,10 @@ struct CountTokensParams {
   i64 lists;
 };
 
-// Penalises the tokens that a sequence has: of a row with a counter, the token `inputs`, whose
-// logits the row has, is counted first: it becomes seen, and used `counts` times more. Then the
-// logit x of each seen token becomes x / repetition where x is positive, elsewhere x * repetition;
-// and of those that are used, less presence + frequency * uses.
+// Penalises the tokens that a sequence contains. First counts inputs[r], the token after which row
+// r predicts: it is now seen, and its uses grow by counts[r]. Then the logit x of each seen token
+// becomes x / repetition if x is positive, else x * repetition, minus presence + frequency * uses
+// if the token has been used.
 struct PenalizeParams {
   float* logits;            // [rows, vocab]
   const i64* inputs;        // [rows]

@@ -154,11 +154,11 @@ __device__ bool is_last(const AttentionLaunchParams& p, int slot, int count,
   return team.any(last);
 }
 
-// As a slot of write_quad and add_up: the result is final, not partial.
+// The slot that stands for the output, in write_quad and add_up: the result is final, not partial.
 constexpr int kFinal = -1;
 
-// Adds to four elements of a decode row the result for the keys that its sequence shares with
-// others, which prefill items of an earlier launch have computed.
+// Merges into four elements of a decode row the partial results for the keys that its sequence
+// shares with others. Prefill items of an earlier launch have computed them.
 __device__ inline void add_shared(const AttentionLaunchParams& p, const AttentionItem& item,
                                   int row, int quad, int head_size, float4& values, float& greatest,
                                   float& sum) {

@@ -1,13 +1,13 @@
-// Decode attention of few sequences, for short latency. It is fused with what comes before it, the
-// norms and the rotation of query and key and the write to the cache, and reads keys and values of
-// older tokens before the projections of the newest are done. An item has one query token, and all
-// CTAs (thread blocks) of a cluster share it.
+// Decode attention of few sequences, for short latency. It is fused with the operations before it:
+// the norms and the rotation of query and key, and the write to the cache. With PDL it reads keys
+// and values of older tokens while the projections of the newest token still run. An item has one
+// query token, and all CTAs (thread blocks) of a cluster share it.
 //
-// The warps of the cluster take the chunks of 16 keys of an item in turn, each in a stage of its
-// own, and read it into registers. Scores are transposed as in attention_decode.cu. At the end the
-// warps of the first CTA leave their results in their stages; those of the others send theirs
-// there, one way, by stores that a barrier counts (st.async). All threads of the first CTA add them
-// up.
+// The warps of the cluster divide an item's chunks of 16 keys round-robin; each warp has its own
+// stage in shared memory. Scores are transposed as in attention_decode.cu. At the end, the first
+// CTA's warps write their results over their stages, and the other CTAs' warps send theirs to the
+// first CTA's shared memory, by asynchronous stores that an mbarrier counts (st.async). All threads
+// of the first CTA merge them.
 #include "kernels/attention/attention_item.cuh"
 #include "kernels/attention/newest_chunks.cuh"
 #include "kernels/attention/newest_heads.cuh"
@@ -58,13 +58,13 @@ class NewestAttention {
   __device__ void run(int group) {
     const int ranks = static_cast<int>(cluster.size), rank = static_cast<int>(cluster.rank);
     const int bits = 31 - __clz(ranks);  // ranks = 2^bits
-    const int list = static_cast<int>(blockIdx.x) >> bits, turns = kWarps * ranks;
+    const int list = static_cast<int>(blockIdx.x) >> bits, step = kWarps * ranks;
     cluster.announce();
     for (int index = list, is_first = 1; index >= 0; is_first = 0) {
       const AttentionItem item = read_item(p.items, index);
       index = item.next;
-      // Without work a CTA exits at once, but for those of one list, so that the end of this kernel
-      // implies the end of earlier ones.
+      // CTAs without work exit at once, except those of list 0: one CTA must wait for earlier
+      // kernels, so that the end of this kernel implies the end of those.
       if (item.rows == 0 && list > 0) return;
       const int first_chunk = item.begin / kChunk;
       const int count = (item.end + kChunk - 1) / kChunk - first_chunk;  // of chunks
@@ -75,22 +75,22 @@ class NewestAttention {
       int chunk = first_chunk + rank + (warp << bits);
       if (!is_first) __syncthreads();  // the results in the stages have been read
       if (chunk <= last_chunk) copies.start(item, chunk, item.begin, old_end);
-      if (chunk + turns <= last_chunk) copies.look_ahead(item, chunk + turns);
+      if (chunk + step <= last_chunk) copies.look_ahead(item, chunk + step);
       newest.read_early(item, first_head, has_newest);
       cluster.wait();  // the first CTA can receive
       if (is_first) wait_for_kernels_before();
-      newest.turn(item, first_head, has_newest);
+      newest.transform(item, first_head, has_newest);
       __syncthreads();
-      const int used = min(turns, count);  // warps of the cluster that have a result
+      const int used = min(step, count);  // warps of the cluster that have a result
       const bool has_result = chunk <= last_chunk;
 #pragma unroll 1
-      for (bool is_first_chunk = true; chunk <= last_chunk; chunk += turns) {
+      for (bool is_first_chunk = true; chunk <= last_chunk; chunk += step) {
         attend(item, chunk, is_first_chunk, has_newest && chunk == last_chunk, old_end,
-               chunk + turns <= last_chunk ? chunk + turns : -1);
+               chunk + step <= last_chunk ? chunk + step : -1);
         is_first_chunk = false;
       }
-      if (has_result) results.leave(item.rows, greatest, sum, out);
-      results.complete(item.rows, used);
+      if (has_result) results.deliver(item.rows, greatest, sum, out);
+      results.wait_for(item.rows, used);
       if (rank == 0) results.add_up(p, item, group, used);
       if (index >= 0) cluster.arrive();
       if (rank == 0 && item.splits > 1) merge<T, kHead>(p, item);
@@ -98,7 +98,7 @@ class NewestAttention {
   }
 
  private:
-  // Processes the chunk in this warp's stage, then starts to copy another one, if `next` is one.
+  // Processes the chunk in this warp's stage, then starts to copy chunk `next` into it (-1: none).
   __device__ void attend(const AttentionItem& item, int chunk, bool is_first, bool has_newest,
                          int old_end, int next) {
     copies_wait<1>();  // the keys
@@ -111,7 +111,7 @@ class NewestAttention {
     }
     const int query_row = min(lane % 8, item.rows - 1);  // rows that do not exist repeat the last
     float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f}, odd[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    constexpr int kPart = kTiles < 8 ? kTiles : 8;  // reads ahead of the products
+    constexpr int kPart = kTiles < 8 ? kTiles : 8;  // fragments loaded before they are used
 #pragma unroll
     for (int part = 0; part < kTiles; part += kPart) {
       unsigned query[kPart / 2][4], keys[kPart][4];
@@ -158,7 +158,7 @@ class NewestAttention {
     if (next >= 0) copies.start(item, next, item.begin, old_end);
   }
 
-  // Avoids -infinity - -infinity where all scores so far are that.
+  // Avoids -infinity - -infinity if the row has seen no key yet.
   __device__ static float base_of(float most) { return most == lowest_score() ? 0.0f : most; }
 
   // Converts scores to weights, and rescales the results to the new maximum.

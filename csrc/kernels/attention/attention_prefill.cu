@@ -60,8 +60,8 @@ class PrefillBlock {
         keys_(shared + kRows * Shared::kPitch),
         values_(keys_ + kKeys * Shared::kPitch) {}
 
-  // careful: the base of the rows follows their scores in every tile. Otherwise results may be
-  // wrong; rows.wild() reports that.
+  // careful: raises the softmax base after every tile. Without it, results may overflow;
+  // rows.wild() reports that, and the caller starts again with it.
   __device__ __forceinline__ void attend(Rows& rows, bool careful) const {
     rows.clear();
     PagedTiles<T, kHead, kKeys, kThreads> tiles(p_, item_);

@@ -16,14 +16,14 @@ struct RowCopies {
   using Rows = SharedRows<kHead>;
   static constexpr int kLanes = Rows::kSegments % 8 == 0 ? 8 : Rows::kSegments % 4 == 0 ? 4 : 2;
   static constexpr int kTurns = Rows::kSegments / kLanes;
-  static constexpr int kRows = kThreads / kLanes;  // at once
+  static constexpr int kRows = kThreads / kLanes;  // per pass
   static_assert(Rows::kSegments % kLanes == 0 && kRows % 8 == 0, "offsets differ by a constant");
 
   __device__ static int row() { return static_cast<int>(threadIdx.x) / kLanes; }
   __device__ static int column() { return static_cast<int>(threadIdx.x) % kLanes * 8; }
   __device__ static unsigned offset() { return Rows::offset(row(), threadIdx.x % kLanes); }
 
-  // The thread's part of its row, `pass` * kRows rows further on.
+  // Copies the thread's part of row row() + pass * kRows.
   template <typename T>
   __device__ __forceinline__ static void copy(unsigned to, int pass, const T* from, bool valid) {
 #pragma unroll
@@ -57,14 +57,14 @@ class PagedTiles {
         chunks_(static_cast<unsigned>(p.block_size) / kChunk),
         inverse_(0x80000000u / chunks_ + 1) {}
 
-  // Looks up the KV blocks of a tile, some time before its keys are copied.
+  // Looks up the KV blocks of a tile, early enough that copy_keys need not wait for them.
   __device__ __forceinline__ void look_up(int tile) {
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       block_[pass] = sees(tile, pass) ? __ldg(table_ + block_of(chunk_of(tile, pass))) : 0;
     }
   }
-  // Of the tile that was looked up last.
+  // Starts to copy the keys of the tile that was looked up last.
   __device__ __forceinline__ void copy_keys(int tile, unsigned to) {
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
@@ -75,7 +75,7 @@ class PagedTiles {
     }
     copy(tile, to, keys_);
   }
-  // Of the tile whose keys were copied last.
+  // Starts to copy the values of the tile whose keys were copied last.
   __device__ __forceinline__ void copy_values(int tile, unsigned to) const {
     copy(tile, to, values_);
   }
@@ -111,11 +111,11 @@ class PagedTiles {
   const T* keys_;  // of the thread's columns, in block 0
   const T* values_;
   const int begin_;
-  const unsigned count_;     // of tokens
-  const unsigned chunks_;    // of a block
+  const unsigned count_;     // of tokens, from begin_ on
+  const unsigned chunks_;    // of a KV block
   const unsigned inverse_;   // 2^31 / chunks_, rounded up
-  unsigned block_[kPasses];  // of each pass of a tile
-  unsigned place_[kPasses];  // the same in the caches, in units of 16 bytes
+  unsigned block_[kPasses];  // the KV block of each pass of a tile
+  unsigned place_[kPasses];  // its chunk's offset in the caches, in units of 16 bytes
 };
 
 // Copies an item's query rows, and zeros up to kRows.

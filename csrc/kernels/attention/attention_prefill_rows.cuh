@@ -14,36 +14,37 @@ namespace vllm {
 // computed from it in registers.
 __device__ __forceinline__ void hide(unsigned& address) { asm volatile("" : "+r"(address)); }
 
-// No score is less; finite, so that it can be subtracted from itself.
+// The initial base: no score is less, and it is finite, so that the difference of two is not NaN.
 constexpr float kLowest = -3.4028235e38f;
 
-// Whether T holds numbers as large as float32 does.
+// Whether T has the exponent range of float32.
 template <typename T>
 constexpr bool kWide = false;
 template <>
 constexpr bool kWide<BFloat16> = true;
 
-// A warp has kStrips strips of 16 query rows. Rows 0 and 1 of a lane are rows lane / 4 and
-// lane / 4 + 8 of a strip; of a row it has columns 8 n + 2 (lane % 4) and the next, in elements
-// 2 row and 2 row + 1 of the n-th four.
+// A warp has kStrips strips of 16 query rows. Arrays [...][n][4] have the layout of mma.m16n8k16: a
+// lane holds two rows of a strip, row 0 (lane / 4) and row 1 (lane / 4 + 8), and of each of them
+// columns 8 n + 2 (lane % 4) and the next one, in elements [n][2 row] and [n][2 row + 1].
 template <typename T, int kHead, int kKeys, int kStrips>
 struct PrefillRows {
   using Shared = SharedRows<kHead>;
   static constexpr int kSteps = kHead / 16;
-  // Query rows stay in registers if these suffice for them beside scores and results.
+  // Query rows stay in registers if there are enough for them beside scores and results.
   static constexpr int kHeld = kStrips * kSteps <= 8 ? kSteps : 0;
   // How many matrices are loaded ahead of the products that use them.
   static constexpr int kAhead = 2;
   // How much the maximum score may grow before the results are rescaled: weights are at most 2^8.
   static constexpr float kSlack = 8.0f;
-  // The sum of weights from which on results may have overflowed, of values up to 2^87.
+  // If a row's sum of weights reaches this, its results may have overflowed (with values up to
+  // 2^87).
   static constexpr float kWild = 1099511627776.0f;  // 2^40
 
   unsigned query[kHeld + 1][kStrips][4];
   float scores[kStrips][kKeys / 8][4];  // products of a tile; then scores, and weights
   float out[kStrips][kHead / 8][4];
   float base[kStrips][2];  // subtracted from scores, in units of log(2)
-  float sum[kStrips][2];   // of weights: of the columns of this lane
+  float sum[kStrips][2];   // of the weights in this lane's columns
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -55,7 +56,7 @@ struct PrefillRows {
     }
   }
 
-  // Whether scores have exceeded the base by so much that the results are of no use.
+  // Whether scores have exceeded the base by so much that the results may have overflowed.
   __device__ __forceinline__ bool wild() const {
     bool wild = false;
 #pragma unroll
@@ -63,8 +64,8 @@ struct PrefillRows {
     return wild;
   }
 
-  // From the address of rows to that of what this lane loads of them: 16 columns of 16 query rows
-  // or values, or of 16 keys.
+  // The address that this lane passes to ldmatrix for the first 16 columns of 16 query rows, values
+  // or keys that begin at `rows`.
   __device__ static unsigned query_part(unsigned rows) {
     const int lane = threadIdx.x % 32;
     return rows + Shared::offset(lane % 16, lane / 16);
@@ -121,7 +122,7 @@ struct PrefillRows {
     }
   }
 
-  // function(score, strip, row, column), the latter counted from the lane's first.
+  // Calls function(score, strip, row, column); `column` is relative to the lane's first one.
   template <typename Function>
   __device__ __forceinline__ void for_each_score(Function function) {
 #pragma unroll

@@ -3,9 +3,9 @@
 //
 // A persistent CTA (thread block) processes one item after another: up to 128 query rows of one KV
 // head (AttentionItem). Warps are specialised: one issues bulk copies (TMA) of key tiles, one those
-// of value tiles, two load query rows, and two warpgroups multiply 64 rows each. The products of a
-// tile's keys overlap with those of the previous tile's values, and both with the softmax. The bulk
-// copies follow the block table, one for each KV block.
+// of value tiles, two load query rows, and two consumer warpgroups multiply 64 rows each. The
+// products of a tile's keys overlap with those of the previous tile's values, and both with the
+// softmax. The bulk copies follow the block table, one for each KV block.
 #include "kernels/attention/attention_wgmma_load.cuh"
 #include "kernels/attention/attention_wgmma_rows.cuh"
 
@@ -13,14 +13,14 @@ namespace vllm {
 
 #if __CUDA_ARCH_FEAT_SM90_ALL
 
-// A warpgroup that multiplies.
+// A consumer warpgroup: it computes 64 query rows of each item.
 template <typename T, int kHead, bool kCap>
 class RowWarpgroup {
   using Shared = WgmmaShared<kHead>;
   using Rows = WgmmaRows<kHead>;
   using Softmax = WgmmaSoftmax<T, kHead>;
   static constexpr int kKeys = Shared::kKeys;
-  // The threads of the warpgroup, which has named barrier 1 or 2.
+  // The threads of the warpgroup, which synchronise at named barrier 1 or 2.
   struct Team {
     int group;
     __device__ int thread() const { return static_cast<int>(threadIdx.x % 128); }
@@ -37,8 +37,8 @@ class RowWarpgroup {
       return result != 0;
     }
   };
-  static constexpr int kKeyPieces = kHead / 16;    // of a product of queries and keys
-  static constexpr int kValuePieces = kKeys / 16;  // of one of weights and values
+  static constexpr int kKeyPieces = kHead / 16;    // wgmma instructions for queries and keys
+  static constexpr int kValuePieces = kKeys / 16;  // and for weights and values
 
  public:
   __device__ RowWarpgroup(const WgmmaPrefillParams& params, const Shared& shared)
@@ -167,8 +167,8 @@ class RowWarpgroup {
     }
   }
 
-  // Converts the products of a whole tile to weights, and waits for the products with values
-  // between the two rows or, with turns, behind both.
+  // Converts the products of a whole tile to weights. Waits for the products with values between
+  // the two rows or, if the warpgroups take turns, after both.
   __device__ __forceinline__ void weigh_by_base(unsigned values_used, Softmax& rows) {
     if (kCap) rows.cap(scoring_);
     if (kTurns) {
@@ -200,8 +200,9 @@ class RowWarpgroup {
     return make_float2(first, second);
   }
 
-  // Exponentials of heads of 64 take as long as their products. Both warpgroups at once would take
-  // twice as long for them, and then leave their unit idle: they take turns, of a tile each.
+  // Ping-pong scheduling, as in FlashAttention-3: with heads of 64 the exponentials of a tile take
+  // as long as its products. If both warpgroups computed exponentials at once, they would share one
+  // unit and then both leave it idle. So they take turns, one tile each.
   static constexpr bool kTurns = kHead <= 64 && !kCap;
   __device__ void take_turn() const {
     asm volatile("bar.sync %0, 256;" ::"r"(group_ + 3) : "memory");
@@ -323,8 +324,8 @@ __device__ void wgmma_prefill(const WgmmaPrefillParams& p) {
   }
   __syncthreads();
   wait_for_kernels_before();
-  // Of the multiprocessor's 64 Ki registers, the loading warps get few, the multiplying ones the
-  // rest.
+  // The loading warps give up registers, of which a multiprocessor has 64 Ki, to the consumer
+  // warpgroups.
   if (__shfl_sync(kFullWarp, threadIdx.x / 128, 0) == 0) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
     switch (__shfl_sync(kFullWarp, threadIdx.x / 32, 0)) {

@@ -156,8 +156,8 @@ __device__ void load_values(const WgmmaPrefillParams& p, const WgmmaShared<kHead
   }
 }
 
-// Run by two warps, whose threads are numbered 0 to 63: loads the rows of one warpgroup, then those
-// of the other.
+// Run by two warps, whose threads are numbered 0 to 63: loads the query rows of one warpgroup, then
+// those of the other.
 template <typename T, int kHead>
 __device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared,
                              int thread) {
@@ -166,8 +166,8 @@ __device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHea
   const PagedAttentionParams& a = p.launch.attention;
   const int segment = thread % Rows::kSegments;
   const int first_row = thread / Rows::kSegments;
-  // From a row to the thread's next one: advance by so many tokens and heads, and carry a token
-  // when passing the last head.
+  // To get from a row to the thread's next one: add `step`, and if that passes the last head of the
+  // group, add `carry`.
   const int heads = kAtOnce % p.group;
   const i64 step = kAtOnce / p.group * a.query_token_stride + heads * a.query_head_stride;
   const i64 carry = a.query_token_stride - p.group * a.query_head_stride;

@@ -35,8 +35,8 @@ constexpr float kMuchOf = 1048576.0f;
 template <>
 constexpr float kMuchOf<Half> = 16384.0f;
 
-// Rows 0 and 1 of a lane are rows lane / 4 and lane / 4 + 8 of its warp's 16; of a row it has
-// columns 8 i + 2 (lane % 4) and the next, in elements 4 i + 2 row and the next.
+// A lane holds two of its warp's 16 rows, row 0 (lane / 4) and row 1 (lane / 4 + 8), and of each of
+// them columns 8 i + 2 (lane % 4) and the next one, in elements 4 i + 2 row and 4 i + 2 row + 1.
 template <typename T, int kHead>
 struct WgmmaSoftmax {
   static constexpr int kKeys = wgmma_keys(kHead);
@@ -46,7 +46,7 @@ struct WgmmaSoftmax {
   unsigned weights[kKeys / 4];  // as T, for the products with values
   float out[kHead / 2];
   float base[2];  // subtracted from scores, in units of log(2)
-  float sum[2];   // of weights: of the columns of this lane
+  float sum[2];   // of the weights in this lane's columns
 
   __device__ __forceinline__ void clear() {
     base[0] = base[1] = lowest_score();
@@ -180,7 +180,8 @@ struct WgmmaSoftmax {
     round_row<kRow>();
   }
 
-  // Computes the products of the tile again, with mma.sync. query: of the warp's 16 rows.
+  // Computes the products of the tile again, with mma.sync. query: the address of the warp's 16
+  // rows.
   __device__ __forceinline__ void multiply_again(unsigned query, unsigned keys) {
     using Rows = WgmmaRows<kHead>;
     const int lane = threadIdx.x % 32;
@@ -243,7 +244,7 @@ struct WgmmaSoftmax {
     if (lane % 4 == 0) *weight = make_float2(base[kRow], total);
   }
 
-  // The results, and where the rows go; null for a row that does not exist.
+  // Writes the results. rows: the destination of each row; null for a row that does not exist.
   __device__ __forceinline__ void write(T* const (&rows)[2]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {

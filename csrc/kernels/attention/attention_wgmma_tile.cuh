@@ -28,7 +28,7 @@ struct WgmmaRows {
     return row / 8 * kGroupBytes + segment / kInPiece * kPieceBytes + row % 8 * kRowBytes +
            swizzled * 16;
   }
-  // Of columns 16 k and on, for a descriptor of a K-major matrix.
+  // The offset of column 16 k, for the descriptor of a K-major matrix.
   __device__ static constexpr unsigned columns(int k) {
     return 32 * k / kRowBytes * kPieceBytes + 32 * k % kRowBytes;
   }
@@ -59,10 +59,11 @@ struct WgmmaShared {
   __device__ static int first_tile(const AttentionItem& item) { return item.begin / kKeys; }
   __device__ static int last_tile(const AttentionItem& item) { return (item.end - 1) / kKeys; }
 
-  // A buffer is full when it may be read, and empty when it may be filled.
+  // mbarriers. A buffer's `full` completes when the buffer may be read, its `empty` when it may be
+  // filled.
   __device__ unsigned item_full() const { return barriers; }
   __device__ unsigned item_empty() const { return barriers + 8; }
-  __device__ unsigned values_landed() const { return barriers + 16; }  // but not yet cleared
+  __device__ unsigned values_landed() const { return barriers + 16; }  // copied, not yet cleared
   __device__ unsigned query_full(int group) const { return barriers + 24 + 16 * group; }
   __device__ unsigned query_empty(int group) const { return query_full(group) + 8; }
   __device__ unsigned keys_full(int stage) const { return barriers + 56 + 32 * stage; }

@@ -1,6 +1,6 @@
-// The heads of a sequence's newest token, as the projections left them: those of the query and of
-// one KV head. A warp takes a head, normalises and rotates it; the key and the value go to the
-// cache and, as attention has read the cache by then, beside it.
+// The heads of a sequence's newest token, from the projections: those of the query and of one KV
+// head. A warp normalises and rotates a head. The key and the value are written to the cache and
+// also to shared memory, because attention reads the cache before that.
 //
 // Bit for bit what rotary_and_cache does (csrc/kernels/rotary/rotary.cu).
 #pragma once
@@ -20,12 +20,12 @@ class NewestHeads {
   using Rows = SharedRows<kHead>;
   using PairsOf = Pairs<T, kPairs, true>;
 
-  // What becomes of a head.
+  // A head's source, destinations and transformation.
   struct Task {
     const T* from = nullptr;
     T* cache = nullptr;  // null: not stored
     unsigned row = 0;    // in shared memory
-    bool turns = false, has_norm = false;
+    bool is_rotated = false, has_norm = false;
     PairsOf weight;  // of the norm
   };
 
@@ -40,7 +40,8 @@ class NewestHeads {
   __device__ NewestHeads(const RotaryEmbeddingParams& params, unsigned shared)
       : p(params), rows(shared) {}
 
-  // Reads what is known before earlier kernels are done.
+  // Loads what no earlier kernel writes: cosines and sines, the norm's weights, the slot. To be
+  // called before wait_for_kernels_before.
   __device__ void read_early(const AttentionItem& item, int first_head, bool has_newest) {
     const i64 position = item.position;
     const T* row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
@@ -48,8 +49,8 @@ class NewestHeads {
     if (warp < heads(item, has_newest)) first = task(item, first_head, warp);
   }
 
-  // Transforms the heads, once earlier kernels have written them.
-  __device__ void turn(const AttentionItem& item, int first_head, bool has_newest) const {
+  // Transforms the heads. To be called after wait_for_kernels_before.
+  __device__ void transform(const AttentionItem& item, int first_head, bool has_newest) const {
     const int count = heads(item, has_newest);
     if (warp < count) run(first);
     if (warp + kWarps < count) run(task(item, first_head, warp + kWarps));
@@ -81,7 +82,7 @@ class NewestHeads {
       const ReshapeAndCacheParams& w = p.write;
       const i64 slot = w.slots[token];
       const unsigned size = static_cast<unsigned>(w.block_size);
-      const i64 block = static_cast<unsigned>(slot) / size;  // the launcher has seen to 32 bits
+      const i64 block = static_cast<unsigned>(slot) / size;  // the launcher checks that it fits
       const i64 at = static_cast<unsigned>(slot) % size;
       const bool is_key = head == item.rows;
       if (is_key) {
@@ -99,7 +100,7 @@ class NewestHeads {
       if (slot < 0 || slot >= w.capacity) result.cache = nullptr;
       result.row = kDecodeRows + (is_key ? 0 : 1);
     }
-    result.turns = head <= item.rows;
+    result.is_rotated = head <= item.rows;
     result.has_norm = weight != nullptr;
     if (result.has_norm) result.weight.read(static_cast<const T*>(weight), pair, kHalf);
     return result;
@@ -111,11 +112,11 @@ class NewestHeads {
     if (task.has_norm) {
       const float sum = group_sum(pairs.sum_of_squares(), 5);
       const float scale = norm_scale(sum, static_cast<float>(kHead), p.epsilon);
-      pairs.turn(
+      pairs.rotate(
           angles, [&](int i) { return scale * task.weight.first(i); },
           [&](int i) { return scale * task.weight.second(i); });
-    } else if (task.turns) {
-      pairs.turn(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
+    } else if (task.is_rotated) {
+      pairs.rotate(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
     }
     write(task.row, pairs);
     if (task.cache != nullptr) pairs.write(task.cache, pair, kHalf);

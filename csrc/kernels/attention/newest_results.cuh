@@ -1,4 +1,4 @@
-// How the results of the warps of a cluster come together in attention_newest.cu.
+// How attention_newest.cu merges the results of the warps of a cluster.
 #pragma once
 
 #include "kernels/attention/attention_item.cuh"
@@ -10,8 +10,8 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 800
 
-// Results that warps of a cluster send to its first CTA. With CUDA 11.8, which has no st.async, by
-// stores and a barrier of all threads.
+// Sends results from the warps of a cluster to its first CTA: by st.async and an mbarrier, or with
+// CUDA 11.8, which has no st.async, by plain stores and a cluster barrier.
 class Delivery {
   const Cluster& cluster;
   const unsigned barrier;
@@ -27,7 +27,7 @@ class Delivery {
 #endif
   }
 
-  // Stores 16 bytes in the first CTA, where this one has `to`.
+  // Stores 16 bytes in the first CTA's shared memory, at the address that corresponds to `to`.
   __device__ void send(float4* to, const float4& x) const {
 #if __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ >= 12
     unsigned there, counter;
@@ -43,8 +43,8 @@ class Delivery {
 #endif
   }
 
-  // Waits in the first CTA for what the others send, `bytes` in all. All threads of the cluster
-  // call it, after they have sent theirs.
+  // Makes the first CTA wait for `bytes` bytes from the others. All threads of the cluster call it,
+  // after they have sent theirs.
   __device__ void complete(int bytes) {
     if (cluster.size == 1) return;
 #if __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ >= 12
@@ -58,8 +58,8 @@ class Delivery {
   }
 };
 
-// The results of all warps of a cluster, in the first CTA's memory: those of its own warps in their
-// stages, those of the others behind.
+// The results of all warps of a cluster, in the first CTA's shared memory: its own warps' results
+// overwrite their stages, the others' come after all stages.
 template <typename T, int kHead>
 class NewestResults {
   static constexpr int kWarps = kNewestWarps, kTiles = kHead / 16;
@@ -69,23 +69,25 @@ class NewestResults {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int rank, ranks, bits;  // ranks = 2^bits
   unsigned char* const stages;
-  unsigned char* const behind;
+  unsigned char* const after_stages;
   Delivery delivery;
 
  public:
-  // stages: of all warps. behind: memory for the weights, a barrier, and what others send.
+  // of_stages: the stages of all warps. rest: shared memory for the weights, an mbarrier, and what
+  // other CTAs send.
   __device__ NewestResults(const Cluster& cluster, unsigned char* of_stages, unsigned char* rest)
       : rank(static_cast<int>(cluster.rank)),
         ranks(static_cast<int>(cluster.size)),
         bits(31 - __clz(ranks)),
         stages(of_stages),
-        behind(rest),
+        after_stages(rest),
         delivery(cluster, shared_address(rest) + kBarrierAt) {}
 
-  // Hands over this warp's result for `rows` rows. A lane has rows 2 * (lane % 4) and the next: the
-  // greatest scores, its part of the sums of the weights, and for each tile the sums of the values.
-  __device__ void leave(int rows, const float (&greatest)[2], const float (&sum)[2],
-                        const float (&out)[kTiles][4]) const {
+  // Stores or sends this warp's result for `rows` rows. A lane has rows 2 * (lane % 4) and the
+  // next: the greatest scores, its part of the sums of the weights, and for each tile the sums of
+  // the values.
+  __device__ void deliver(int rows, const float (&greatest)[2], const float (&sum)[2],
+                          const float (&out)[kTiles][4]) const {
     float both[2] = {sum[0], sum[1]};
 #pragma unroll
     for (int distance = 4; distance < 32; distance *= 2) {
@@ -114,15 +116,15 @@ class NewestResults {
     }
   }
 
-  // Waits until the results of `used` warps of the cluster are there. All threads call it.
-  __device__ void complete(int rows, int used) {
+  // Waits until the results of `used` warps of the cluster have arrived. All threads call it.
+  __device__ void wait_for(int rows, int used) {
     __syncthreads();
     const int own = (used + ranks - 1) >> bits;  // of the first CTA
     delivery.complete((used - own) * newest_result_bytes(kHead, rows));
   }
 
-  // Adds up what `used` warps have left or sent, and writes it. Four lanes share a fragment, and
-  // take the warps in turn; each then writes an element. group: query heads of a KV head.
+  // Merges the results of `used` warps, and writes them. Four lanes share a fragment and divide the
+  // warps round-robin; each then writes one element. group: query heads of a KV head.
   __device__ void add_up(const AttentionLaunchParams& p, const AttentionItem& item, int group,
                          int used) const {
     const int part = lane / 8, column = lane % 8, pairs = (item.rows + 1) / 2;
@@ -181,15 +183,16 @@ class NewestResults {
     return reinterpret_cast<float4*>(stages + of_warp * kStageBytes);
   }
   // [warp][pair of rows]: greatest score and sum of the first, and of the second.
-  __device__ float4* weights() const { return reinterpret_cast<float4*>(behind + kWeightsAt); }
+  __device__ float4* weights() const {
+    return reinterpret_cast<float4*>(after_stages + kWeightsAt);
+  }
   // What a warp of another CTA has sent: the fragments of `pairs` as above, then their weights.
   __device__ float4* received(int of_warp, int of_rank, int pairs) const {
     const int at = of_warp * (ranks - 1) + of_rank - 1;
-    return reinterpret_cast<float4*>(behind + kReceivedAt) + at * pairs * (kTiles * 8 + 1);
+    return reinterpret_cast<float4*>(after_stages + kReceivedAt) + at * pairs * (kTiles * 8 + 1);
   }
 
-  // A sum of results, weighted, for two rows: four elements as in a fragment, and the sums of
-  // weights.
+  // Merged results of two rows: four elements as in a fragment, and the sums of weights.
   struct Total {
     float most[2], of[6];
 
@@ -201,7 +204,7 @@ class NewestResults {
     }
   };
 
-  // The weights of two rows of a warp of the cluster, by its turn.
+  // The weights of two rows of a warp. turn: its index in the round-robin order of the cluster.
   __device__ float4 weight_of(int turn, int pair, int pairs) const {
     const int of_rank = turn & (ranks - 1), of_warp = turn >> bits;
     return of_rank == 0 ? weights()[of_warp * 4 + pair]

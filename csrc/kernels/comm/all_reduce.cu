@@ -87,11 +87,11 @@ struct AllReduce {
   __device__ void receive(Words (&got)[kRowPacks], unsigned turn, int source, i64 row) const {
     unsigned missing = 0;
     for_packs([&](unsigned k, unsigned) { missing |= 1u << k; });
-    for (unsigned looks = 1; missing != 0; ++looks) {
+    for (unsigned polls = 1; missing != 0; ++polls) {
       for_packs([&](unsigned k, unsigned pack) {  // issues all loads before it uses one
         if (missing >> k & 1) got[k] = load_system(place(params.rank, turn, source, row, pack));
       });
-      const bool gives_up = must_stop(looks, params.stop);
+      const bool gives_up = must_stop(polls, params.stop);
       for_packs([&](unsigned k, unsigned pack) {
         if ((missing >> k & 1) == 0 || !(is_whole(got[k]) || gives_up)) return;
         empty(place(params.rank, turn, source, row, pack));

@@ -5,8 +5,8 @@
 
 namespace vllm {
 
-// For data that is soon overwritten or read again: L2 evicts it last. The hint is ignored before
-// compute capability 8.0.
+// For data that is soon overwritten or read again: L2 evicts it last. Before compute capability 8.0
+// this is a plain load.
 template <typename T, int N>
 __device__ Pack<T, N> load_to_keep(const T* from) {
 #if __CUDA_ARCH__ >= 800

@@ -31,8 +31,9 @@ struct Cluster {
     __syncthreads();
   }
 
-  // sync in two halves; nothing where there is no cluster. announce() is an arrival that spares the
-  // fence: the CTA's earlier writes need not be visible after the wait.
+  // The two halves of sync(), for a split arrive and wait; no-ops without a cluster. announce()
+  // arrives without release semantics, which saves a fence: after their wait, the other CTAs need
+  // not see this CTA's earlier writes.
   __device__ void arrive() const {
 #if __CUDA_ARCH__ >= 900
     if (size > 1) asm volatile("barrier.cluster.arrive;" ::: "memory");
@@ -51,7 +52,8 @@ struct Cluster {
 #endif
   }
 
-  // Where the block of a rank has what this one has at `shared`.
+  // Distributed shared memory: the address in the CTA with this rank that corresponds to `shared`
+  // in this CTA.
   template <typename T>
   __device__ T* of(T* shared, unsigned of_rank) const {
 #if __CUDA_ARCH__ >= 900

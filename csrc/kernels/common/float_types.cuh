@@ -1,6 +1,6 @@
 // float32, float16 and bfloat16 in memory, and conversions to the float32 that every op computes
-// in. By PTX instruction or by bits, so that one source serves compute capability 7.0 to 9.0 and a
-// compiler without host headers (NVRTC).
+// in. Written with PTX and bit operations, so that one source serves every compute capability from
+// 7.0 on, and a compiler without host headers (NVRTC).
 #pragma once
 
 namespace vllm {
@@ -91,8 +91,8 @@ __device__ inline unsigned from_floats<Half>(float lower, float upper) {
 }
 #endif
 
-// N adjacent elements that one instruction loads or stores: 16 bytes, or one element. 16-bit
-// elements are kept in pairs, one register each, which compilers do not do reliably.
+// N adjacent elements, at most 16 bytes, that one instruction loads or stores. 16-bit elements are
+// kept in pairs, one register each, which compilers do not do reliably.
 template <typename T, int N, bool kPaired = sizeof(T) == 2 && N % 2 == 0>
 struct alignas(N * sizeof(T)) Pack {
   T values[N];

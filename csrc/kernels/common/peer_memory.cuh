@@ -1,7 +1,7 @@
 // Packs of 16 bytes that one GPU writes to another's memory. The data is its own flag: a place with
-// all bits set is empty, and the reader sets it to that again after reading. So there is no
-// separate flag and only one transfer. (TensorRT-LLM and FlashInfer call this the Lamport protocol,
-// and reserve -0.0.)
+// all bits set is empty, and the reader empties it again after reading. So there is no separate
+// flag and only one transfer. (TensorRT-LLM and FlashInfer call this the Lamport protocol, and
+// reserve -0.0.)
 //
 // PTX ISA, "Memory Consistency Model": an access to four words is four relaxed accesses in any
 // order, each of them whole. So a pack has arrived when none of its words is empty.
@@ -56,9 +56,9 @@ __device__ inline void empty(void* place) {
   store_system(place, {{kEmptyWord, kEmptyWord, kEmptyWord, kEmptyWord}});
 }
 
-// Whether to take what is there, whole or not: the host has set *stop.
-__device__ inline bool must_stop(unsigned looks, const unsigned* stop) {
-  return looks % kLooksBeforeStop == 0 && load_system_word(stop) != 0;
+// Whether to stop polling and take what has arrived, whole or not, because the host has set *stop.
+__device__ inline bool must_stop(unsigned polls, const unsigned* stop) {
+  return polls % kLooksBeforeStop == 0 && load_system_word(stop) != 0;
 }
 
 }  // namespace vllm

@@ -5,9 +5,9 @@ namespace vllm {
 
 constexpr unsigned kFullWarp = 0xffffffffu;  // all lanes take part
 
-// The sum of `value` over 2^bits neighbouring threads of a warp that start at a multiple of their
-// number, in each of them, added up as a tree from the nearest on. All of them must call it; others
-// may be elsewhere.
+// Butterfly reduction: the sum of `value` over aligned groups of 2^bits adjacent threads of a warp,
+// in each of them, adding the nearest neighbours first. All threads of a group must call it; other
+// threads of the warp need not.
 __device__ inline float group_sum(float value, int bits) {
   const unsigned size = 1u << bits;
   const unsigned first = threadIdx.x & 31 & ~(size - 1);

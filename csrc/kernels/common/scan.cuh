@@ -21,7 +21,7 @@ __device__ inline float block_max(float value) {
   return warp_max(lane < blockDim.x / 32 ? partial[lane] : negative_infinity());
 }
 
-// The sum of `value` over the lanes up to this one.
+// Inclusive prefix sum: the sum of `value` over the lanes up to this one.
 template <typename V>
 __device__ V warp_scan(V value) {
   const unsigned lane = threadIdx.x % 32;

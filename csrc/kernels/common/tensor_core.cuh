@@ -134,8 +134,9 @@ struct SharedRows {
   __device__ static unsigned offset(unsigned row, unsigned segment) {
     return row * kPitch + (kSwizzled ? segment ^ (row & 7) : segment) * 16;
   }
-  // From the address of a segment that is even or whose successor is not asked for to the one 2 k
-  // further on, where the rows begin at a multiple of their pitch.
+  // The address of segment s + 2 k of a row, given that of segment s, which must be 0 or 1: then
+  // adding 2 k to the segment's index is the same as XOR, which commutes with the swizzle. Swizzled
+  // rows must be aligned to their pitch.
   __device__ static unsigned further(unsigned address, int k) {
     return kSwizzled ? address ^ 32 * k : address + 32 * k;
   }

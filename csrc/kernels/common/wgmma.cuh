@@ -36,7 +36,7 @@ __device__ __forceinline__ void hold(unsigned (&registers)[kSize]) {
 
 // A matrix of 16-bit elements in shared memory: atoms of 8 rows of kRowBytes, swizzled as the
 // bulk copy of that many bytes does: 128, 64 or 32. Strides in bytes.
-//   K-major: `stride` from 8 rows to the next 8; the next columns of k by the address.
+//   K-major: `stride` from 8 rows to the next 8; advance the address to advance along k.
 //   MN-major: `stride` from 8 of k to the next 8, `leading` from one atom's columns to the next's.
 template <int kRowBytes>
 __device__ unsigned long long matrix_descriptor(unsigned address, unsigned leading,
@@ -46,15 +46,17 @@ __device__ unsigned long long matrix_descriptor(unsigned address, unsigned leadi
          static_cast<unsigned long long>(stride >> 4) << 32 | kSwizzle << 62;
 }
 
-// `bytes` further on.
+// The descriptor of the matrix that begins `bytes` later.
 __device__ inline unsigned long long descriptor_at(unsigned long long descriptor, unsigned bytes) {
   return descriptor + (bytes >> 4);
 }
 
-// sum[64 x kColumns] (+)= a[64 x 16] * b[16 x kColumns], float32. A lane holds, as of mma.m16n8k16,
-// of rows lane / 4 and lane / 4 + 8 of its warp's 16 columns 8 i + 2 (lane % 4) and the next.
-// add: 0 begins a sum. A and b of `products` are K-major in shared memory, b of `weigh` MN-major,
-// and a of that in registers.
+// sum[64 x kColumns] (+)= a[64 x 16] * b[16 x kColumns], float32. add: 0 overwrites `sum` instead
+// of adding to it.
+//   products: a and b are K-major in shared memory.
+//   weigh: a is in registers, b is MN-major in shared memory.
+// `sum` has the layout of mma.m16n8k16: a lane holds rows lane / 4 and lane / 4 + 8 of its warp's
+// 16 rows, and of each of them columns 8 i + 2 (lane % 4) and the next one.
 template <typename T, int kColumns>
 struct Wgmma;
 

@@ -1,4 +1,4 @@
-// Copies a few numbers from or to memory of the host that the GPU sees.
+// Copies a few int64 between device memory and pinned host memory, which the GPU accesses directly.
 #include "kernels/common/early_launch.cuh"
 #include "params/copy.h"
 

@@ -1,5 +1,6 @@
-// The embeddings of tokens: rows of a table, copied as bits, so an element is known by its size
-// alone. Blocks along x take the parts of a token, along y the tokens; a thread has some packs.
+// The embeddings of tokens: rows of a table. Bits are copied, so that only the size of an element
+// matters. The grid's x dimension covers the parts of a row, its y dimension the tokens; each
+// thread copies kEmbeddingPacks packs.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "params/embedding.h"

@@ -3,8 +3,8 @@
 // A CTA (thread block) computes adjacent outputs, a tile of weight rows at a time. Its warps divide
 // the inputs (split-K), and their sums are added up in shared memory. A warp multiplies by mma with
 // the weights as the wide operand. It prefetches weights into its ring of stages before it waits
-// for earlier kernels (PDL), so that memory is never idle. The operations around a product (norm,
-// bias, activation, residual) are fused: fewer kernels mean fewer waits between them.
+// for earlier kernels (PDL), so that memory is not idle meanwhile. The operations around a product
+// (norm, bias, activation, residual) are fused: fewer kernels mean fewer waits between them.
 //
 // A result depends only on its row and its weights: the inputs are summed in the same order
 // whatever the number of rows and the tile.
@@ -56,9 +56,9 @@ class FewRows {
       LaneSums mine{};
 #pragma unroll 1
       for (unsigned piece = warp; piece < ring.pieces(); piece += 2 * kStep) {
-        take(mine, even, piece, warp, output == 0, is_last);
+        process_stage(mine, even, piece, warp, output == 0, is_last);
         if (piece + kStep >= ring.pieces()) break;
-        take(mine, odd, piece + kStep, warp + kStep, output == 0, is_last);
+        process_stage(mine, odd, piece + kStep, warp + kStep, output == 0, is_last);
       }
       if (p.norm_weight != nullptr && !kScaleFirst<T> && output == 0) inputs.share_squares();
       sums.finish(mine, inputs, output);
@@ -66,10 +66,11 @@ class FewRows {
   }
 
  private:
-  // Multiplies a stage, and loads the inputs of the one after the next. Behind the last that is one
-  // of the next tile, which begins with `first`.
-  __device__ void take(LaneSums& mine, Stage& stage, unsigned piece, unsigned first,
-                       bool is_first_tile, bool is_last_tile) {
+  // Multiplies a stage, then loads the inputs of the stage after the next one in its place. At the
+  // end of a tile, that is one of the first two stages of the next tile, which begins with piece
+  // `first`.
+  __device__ void process_stage(LaneSums& mine, Stage& stage, unsigned piece, unsigned first,
+                                bool is_first_tile, bool is_last_tile) {
     const unsigned char* weights = ring.wait();
     if (p.norm_weight != nullptr) inputs.normalize(stage, piece, weights, is_first_tile);
     multiply(mine, weights, stage, piece);

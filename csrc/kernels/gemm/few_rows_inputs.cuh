@@ -1,4 +1,4 @@
-// The rows of x of a product of few rows: what a lane multiplies, and its norm.
+// The inputs of a product of few rows (x): the part that a lane multiplies, and their norm.
 #pragma once
 
 #include "kernels/gemm/few_rows_norm.cuh"
@@ -18,7 +18,7 @@ class FewRowsInputs {
   float* const warp_squares;  // [warp][row of x]
   const unsigned warp = threadIdx.x / 32, row = threadIdx.x % 32 / 4, quad = threadIdx.x % 4;
   const T* rows_of_x[kGroups];
-  float scale[kGroups];    // of the norm, where it comes before the product
+  float scale[kGroups];    // of the norm, if applied before the product
   float squares[kGroups];  // of the lane's inputs
 
  public:
@@ -55,7 +55,7 @@ class FewRowsInputs {
     return result;
   }
 
-  // Reads the rows for the norm's scale, where that comes before the product.
+  // Computes the norm's scales, if they are applied before the product. Reads all inputs.
   __device__ void make_scales() {
     const unsigned pieces = (static_cast<unsigned>(p.inputs) + kPieceInputs - 1) / kPieceInputs;
 #pragma unroll
@@ -76,8 +76,9 @@ class FewRowsInputs {
     for (int group = 0; group < kGroups; ++group) scale[group] = scale_of(group * 8 + row);
   }
 
-  // Multiplies by the norm's weight, which lies behind those of a piece, and, if that comes first,
-  // by its scale; else adds up the squares, if this is the first tile of outputs.
+  // Multiplies the inputs by the norm's weight, which lies after a piece's weight rows. If the
+  // norm's scale is applied before the product, multiplies by it too; else adds up the squares,
+  // during the first tile of outputs.
   __device__ void normalize(Stage& stage, unsigned piece, const unsigned char* weights,
                             bool is_first_tile) {
 #pragma unroll
@@ -114,7 +115,7 @@ class FewRowsInputs {
     }
   }
 
-  // The norm's scale of any row, when the CTA has synchronised.
+  // The norm's scale of a row. The CTA must have synchronised since share_squares.
   __device__ float scale_of(unsigned of_row) const {
     float sum = 0.0f;
 #pragma unroll

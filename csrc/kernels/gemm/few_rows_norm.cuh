@@ -8,8 +8,8 @@ namespace vllm {
 
 #if __CUDA_ARCH__ >= 800
 
-// Whether the norm's scale is applied to the inputs before they are rounded, which needs all of
-// them first, or to the product. Unscaled inputs might overflow float16.
+// Whether the norm's scale is applied to the inputs, before they are rounded, or to the product.
+// The former has to read all inputs first, but unscaled inputs might overflow float16.
 template <typename T>
 constexpr bool kScaleFirst = false;
 template <>
@@ -29,7 +29,7 @@ __device__ inline Pack<BFloat16, 8> unscaled_norm(const Pack<BFloat16, 8>& x,
   Pack<BFloat16, 8> result;
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // plus -0
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;"  // + -0: mul.bf16x2 needs 9.0
         : "=r"(result.words[k])
         : "r"(x.words[k]), "r"(weight.words[k]), "r"(0x80008000u));
   }

@@ -20,7 +20,8 @@ class FewRowsSums {
   float early_residual = 0.0f;
 
  public:
-  // A lane's sums: of the first and of the second segments, which do not wait for each other.
+  // A lane's sums: separate ones for the first and for the second segments, so that their mma do
+  // not depend on each other.
   struct Lane {
     float of[2][kFragments][kGroups][4];
   };
@@ -28,7 +29,7 @@ class FewRowsSums {
   __device__ FewRowsSums(const FewRowsParams& params, BlockOutputs block, float* shared)
       : p(params), outputs(block), warp_sums(shared) {}
 
-  // The bias comes from memory and would be late.
+  // Prefetches the bias into L2, because it is used at the end, with nothing to hide its latency.
   __device__ void prefetch_bias() const {
     constexpr unsigned kLine = 64;  // elements
     const T* bias = static_cast<const T*>(p.bias);
@@ -38,7 +39,7 @@ class FewRowsSums {
     }
   }
 
-  // Loads what a thread will add to its first result.
+  // Loads the residual of a thread's first result, so that its latency is hidden.
   __device__ void load_early_residual() {
     const unsigned tile_outputs = p.gated ? kTile / 2 : kTile;
     const unsigned row_here = threadIdx.x / tile_outputs, output = threadIdx.x % tile_outputs;
@@ -54,7 +55,7 @@ class FewRowsSums {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       if (group * 8 >= p.rows) break;
-      if (output > 0 || group > 0) __syncthreads();  // others may still read what was here
+      if (output > 0 || group > 0) __syncthreads();  // others may still read the previous sums
       float* mine = warp_sums + (warp * 8 + 2 * quad) * kPitch + row;
 #pragma unroll
       for (int f = 0; f < kFragments; ++f) {

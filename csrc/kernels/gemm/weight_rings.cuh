@@ -20,8 +20,9 @@ struct BlockOutputs {
 // A warp's ring. The warp iterates over the outputs of its CTA, a tile at a time, and for each tile
 // over its pieces of the inputs: pieces warp, warp + 8, warp + 16, ...
 //
-// In shared memory the rows of a piece lie one after another, 128 bytes each, the 16-byte segments
-// of a row exchanged by its number: so eight rows of one segment lie in different banks.
+// In shared memory the rows of a piece lie one after another, 128 bytes each. Their 16-byte
+// segments are swizzled (XOR with the row's number), so that one segment of eight rows lies in
+// different banks.
 template <typename T, int kTile>
 class WeightRing {
   static constexpr int kPieces = few_rows_pieces(kTile), kStages = few_rows_stages(kTile);
@@ -53,12 +54,11 @@ class WeightRing {
 #pragma unroll 1  // less code to fetch
     for (int i = 0; i < kStages; ++i) {
       if (i > 0 && i < p.stages) copies_wait<0>();
-      ask();
+      start_load();
     }
   }
 
-  // Waits for the oldest stage: its first piece; few_rows_piece_bytes lie between that and the
-  // next.
+  // Waits for the oldest stage, and returns its first piece; pieces are few_rows_piece_bytes apart.
   __device__ const unsigned char* wait() {
     copies_wait<kStages - 1>();
     __syncwarp();
@@ -68,14 +68,14 @@ class WeightRing {
   // Frees the oldest stage, and starts loading the next one into it.
   __device__ void release() {
     __syncwarp();
-    ask();
+    start_load();
     stage = stage + 1 == kStages ? 0 : stage + 1;
   }
 
  private:
-  // A lane copies a segment of every fourth row. Weight rows that do not exist are not copied:
-  // their results are not used. Inputs that do not exist become zeros.
-  __device__ void ask() {
+  // Starts to load the next stage. A lane copies a segment of every fourth row. Weight rows that do
+  // not exist are not copied: their results are not used. Inputs that do not exist become zeros.
+  __device__ void start_load() {
     if (next_piece < pieces() && next_output < outputs.count) {
       const auto base = static_cast<unsigned>(__cvta_generic_to_shared(ring)) +
                         next_stage * kStageBytes + row * kPieceBytes;
@@ -100,7 +100,7 @@ class WeightRing {
           if (here > 0) copy_16_bytes(to, from, exists);
           from += step;
         }
-        if (p.norm_weight != nullptr && row == 0) {  // in order
+        if (p.norm_weight != nullptr && row == 0) {  // not swizzled
           const unsigned to = base + i * few_rows_piece_bytes(kTile) + kTile * kPieceBytes;
           copy_16_bytes(to + segment * 16,
                         static_cast<const T*>(p.norm_weight) + input + segment * 8, exists);

@@ -73,20 +73,20 @@ __device__ void rotary_embedding(const RotaryEmbeddingParams& p) {
             held.read(head.from, pair, half);
             angles.read(row, pair, half);
           }
-          if (head.turns) {
+          if (head.is_rotated) {
             if (head.weight != nullptr) {
               PairsOf weight;
               weight.read(head.weight, pair, half);
-              held.turn(
+              held.rotate(
                   angles, [&](int i) { return scale * weight.first(i); },
                   [&](int i) { return scale * weight.second(i); });
             } else {
-              held.turn(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
+              held.rotate(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
             }
           }
           held.write(head.to, pair, half);
         }
-        if (half > step) angles.read(row, begin, half);  // as they were, for the next head
+        if (half > step) angles.read(row, begin, half);  // the first ones again, for the next head
         if (kWrites && (head.to != head.from || head.weight != nullptr)) {
 #pragma unroll 1
           for (unsigned i = rotary_size + begin; i < head_size; i += step) {
@@ -128,7 +128,7 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
     const i64 position = p.positions[t];
     token.find_slot();
     if (head.weight != nullptr) weight.read(head.weight, pair, half);
-    if (!head.turns) return;
+    if (!head.is_rotated) return;
     const bool is_in_range = position >= 0 && position < p.max_position;
     const T* row = static_cast<const T*>(p.cos_sin) + position * p.cos_sin_stride;
     angles.read(is_in_range ? row : nullptr, pair, half);
@@ -144,11 +144,11 @@ __device__ void rotate_whole_heads(const RotaryEmbeddingParams& p) {
   if (head.weight != nullptr) {
     const float sum = group_sum(held.sum_of_squares(), p.head_bits);
     const float scale = norm_scale(sum, static_cast<float>(2 * half), p.epsilon);
-    held.turn(
+    held.rotate(
         angles, [&](int i) { return scale * weight.first(i); },
         [&](int i) { return scale * weight.second(i); });
-  } else if (head.turns) {
-    held.turn(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
+  } else if (head.is_rotated) {
+    held.rotate(angles, [](int) { return 1.0f; }, [](int) { return 1.0f; });
   }
   held.write(head.to, pair, half);
 }

@@ -31,7 +31,7 @@ struct Angles {
 // 1.
 template <typename T, int N, bool kNeox>
 struct Pairs {
-  static constexpr bool kApart = kNeox || N == 1;  // a pair need not lie on a multiple of its size
+  static constexpr bool kApart = kNeox || N == 1;  // a single pair may not be aligned
   Pack<T, kApart ? N : 2 * N> packs[kApart ? 2 : 1];
 
   // The address of pairs `pair` to `pair + N` of a head.
@@ -74,18 +74,18 @@ struct Pairs {
   }
   // Multiplies each element by its factor, then rotates the pairs.
   template <typename First, typename Second>
-  __device__ void turn(const Angles<T, N>& angles, First first_factor, Second second_factor) {
-    float turned_first[N], turned_second[N];
+  __device__ void rotate(const Angles<T, N>& angles, First first_factor, Second second_factor) {
+    float rotated_first[N], rotated_second[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float a = first(i) * first_factor(i), b = second(i) * second_factor(i);
       const float cosine = angles.cosines.get(i), sine = angles.sines.get(i);
-      turned_first[i] = a * cosine - b * sine;
-      turned_second[i] = b * cosine + a * sine;
+      rotated_first[i] = a * cosine - b * sine;
+      rotated_second[i] = b * cosine + a * sine;
     }
-    set(turned_first, turned_second);
+    set(rotated_first, rotated_second);
   }
-  // In the order of a tree, which group_sum continues: it does not depend on N.
+  // Added up as a tree, which group_sum continues, so that the result does not depend on N.
   __device__ float sum_of_squares() const {
     float sums[N];
 #pragma unroll
@@ -105,7 +105,7 @@ struct Head {
   const T* from;
   T* to;
   const T* weight;  // of its norm, or null
-  bool turns;       // whether it is rotated; otherwise it is copied
+  bool is_rotated;  // or else copied
 };
 
 // The heads of a token: those of the query, of the key and, where there is a cache, of the value.

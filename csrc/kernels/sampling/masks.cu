@@ -1,5 +1,5 @@
 // Sets the logits of excluded tokens to minus infinity, in place. Each thread processes 16 bytes of
-// a row; adjacent threads share a word of the mask. A pack without excluded tokens is not written.
+// a row; adjacent threads share a word of the mask. Packs without excluded tokens are not written.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "params/sampling.h"

@@ -4,7 +4,7 @@
 
 namespace vllm {
 
-constexpr int kThreads = 512;  // of a block, which has a counter to itself
+constexpr int kThreads = 512;  // of a CTA, which processes a whole counter
 
 __device__ inline bool has(const TokenCounters& state, i64 counter) {
   return counter >= 0 && counter < state.counters;
@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(vllm::kThreads)
   vllm::wait_for_kernels_before();
   for (i64 list = blockIdx.x; list < p.lists; list += gridDim.x) {
     const i64 counter = p.counters[list];
-    if (!vllm::has(p.state, counter)) continue;  // for all of the block
+    if (!vllm::has(p.state, counter)) continue;  // uniform across the CTA
     int* seen = p.state.seen + counter * p.state.words;
     int* uses = p.state.uses + counter * p.state.vocab;
     for (i64 word = threadIdx.x; word < p.state.words; word += blockDim.x) seen[word] = 0;
@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(vllm::kThreads) penalize(vllm::Pena
   vllm::wait_for_kernels_before();
   for (i64 row = blockIdx.x; row < p.rows; row += gridDim.x) {
     const i64 counter = p.counters[row];
-    if (!vllm::has(p.state, counter)) continue;  // for all of the block
+    if (!vllm::has(p.state, counter)) continue;  // uniform across the CTA
     int* seen = p.state.seen + counter * p.state.words;
     int* uses = p.state.uses + counter * p.state.vocab;
     const i64 input = p.inputs[row];

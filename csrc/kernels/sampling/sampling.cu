@@ -46,7 +46,7 @@ __device__ void summarize(const SampleParams& p) {
   }
 }
 
-// The first token of the largest logit, by the first warp.
+// The first token with the largest logit. Called by the first warp.
 __device__ inline unsigned most_likely(const Row& row, unsigned block) {
   float x[kHeld];
   row.load(block, x);
@@ -58,7 +58,7 @@ __device__ inline unsigned most_likely(const Row& row, unsigned block) {
   return __shfl_sync(kFullWarp, Row::token(block, mine), lane);
 }
 
-// The token of a token block at `rest` of its kept mass; by the first warp.
+// The token of a token block at `rest` of its kept mass. Called by the first warp.
 __device__ inline unsigned draw_in_block(const Row& row, unsigned block, float limit, u64 rest,
                                          u64 mass) {
   // Relative to the maximum of the block, weights are whole numbers of enough bits.
@@ -112,7 +112,7 @@ __device__ inline unsigned draw(const Row& row, float limit, bool truncated, uns
   return threadIdx.x < 32 ? draw_in_block(row, chosen, limit, rest, mass) : 0;
 }
 
-// Blocks of kThreads; of fewer, where no row is truncated.
+// Run by CTAs of kThreads or, if no row is truncated, of fewer threads.
 template <unsigned kThreads>
 __device__ void pick(const SampleParams& p) {
   wait_for_kernels_before();

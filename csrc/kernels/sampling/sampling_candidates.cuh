@@ -20,7 +20,7 @@ struct Candidates {
   };
   union {
     List list;
-    unsigned bins[kBins];  // of all blocks together
+    unsigned bins[kBins];  // of all CTAs of the cluster
   };
   struct Part {
     union {
@@ -30,7 +30,7 @@ struct Candidates {
     unsigned count;        // of tokens that were to be listed
     unsigned below_count;  // of the tokens with z <= low
     u64 below_mass;
-  } part;  // that this block publishes
+  } part;  // that this CTA publishes
   Visited<kThreads> visited;
   unsigned low_bin, bin, high_bin;
   unsigned found;
@@ -161,12 +161,13 @@ __device__ u64 entry_at(unsigned i, const Candidates<kThreads>& c, const Cluster
   return rank < cluster.size ? cluster.of(&c.part, rank)->listed[i] : ~0ull;
 }
 
-// Entries of a list that each thread has: every kThreads-th.
+// How many entries of a list each thread holds: every kThreads-th one.
 template <unsigned kThreads>
 constexpr unsigned kEntries = kListed / kThreads;
 
-// Calls visit(i, e) for what this thread has of `count` entries of a list, its e-th; all threads of
-// a warp do so for neighbours, or for none.
+// Calls visit(i, e) for each entry i of a list that this thread holds, as its e-th, up to `count`
+// rounded up to whole warps. So either all threads of a warp call it, for adjacent entries, or
+// none.
 template <unsigned kThreads, typename Visit>
 __device__ void visit_list(unsigned count, Visit visit) {
 #pragma unroll
@@ -176,7 +177,7 @@ __device__ void visit_list(unsigned count, Visit visit) {
   }
 }
 
-// Sorts what is listed by z, then by token, and sums its masses.
+// Sorts the listed tokens by z, then by id, and computes the prefix sums of their masses.
 template <unsigned kThreads>
 __device__ void sort(Candidates<kThreads>& c, unsigned listed, const Cluster& cluster) {
   unsigned size = 32;
@@ -186,8 +187,8 @@ __device__ void sort(Candidates<kThreads>& c, unsigned listed, const Cluster& cl
     const u64 entry = entry_at(i, c, cluster);
     mine[e] = i < listed ? entry : ~0ull;
   });
-  // Bitonic: runs of `run` in alternating directions, merged at distances that halve; within a warp
-  // by shuffles, else through two arrays in turn.
+  // Bitonic sort: runs of `run` entries in alternating directions are merged at halving distances;
+  // within a warp by shuffles, else through two shared arrays alternately.
   u64* shared = c.list.mass;
   for (unsigned run = 2; run <= size; run *= 2) {
     for (unsigned distance = run / 2; distance > 0; distance /= 2) {
@@ -221,7 +222,7 @@ __device__ void sort(Candidates<kThreads>& c, unsigned listed, const Cluster& cl
   __syncthreads();
 }
 
-// The first of `count` entries of the list for which is_found(i); `count` where there is none.
+// The first of `count` entries of the list for which is_found(i) holds; `count` if there is none.
 template <unsigned kThreads, typename IsFound>
 __device__ unsigned first_entry(unsigned count, Candidates<kThreads>& c, IsFound is_found) {
   __syncthreads();

@@ -30,9 +30,9 @@ __device__ inline float weight(float z) { return __saturatef(__expf(-z)); }
 // A sum of weights as a whole number of 2^-32: such sums do not depend on their order.
 __device__ inline u64 fixed(float mass) { return static_cast<u64>(mass * 0x1p32f); }
 
-// This lane's tokens of some blocks, whose loads are in flight together, in packs of N: lane by
-// lane, kHeld / N times over. N may be kHeld (each lane has neighbours) or fill 16 bytes (the warp
-// reads without gaps). -inf past the end.
+// Loads this lane's tokens of some token blocks, with all loads in flight together: kHeld / N times
+// N adjacent tokens. With N = kHeld all of the lane's tokens are adjacent; with N of 16 bytes the
+// warp's loads are coalesced. Tokens past the end of the row are -inf.
 template <int N, int kBlocks, typename T>
 __device__ void load_blocks(const T* logits, unsigned vocab, bool packs,
                             const unsigned (&blocks)[kBlocks], float (&x)[kBlocks][kHeld]) {
@@ -81,7 +81,7 @@ struct Row {
   float max;      // the largest logit
   float inverse;  // of the temperature
 
-  // 0 for +inf too; NaN stays, and is neither above nor below anything.
+  // 0 for +inf too; NaN stays NaN, for which every comparison is false.
   __device__ float z(float x) const {
     const float z = (max - x) * inverse;
     return z < 0.0f ? 0.0f : z;
@@ -92,8 +92,8 @@ struct Row {
     return fixed(block.mass * weight(z(block.max)));
   }
 
-  // The dtype is a branch here and no template parameter: kernels that read only parts of a row
-  // again are compiled once.
+  // The dtype is a branch here, not a template parameter: the kernel that reads only parts of a row
+  // again is compiled once.
   __device__ void load(unsigned block, float (&x)[kHeld]) const {
     const unsigned one[1] = {block};
     auto& to = reinterpret_cast<float (&)[1][kHeld]>(x);

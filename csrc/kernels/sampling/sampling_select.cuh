@@ -10,21 +10,21 @@
 
 namespace vllm {
 
-constexpr int kBinBits = 12;  // of the width of a bin at most: 2048 bins for each power of 2
-constexpr unsigned kCountStep = 0x4000;  // in ordinals, 1/512 of z: so exact is a bound of a count
-constexpr float kNextLook = 2.0f;  // how much further to look for what did not lie in the range
-constexpr float kHorizon = 23.0f;  // where weights are below 2^-32
+constexpr int kBinBits = 12;  // the width of a bin is at most 2^this: 2048 bins for each power of 2
+constexpr unsigned kCountStep = 0x4000;  // precision of bound_of_count, in ordinals: 1/512 of z
+constexpr float kNextLook = 2.0f;        // how far a range that ended too early is extended
+constexpr float kHorizon = 23.0f;        // where weights are below 2^-32
 
-// Narrows (low, high] to a part in which the measure of all tokens up to z reaches `target`: their
-// number or, by mass, their mass, of which `total` is the most there can be.
+// Narrows (low, high] to a part in which the measure of all tokens up to z reaches `target`. The
+// measure is their number or, if by_mass, their mass, which is at most `total`.
 template <unsigned kThreads>
 __device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, float& low, float& high,
                        Candidates<kThreads>& c, const Cluster& cluster) {
   const unsigned bottom = ordinal(low), top = ordinal(high);
   int shift = 0;
   while (shift < kBinBits && (top - bottom - 1) >> shift >= kBins) ++shift;
-  // A mass in a bin is a whole number of units, of which there can be 2^31; cutting it short loses
-  // less than one for each token.
+  // Bins count mass in whole units, at most 2^31 in all; rounding down loses less than one unit per
+  // token.
   const float vocab = static_cast<float>(row.vocab);
   const float most = fminf(static_cast<float>(total), vocab * weight(fmaxf(low, 0.0f)) * 0x1p32f);
   const float units = by_mass ? 0x1p63f / most : 0.0f;
@@ -45,7 +45,7 @@ __device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, floa
         mass += weight(z);
         ++count;
       } else if (z <= high) {
-        const unsigned bin = (top - ordinal(z)) >> shift;  // from the top, where it must be fine
+        const unsigned bin = (top - ordinal(z)) >> shift;  // from the top; the rest is in bin 0
         const unsigned measure = by_mass ? static_cast<unsigned>(weight(z) * units) : 1;
         atomicAdd(&c.part.bins[kBins - 1 - min(bin, kBins - 1)], measure);
       }
@@ -66,7 +66,7 @@ __device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, floa
     c.bins[i] = sum;
   }
   __syncthreads();
-  if (below >= target) {  // by what rounds differently: nothing is left to look at
+  if (below >= target) {  // sums were rounded differently: nothing is left to search
     high = low;
     return;
   }
@@ -90,14 +90,14 @@ __device__ void narrow(const Row& row, bool by_mass, u64 target, u64 total, floa
   }
   __syncthreads();
   unsigned first = c.low_bin, last = c.high_bin;
-  if (first == 0 && last == kBins - 1) first = last = c.bin;  // no narrower: go by the best guess
+  if (first == 0 && last == kBins - 1) first = last = c.bin;  // not narrower: take the best guess
   const unsigned width = (kBins - first) << shift;            // from its lower end to the top
   if (first > 0 && top - bottom > width) low = z_at(top - width);
   high = z_at(top - ((kBins - 1 - last) << shift));
 }
 
-// A z that at least k tokens do not exceed, because k groups of token blocks each have such a
-// token. Token block b is in group b % kListed, whatever the number of threads.
+// An upper bound of the k-th least z: k groups of token blocks each have a token with at most this
+// z. Token block b is in group b % kListed, whatever the number of threads.
 template <unsigned kThreads>
 __device__ float bound_of_count(const Row& row, u64 k) {
   if (k > min(row.num_blocks, kListed)) return kHorizon;
@@ -162,14 +162,14 @@ __device__ float first_look(const Row& row, u64 target, u64 total, Candidates<kT
         (2 * lane <= end ? counts[2 * lane] : 0) + (2 * lane + 1 <= end ? counts[2 * lane + 1] : 0);
     return static_cast<float>(warp_total(mine)) / static_cast<float>(row.num_blocks);
   };
-  // By the distance at which nuclei of normal and of Zipf's distributions end.
+  // Fitted to where the nuclei of normal and of Zipf distributions end.
   const unsigned look = step + 3 + static_cast<unsigned>(12.0f * begun(step));
-  // Where so many blocks have begun, they hold twice as many tokens.
+  // If so many token blocks have begun, too many tokens would be listed.
   if (look >= kSteps || begun(look) > 0.85f) return kNothing;
   return static_cast<float>(look + 1) * kStep;
 }
 
-// Less than 1 - p of the mass lies beyond, even if every token had the weight of this z.
+// A bound of z beyond which less than 1 - p of the mass lies, even if all tokens were there.
 __device__ inline float bound_of_mass(const Row& row, float p, u64 total) {
   const float rest = (1.0f - p) * (static_cast<float>(total) * 0x1p-32f);
   return fminf(logf(static_cast<float>(row.vocab) / rest) + 0.01f, kHorizon);
@@ -180,8 +180,9 @@ __device__ inline u64 part_of(u64 total, float p) {
   return part > 0 ? part : 1;
 }
 
-// The largest z that may be drawn, by top-k (below 1: none) and top-p (1: none); notes in each
-// block the mass of what is kept. `total`: the mass of the row, for top-p without top-k.
+// The largest z that may be drawn, by top-k (k: 0 for none), top-p (p: 1 for none) and min-p (0 for
+// none). Stores the kept mass of each token block. `total`: the mass of the row, for top-p without
+// top-k.
 template <unsigned kThreads>
 __device__ float truncate(const Row& row, u64 k, float p, float min_p, u64 total,
                           Candidates<kThreads>& c, const Cluster& cluster) {
