@@ -301,7 +301,7 @@ def test_too_few_items_says_how_many():
     [
         ({"kv_heads": 0}, ValueError, "'kv_heads' is 0; it takes KV heads, 1 or more"),
         ({"heads": 9}, ValueError, "'heads' is 9; it takes a multiple of 'kv_heads', 2"),
-        ({"blocks": 0}, ValueError, "'blocks' is 0; it takes blocks to divide the work among"),
+        ({"blocks": 0}, ValueError, "'blocks' is 0; it takes thread blocks to divide"),
         ({"sliding_window": -1}, ValueError, "'sliding_window' is -1"),
         ({"items": np.zeros((20, 15), np.int32)}, ValueError, "it takes (items, 16), contiguous"),
         ({"items": np.zeros((20, 16), np.int64)}, TypeError, "'items' has dtype int64"),
@@ -431,7 +431,7 @@ def test_tables_that_do_not_fit_are_refused():
     sizes = ops.attention_plan_sizes(1, 1, 8, 2, HEAD_SIZE, 4)
     items = np.zeros((sizes.items, sizes.item_ints), np.int32)
     for tables, size, message in (
-        (np.zeros((2, 3), np.int32), 16, "'block_tables' has shape (2, 3); it takes (1, blocks)"),
+        (np.zeros((2, 3), np.int32), 16, "'block_tables' has shape (2, 3); it takes (1, KV"),
         (np.zeros((1, 3), np.int64), 16, "'block_tables' has dtype int64; it takes int32"),
         (np.zeros((1, 3), np.int32), 0, "argument 'block_size' is 0"),
     ):

@@ -149,7 +149,7 @@ SHARED = array(5, 4, 2, 8)
         (
             {"key_cache": array(5, 0, 2, 8), "value_cache": array(5, 0, 2, 8)},
             ValueError,
-            "argument 'key_cache' has shape (5, 0, 2, 8); it takes blocks of at least one token",
+            "argument 'key_cache' has shape (5, 0, 2, 8); it takes KV blocks of at least one token",
         ),
         (
             {"key_cache": array(5, 4, 8, 2).swapaxes(2, 3)},

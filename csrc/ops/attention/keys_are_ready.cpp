@@ -32,13 +32,13 @@ bool keys_are_ready(const Tensor& context_lens, const Tensor& query_starts,
              "a tensor on the CPU");
     }
   }
-  require_ndim(kOp, block_tables, 2, "(sequences, blocks)");
+  require_ndim(kOp, block_tables, 2, "(sequences, KV blocks)");
   const i64 sequences = block_tables.shape[0];
   require_vector(kOp, context_lens, sequences, "the rows of 'block_tables'");
   require_vector(kOp, query_starts, sequences + 1, "one more than the rows of 'block_tables'");
   if (block_size < 1) {
     throw Error(ErrorKind::value, concat(kOp, ": argument 'block_size' is ", block_size,
-                                         "; it takes the tokens of a block, 1 or more"));
+                                         "; it takes the tokens of a KV block, 1 or more"));
   }
   const int* lens = static_cast<const int*>(context_lens.data);
   const int* starts = static_cast<const int*>(query_starts.data);

@@ -56,15 +56,15 @@ void require_step(const Step& step, const Tensor& context_lens, const Tensor& qu
 
 void require_tables(const Tensor& tables, i64 sequences, i64 block_size) {
   require_dtype(kOp, tables, DType::int32, "");
-  require_ndim(kOp, tables, 2, "(sequences, blocks)");
+  require_ndim(kOp, tables, 2, "(sequences, KV blocks)");
   require_contiguous_last(kOp, tables);
   if (tables.device_type != DeviceType::cpu || tables.shape[0] != sequences) {
     refuse(ErrorKind::value, kOp, tables, concat("has shape ", shape_text(tables)),
-           concat("(", sequences, ", blocks) on the CPU, a row for each sequence"));
+           concat("(", sequences, ", KV blocks) on the CPU, a row for each sequence"));
   }
   if (block_size < 1) {
     throw Error(ErrorKind::value, concat(kOp, ": argument 'block_size' is ", block_size,
-                                         "; it takes the tokens of a block, 1 or more"));
+                                         "; it takes the tokens of a KV block, 1 or more"));
   }
 }
 
@@ -118,8 +118,8 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   require_number("kv_heads", kv_heads, 1, "KV heads");
   require_number("heads", heads, 1, "query heads");
   require_number("sliding_window", sliding_window, 0, "a number of tokens, or 0 for no window");
-  require_number("blocks", blocks, 1, "blocks to divide the work among");
-  require_number("prefill_blocks", prefill_blocks, 1, "blocks to divide prefills among");
+  require_number("blocks", blocks, 1, "thread blocks to divide the work among");
+  require_number("prefill_blocks", prefill_blocks, 1, "thread blocks to divide prefills among");
   require_number("cluster", cluster, 0, "thread blocks that share a list, or 0");
   if (cluster > blocks) {
     throw Error(ErrorKind::value, concat(kOp, ": argument 'cluster' is ", cluster,

@@ -26,7 +26,7 @@ Cache require_cache(const char* op, const Tensor& tensor, const Tensor& like) {
   require_contiguous_last(op, tensor);
   if (tensor.shape[1] < 1) {
     refuse(ErrorKind::value, op, tensor, concat("has shape ", shape_text(tensor)),
-           "blocks of at least one token");
+           "KV blocks of at least one token");
   }
   return {tensor.shape[0],   tensor.shape[1],   tensor.shape[2],  tensor.shape[3],
           tensor.strides[0], tensor.strides[1], tensor.strides[2]};
