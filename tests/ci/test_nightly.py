@@ -8,22 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ci import git as git_state
-from ci import matrix, nightly, trial
+from ci import git, matrix, nightly, trial
 from ci.errors import CiError
 from ci.git import Commit
 from ci.index.records import State
 from ci.publish import publish
 from ci.publish.status import of_bucket
 from ci.store import FolderStore
+from tests.ci.support import repository
 from tests.ci.support.wheels import Factory
 
 ROOT = Path(__file__).parents[2]
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
-    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -31,8 +26,8 @@ def checkout(tmp_path: Path) -> Path:
     """A repository with one commit and nothing to build."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    git(folder, "init", "--quiet")
-    git(folder, "commit", "--quiet", "--allow-empty", "--message", "first")
+    repository.run(folder, "init", "--quiet")
+    repository.commit(folder, "first")
     return folder
 
 
@@ -76,7 +71,7 @@ def test_refuses_an_unknown_variant(checkout: Path) -> None:
 def test_refuses_other_variants_than_a_published_commit_has_before_it_builds(
     checkout: Path, factory: Factory
 ) -> None:
-    commit = git_state.read(checkout)
+    commit = git.read(checkout)
     store = FolderStore(checkout / "wheelhouse" / "bucket", durable=False)
     (checkout / ".git" / "info" / "exclude").write_text("wheelhouse\n", encoding="utf-8")
     publish(store, factory.wheels(commit), commit, factory.matrix)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from ci.wheel import sbom
 from ci.wheel.archive import Compressor, Member
 from ci.wheel.build_info import BuildInfo
 from ci.wheel.pack import repack
+from tests.ci.support import repository
 from tests.ci.support.toolchain import device_code, extension
 
 TAG = "cp38-abi3-manylinux1_x86_64"
@@ -53,17 +52,15 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in FILES.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "one"]):
-        subprocess.run(["git", "-C", str(path), *command], check=True, env=environ)
+    repository.run(path, "init", "-q")
+    repository.run(path, "add", ".")
+    repository.commit(path, "one")
     return path
 
 
 @pytest.fixture(scope="session")
 def commit(repo: Path) -> str:
-    command = ["git", "-C", str(repo), "rev-parse", "HEAD"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return repository.run(repo, "rev-parse", "HEAD")
 
 
 @pytest.fixture(scope="session")

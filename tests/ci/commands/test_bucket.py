@@ -14,6 +14,7 @@ from ci.__main__ import main
 from ci.git import Commit
 from ci.publish import publish
 from ci.store import FolderStore
+from tests.ci.support import repository
 from tests.ci.support.buckets import contents, nightly_of
 from tests.ci.support.wheels import Factory
 
@@ -46,29 +47,24 @@ def run(store: FolderStore, capsys: pytest.CaptureFixture[str]) -> Run:
     return command
 
 
-def git(repo: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    command = ["git", "-C", str(repo), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with one commit, which is the current folder."""
     repo = tmp_path / "repo"
     repo.mkdir()
-    git(repo, "init", "--quiet")
+    repository.run(repo, "init", "--quiet")
     (repo / ".gitignore").write_text("/wheelhouse/\n")
-    git(repo, "add", ".gitignore")
-    git(repo, "commit", "--quiet", "--message", "first")
+    repository.run(repo, "add", ".gitignore")
+    repository.commit(repo, "first")
     monkeypatch.chdir(repo)
     return repo
 
 
 def put_wheels(repo: Path, factory: Factory) -> Commit:
-    sha = git(repo, "rev-parse", "HEAD")
-    number = int(git(repo, "rev-list", "--count", "--first-parent", "HEAD"))
-    commit = Commit(sha, number, int(git(repo, "show", "-s", "--format=%ct")), dirty=False)
+    sha = repository.run(repo, "rev-parse", "HEAD")
+    number = int(repository.run(repo, "rev-list", "--count", "--first-parent", "HEAD"))
+    time = int(repository.run(repo, "show", "-s", "--format=%ct"))
+    commit = Commit(sha, number, time, dirty=False)
     (repo / "wheelhouse").mkdir()
     for wheel in factory.wheels(commit):
         (repo / "wheelhouse" / wheel.path.name).write_bytes(wheel.path.read_bytes())
@@ -76,10 +72,10 @@ def put_wheels(repo: Path, factory: Factory) -> Commit:
 
 
 def test_publish_takes_the_wheels_of_the_current_commit(
-    run: Run, store: FolderStore, repository: Path, factory: Factory
+    run: Run, store: FolderStore, checkout: Path, factory: Factory
 ) -> None:
-    commit = put_wheels(repository, factory)
-    (repository / "wheelhouse/vllm-0.1-py3-none-any.whl").write_bytes(b"of another day")
+    commit = put_wheels(checkout, factory)
+    (checkout / "wheelhouse/vllm-0.1-py3-none-any.whl").write_bytes(b"of another day")
     assert "and is the nightly" in run("publish")
     assert nightly_of(store) == commit.sha
     again = json.loads(run("publish", "--json"))
@@ -87,10 +83,10 @@ def test_publish_takes_the_wheels_of_the_current_commit(
 
 
 def test_publish_says_which_wheels_are_missing(
-    run: Run, store: FolderStore, repository: Path, factory: Factory
+    run: Run, store: FolderStore, checkout: Path, factory: Factory
 ) -> None:
-    put_wheels(repository, factory)
-    (missing,) = (repository / "wheelhouse").glob("vllm-0.5.4+cu118-*")
+    put_wheels(checkout, factory)
+    (missing,) = (checkout / "wheelhouse").glob("vllm-0.5.4+cu118-*")
     missing.unlink()
     said = run("publish", code=1)
     assert f"missing: {missing.name}" in said
@@ -99,13 +95,13 @@ def test_publish_says_which_wheels_are_missing(
 
 
 def test_an_incomplete_set_is_recorded_in_the_bucket(
-    run: Run, store: FolderStore, repository: Path, factory: Factory
+    run: Run, store: FolderStore, checkout: Path, factory: Factory
 ) -> None:
-    commit = put_wheels(repository, factory)
-    (repository / "wheelhouse").rename(repository / "cells")
-    (repository / ".gitignore").write_text("/wheelhouse/\n/cells/\n")
-    git(repository, "commit", "--quiet", "--all", "--message", "another commit")
-    other = git(repository, "rev-parse", "HEAD")
+    commit = put_wheels(checkout, factory)
+    (checkout / "wheelhouse").rename(checkout / "cells")
+    (checkout / ".gitignore").write_text("/wheelhouse/\n/cells/\n")
+    repository.run(checkout, "add", "--all")
+    other = repository.commit(checkout, "another commit")
     assert "pending" in run("announce")
     said = run("publish", "--cells", "cells", code=1)
     assert f"+g{other[:9]}" in said  # what is asked for, not what is there: that is `commit`'s
@@ -176,9 +172,9 @@ def test_an_invalid_bucket_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_result_in_json_is_all_that_stdout_holds(
-    store: FolderStore, repository: Path, factory: Factory
+    store: FolderStore, checkout: Path, factory: Factory
 ) -> None:
-    put_wheels(repository, factory)
+    put_wheels(checkout, factory)
     root = Path(__file__).parents[3]
     ended = subprocess.run(
         [sys.executable, "-m", "ci", "publish", "--json", "--bucket", store.name],

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from ci.wheel import symbols
+from tests.ci.support import repository
 from tests.ci.support.toolchain import ROOT
 
 ABI3 = "vllm-{}-cp38-abi3-manylinux1_x86_64.whl"
-IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 
 
 def clone(source: Path, target: Path) -> Path:
@@ -22,8 +22,7 @@ def clone(source: Path, target: Path) -> Path:
 
 
 def commit(repo: Path) -> None:
-    command = ["git", "-C", str(repo), *IDENTITY, "commit", "-q", "-a", "-m", "a change"]
-    subprocess.run(command, check=True)
+    repository.run(repo, "commit", "-q", "-a", "-m", "a change")
 
 
 def run(repo: Path, *arguments: str, mask: int = 0o022, **environ: str) -> str:
