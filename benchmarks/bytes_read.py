@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional
 import torch
 
 from benchmarks import random_model
-from benchmarks.host_overhead import commit, machine
+from benchmarks.conditions import commit, machine
 from vllm.config import ModelConfig
 from vllm.layers.weights import Dense
 from vllm.models.checkpoint import Stored

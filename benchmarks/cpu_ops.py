@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
+from conditions import commit_of_tree, processors
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from vllm import _C, ops
@@ -215,13 +216,9 @@ def keep_memory() -> None:
 
 
 def machine() -> Dict[str, object]:
-    models = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
+    models = processors()
     return {
-        "processor": models[0],
+        "processor": next(iter(models), platform.machine()),
         "processors": len(models),
         "threads": _C.cpu_threads(),
         "isa": _C.cpu_isa(),
@@ -238,7 +235,7 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(_C.cpu_threads())
     torch.manual_seed(0)
-    report = {"machine": machine()}
+    report = {"commit": commit_of_tree(), "machine": machine()}
     print(json.dumps(report["machine"]))
     print(f"{'op':20} {'dtype':9} {'case':24} {'ours':>13} {'torch':>13} {'ratio':>7}")
     records: List[Record] = []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import torch
-from host_overhead import commit, machine
+from conditions import commit, machine
 
 from vllm import ops
 from vllm.ops import comm

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
+from conditions import commit, machine
 from cuda_models import write_model
-from host_overhead import commit, machine
 
 from vllm import LLM, RequestOutputKind, SamplingParams
 from vllm.worker.graphs import Graphs

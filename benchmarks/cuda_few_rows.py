@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import torch
+from conditions import commit
 from cuda_attention import Graph, ceilings, give_back_memory, read_words
-from cuda_timing import commit, machine
+from cuda_timing import machine
 
 from vllm import ops
 

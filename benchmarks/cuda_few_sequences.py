@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 import torch
-from cuda_timing import commit, machine
+from conditions import commit
+from cuda_timing import machine
 
 from vllm import ops
 

@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict
 
+from conditions import commit, machine
 from cuda_models import write_model
-from host_overhead import commit, machine
 
 RUN = """
 import json, sys, time

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
 import torch
+from conditions import commit
 from cuda_cache_cases import ReshapeAndCache, RotaryAndCache, RotaryEmbedding
 from cuda_op_cases import Case, Embedding, FusedAddRmsNorm, RmsNorm, SiluAndMul
-from cuda_timing import Replay, WrongResult, ceilings, commit, machine, number_of_sets, take_turns
+from cuda_timing import Replay, WrongResult, ceilings, machine, number_of_sets, take_turns
 
 OURS = "vllm"
 FLOOR = "floor"

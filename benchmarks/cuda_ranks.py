@@ -27,7 +27,7 @@ from typing import Any, Dict, List
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from host_overhead import commit, machine
+from conditions import commit, machine
 
 from vllm import LLM, RequestOutputKind, SamplingParams
 from vllm.config import ModelConfig

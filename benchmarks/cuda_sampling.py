@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple
 
 import torch
+from conditions import commit
 from cuda_sampling_cases import (
     HOWS,
     SEED,
@@ -34,7 +35,7 @@ from cuda_sampling_cases import (
     make_set,
     vllm_sample,
 )
-from cuda_timing import Replay, Sets, Tensors, ceilings, commit, machine, number_of_sets
+from cuda_timing import Replay, Sets, Tensors, ceilings, machine, number_of_sets
 
 OURS = "vllm"
 ROUNDS = 21

@@ -185,8 +185,8 @@ def draw(result: Mapping[str, Any]) -> str:
 
 
 def measure(model: str, batch: int) -> Dict[str, Any]:
+    from conditions import commit, machine
     from cuda_models import write_model
-    from host_overhead import commit, machine
 
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), model)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
@@ -17,7 +16,6 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import torch
 import triton
 
-import vllm
 from vllm import _C
 
 Tensors = Dict[str, torch.Tensor]
@@ -159,11 +157,3 @@ def machine() -> Dict[str, Any]:
         "torch": torch.__version__,
         "triton": triton.__version__,
     }
-
-
-def commit() -> str:
-    """The commit of the installed build or, where it has none, of the tree."""
-    if vllm.__commit__:
-        return vllm.__commit__
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -129,7 +129,7 @@ def be_timed() -> None:
                 call()
             bursts.append((time.perf_counter_ns() - start) / CALLS)
         taken[source, rows, op] = min(bursts)
-    from host_overhead import machine
+    from conditions import machine
 
     found = [[*key, value] for key, value in taken.items()]
     print(json.dumps({"machine": machine(), "calls": found}))

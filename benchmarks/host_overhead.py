@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Callable, Dict, List
 
 import torch
+from conditions import commit, machine
 
-import vllm
 from vllm import _C, ops
 from vllm.ops import tracing
 
@@ -110,29 +108,6 @@ def measure(device: str) -> List[Dict[str, object]]:
                 )
     _C.use_torch_attributes(False)
     return records
-
-
-def machine() -> Dict[str, object]:
-    model = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": f"{len(model)} × {model[0]}" if model else platform.processor(),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def commit() -> str:
-    """The commit of the installed build or, where it has none, of the tree."""
-    if vllm.__commit__:
-        return vllm.__commit__
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main() -> int:

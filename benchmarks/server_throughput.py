@@ -159,8 +159,7 @@ def describe_machine() -> Dict[str, Any]:
     import torch
 
     if torch.cuda.is_available():
-        sys.path.insert(0, str(Path(__file__).parent))
-        from host_overhead import commit, machine
+        from benchmarks.conditions import commit, machine
 
         return {"commit": commit(), "machine": machine()}
     from benchmarks import cpu_machine

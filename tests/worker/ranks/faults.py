@@ -175,7 +175,7 @@ def observed(fault: Fault, said: str, seconds: float) -> Dict[str, Any]:
 
 
 def write_record(path: Path, rows: Sequence[Dict[str, Any]]) -> None:
-    from benchmarks.host_overhead import commit, machine
+    from benchmarks.conditions import commit, machine
 
     record = {"commit": commit(), "machine": machine(), "faults": rows}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
