@@ -85,6 +85,7 @@ PROMPTS: List[Any] = [
     [b"hi"],
     "\udcff",
     [[1] * 160],
+    "a" * 100_000,
 ]
 OUTSIDE = SamplingParams(stop_token_ids=[999])
 PARAMS: List[Any] = [{"temperature": 0}, [SamplingParams()] * 2, OUTSIDE]
@@ -280,6 +281,8 @@ def short(value: Any) -> str:
         return "SamplingParams(stop_token_ids=[999])"
     if isinstance(value, list) and value and isinstance(value[0], SamplingParams):
         return "[SamplingParams()] * 2"
+    if isinstance(value, str) and len(value) >= 90:
+        return f"{value[0]!r} * {len(value)}"
     return repr(value) if len(repr(value)) < 90 else "[[1] * 160]"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
+import time
 
 import pytest
 from tokenizers import Tokenizer as Backend
@@ -64,3 +67,29 @@ def test_unusable_tokenizer_files_are_named(folder):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"has no tokenizer\.json; a SentencePiece"):
         Tokenizer(folder)
+
+
+def test_a_long_text_is_encoded_without_python_s_lock(folder):
+    tokenizer = Tokenizer(folder)
+    text = "hello world " * 200_000
+    others, ended = [0], threading.Event()
+
+    def other():
+        while not ended.is_set():
+            others[0] += 1
+            time.sleep(0)  # gives the lock away, and waits for nothing
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # whoever has the lock keeps it until they give it away
+    thread = threading.Thread(target=other)
+    try:
+        thread.start()
+        before = others[0]
+        ids = tokenizer.encode(text)
+        during = others[0] - before
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert ids == [0, *[1, 2] * 200_000]
+    assert during > 0

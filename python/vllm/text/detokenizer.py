@@ -122,10 +122,11 @@ class StopStrings:
 
     def num_safe(self, text: str) -> int:
         """How many leading characters cannot be part of a stop string that is still incomplete."""
-        held = 0
-        for string in self._strings:
-            for length in range(min(len(string) - 1, len(text)), held, -1):
-                if text.endswith(string[:length]):
-                    held = length
-                    break
+        held, last = 0, text[-1:]
+        for string in self._strings if text else ():
+            # The lengths at which a beginning of the string ends as the text does, longest first.
+            length = string.rfind(last, held, min(len(string) - 1, len(text))) + 1
+            while length > held and not text.endswith(string[:length]):
+                length = string.rfind(last, held, length - 1) + 1
+            held = max(held, length)
         return len(text) - held

@@ -29,6 +29,7 @@ def encode_prompt(
                 "the prompt is text, but this engine has no tokenizer (skip_tokenizer_init): "
                 "pass token ids"
             )
+        check_length(text, tokenizer, max_model_len)
         ids = tokenizer.encode(text)
     if not ids:
         raise ValueError("the prompt is empty: give at least one character or token")
@@ -41,6 +42,20 @@ def encode_prompt(
             f"leave room for one more in its max_model_len of {max_model_len}"
         )
     return text, token_ids
+
+
+def check_length(text: str, tokenizer: Tokenizer, max_model_len: int) -> None:
+    """Raises ValueError for a text so long that it need not be encoded to know that it does not
+    fit."""
+    if len(text) < max_model_len:
+        return
+    fewest = tokenizer.fewest_tokens(text)
+    if fewest >= max_model_len:
+        raise ValueError(
+            f"the prompt has {len(text):,} characters, which are at least {fewest} tokens; this "
+            f"engine takes at most {max_model_len - 1}, to leave room for one more in its "
+            f"max_model_len of {max_model_len}"
+        )
 
 
 def _token_id(position: int, given: Any, vocab_size: int) -> int:

@@ -71,7 +71,7 @@ class TokenBytes:
             return text.encode()
         # Part of a character, or a token that really is the replacement character.
         if self._is_byte_level:
-            mapped = [_BYTE_OF_CHARACTER.get(character) for character in token]
+            mapped = [BYTE_OF_CHARACTER.get(character) for character in token]
             return token.encode() if None in mapped else bytes(b for b in mapped if b is not None)
         byte = _BYTE_TOKEN.fullmatch(token) if self.replaces_each_byte else None
         return bytes([int(byte[1], 16)]) if byte else text.encode()
@@ -97,4 +97,4 @@ def _byte_level_alphabet() -> Dict[str, int]:
     return {c: ord(c) if ord(c) in visible else next(others) for c in alphabet}
 
 
-_BYTE_OF_CHARACTER = _byte_level_alphabet()
+BYTE_OF_CHARACTER = _byte_level_alphabet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 from typing import Sequence as SequenceOf
@@ -13,6 +14,11 @@ from vllm.text.chat_template import ChatTemplates
 from vllm.text.detokenizer import IncrementalDetokenizer
 from vllm.text.messages import Message, plain
 from vllm.text.token_bytes import TokenBytes
+from vllm.text.token_count import TokenCount
+
+# A longer text is encoded by a thread of the library, without Python's lock: that takes long enough
+# to hold up the other threads of this process.
+_SHORT_TEXT = 1024
 
 
 class Tokenizer:
@@ -47,6 +53,10 @@ class Tokenizer:
         self._special_tokens = _special_tokens(config)
         self._templates = ChatTemplates.read(folder, config)
 
+    @functools.cached_property
+    def _token_count(self) -> TokenCount:
+        return TokenCount(self._backend)
+
     @property
     def vocab_size(self) -> int:
         """The number of tokens, added ones included."""
@@ -63,8 +73,18 @@ class Tokenizer:
             raise ValueError(
                 f"the text is not Unicode: character {error.start} is {text[error.start]!r}"
             ) from error
-        encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        if len(text) <= _SHORT_TEXT:
+            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        else:
+            (encoding,) = self._backend.encode_batch_fast(
+                [text], add_special_tokens=add_special_tokens
+            )
         return list(encoding.ids)
+
+    def fewest_tokens(self, text: str) -> int:
+        """A number of tokens that the text has at least, without encoding it; 0 if no such number
+        is known for this tokenizer."""
+        return self._token_count.fewest(text)
 
     def decode(self, token_ids: SequenceOf[int], *, skip_special_tokens: bool = True) -> str:
         """Decodes token ids; the same text as an incremental detokenizer gives."""

@@ -81,6 +81,51 @@ REFUSED = [
     (COMPLETIONS, {"prompt": "hi", "n": 129}, "n must be at most 128 (--max-n)", "n"),
     (
         COMPLETIONS,
+        {"prompt": "a" * 10**7},
+        "the prompt has 10,000,000 characters, which are at least 769231 tokens; this engine takes "
+        "at most 159, to leave room for one more in its max_model_len of 160",
+        "prompt",
+    ),
+    (
+        CHAT,
+        {"messages": [{"role": "user", "content": "a" * 10**6}]},
+        "the prompt has 1,000,028 characters, which are at least 76926 tokens; this engine takes "
+        "at most 159, to leave room for one more in its max_model_len of 160",
+        None,
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "stop": ["s"] * 257},
+        "stop must have at most 256 items, got 257",
+        "stop",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "stop": "s" * 257},
+        "stop must have at most 256 characters in a string, got 257",
+        "stop",
+    ),
+    (
+        CHAT,
+        {"messages": HI, "bad_words": ["s"] * 257},
+        "bad_words must have at most 256 items, got 257",
+        "bad_words",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "stop_token_ids": [1] * 1025},
+        "stop_token_ids must have at most 1024 items, got 1025",
+        "stop_token_ids",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": [""] * 2049},  # nobody looks at the prompts
+        "n × the number of prompts is 2049; this server queues at most 2048 "
+        "(--max-queued-sequences)",
+        "n",
+    ),
+    (
+        COMPLETIONS,
         {"prompt": ["hi"] * 20, "n": 120},
         "n × the number of prompts is 2400; this server queues at most 2048 "
         "(--max-queued-sequences)",

@@ -1,4 +1,4 @@
-"""Limits on requests: the size of a body, and the number of queued sequences."""
+"""Limits on requests: the size of a body, of its lists, and the number of queued sequences."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from vllm.entrypoints.openai.errors import ApiError
 
 # Retry-After of a 429, in seconds.
 _RETRY_AFTER = 1
+
+# Every token is compared with these, between the steps of all requests: at most so many for each
+# request, and so many characters of each.
+_MAX_ITEMS = {"stop": 256, "bad_words": 256, "stop_token_ids": 1024}
+_MAX_CHARACTERS = 256
 
 
 class LimitBody:
@@ -49,6 +54,24 @@ class LimitBody:
         )
 
 
+def check_lists(body: object) -> None:
+    """Limits the stop strings, stop tokens and bad words of a request. Raises ApiError."""
+    for name, most in _MAX_ITEMS.items():
+        given = getattr(body, name)
+        items = [given] if isinstance(given, str) else given or []
+        if len(items) > most:
+            raise ApiError(
+                400, f"{name} must have at most {most} items, got {len(items)}", param=name
+            )
+        longest = max((len(item) for item in items if isinstance(item, str)), default=0)
+        if longest > _MAX_CHARACTERS:
+            raise ApiError(
+                400,
+                f"{name} must have at most {_MAX_CHARACTERS} characters in a string, got {longest}",
+                param=name,
+            )
+
+
 class Admission:
     """Counts running and queued sequences, and rejects requests beyond the limit.
 
@@ -59,9 +82,8 @@ class Admission:
         self.max_sequences = max_sequences
         self.num_sequences = 0
 
-    @contextlib.contextmanager
-    def places(self, count: int) -> Iterator[None]:
-        """Reserves places in a `with` block. Raises ApiError: 429, or 400 if `count` never fits."""
+    def check(self, count: int) -> None:
+        """Raises ApiError, 400, if so many sequences of one request never fit."""
         if count > self.max_sequences:
             raise ApiError(
                 400,
@@ -69,6 +91,11 @@ class Admission:
                 f"{self.max_sequences} (--max-queued-sequences)",
                 param="n",
             )
+
+    @contextlib.contextmanager
+    def places(self, count: int) -> Iterator[None]:
+        """Reserves places in a `with` block. Raises ApiError: 429, or 400 if `count` never fits."""
+        self.check(count)
         if self.num_sequences + count > self.max_sequences:
             raise ApiError(
                 429,

@@ -10,7 +10,7 @@ from vllm.entrypoints.openai.errors import ApiError, from_exception
 from vllm.entrypoints.openai.protocol.chat import ChatMessage, ChatRequest, TemplateFields
 from vllm.entrypoints.openai.protocol.completions import CompletionRequest
 from vllm.entrypoints.openai.served import Served
-from vllm.text.prompts import encode_prompt
+from vllm.text.prompts import check_length, encode_prompt
 from vllm.text.template_sandbox import SANDBOX
 
 # OpenAI's newer name of the system role, which templates do not support.
@@ -59,6 +59,7 @@ def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt
     prompts: List[Union[str, List[int]]] = given if several else [given]
     if not prompts:
         raise ApiError(400, "prompt must hold at least one prompt, got none", param="prompt")
+    served.admission.check((body.n or 1) * len(prompts))  # before thousands of them are encoded
     encoded = []
     for index, prompt in enumerate(prompts):
         text = prompt if isinstance(prompt, str) else None
@@ -66,7 +67,7 @@ def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt
             ids = prompt
             if isinstance(prompt, str):
                 special = body.add_special_tokens is not False
-                ids = served.tokenizer.encode(prompt, add_special_tokens=special)
+                ids = _encoded(served, prompt, special, body.truncate_prompt_tokens)
             encoded.append(_checked(served, text, ids, body.truncate_prompt_tokens))
         except ValueError as error:
             where = f"prompt {index}: " if several else ""
@@ -109,12 +110,20 @@ def of_chat(
             **variables,
         )
         special = bool(body.add_special_tokens)
-        ids = served.tokenizer.encode(text, add_special_tokens=special)
         if not check:
-            return EncodedPrompt(text, ids)
+            return EncodedPrompt(text, served.tokenizer.encode(text, add_special_tokens=special))
+        ids = _encoded(served, text, special, truncate)
         return _checked(served, text, ids, truncate)
     except (ValueError, TypeError) as error:  # TypeError: reserved chat_template_kwargs
         raise from_exception(ValueError(str(error)), type(body).model_fields) from error
+
+
+def _encoded(served: Served, text: str, special: bool, truncate: Optional[int]) -> List[int]:
+    """The tokens of a text. Raises ValueError at once if they cannot fit."""
+    tokenizer = served.tokenizer
+    if not truncate:
+        check_length(text, tokenizer, served.max_model_len)
+    return tokenizer.encode(text, add_special_tokens=special)
 
 
 def _checked(

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from vllm.config import GenerationDefaults
 from vllm.engine.async_engine import AsyncEngine
 from vllm.entrypoints.openai.errors import ApiError, from_exception
-from vllm.entrypoints.openai.limits import Admission
+from vllm.entrypoints.openai.limits import Admission, check_lists
 from vllm.entrypoints.openai.metrics import Metrics
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.protocol.sampling import SamplingFields
@@ -91,6 +91,7 @@ class Served:
             if (asked or 0) > options.max_logprobs:
                 message = f"{name} must be at most {options.max_logprobs} (--max-logprobs)"
                 raise ApiError(400, message, param=name)
+        check_lists(body)
         room = self.max_model_len - num_prompt_tokens
         if max_tokens is not None and 0 < room < max_tokens:
             raise ApiError(
