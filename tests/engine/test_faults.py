@@ -1,7 +1,7 @@
 """An exception at every line of a step: afterwards the engine is empty, and works.
 
 Ctrl-C may come between any two lines. A trace function raises at one line after another of all that
-a step runs in the engine and in the worker.
+a step runs in the engine, in the worker and around llguidance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vllm import LLM, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 ROOT = Path(vllm.__file__).parent
-FOLDERS = tuple(str(ROOT / name) for name in ("engine", "worker"))
+FOLDERS = tuple(str(ROOT / name) for name in ("engine", "worker", "text/grammars.py"))
 GREEDY = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
 BUSY = SamplingParams(
     temperature=0.8,
@@ -31,6 +31,7 @@ BUSY = SamplingParams(
     allowed_token_ids=list(range(3, 90)),
     output_kind=RequestOutputKind.DELTA,
 )
+HELD = SamplingParams(temperature=0, max_tokens=9, structured_outputs={"regex": "[a-f]{20}"})
 PROMPTS = prompts_of([9, 14, 5])
 
 
@@ -151,6 +152,27 @@ def test_an_exception_at_every_line_of_a_step(llm, expected, steps_before):
     assert {"llm_engine.py", "scheduler.py", "describe.py", "local.py"} <= files
     assert {"masks.py", "model_runner.py"} <= files
     assert tokens_of(llm) == expected
+
+
+def test_an_exception_at_every_line_while_masks_are_made(llm, expected):
+    pytest.importorskip("llguidance", reason="llguidance makes the masks of grammars")
+
+    def held():
+        llm.engine.drop_all()
+        return llm.generate(PROMPTS[0], HELD)[0].outputs[0].token_ids
+
+    def prepare(engine):
+        engine.drop_all()
+        engine.add_request("held", PROMPTS[0], HELD)
+        engine.add_request("free", PROMPTS[2], GREEDY)
+        for _ in range(3):
+            engine.step()
+
+    before = held()
+    places = interrupt_everywhere(llm, expected, lambda engine: engine.step(), prepare)
+    files = {Path(place.rpartition(":")[0]).name for place in places}
+    assert {"llm_engine.py", "scheduler.py", "describe.py", "masks.py", "grammars.py"} <= files
+    assert held() == before
 
 
 def test_an_exception_at_every_line_of_adding_and_aborting(llm, expected):

@@ -14,6 +14,8 @@ import json
 import math
 import random
 import tempfile
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +31,7 @@ from vllm.engine.llm_engine import EngineParts, LLMEngine
 from vllm.engine_args import EngineArgs
 from vllm.outputs import Logprob
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.text import grammars
 
 VOCAB = 6
 EOS = 5
@@ -426,6 +429,76 @@ def test_nobody_waits_for_a_token(how, llguidance):
         outputs = engine.step()
         assert [len(output.outputs[0].token_ids) for output in outputs] == [tokens] * 2
     assert engine.executor.steps == 6
+
+
+class LateMasks:
+    """Makes masks as llguidance's executor does, once the next step has been scheduled."""
+
+    def __init__(self, executor, calls):
+        self._executor = executor
+        self._calls = calls
+        self.scheduled = threading.Event()
+
+    def unsafe_compute_mask_ptr(self, *args):
+        assert self.scheduled.wait(60), "nobody has scheduled a step meanwhile"
+        self._executor.unsafe_compute_mask_ptr(*args)
+        self._calls.append("masks")
+
+
+def test_the_next_step_is_planned_while_masks_are_made(llguidance, monkeypatch):
+    """And launched behind the sampler: a device sees the order that it saw without."""
+    calls = []
+    masks = LateMasks(llguidance.LLExecutor(1), calls)
+    monkeypatch.setattr(grammars, "_executor", lambda: masks)
+    engine = make_engine(20, overlap=True)
+    for name in ("sample", "collect"):
+        watch(monkeypatch, engine.executor, name, calls)
+    watch(monkeypatch, engine.executor, "submit", calls, masks.scheduled.clear)
+    watch(monkeypatch, engine.scheduler, "schedule", calls, masks.scheduled.set)
+    params = SamplingParams(temperature=0, max_tokens=4, structured_outputs={"regex": "[ab]{9}"})
+    engine.add_request("held", [0, 1], params)
+    engine.add_request("free", [2, 3], SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
+    run(engine)
+    first, step = "schedule submit", "schedule masks sample submit collect"
+    # None is left to be scheduled behind the fourth: asked for twice.
+    last = "schedule masks sample schedule collect"
+    assert calls == f"{first} {step} {step} {step} {last}".split()
+
+
+def watch(monkeypatch, owner, name, calls, then=lambda: None):
+    function = getattr(owner, name)
+
+    def watched(*args):
+        result = function(*args)
+        calls.append(name)
+        then()
+        return result
+
+    monkeypatch.setattr(owner, name, watched)
+
+
+def test_masks_are_waited_for_before_their_memory_is_used_again(llguidance, monkeypatch):
+    """Where Ctrl-C has ended the waiting for them, and then the waiting of `drop_all`."""
+    calls, going_on = [], threading.Event()
+
+    class Slow:
+        def unsafe_compute_mask_ptr(self, *args):
+            assert going_on.wait(60)
+            calls.append("masks")
+
+    engine = make_engine(20, overlap=True)
+    params = SamplingParams(temperature=0, max_tokens=4, structured_outputs={"regex": "[ab]{9}"})
+    engine.add_request("held", [0, 1], params)
+    with monkeypatch.context() as patch:
+        patch.setattr(grammars, "_executor", Slow)
+        patch.setattr(Future, "result", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.step()
+    threading.Timer(0.05, going_on.set).start()
+    watch(monkeypatch, engine.scheduler, "reset", calls)
+    engine.add_request("other", [0, 1], params)
+    assert calls == ["masks", "reset"]
+    assert run(engine)["other"].outputs[0].token_ids == alone([0, 1], params)[0][0][1]
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -159,6 +159,20 @@ def test_the_last_admitted_is_preempted_and_comes_back_first(make_sequence):
     assert first.num_preemptions == 0
 
 
+def test_who_is_preempted_waits_for_the_token_of_the_step_in_flight(make_sequence):
+    """However often the next step is asked for meanwhile: what is to be recomputed ends with it."""
+    scheduler, _ = make_scheduler(2, 1)
+    for max_tokens in (1, 2):
+        scheduler.add(make_sequence([max_tokens], max_tokens))
+    in_flight = scheduler.schedule()
+    assert scheduler.schedule() == []
+    (preempted,) = scheduler.waiting
+    assert scheduler.schedule() == []
+    scheduler.update(in_flight, [1, 1])
+    (chunk,) = scheduler.schedule()
+    assert (chunk.seq, chunk.end, chunk.source) == (preempted, 2, -1)
+
+
 def test_the_lowest_priority_goes_first_and_gives_up_its_blocks_last(make_sequence):
     scheduler, model = make_scheduler(num_blocks=6, block_size=2, prefix=False, max_num_seqs=2)
     late, usual, urgent = (make_sequence([at, 1, 2, 0], 7) for at in range(3))

@@ -105,9 +105,9 @@ def test_masks_that_come_late(chat_model, pause, monkeypatch):
     if pause:
         fill = StepMasks.fill
 
-        def fill_late(self):
+        def fill_late(self, meanwhile=None):
             torch.cuda.synchronize()
-            return fill(self)
+            return fill(self, meanwhile)
 
         monkeypatch.setattr(StepMasks, "fill", fill_late)
     assert generate() == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from vllm.sampling_params import StructuredOutputsParams
@@ -68,6 +70,32 @@ def test_the_oldest_grammar_is_dropped(compiler, compiled):
     assert compiled == []
     compiler.compile(regex("a{1}"))
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_something_else_is_done_once_meanwhile_in_the_same_thread(compiler, rows):
+    done = []
+    memory = memoryview(bytearray(rows * NBYTES))
+    made = [(compiler.compile(regex("[ab]+")), row) for row in range(rows)]
+    assert fill_masks(made, NBYTES, memory, lambda: done.append(threading.current_thread())) == []
+    assert done == [threading.current_thread()]
+    expected = allowed(compiler.compile(regex("[ab]+"))) if rows else b""
+    assert bytes(memory) == expected * rows
+
+
+def test_masks_are_there_when_what_is_done_meanwhile_has_failed(compiler):
+    memory = memoryview(bytearray(NBYTES))
+    grammar = compiler.compile(regex("[ab]+"))
+    with pytest.raises(ZeroDivisionError):
+        fill_masks([(grammar, 0)], NBYTES, memory, lambda: 1 / 0)
+    assert bytes(memory) == allowed(grammar)
+
+
+def test_an_error_of_the_thread_is_raised(compiler):
+    grammar = compiler.compile(regex("[ab]+"))
+    with pytest.raises(ValueError, match="out of bounds"):
+        fill_masks([(grammar, 7)], NBYTES, memoryview(bytearray(NBYTES)), lambda: None)
+    assert allowed(grammar)
 
 
 def test_an_invalid_format_is_refused_each_time(compiler, compiled):

@@ -16,9 +16,11 @@ from vllm.engine.request import Continuation, Request
 from vllm.engine.request_maker import RequestMaker
 from vllm.engine.scheduler import Chunk, Scheduler
 from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
+from vllm.engine.step_input import StepInput
 from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
+from vllm.text.grammars import wait_for_masks
 from vllm.text.prompts import Prompt
 from vllm.text.tokenizer import Tokenizer
 
@@ -78,6 +80,14 @@ class _Step(NamedTuple):
     started: float
 
 
+class _Plan(NamedTuple):
+    """A step that has not been submitted. started: when it was scheduled, by `time.monotonic`."""
+
+    chunks: List[Chunk]
+    step: StepInput
+    started: float
+
+
 class LLMEngine:
     """A model, its KV cache and the requests that share them. Not thread-safe.
 
@@ -117,6 +127,7 @@ class LLMEngine:
             executor.overlaps if args.async_scheduling is None else args.async_scheduling
         )
         self._in_flight: Deque[_Step] = deque()  # submitted, not collected
+        self._planned: Optional[_Plan] = None  # the step after them
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
         # Set while requests, scheduler and cache may be inconsistent; see `_change`.
@@ -206,7 +217,10 @@ class LLMEngine:
                 seq.finish_reason = seq.finish_reason or FinishReason.ABORT
         self._requests = {}
         self._owners = {}
+        if any(step.masks is not None for step in self._in_flight):
+            wait_for_masks()  # their memory is used again
         self._in_flight.clear()
+        self._planned = None
         self.scheduler.reset()
         self.executor.reset()
         self._changing = False
@@ -243,13 +257,15 @@ class LLMEngine:
     def _step(self) -> List[RequestOutput]:
         failed: List[Sequence] = []
         if not self._in_flight:
-            self._submit()
+            self._plan()
+            self._launch()
             if not self._in_flight:
                 return []
             failed += self._sample(self._in_flight[0])
         step = self._in_flight.popleft()
-        if self._overlaps:
-            self._submit()  # the device has something to do while this one's tokens are looked at
+        if self._overlaps and not self._in_flight:
+            self._plan()
+            self._launch()  # the device has something to do while this one's tokens are looked at
         result = self.executor.collect(step.handle)
         # Sequences that the previous step or an abort has ended give no further output.
         wanted = [chunk.seq.status is not SequenceStatus.FINISHED for chunk in step.chunks]
@@ -258,25 +274,35 @@ class LLMEngine:
             failed += self._sample(self._in_flight[0])
         return self._outputs(step, result, wanted, failed)
 
-    def _submit(self) -> None:
-        """Starts the next step, if any sequence can be scheduled."""
+    def _plan(self) -> None:
+        """Schedules and describes the next step, if any sequence can be scheduled."""
         started = time.monotonic()
         chunks = self.scheduler.schedule()
         if chunks:
-            step = self._writer.write(chunks)
-            handle = self.executor.submit(step)
+            self._planned = _Plan(chunks, self._writer.write(chunks), started)
+
+    def _launch(self) -> None:
+        """Starts the step that has been planned, if any."""
+        plan, self._planned = self._planned, None
+        if plan is not None:
+            handle = self.executor.submit(plan.step)
             self.scheduler.block_manager.hash_published()
-            self._in_flight.append(_Step(chunks, handle, step.masks, started))
+            self._in_flight.append(_Step(plan.chunks, handle, plan.step.masks, plan.started))
 
     def _sample(self, step: _Step) -> List[Sequence]:
-        """Goes on with a step that has masks; returns sequences that ended since theirs failed."""
+        """Goes on with a step that has masks; returns sequences that ended since theirs failed.
+
+        With overlap, the step after it is planned while the masks are made, and launched at once:
+        the device would wait for it.
+        """
         if step.masks is None:
             return []
-        failed = step.masks.fill()
+        failed = step.masks.fill(self._plan if self._overlaps else None)
         for seq, error in failed:
             seq.stop_reason = str(error)
             self.scheduler.finish(seq, FinishReason.ERROR)
         self.executor.sample(step.handle)
+        self._launch()
         return [seq for seq, _ in failed]
 
     def _outputs(

@@ -55,9 +55,13 @@ class StepMasks:
     def nbytes(self) -> int:
         return self.bits_offset + 4 * self.num_words * len(self.rows)
 
-    def fill(self) -> List[FailedGrammar]:
+    def fill(self, meanwhile: Optional[Callable[[], None]] = None) -> List[FailedGrammar]:
         """Writes the masks, for the tokens that the sequences have now. Sequences that have ended
-        meanwhile get no mask, nor do those whose grammar fails; the latter are returned."""
+        meanwhile get no mask, nor do those whose grammar fails; the latter are returned.
+
+        meanwhile: called once, while the masks of grammars are made. It may change neither the
+            sequences' tokens nor what `MaskMaker` has allocated.
+        """
         live = [each for each in self._wanted if not each.seq.is_finished]
         nbytes = 4 * self.num_words
         bits = self.memory[_bits_offset(len(live)) :][: nbytes * len(live)]
@@ -67,7 +71,7 @@ class StepMasks:
             if each.constraints.grammar is not None
         ]
         rows, failed = [each.row for each in live], []
-        for place, error in fill_masks(grammars, nbytes, bits):
+        for place, error in fill_masks(grammars, nbytes, bits, meanwhile):
             rows[place] = -1
             failed.append(FailedGrammar(live[place].seq, error))
         for place, (_, _, constraints) in enumerate(live):

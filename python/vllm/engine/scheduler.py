@@ -105,9 +105,9 @@ class Scheduler:
         """The chunks of the next step, with KV blocks allocated; empty if no sequence can run.
 
         The caller computes the chunks and passes each step to `update`, in order. It may schedule
-        the next step before that: its sequences continue with tokens that the host does not know
-        yet, and sequences that end with such a token are left out. If a sequence turns out to have
-        ended, the token that the next step computed for it is discarded.
+        the next step before that, more than once if it is empty: its sequences continue with tokens
+        that the host does not know yet, and sequences that end with such a token are left out. If a
+        sequence turns out to have ended, the token that the next step computed for it is discarded.
         """
         chunks: List[Chunk] = []
         self._num_rows = 0
@@ -197,6 +197,8 @@ class Scheduler:
     def _schedule_waiting(self, chunks: List[Chunk], budget: int) -> None:
         while self.waiting and budget and len(self.running) < self.max_num_seqs:
             seq = self.waiting[0]
+            if seq.num_pending:  # preempted; the step in flight samples what is to be recomputed
+                return
             # A sequence that runs alone may fill the whole cache.
             reserve = self._reserve if self.running else 0
             if not self.block_manager.allocate(seq, keep_free=reserve):

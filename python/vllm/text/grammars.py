@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from typing import Any, FrozenSet, List, Tuple
+import queue
+import threading
+from concurrent.futures import Future
+from typing import Any, Callable, FrozenSet, List, Optional, Tuple
 from typing import Sequence as SequenceOf
 
 from vllm.structured_outputs import StructuredOutputsParams
@@ -53,22 +56,80 @@ class Grammar:
 
 
 def fill_masks(
-    grammars: SequenceOf[Tuple[Grammar, int]], nbytes: int, memory: memoryview
+    grammars: SequenceOf[Tuple[Grammar, int]],
+    nbytes: int,
+    memory: memoryview,
+    meanwhile: Optional[Callable[[], None]] = None,
 ) -> List[Tuple[int, GrammarError]]:
     """Which tokens may come next: a bit for each, the lowest first. In several threads.
 
     grammars: each with the place of its mask in memory.
     nbytes: of a mask: 4 for 32 tokens of the vocabulary, rounded up.
     memory: room for masks at all places, written.
+    meanwhile: called once, in this thread, while the masks are made. Its exception is raised when
+        they are there; see `wait_for_masks`.
 
     Returns places whose masks mean nothing, since their grammars have failed.
     """
     if not grammars:
+        if meanwhile is not None:
+            meanwhile()
         return []
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    executor, count = _executor(), len(memory) // nbytes
+    bits = ctypes.c_char.from_buffer(memory)  # as long as it lives, so does the memory
     matchers = [(grammar.matcher, place) for grammar, place in grammars]
-    _executor().unsafe_compute_mask_ptr(matchers, address, nbytes, len(memory) // nbytes)
+    begun = threading.Event()
+
+    def make() -> None:
+        begun.set()  # the caller goes on when llguidance gives up Python's lock
+        executor.unsafe_compute_mask_ptr(matchers, ctypes.addressof(bits), nbytes, count)
+
+    if meanwhile is None:
+        make()
+    else:
+        masks = _thread().start(make)
+        try:
+            begun.wait()
+            meanwhile()
+        finally:
+            masks.result()
     return [(place, grammar.error()) for grammar, place in grammars if grammar.has_failed]
+
+
+def wait_for_masks() -> None:
+    """Returns when no `fill_masks` writes to its memory any more. That is so when it returns, and
+    when it raises, unless a second exception (Ctrl-C) has ended its waiting for the first one."""
+    _thread().start(lambda: None).result()
+
+
+class _Thread:
+    """Does one job after another. A daemon, unlike those of concurrent.futures, which would end
+    before an engine's thread does when Python exits."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Tuple[Callable[[], None], Future[None]]]
+        self._jobs = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="vllm-masks", daemon=True).start()
+
+    def start(self, job: Callable[[], None]) -> Future[None]:
+        done: Future[None] = Future()
+        self._jobs.put((job, done))
+        return done
+
+    def _run(self) -> None:
+        while True:
+            job, done = self._jobs.get()
+            try:
+                job()
+            except BaseException as error:  # noqa: BLE001 (who waits for the job raises it)
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+
+@functools.lru_cache(maxsize=None)
+def _thread() -> _Thread:
+    return _Thread()
 
 
 @functools.lru_cache(maxsize=None)
