@@ -21,11 +21,12 @@ from vllm.entrypoints.anthropic.translation import chat_request
 from vllm.entrypoints.openai import tools
 from vllm.entrypoints.openai.blocks import BlockReader
 from vllm.entrypoints.openai.conversation import Conversation, encode
+from vllm.entrypoints.openai.json_body import JsonRoute
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.streaming import EventStream, closing, while_connected
 from vllm.outputs import CompletionOutput
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 _STREAM = "from message_start to message_stop"
 

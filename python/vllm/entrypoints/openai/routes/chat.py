@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from vllm.entrypoints.openai import logprobs
 from vllm.entrypoints.openai.conversation import Conversation
+from vllm.entrypoints.openai.json_body import JsonRoute
 from vllm.entrypoints.openai.protocol.chat import (
     AnswerMessage,
     ChatAnswer,
@@ -24,7 +25,7 @@ from vllm.entrypoints.openai.served import Served
 from vllm.entrypoints.openai.streaming import EventStream, closing, event, while_connected
 from vllm.outputs import CompletionOutput, RequestOutput
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/chat/completions", responses=responses(ChatAnswer, ChatChunk))

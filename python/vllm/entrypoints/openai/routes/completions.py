@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from vllm.entrypoints.openai import logprobs, prompts
 from vllm.entrypoints.openai.errors import ApiError
+from vllm.entrypoints.openai.json_body import JsonRoute
 from vllm.entrypoints.openai.prompts import EncodedPrompt
 from vllm.entrypoints.openai.protocol.completions import (
     DEFAULT_MAX_TOKENS,
@@ -26,7 +27,7 @@ from vllm.entrypoints.openai.usage import UsageCounter
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import SamplingParams
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/completions", responses=responses(CompletionAnswer, CompletionAnswer))

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from vllm.entrypoints.openai.auth import key_of
 from vllm.entrypoints.openai.conversation import Conversation, as_chat
 from vllm.entrypoints.openai.errors import ApiError
+from vllm.entrypoints.openai.json_body import JsonRoute
 from vllm.entrypoints.openai.protocol.chat import ChatRequest
 from vllm.entrypoints.openai.protocol.responses import (
     ChosenFunction,
@@ -33,7 +34,7 @@ from vllm.entrypoints.openai.streaming import (
     while_connected,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 # The stream has no end marker: the last event contains the response, completed or failed.
 _STREAM = StreamForm(COMPLETIONS.error, "")

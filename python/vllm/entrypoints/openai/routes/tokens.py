@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from vllm.entrypoints.openai import prompts
 from vllm.entrypoints.openai.errors import ApiError
+from vllm.entrypoints.openai.json_body import JsonRoute
 from vllm.entrypoints.openai.protocol.tokens import (
     DetokenizeAnswer,
     DetokenizeRequest,
@@ -16,7 +17,7 @@ from vllm.entrypoints.openai.protocol.tokens import (
 from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served, in_thread
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/tokenize", responses=responses(TokenizeAnswer))
