@@ -84,6 +84,17 @@ def test_a_reader_reads_without_credentials_and_cannot_write(
     assert s3_store.get("index.html").body == b"page"
 
 
+def test_a_reader_is_told_that_a_key_is_missing(s3_store: S3Store, s3_endpoint: Endpoint) -> None:
+    """uv gives up on a project for which an index says 403, and tries the next one at 404."""
+    url = f"{s3_endpoint.url}/{s3_store.bucket}/whl/nightly/cu121/torch/"
+    assert httpx.get(url).status_code == 404
+    policy = json.loads((POLICIES / "reader.json").read_text().replace("BUCKET", s3_store.bucket))
+    policy["Statement"] = [each for each in policy["Statement"] if each["Action"] == "s3:GetObject"]
+    client = make_client()
+    client.put_bucket_policy(Bucket=s3_store.bucket, Policy=json.dumps(policy))
+    assert httpx.get(url).status_code == 403
+
+
 def test_the_documents_name_these_policies() -> None:
     text = (POLICIES.parent / "publishing.md").read_text()
     policies = sorted(POLICIES.glob("*.json"))

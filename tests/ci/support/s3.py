@@ -2,6 +2,7 @@
 
 * A raw `+` in a path is a space.
 * One request is carried out at a time, so a condition and its write are one step.
+* A missing key is 403, not 404, for everybody if the bucket's policy lets nobody list it.
 * A body is compared with the sha256 and the MD5 that came with it.
 * CopyObject honours If-Match and If-None-Match of its target.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +91,17 @@ class Endpoint:
         environ["wsgi.input"] = io.BytesIO(body)
         answer: list[Any] = []
         content = b"".join(self._moto(environ, lambda *args: answer.extend(args[:2])))
+        if answer[0].startswith("404") and not self._tells_what_is_missing(environ):
+            return error(403, "AccessDenied")
         return answer[0], answer[1], content
+
+    def _tells_what_is_missing(self, environ: Environ) -> bool:
+        """Whether the sender may list the bucket: with credentials, or by the bucket's policy."""
+        bucket = self._bucket(environ)
+        if "HTTP_AUTHORIZATION" in environ or bucket is None or bucket.policy is None:
+            return True
+        statements = json.loads(bucket.policy)["Statement"]
+        return any(statement["Action"] == "s3:ListBucket" for statement in statements)
 
     def _refusal(self, environ: Environ, body: bytes) -> Answer | None:
         announced = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
@@ -109,9 +121,14 @@ class Endpoint:
 
     def _etag(self, environ: Environ) -> str | None:
         """The ETag of what the request would replace, looked up inside of moto."""
-        _, bucket, key = environ["PATH_INFO"].encode("latin-1").decode().split("/", 2)
-        found = get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"].buckets[bucket].keys.get(key)
+        key = environ["PATH_INFO"].encode("latin-1").decode().split("/", 2)[2]
+        found = self._bucket(environ).keys.get(key)
         return found.etag if found else None
+
+    def _bucket(self, environ: Environ) -> Any:
+        """Moto's bucket that a request names; None if there is none."""
+        name = environ["PATH_INFO"].split("/", 2)[1]
+        return get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(name)
 
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
