@@ -21,6 +21,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
 
 import argparse
 import ctypes
+import http.client
 import json
 import os
 import re
@@ -38,6 +39,8 @@ BASE = "https://vllm-wheels.s3.us-west-2.amazonaws.com"
 COMMIT = ""
 
 TORCH_INDEX = "https://download.pytorch.org/whl/"  # for CUDA versions whose torch PyPI lacks
+# From 2.11 on, PyPI's torch is for CUDA 13, without code for V100; it needs Python 3.10.
+OLDER_TORCH, NEWER_TORCH_PYTHON = "torch<2.11", (3, 10)
 # From cuda.h.
 COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
 
@@ -59,7 +62,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """Everything that the choice depends on; None for what is missing."""
+    """Everything that the choice and the command depend on; None for what is missing."""
 
     processor: str  # "x86_64"
     glibc: Optional[Tuple[int, ...]]
@@ -70,10 +73,17 @@ class Machine:
     gpus: Tuple[Gpu, ...]
     torch: Optional[str]  # "2.13.0+cpu"
     vllm: Optional[str]  # the installed version
+    system: str = "Linux"
+    has_pip: bool = True
+    is_managed: bool = False  # by the system's package manager, which forbids pip (PEP 668)
 
 
 IDENTITY = """
-import json, platform, sys, sysconfig
+import sys
+if sys.path[0] == "":
+    del sys.path[0]  # the current folder, which may have a json.py
+import json, os, platform, sysconfig
+from importlib.util import find_spec
 try:
     from importlib.metadata import version, PackageNotFoundError
 except ImportError:
@@ -84,11 +94,16 @@ def find(name):
     except PackageNotFoundError:
         return None
 libc, libc_version = platform.libc_ver()
+in_environment = sys.prefix != sys.base_prefix
+marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
 print(json.dumps({
+    "system": platform.system(),
+    "has_pip": find_spec("pip") is not None,
+    "is_managed": not in_environment and os.path.exists(marker),
     "implementation": sys.implementation.name,
     "python": sys.version_info[:2],
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    "processor": platform.machine(),
+    "processor": platform.machine() + ("" if sys.maxsize > 2**32 else " in 32-bit mode"),
     "glibc": libc_version if libc == "glibc" else None,
     "torch": find("torch"),
     "vllm": find("vllm"),
@@ -98,7 +113,10 @@ print(json.dumps({
 
 def look(python: str) -> Machine:
     """Examines this machine and the environment of `python`. Raises InstallError if that fails."""
-    done = subprocess.run([python, "-c", IDENTITY], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([python, "-c", IDENTITY], capture_output=True, text=True, check=False)
+    except OSError as error:  # no such file, or not executable
+        raise InstallError(f"{python} cannot be used: {error.strerror}") from error
     if done.returncode:
         raise InstallError(f"{python} cannot be used: {done.stderr.strip() or done.stdout.strip()}")
     found = json.loads(done.stdout)
@@ -113,6 +131,9 @@ def look(python: str) -> Machine:
         gpus=gpus,
         torch=found["torch"],
         vllm=found["vllm"],
+        system=found["system"],
+        has_pip=found["has_pip"],
+        is_managed=found["is_managed"],
     )
 
 
@@ -264,11 +285,9 @@ def command_for(
     """The command that installs the chosen wheel in the environment of `python`."""
     assert choice.file is not None
     url = f"{base}/{manifest['commit']}/{choice.file['name']}"
-    uv = os.environ.get("UV") or shutil.which("uv")
-    use_uv = uv is not None and not pip
     command = [python, "-m", "pip", "install"]
     update = ["--force-reinstall", "--no-deps"]
-    if use_uv:
+    if has_uv() and not pip:
         command, update = (
             ["uv", "pip", "install", "--python", python],
             ["--reinstall-package", "vllm"],
@@ -276,13 +295,42 @@ def command_for(
     if machine.vllm is not None:  # an installer would keep a wheel of the same version
         command += update
     command.append(url)
-    if machine.torch is None and not manifest["variants"][choice.variant]["default"]:
+    is_default = manifest["variants"][choice.variant]["default"]
+    if machine.torch is None and newer_torch_fails(machine, is_default):
+        command.append(OLDER_TORCH)
+    if machine.torch is None and not is_default:
         command += ["--extra-index-url", TORCH_INDEX + choice.variant]
     return command
 
 
-def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice) -> str:
-    """The findings on this machine and for each variant, as text."""
+def has_uv() -> bool:
+    return bool(os.environ.get("UV") or shutil.which("uv"))
+
+
+def newer_torch_fails(machine: Machine, is_default: bool) -> Optional[str]:
+    """Why the installed torch, or the one that comes with the wheel, fails here; None if it works.
+
+    is_default: whether the wheel is of the default variant, whose torch comes from PyPI.
+    """
+    if not machine.gpus or machine.driver is None:
+        return None
+    if machine.torch is None:
+        is_newer, local = machine.python >= NEWER_TORCH_PYTHON, "" if is_default else "other"
+    else:
+        is_newer = not meets(machine.torch, OLDER_TORCH[len("torch") :])
+        local = machine.torch.partition("+")[2]
+    if not is_newer:
+        return None
+    if any(gpu.capability < (7, 5) for gpu in machine.gpus):
+        return "torch has no code for this GPU since 2.11"
+    cuda = re.match(r"cu(\d\d)", local or "cu130")
+    if cuda and machine.driver[0] < int(cuda[1]):
+        return f"torch since 2.11 is for CUDA {cuda[1]}, newer than this driver's"
+    return None
+
+
+def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice, pip: bool = False) -> str:
+    """The findings on this machine and for each variant, as text. `pip`: of `command_for`."""
     lines = [
         f"python   {describe_python(machine)}",
         f"driver   {f'CUDA {dotted(machine.driver)}' if machine.driver else 'none found'}",
@@ -305,18 +353,26 @@ def explain(machine: Machine, manifest: Dict[str, Any], choice: Choice) -> str:
         ]
         lines.append(f"{choice.variant}    fits{': ' if codes else ''}{', '.join(codes)}")
         lines.append(f"wheel    {choice.file['name']}, {choice.file['size'] / 1e6:.2f} MB")
-    lines += [f"note     {note}" for note in notes(machine)]
+    is_default = not choice.variant or manifest["variants"][choice.variant]["default"]
+    lines += [f"note     {note}" for note in notes(machine, is_default, pip or not has_uv())]
     return "\n".join(lines)
 
 
-def notes(machine: Machine) -> List[str]:
-    """Warnings that do not prevent an installation."""
+def notes(machine: Machine, is_default: bool = True, by_pip: bool = True) -> List[str]:
+    """What to know before the command is run."""
     found = []
+    if machine.is_managed:
+        found.append(
+            "this Python belongs to the system, which refuses packages: create an environment, "
+            "python3 -m venv ENV, and add --python ENV/bin/python"
+        )
+    if by_pip and not machine.has_pip:
+        found.append("this environment has no pip: add it by python -m ensurepip, or install uv")
     if machine.driver is None:
         found.append("there is no NVIDIA driver: the library will run on the CPU")
-    is_volta = any(gpu.capability < (7, 5) for gpu in machine.gpus)
-    if is_volta and (machine.torch is None or not meets(machine.torch, "<2.11")):
-        found.append('torch has no code for this GPU since 2.11: also install "torch<2.11"')
+    why = newer_torch_fails(machine, is_default)
+    if why is not None:
+        found.append(f'{why}: also install "{OLDER_TORCH}"')
     if machine.torch and "+cpu" in machine.torch and machine.gpus:
         found.append(f"torch {machine.torch} does not use the GPU: install one with CUDA")
     return found
@@ -325,6 +381,8 @@ def notes(machine: Machine) -> List[str]:
 def describe_python(machine: Machine) -> str:
     threads = ", free-threaded (which has no limited API)" if machine.free_threaded else ""
     libc = f"glibc {dotted(machine.glibc)}" if machine.glibc else "no glibc (musl?)"
+    if machine.system != "Linux":
+        libc = machine.system
     return (
         f"{machine.implementation} {dotted(machine.python)}{threads}, {machine.processor}, {libc}"
     )
@@ -363,15 +421,29 @@ def dotted(version: Sequence[int]) -> str:
 
 
 def get_manifest(base: str, commit: str) -> Dict[str, Any]:
-    url = f"{base}/{commit}/manifest.json"
+    """The manifest of a commit. Raises InstallError, saying why the commit has none."""
+    manifest = get_json(f"{base}/{commit}/manifest.json")
+    if manifest is None:
+        status = get_json(f"{base}/{commit}/status.json") or {}
+        why = f"{status.get('state', 'nobody built it')} {status.get('reason', '')}".rstrip()
+        raise InstallError(f"commit {commit} has no wheels at {base}: {why}")
+    return manifest
+
+
+def get_json(url: str) -> Optional[Dict[str, Any]]:
+    """The JSON object at an address; None if it does not exist. Raises InstallError."""
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
-            return json.loads(answer.read())  # type: ignore[no-any-return]
+            found = json.loads(answer.read())
     except urllib.error.HTTPError as error:
-        why = error.read().decode(errors="replace").strip()
-        raise InstallError(f"commit {commit} has no wheels at {base}: {why or error}") from error
-    except (OSError, ValueError) as error:
+        if error.code == 404:
+            return None
         raise InstallError(f"{url} cannot be read: {error}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise InstallError(f"{url} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InstallError(f"{url} cannot be read: it is not a JSON object")
+    return found
 
 
 def persons_python() -> str:
@@ -400,7 +472,7 @@ def run(args: argparse.Namespace) -> int:
         found = {"machine": asdict(machine), **asdict(choice), "command": command}
         print(json.dumps(found, indent=1))
     else:
-        print(explain(machine, manifest, choice), file=sys.stderr)
+        print(explain(machine, manifest, choice, args.pip), file=sys.stderr)
         print(file=sys.stderr)
         if command:
             print(shlex.join(command), flush=True)

@@ -23,6 +23,7 @@ from ci.scripts.install import Gpu, Machine
 from ci.serve import running
 from ci.store import FolderStore
 from tests.ci.clients.conftest import UV, run
+from tests.ci.support.sockets import BROKEN_ANSWERS, answering
 from tests.ci.support.wheels import Factory
 
 HERE = Machine("x86_64", (2, 36), "cpython", (3, 11), False, (12, 4), (), None, None)
@@ -64,6 +65,8 @@ def manifest(factory: Factory) -> dict[str, Any]:
         ({"implementation": "pypy"}, "", "pypy 3.11"),
         ({"free_threaded": True}, "", "free-threaded"),
         ({"processor": "riscv64"}, "", "riscv64"),
+        ({"processor": "aarch64 in 32-bit mode"}, "", "aarch64 in 32-bit mode"),
+        ({"system": "Darwin", "glibc": None}, "", "x86_64, Darwin"),
     ],
 )
 def test_a_machine_gets_the_wheel_that_fits_or_the_reason(
@@ -130,14 +133,50 @@ def test_a_wheel_for_arm_has_code_of_its_own_gpus(
 
 
 def test_warnings(manifest: dict[str, Any]) -> None:
-    volta = dataclasses.replace(HERE, gpus=(V100,))
-    assert 'install "torch<2.11"' in " ".join(install.notes(volta))
-    assert install.notes(dataclasses.replace(volta, torch="2.10.1+cu128")) == []
     cpu = dataclasses.replace(HERE, gpus=(H100,), torch="2.13.0+cpu")
     assert "does not use the GPU" in " ".join(install.notes(cpu))
     assert "no NVIDIA driver" in " ".join(install.notes(dataclasses.replace(HERE, driver=None)))
+    managed = dataclasses.replace(HERE, is_managed=True)
+    assert "python3 -m venv ENV" in " ".join(install.notes(managed))
+    bare = dataclasses.replace(HERE, has_pip=False)
+    assert "python -m ensurepip" in " ".join(install.notes(bare))
+    assert install.notes(bare, by_pip=False) == []
     with pytest.raises(install.InstallError, match="no variant cu999; there are cu118, cu121"):
         install.choose(HERE, manifest, "cu999")
+
+
+@pytest.mark.parametrize(
+    ("changes", "variant", "reason"),
+    [
+        ({"gpus": (H100,)}, "cu121", "for CUDA 13, newer than this driver's"),
+        ({"gpus": (H100,), "driver": (13, 0)}, "cu121", None),
+        ({"gpus": (H100,), "python": (3, 9)}, "cu121", None),  # whose newest torch is 2.8
+        ({"gpus": (H100,)}, "cu118", None),  # its torch comes from its own index
+        ({"gpus": (H100,), "driver": None}, "cu121", None),
+        ({}, "cu121", None),
+        ({"gpus": (V100,), "driver": (13, 0)}, "cu121", "no code for this GPU since 2.11"),
+        ({"gpus": (V100,)}, "cu118", "no code for this GPU since 2.11"),
+        ({"gpus": (V100,), "torch": "2.10.1+cu128"}, "cu121", None),
+        ({"gpus": (V100,), "torch": "2.11.0"}, "cu121", "no code for this GPU since 2.11"),
+        ({"gpus": (H100,), "torch": "2.13.0"}, "cu121", "for CUDA 13"),
+        ({"gpus": (H100,), "torch": "2.13.0+cu130"}, "cu121", "for CUDA 13"),
+        ({"gpus": (H100,), "torch": "2.13.0+cu126"}, "cu121", None),
+        ({"gpus": (H100,), "torch": "2.10.0"}, "cu121", None),
+    ],
+)
+def test_a_torch_that_this_driver_or_gpu_cannot_run(
+    manifest: dict[str, Any], changes: dict[str, Any], variant: str, reason: str | None
+) -> None:
+    """PyPI's torch 2.10 is for CUDA 12.8, 2.11 for CUDA 13.0, as their requirements say."""
+    machine = dataclasses.replace(HERE, **changes)
+    choice = install.choose(machine, manifest, variant)
+    assert choice.file is not None
+    said = install.explain(machine, manifest, choice)
+    assert ('also install "torch<2.11"' in said) == (reason is not None)
+    assert (reason or "") in said
+    command = install.command_for(machine, "http://x", manifest, choice, "python", pip=True)
+    # An installed torch is left to its owner.
+    assert ("torch<2.11" in command) == (reason is not None and machine.torch is None)
 
 
 DRIVER = """\
@@ -240,11 +279,33 @@ def test_it_says_why_nothing_can_be_installed(
     script = [sys.executable, str(Path(install.__file__)), "--base", base]
     ran = run([*script, "--commit", factory.commit(2).sha], tmp_path)
     assert ran.code == 1
-    assert "has no wheels: no compiler" in ran.text
-    ran = run([*script, "--commit", commit.sha, "--python", "/bin/false"], tmp_path)
-    assert ran.code == 1
-    assert "/bin/false cannot be used" in ran.text
-    assert "Traceback" not in ran.text
+    assert f"has no wheels at {base}: failed no compiler" in ran.text
+    ran = run([*script, "--commit", "0" * 40], tmp_path)
+    assert "has no wheels at" in ran.text
+    assert "nobody built it" in ran.text
+    for python, why in (("/bin/false", ""), ("/no/such", "No such"), ("/etc", "Permission")):
+        ran = run([*script, "--commit", commit.sha, "--python", python], tmp_path)
+        assert ran.code == 1
+        assert f"{python} cannot be used: {why}" in ran.text
+        assert "Traceback" not in ran.text
+
+
+@pytest.mark.parametrize("answer", BROKEN_ANSWERS.values(), ids=BROKEN_ANSWERS)
+def test_a_broken_download_is_no_lack_of_wheels(answer: bytes) -> None:
+    with (
+        answering(answer) as base,
+        pytest.raises(install.InstallError, match=f"{base}/.* cannot be read: "),
+    ):
+        install.get_manifest(base, "0" * 40)
+
+
+def test_modules_of_the_current_folder_are_not_imported(
+    base: str, commit: Commit, tmp_path: Path
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not the standard library')")
+    script = [sys.executable, str(Path(install.__file__)), "--base", base]
+    ran = run([*script, "--commit", commit.sha], tmp_path, cwd=tmp_path)
+    assert ran.code == 0, ran.text
 
 
 @pytest.mark.parametrize("name", published.NAMES)

@@ -1,8 +1,9 @@
-"""A client that sends the very bytes, and reads or does not."""
+"""A client that sends the very bytes, and reads or does not; a server of the very bytes."""
 
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,40 @@ def stalled_readers(base: str, path: str, count: int) -> Iterator[list[socket.so
         for client in clients:
             assert client.recv(16).startswith(b"HTTP/1.1 200")
         yield clients
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that sends these bytes to everybody and hangs up; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_all() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:  # closed: the end
+                    return
+                with client:
+                    client.recv(65536)
+                    client.sendall(answer)
+
+        thread = threading.Thread(target=answer_all)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+# Answers that a proxy or a bad network makes.
+BROKEN_ANSWERS = {
+    "nothing": b"",
+    "cut off": b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"units',
+    "not JSON": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+    "no object": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+    "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+}
 
 
 @dataclass(frozen=True)
