@@ -21,6 +21,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import platform
@@ -55,20 +56,30 @@ class CannotTry(Exception):
 
 
 def get_json(base: str, key: str) -> Optional[Dict[str, Any]]:
-    """The JSON object at an address; None if it does not exist."""
+    """The JSON object at an address; None if it does not exist. Raises BisectError."""
+    url = f"{base}/{key}"
     try:
-        return json.loads(download(f"{base}/{key}"))  # type: ignore[no-any-return]
+        found = json.loads(download(url))
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
-        raise BisectError(f"{base}/{key}: {error}") from error
-    except (urllib.error.URLError, ValueError) as error:
-        raise BisectError(f"{base}/{key} cannot be read: {error}") from error
+        raise BisectError(f"{url} cannot be read: {error}") from error
+    except ValueError as error:
+        raise BisectError(f"{url} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise BisectError(f"{url} cannot be read: it is not a JSON object")
+    return found
 
 
 def download(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return answer.read()  # type: ignore[no-any-return]
+    """The content of an address. Raises HTTPError, and BisectError for a failed connection."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.read()  # type: ignore[no-any-return]
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise BisectError(f"{url} cannot be read: {error}") from error
 
 
 def listed(base: str) -> List[Dict[str, Any]]:
@@ -81,7 +92,8 @@ def listed(base: str) -> List[Dict[str, Any]]:
 
 def find(base: str, units: List[Dict[str, Any]], name: str) -> Dict[str, Any]:
     """The unit of a commit, named by its hash or a prefix of it."""
-    found = [unit for unit in units if unit["commit"].startswith(name.lower())]
+    name = name.lower()
+    found = [unit for unit in units if unit["commit"].startswith(name)]
     if len(name) >= 4 and len(found) == 1:
         return found[0]
     if found:
@@ -99,27 +111,51 @@ def find(base: str, units: List[Dict[str, Any]], name: str) -> Dict[str, Any]:
 def between(
     base: str, units: List[Dict[str, Any]], good: Dict[str, Any], bad: Dict[str, Any]
 ) -> List[Dict[str, Any]]:
-    """The commits with wheels from `good` to `bad`, oldest first.
+    """The commits with wheels in the history of `bad`, from `good` on, oldest first.
 
-    Listed commits first; older ones are found through the parents in manifests.
+    Raises BisectError if `good` is not in that history.
     """
     if order(good) >= order(bad):
         raise BisectError(
             f"the good commit (number {good['number']}) is not older than the bad one "
             f"(number {bad['number']})"
         )
-    by_name = {unit["commit"]: unit for unit in units}
-    inside = [unit for unit in units if order(good) <= order(unit) <= order(bad)]
-    if good["commit"] in by_name and bad["commit"] in by_name:
-        return inside
-    chain = [inside[0]] if inside else [bad]
+    newer = [unit for unit in units if order(unit) > order(good)]
+    known = {unit["commit"]: unit for unit in [good, *newer, bad]}
+    chain = [bad]
     while chain[0]["commit"] != good["commit"]:
-        parent = (chain[0].get("change") or {}).get("parent")
-        found = by_name.get(parent) or (parent and get_json(base, f"{parent}/manifest.json"))
-        if not found or order(found) < order(good):
-            return [good, *chain[:-1], *inside] if inside else [good, *chain]
-        chain.insert(0, found)
-    return [*chain[:-1], *inside] if inside else chain
+        chain.insert(0, before(base, known, chain[0], good))
+    return chain
+
+
+def before(
+    base: str, known: Dict[str, Dict[str, Any]], unit: Dict[str, Any], good: Dict[str, Any]
+) -> Dict[str, Any]:
+    """The nearest older commit with wheels: the parent, else the newest that may be an ancestor.
+
+    known: the listed commits from `good` on; older ones are found through the parents in manifests.
+    """
+    parent = (unit.get("change") or {}).get("parent")
+    if parent in known:
+        return known[parent]
+    # As new as the parent, but another commit: on another branch.
+    limit = older_by_one(unit) if parent else order(unit)
+    older = [each for each in known.values() if order(each) < limit]
+    found = max(older, key=order) if older else None
+    if parent and (found is None or found is good):
+        found = get_json(base, f"{parent}/manifest.json") or found
+    if found is None or (order(found) <= order(good) and found is not good):
+        raise BisectError(
+            f"{describe(good)}, named good, is not in the history of the bad commit: "
+            "name a good one that is"
+        )
+    return found
+
+
+def older_by_one(unit: Dict[str, Any]) -> Tuple[List[int], int]:
+    """The `order` of the parent of a commit that is not the first of its release."""
+    version, number = order(unit)
+    return version, number - 1
 
 
 def order(unit: Dict[str, Any]) -> Tuple[List[int], int]:
@@ -180,12 +216,27 @@ def fetch(base: str, unit: Dict[str, Any], file: Dict[str, Any], folder: Path) -
             why = error.read().decode(errors="replace").strip()
             raise CannotTry(f"its wheel is gone: {why}") from error
         raise BisectError(f"{url}: {error}") from error
-    except OSError as error:
-        raise BisectError(f"{url}: {error}") from error
     if hashlib.sha256(data).hexdigest() != file["sha256"]:
         raise BisectError(f"the sha256 of {url} differs from its manifest")
     path.write_bytes(data)
     return path
+
+
+# Prints the prefix of a Python, the folders of its packages, and those of their programs.
+PACKAGES = """
+import json, os, site, sys
+packages, programs = site.getsitepackages(), [os.path.join(sys.prefix, "bin")]
+if site.ENABLE_USER_SITE:  # pip install --user
+    packages.append(site.getusersitepackages())
+    programs.append(os.path.join(site.getuserbase(), "bin"))
+print(json.dumps([sys.prefix, packages, programs]))
+"""
+# Prints where `import vllm` looks, apart from the current folder.
+ORIGIN = """
+import importlib.util, sys
+sys.path[:] = filter(None, sys.path)
+print(importlib.util.find_spec("vllm").origin)
+"""
 
 
 class Environments:
@@ -219,16 +270,21 @@ class Environments:
             raise CannotTry(str(error)) from error
         if not self.isolated:
             self._show_packages(folder)
+        imported = _must([str(folder / "bin/python"), "-c", ORIGIN]).strip()
+        if folder.resolve() not in Path(imported).resolve().parents:
+            raise BisectError(
+                f"the command would import {imported} instead of the wheel: remove its folder "
+                "from PYTHONPATH"
+            )
         return folder
 
     def _show_packages(self, folder: Path) -> None:
         """Adds the packages and programs of the other environment, after and beside its own."""
         site = "import sysconfig; print(sysconfig.get_path('purelib'))"
         own = Path(_must([str(folder / "bin/python"), "-c", site]).strip())
-        code = "import json, site, sys; print(json.dumps([sys.prefix, site.getsitepackages()]))"
-        prefix, theirs = json.loads(_must([self.python, "-c", code]))
+        prefix, theirs, programs = json.loads(_must([self.python, "-c", PACKAGES]))
         (own / "zz_seen_by_bisect.pth").write_text("".join(f"{path}\n" for path in theirs))
-        for program in Path(prefix, "bin").iterdir():
+        for program in (each for path in programs for each in Path(path).glob("*")):
             target = folder / "bin" / program.name
             if target.exists() or not program.is_file():
                 continue
@@ -256,7 +312,11 @@ def run_command(folder: Path, commit: str, command: Sequence[str]) -> int:
 
 
 def _must(command: Sequence[str]) -> str:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """The output of a command. Raises BisectError if it fails."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        raise BisectError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode:
         raise BisectError(f"`{shlex.join(command)}` failed:\n{done.stdout.strip()}")
     return done.stdout
@@ -289,7 +349,10 @@ class Memory:
         self.path = Path(cache, "vllm-bisect", f"{name}.json")
         self.said: Dict[str, List[str]] = {}  # commit → verdict, and why
         if self.path.exists() and not restart:
-            self.said = json.loads(self.path.read_text(encoding="utf-8"))
+            try:
+                self.said = json.loads(self.path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise BisectError(f"{self.path} is damaged: pass --restart") from error
 
     def keep(self, commit: str, verdict: str, why: str) -> None:
         self.said[commit] = [verdict, why]
@@ -322,21 +385,23 @@ class Search:
             return verdict
         say(f"{describe(unit)}: trying")
         started = time.monotonic()
-        verdict, why = self._try(unit)
+        try:
+            verdict, why = self._try(unit)
+        except CannotTry as error:  # not remembered: it may succeed next time
+            verdict, why = SKIP, f": {error}"
+        else:
+            self.memory.keep(commit, verdict, why)
         self.tried += 1
-        self.memory.keep(commit, verdict, why)
         say(f"{describe(unit)}: {verdict}{why} ({time.monotonic() - started:.1f} s)")
         return verdict
 
     def _try(self, unit: Dict[str, Any]) -> Tuple[str, str]:
+        """The command's verdict, and why. Raises CannotTry."""
         with tempfile.TemporaryDirectory(prefix="vllm-bisect-") as name:
             folder = Path(name)
-            try:
-                file = wheel_of(unit, self.args.variant)
-                wheel = fetch(self.args.base, unit, file, folder)
-                made = self.environments.make(folder / "env", wheel)
-            except CannotTry as error:
-                return SKIP, f": {error}"
+            file = wheel_of(unit, self.args.variant)
+            wheel = fetch(self.args.base, unit, file, folder)
+            made = self.environments.make(folder / "env", wheel)
             code = run_command(made, unit["commit"], self.args.judge)
         if code == CANNOT_JUDGE:
             return SKIP, f": the command ended with {CANNOT_JUDGE}"

@@ -6,9 +6,11 @@ import argparse
 import dataclasses
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from ci.scripts.bisect import BAD, GOOD, SKIP
 from ci.serve import running
 from ci.store import FolderStore
 from tests.ci.clients.conftest import UV, Ran, run
+from tests.ci.support.sockets import BROKEN_ANSWERS, answering
 from tests.ci.support.wheels import Factory
 
 COUNT = 10
@@ -98,6 +101,7 @@ def search(
     commits: list[Commit],
     judged: str,
     *options: str,
+    variables: Sequence[str] = (),
     good: str = "",
     bad: str = "",
     program: tuple[str, ...] = ("probe",),
@@ -109,7 +113,7 @@ def search(
     command = [*program, str(home / "tried"), judged]
     uv = [str(UV), "--no-config", "run", "--quiet", "--python", sys.executable, script]
     active = ["env", f"VIRTUAL_ENV={persons}", f"PATH={persons / 'bin'}:{os.environ['PATH']}"]
-    return run([*active, *uv, *ends, *options, "--", *command], home, cwd=home)
+    return run([*active, *variables, *uv, *ends, *options, "--", *command], home, cwd=home)
 
 
 BROKEN = f"number >= {FIRST_BAD}"
@@ -194,6 +198,77 @@ def test_wrong_ends_are_refused(
     assert "older ones need all 40 digits" in ran.text
     ran = search(base, persons, home, commits, "0", program=("no-such-program",))
     assert "program 'no-such-program' was not found" in ran.text
+
+
+@pytest.mark.parametrize("answer", BROKEN_ANSWERS.values(), ids=BROKEN_ANSWERS)
+def test_a_broken_download_ends_the_search(answer: bytes, tmp_path: Path) -> None:
+    """It must never be taken for a commit without wheels."""
+    with answering(answer) as base:
+        for get in (bisect.listed, lambda base: bisect.get_json(base, "state/commits.json")):
+            with pytest.raises(bisect.BisectError, match=f"{base}/state/.* cannot be read: "):
+                get(base)
+        unit, file = {"commit": "0" * 40}, {"name": "vllm.whl", "sha256": "0" * 64}
+        with pytest.raises(bisect.BisectError, match=f"{base}/{'0' * 40}/vllm.whl"):
+            bisect.fetch(base, unit, file, tmp_path)
+
+
+def test_what_could_not_be_tried_is_tried_again(
+    base: str, bucket: FolderStore, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    """A skip by the command is a verdict; an installation may succeed next time."""
+    home = tmp_path / "home"
+    ran = search(base, persons, home, commits, BROKEN, "--with", "no-such-project", "--trust-ends")
+    assert ran.code == 2, ran.text
+    assert "skip: `" in ran.text
+    assert not list(home.rglob("vllm-bisect/*.json"))
+
+
+def test_a_vllm_on_pythonpath_is_not_tested_instead(
+    base: str, persons: Path, tmp_path: Path, commits: list[Commit]
+) -> None:
+    other = tmp_path / "checkout" / "vllm"
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    ran = search(
+        base, persons, tmp_path / "home", commits, BROKEN, variables=[f"PYTHONPATH={other.parent}"]
+    )
+    assert ran.code == 1, ran.text
+    assert f"would import {other}/__init__.py instead of the wheel" in ran.text
+
+
+def test_packages_of_the_user_can_be_imported(tmp_path: Path) -> None:
+    """As after `pip install --user`, with a program."""
+    python = Path(sys.base_prefix, "bin", "python3")
+    variables = {**os.environ, "HOME": str(tmp_path), "PYTHONUSERBASE": str(tmp_path / "user")}
+    done = subprocess.run(
+        [python, "-c", bisect.PACKAGES], env=variables, text=True, capture_output=True, check=True
+    )
+    _, packages, programs = json.loads(done.stdout)
+    assert any(path.startswith(f"{tmp_path}/user/lib") for path in packages)
+    assert f"{tmp_path}/user/bin" in programs
+
+
+def unit(number: int, name: str, parent: str, version: str = "0.5.4") -> dict[str, Any]:
+    change = {"parent": parent, "subject": name}
+    return {"commit": name, "number": number, "version": version, "change": change}
+
+
+def test_commits_of_another_branch_are_left_out() -> None:
+    """a - b - c - d(no wheels) - e, and y and z on c's branch from b."""
+    a, b, c = unit(1, "a", ""), unit(2, "b", "a"), unit(3, "c", "b")
+    y, z, e = unit(3, "y", "b"), unit(4, "z", "y"), unit(5, "e", "d")
+    with answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as base:
+
+        def names(good: dict[str, Any], bad: dict[str, Any]) -> str:
+            found = bisect.between(base, [a, b, y, c, z, e], good, bad)
+            return "".join(unit["commit"] for unit in found)
+
+        assert names(a, z) == "abyz"
+        assert names(a, c) == "abc"
+        assert names(c, e) == "ce"
+        for good, bad in ((c, z), (z, e)):
+            with pytest.raises(bisect.BisectError, match="is not in the history of the bad commit"):
+                names(good, bad)
 
 
 def test_a_commit_whose_wheels_were_removed_is_skipped(
