@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm.engine import router as module
 from vllm.engine.router import Router
 
 
@@ -72,14 +73,24 @@ def test_no_replica_gets_more_than_its_share_and_a_quarter(steps, data):
         assert loads[replica] == min(loads) or loads[replica] + count <= bound
 
 
-def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
-    router = Router()
-    for kind in (1, 2, 3, 4):
+def test_what_is_remembered_is_bounded():
+    """A place of the table has the latest prefix that belongs there."""
+    router = Router(array("q", [0]))
+    for kind in (1, 2):
         assert router.choose(prompt(kind), 1, of(0, 1)) == 0
-    assert len(router._replicas) == 3
-    assert router.choose(prompt(4), 1, of(5, 4)) == 0
+    assert router.choose(prompt(2), 1, of(5, 4)) == 0
     assert router.choose(prompt(1), 1, of(5, 4)) == 1  # forgotten: goes where there is less to do
+
+
+def test_two_routers_that_share_a_table_know_the_same():
+    table = array("q", bytes(8 << 16))
+    one, other = Router(table), Router(table)
+    assert one.choose(prompt(1, 2), 1, of(3, 0)) == 1
+    assert other.choose(prompt(1, 5), 1, of(8, 9)) == 1
+    assert other.choose(prompt(6), 1, of(0, 9)) == 0
+    assert one.choose(prompt(6, 7), 1, of(9, 8)) == 0
+    one.forget(1)
+    assert other.choose(prompt(1, 2), 1, of(8, 9)) == 0
 
 
 def test_a_replica_that_is_gone_takes_nothing_and_is_forgotten():

@@ -215,7 +215,7 @@ def test_a_request_that_could_never_run_is_refused_by_the_engine(loop, chat_mode
 
 def test_the_sockets_are_this_users(client):
     for engine in client._engines.values():
-        assert stat.S_IMODE(engine.process.folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(engine.folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

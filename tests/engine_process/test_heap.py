@@ -23,7 +23,7 @@ def test_the_heap_is_frozen_before_the_engine_is_ready(chat_model, unfrozen):
     engine = LLM(str(chat_model.folder), num_kv_blocks=64).engine
     frozen = []
     inbox = types.SimpleNamespace(recv=lambda: encoder.encode(Close()))
-    serve(engine, inbox, lambda message: frozen.append((type(message), gc.get_freeze_count())))
+    serve(engine, inbox, [lambda message: frozen.append((type(message), gc.get_freeze_count()))])
     kind, count = frozen[0]
     assert kind is Ready
     assert count > 0

@@ -16,6 +16,7 @@ from tests.engine_process.test_faults import is_there
 from vllm import EngineArgs, SamplingParams
 from vllm.engine.engine_thread import EngineClosedError
 from vllm.engine_process import client as module
+from vllm.engine_process import engines
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.process import EngineProcess
 from vllm.errors import EngineError, ReplicaError
@@ -30,7 +31,7 @@ def variables(monkeypatch):
     both = [dict(SHARE), dict(SHARE)]
     monkeypatch.setattr(EngineProcess, "module", faulty.MODULE)
     monkeypatch.setattr(module, "environments", lambda args, num_engines: both)
-    monkeypatch.setattr(module, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(engines, "RESTART_SECONDS", 0.01)
     return both
 
 
@@ -150,7 +151,7 @@ def test_without_a_way_back_it_stays_out(run, variables, caplog):
 
 
 def test_without_any_the_client_is_dead(run, monkeypatch):
-    monkeypatch.setattr(module, "RESTART_SECONDS", 1000)
+    monkeypatch.setattr(engines, "RESTART_SECONDS", 1000)
 
     async def do(client):
         await kill_the_first(client)

@@ -25,6 +25,8 @@ class RequestMaker:
     max_model_len: the most tokens of a sequence, prompt and output together.
     seed: of the random generator that seeds the requests which set none.
     scheduling_policy: as in `EngineArgs`; only "priority" accepts priorities other than 0.
+    share: which of how many makers of the same engine this one is. Their sequences have different
+        ids: modulo the number of makers, the id is the maker's number.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class RequestMaker:
         *,
         seed: int = 0,
         scheduling_policy: str = "fcfs",
+        share: Tuple[int, int] = (0, 1),
     ) -> None:
         self.model_config = model_config
         self.generation_defaults = generation_defaults
@@ -49,8 +52,9 @@ class RequestMaker:
         self._grammars: Optional[GrammarCompiler] = None
         if tokenizer is not None:
             self._grammars = GrammarCompiler(tokenizer, vocab_size, self._eos_token_ids)
-        self._seq_ids = itertools.count()
-        self._seeds = random.Random(seed)
+        self._seq_ids = itertools.count(*share)
+        # With the same draws, two makers would give the same seed to requests of theirs.
+        self._seeds = random.Random(f"{seed}/{share[0]}" if share[0] else seed)
 
     def make(
         self,

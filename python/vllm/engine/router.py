@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import OrderedDict
-from typing import Iterator, List, Mapping, Optional
+from typing import Iterator, List, Mapping, Optional, Union
 from typing import Sequence as SequenceOf
 
 # Tokens of a piece of a prompt. Coarser than a KV block: matching a few more tokens would save
@@ -21,17 +20,24 @@ _MOST_PIECES = 64  # 4096 tokens: longer prefixes are not compared
 _REMEMBERED = 1 << 16
 _EXCESS = 1.25
 
+# An entry of the table: a part of a prefix's digest, and a replica.
+_REPLICA_BITS, _TAG_BITS = 12, 51
+
 
 class Router:
     """Chooses a replica for one request after another. Not thread-safe.
 
     It remembers where recent prompts were sent, not what the caches hold: replicas would have to
     report that, and the report could be outdated when a request arrives.
+
+    table: integers of 64 bits, zeros at first; several processes may share it. The
+        entry of a prefix is at the place that its digest chooses, and the latest prefix of a place
+        replaces the one before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, table: Union[memoryview[int], array[int], None] = None) -> None:
         self._turn = 0  # where the search for the least loaded replica starts: breaks ties
-        self._replicas: OrderedDict[bytes, int] = OrderedDict()  # by digest; the latest last
+        self._table = array("q", bytes(8 * _REMEMBERED)) if table is None else table
 
     def choose(self, token_ids: SequenceOf[int], num_seqs: int, loads: Mapping[int, int]) -> int:
         """The replica for a new request.
@@ -48,34 +54,37 @@ class Router:
             replica = min(loads, key=lambda each: (loads[each], each < self._turn, each))
             self._turn = replica + 1
         for digest in digests:
-            self._replicas[digest] = replica
-            self._replicas.move_to_end(digest)
-        while len(self._replicas) > _REMEMBERED:
-            self._replicas.popitem(last=False)
+            self._table[digest % len(self._table)] = _tag(digest) << _REPLICA_BITS | replica
         return replica
 
     def forget(self, replica: int) -> None:
         """Forgets the prompts of a replica whose cache is gone."""
-        self._replicas = OrderedDict(
-            (digest, each) for digest, each in self._replicas.items() if each != replica
-        )
+        of_replica = (1 << _REPLICA_BITS) - 1
+        for place in range(len(self._table)):
+            if self._table[place] & of_replica == replica:
+                self._table[place] = 0
 
-    def _known(
-        self, digests: List[bytes], num_seqs: int, loads: Mapping[int, int]
-    ) -> Optional[int]:
+    def _known(self, digests: List[int], num_seqs: int, loads: Mapping[int, int]) -> Optional[int]:
         """The replica with the longest known prefix of the prompt that is below its limit."""
         most = _EXCESS * (sum(loads.values()) + num_seqs) / len(loads)
         for digest in reversed(digests):
-            replica = self._replicas.get(digest)
-            load = None if replica is None else loads.get(replica)
+            entry = self._table[digest % len(self._table)]
+            if entry >> _REPLICA_BITS != _tag(digest):
+                continue
+            replica = entry & ((1 << _REPLICA_BITS) - 1)
+            load = loads.get(replica)
             if load is not None and (load + num_seqs <= most or not load):
                 return replica
         return None
 
 
-def _digests(token_ids: SequenceOf[int]) -> Iterator[bytes]:
+def _digests(token_ids: SequenceOf[int]) -> Iterator[int]:
     """A digest of each prefix that consists of whole pieces, the shortest first."""
     digest = hashlib.sha256()
     for end in range(_PIECE, min(len(token_ids), _PIECE * _MOST_PIECES) + 1, _PIECE):
         digest.update(array("q", token_ids[end - _PIECE : end]).tobytes())
-        yield digest.digest()[:16]
+        yield int.from_bytes(digest.digest()[:8], "little")
+
+
+def _tag(digest: int) -> int:
+    return digest >> (64 - _TAG_BITS)

@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import functools
 import logging
-from typing import Any, Callable, Coroutine, Dict, List, Optional, Set
+from pathlib import Path
+from typing import Any, Coroutine, Dict, List, Optional, Set
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.async_engine import AsyncEngine, OutputReader
@@ -16,17 +17,11 @@ from vllm.engine.request import Request
 from vllm.engine.request_maker import RequestMaker
 from vllm.engine.router import Router
 from vllm.engine_args import EngineArgs
+from vllm.engine_process.board import SharedMemory
 from vllm.engine_process.connection import EngineConnection, as_error
-from vllm.engine_process.messages import (
-    Abort,
-    Add,
-    Close,
-    Died,
-    FromEngine,
-    Ready,
-    StepNews,
-    pack_params,
-)
+from vllm.engine_process.engines import Engines, StartedEngines
+from vllm.engine_process.loads import Loads
+from vllm.engine_process.messages import Abort, Add, Died, FromEngine, StepNews, pack_params
 from vllm.engine_process.reader import RequestReader
 from vllm.engine_process.replicas import environments
 from vllm.errors import EngineError, ReplicaError, kind_of
@@ -35,44 +30,40 @@ from vllm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-# How long after its end a replica is started again: by then the ranks of a divided model have ended
-# too (`vllm.worker.ranks.watch`), and their GPUs' memory is free.
-RESTART_SECONDS = 5.0
-
-Starter = Callable[[], EngineConnection]
-
 
 class AsyncEngineClient(AsyncEngine):
     """Serves the requests of one event loop with engines (replicas) in separate processes.
 
     All have the same model. A request is sent to the engine that has its prompt's prefix cached,
-    or to the one with the fewest sequences (`Router`).
+    or to the one with the fewest sequences (`Router`). Several processes may have a client each to
+    the same engines; they share `memory`.
 
     If one of several engines ends, its requests raise ReplicaError, the others go on, and it is
     started again; if it cannot be, it stays out. Without any engine that serves, the client is
     dead.
 
-    starters: start each engine's process and connect to it.
-    engines: those that are running, in the same order.
+    connections: to each of `engines`.
     """
 
     def __init__(
         self,
         args: EngineArgs,
         request_maker: RequestMaker,
-        starters: List[Starter],
-        engines: List[EngineConnection],
+        engines: Engines,
+        connections: List[EngineConnection],
+        memory: SharedMemory,
         max_requests: Optional[int] = None,
     ) -> None:
         super().__init__(args, request_maker, max_requests)
-        self._starters = starters
+        self._source = engines
         self._engines: Dict[int, EngineConnection] = {}  # those that serve, by index
-        self._router = Router()
+        self._loads = Loads(memory, engines.count)
+        self._router = Router(memory.integers("prefixes"))
         self._cause: Optional[BaseException] = None
         self._dead = asyncio.Event()
         self._watching: Set[asyncio.Future[None]] = set()
         self._starting: Set[asyncio.Future[None]] = set()  # again
-        for index, engine in enumerate(engines):
+        for index, engine in enumerate(connections):
             self._serve_with(index, engine)
 
     @classmethod
@@ -88,15 +79,23 @@ class AsyncEngineClient(AsyncEngine):
         if max_requests is None:
             max_requests = 4 * args.max_num_seqs * num_engines
         folder = find_folder(args.model, args.revision)
-        # Already downloaded: the engines read the folder.
-        found = dataclasses.replace(args, model=str(folder), revision=None)
-        starters = [functools.partial(EngineConnection, found, each) for each in variables]
-        engines: List[EngineConnection] = []
-        starting: List[asyncio.Future[Ready]] = []
+        engines = StartedEngines(with_folder(args, folder), variables)
+        return await cls.join(args, folder, engines, SharedMemory(), max_requests)
+
+    @classmethod
+    async def join(
+        cls,
+        args: EngineArgs,
+        folder: Path,
+        engines: Engines,
+        memory: SharedMemory,
+        max_requests: int,
+    ) -> AsyncEngineClient:
+        """Waits until the engines have loaded the model in `folder`. Raises as `start` does."""
+        found = with_folder(args, folder)
+        connections = await engines.first()
+        starting = [asyncio.ensure_future(engine.ready()) for engine in connections]
         try:
-            for start in starters:
-                engines.append(start())
-                starting.append(asyncio.ensure_future(engines[-1].ready()))
             loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
             ready = await asyncio.gather(*starting)  # first: an engine's error is more precise
             maker = RequestMaker(
@@ -106,23 +105,25 @@ class AsyncEngineClient(AsyncEngine):
                 min(engine.max_model_len for engine in ready),
                 seed=args.seed,
                 scheduling_policy=args.scheduling_policy,
+                share=(memory.writer, memory.num_writers),
             )
         except BaseException:
-            await asyncio.gather(*[engine.end(0) for engine in engines])
+            await asyncio.gather(*[engines.end(engine, 0) for engine in connections])
             await asyncio.gather(*starting, return_exceptions=True)
-            for engine in engines:
+            for engine in connections:
                 engine.close()
             raise
-        return cls(args, maker, [*starters], engines, max_requests)
+        return cls(args, maker, engines, connections, memory, max_requests)
 
     @property
     def pids(self) -> List[int]:
-        """The processes of the engines that serve."""
-        return [engine.process.pid for engine in self._engines.values()]
+        """The processes of the engines that serve, if this process has started them."""
+        assert isinstance(self._source, StartedEngines)
+        return [self._source.pid(engine) for engine in self._engines.values()]
 
     @property
     def load(self) -> EngineLoad:
-        loads = [engine.load for engine in self._engines.values()]
+        loads = [self._loads.latest(index) for index in self._engines]
         usage = sum(load.cache_usage for load in loads) / max(1, len(loads))
         running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
         return EngineLoad(running, waiting, usage)
@@ -140,7 +141,7 @@ class AsyncEngineClient(AsyncEngine):
         engines, self._engines = list(self._engines.values()), {}
         for starting in self._starting:
             starting.cancel()
-        await asyncio.gather(*[engine.end() for engine in engines])
+        await asyncio.gather(*[self._source.end(engine) for engine in engines])
         await asyncio.gather(*self._watching, *self._starting, return_exceptions=True)
         for engine in engines:
             engine.close()
@@ -148,12 +149,14 @@ class AsyncEngineClient(AsyncEngine):
     def _add(self, request: Request) -> OutputReader:
         if self._dead.is_set():
             raise closed_error(self._cause)
-        loads = {index: len(each.readers) for index, each in self._engines.items()}
+        loads = {index: self._loads.num_sequences(index) for index in self._engines}
         tokens = request.prompt_token_ids
-        engine = self._engines[self._router.choose(tokens, len(request.seqs), loads)]
-        reader = RequestReader(request, functools.partial(self._leave, engine))
+        index = self._router.choose(tokens, len(request.seqs), loads)
+        engine = self._engines[index]
+        reader = RequestReader(request, functools.partial(self._leave, index, engine))
         ids = reader.unfinished_ids
         engine.readers.update(dict.fromkeys(ids, reader))
+        self._loads.has(index, len(engine.readers))
         params = request.params
         engine.send(
             Add(
@@ -173,9 +176,11 @@ class AsyncEngineClient(AsyncEngine):
         assert isinstance(reader, RequestReader)
         reader.abort()
 
-    def _leave(self, engine: EngineConnection, ids: List[int]) -> None:
+    def _leave(self, index: int, engine: EngineConnection, ids: List[int]) -> None:
         """Cancels sequences in an engine, and drops what it still sends about them."""
         left = [seq_id for seq_id in ids if engine.readers.pop(seq_id, None) is not None]
+        if self._engines.get(index) is engine:
+            self._loads.has(index, len(engine.readers))
         if left and not self._dead.is_set():
             engine.send(Abort(left))
 
@@ -184,7 +189,7 @@ class AsyncEngineClient(AsyncEngine):
         _keep(self._watching, self._watch(index, engine))
 
     async def _watch(self, index: int, engine: EngineConnection) -> None:
-        await engine.listen(functools.partial(self._take, engine))
+        await engine.listen(functools.partial(self._take, index, engine))
         if self._dead.is_set():
             return
         cause = engine.cause or EngineError("EngineEnded", await engine.ended)
@@ -193,7 +198,8 @@ class AsyncEngineClient(AsyncEngine):
             return
         del self._engines[index]
         self._router.forget(index)
-        replica = f"replica {index + 1} of {len(self._starters)}"
+        self._loads.forget(index)
+        replica = f"replica {index + 1} of {self._source.count}"
         error = ReplicaError(
             f"{replica} has ended while it computed this request ({kind_of(cause)}: {cause}); "
             f"others serve: send the request again"
@@ -202,20 +208,18 @@ class AsyncEngineClient(AsyncEngine):
             reader.fail(error)
         engine.readers.clear()
         logger.error("%s has ended, and is started again: %s: %s", replica, kind_of(cause), cause)
-        engine.send(Close())
-        await engine.end()
+        await self._source.end(engine)
         engine.close()
         if not self._dead.is_set():
             _keep(self._starting, self._start_again(index, replica))
 
     async def _start_again(self, index: int, replica: str) -> None:
-        await asyncio.sleep(RESTART_SECONDS)
-        engine = self._starters[index]()
+        engine = await self._source.again(index)
         ready = asyncio.ensure_future(engine.ready())
         try:
             await ready
         except BaseException as error:
-            await asyncio.gather(engine.end(0), ready, return_exceptions=True)
+            await asyncio.gather(self._source.end(engine, 0), ready, return_exceptions=True)
             engine.close()
             if not isinstance(error, Exception):  # `shutdown` cancels this
                 raise
@@ -224,12 +228,12 @@ class AsyncEngineClient(AsyncEngine):
         logger.warning("%s serves again", replica)
         self._serve_with(index, engine)
 
-    def _take(self, engine: EngineConnection, message: FromEngine) -> bool:
+    def _take(self, index: int, engine: EngineConnection, message: FromEngine) -> bool:
         if isinstance(message, Died):
             engine.cause = as_error(message.kind, message.text)
             return False
         assert isinstance(message, StepNews)
-        engine.load = EngineLoad(*message.load)
+        self._loads.heard(index, message.time, EngineLoad(*message.load))
         readers = engine.readers
         for seq_id, token in zip(message.ids, message.tokens):
             reader = readers.get(seq_id)
@@ -248,6 +252,7 @@ class AsyncEngineClient(AsyncEngine):
                 reader = readers.pop(seq_id, None)
                 if reader is not None:
                     reader.fail(as_error(failure.kind, failure.text))
+        self._loads.has(index, len(readers))
         return True
 
     def _end(self, cause: Optional[BaseException]) -> None:
@@ -257,7 +262,6 @@ class AsyncEngineClient(AsyncEngine):
         self._cause = cause
         self._dead.set()
         for engine in self._engines.values():
-            engine.send(Close())
             for reader in engine.readers.values():
                 reader.fail(closed_error(cause))
             engine.readers.clear()
@@ -268,6 +272,11 @@ def _keep(tasks: Set[asyncio.Future[None]], job: Coroutine[Any, Any, None]) -> N
     task = asyncio.ensure_future(job)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+
+
+def with_folder(args: EngineArgs, folder: Path) -> EngineArgs:
+    """The same with the folder of the model, which nobody has to download again."""
+    return dataclasses.replace(args, model=str(folder), revision=None)
 
 
 def _tokenizer(args: EngineArgs) -> Optional[Tokenizer]:

@@ -1,18 +1,16 @@
-"""An engine's process and the sockets to it, in the client's event loop."""
+"""The sockets to an engine's process, in the client's event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Type
 
 import zmq
 import zmq.asyncio
 
 from vllm.config import ModelError
-from vllm.engine.llm_engine import EngineLoad
-from vllm.engine_args import EngineArgs
 from vllm.engine_process.messages import (
     FROM_ENGINE,
     TO_ENGINE,
@@ -23,7 +21,6 @@ from vllm.engine_process.messages import (
     decode_from_engine,
     encoder,
 )
-from vllm.engine_process.process import END_SECONDS, EngineProcess
 from vllm.engine_process.reader import RequestReader
 from vllm.errors import EngineError, RankError
 
@@ -42,32 +39,26 @@ def as_error(kind: str, text: str) -> Exception:
 
 
 class EngineConnection:
-    """Starts an engine's process and connects to it. Create it inside the event loop.
+    """The sockets of one client to one engine. Create it inside the event loop.
 
-    variables: of the process's environment; see `EngineProcess`.
+    folder: where the engine expects them. client: the number of this client.
+    ended: done when the engine's process has ended, with how it ended.
 
-    ended: done when the process has ended, with how it ended.
     cause: the error that the engine has reported as its end.
     readers: the readers of the engine's sequences, by sequence id.
-    load: the engine's load, as last reported.
     """
 
-    def __init__(self, args: EngineArgs, variables: Mapping[str, str]) -> None:
-        loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = loop.create_future()
+    def __init__(self, folder: Path, ended: asyncio.Future[str], client: int = 0) -> None:
+        self.folder = folder
+        self.ended = ended
         self.cause: Optional[BaseException] = None
         self.readers: Dict[int, RequestReader] = {}
-        self.load = EngineLoad(0, 0, 0.0)
-        self.process = EngineProcess(args, variables)
         self._context = zmq.Context()
         self._outbox = self._context.socket(zmq.PUSH)
         self._outbox.sndhwm = 0  # unlimited: `max_requests` bounds the queue
         self._inbox = zmq.asyncio.Context(self._context).socket(zmq.PULL)
         for socket, name in ((self._outbox, TO_ENGINE), (self._inbox, FROM_ENGINE)):
-            socket.bind(f"ipc://{self.process.folder / name}")
-        threading.Thread(
-            target=self._watch, args=(loop,), name="vllm-engine-watch", daemon=True
-        ).start()
+            socket.bind(f"ipc://{folder / name.format(client=client)}")
 
     def send(self, message: ToEngine) -> None:
         """Sends without waiting. If the process has ended, the message is lost; see `ended`."""
@@ -106,21 +97,8 @@ class EngineConnection:
         while take(decode_from_engine(await self._inbox.recv())):
             pass
 
-    async def end(self, seconds: float = END_SECONDS) -> None:
-        """Waits for the process to exit, as it does after `Close`; kills it after `seconds`."""
-        await asyncio.get_running_loop().run_in_executor(None, self.process.end, seconds)
-
     def close(self) -> None:
         """Closes the sockets; call it after the process has ended and `listen` has returned."""
         self._inbox.close(linger=0)
         self._outbox.close(linger=0)
         self._context.term()
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        how = self.process.wait()
-        with contextlib.suppress(RuntimeError):  # the event loop is closed
-            loop.call_soon_threadsafe(self._set_ended, how)
-
-    def _set_ended(self, how: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(how)

@@ -14,8 +14,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, List
+from typing import Sequence as SequenceOf
 
 import zmq
 
@@ -45,9 +47,12 @@ from vllm.worker.assemble import assemble
 
 logger = logging.getLogger(__name__)
 
+Send = Callable[[FromEngine], None]
+
 
 class Outbox:
-    """Collects the outputs of a step in the engine's thread, and sends them as one message."""
+    """Collects the outputs of a step in the engine's thread, and sends them to a client as one
+    message."""
 
     def __init__(self, engine: LLMEngine, send: Callable[[FromEngine], None]) -> None:
         self._engine = engine
@@ -75,7 +80,8 @@ class Outbox:
             return
         running, waiting, cache_usage = self._engine.load
         load = (running, waiting, cache_usage)
-        self._send(StepNews(self._ids, self._tokens, self._others, self._failures, load))
+        news = (self._ids, self._tokens, self._others, self._failures)
+        self._send(StepNews(*news, load, time.monotonic()))
         self._ids, self._tokens, self._others, self._failures = [], [], [], []
 
     def _fail(self, seq_id: int, error: Exception) -> None:
@@ -97,35 +103,51 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vllm").setLevel(what["log_level"])
     context = zmq.Context()
-    inbox, outbox = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    for socket, name in ((inbox, TO_ENGINE), (outbox, FROM_ENGINE)):
-        socket.connect(f"ipc://{Path(what['folder'], name)}")
-
-    def send(message: FromEngine) -> None:
-        outbox.send(encoder.encode(message))
-
+    inbox = context.socket(zmq.PULL)  # takes from all clients in turns
+    sends: List[Send] = []
+    for client in range(what["num_clients"]):
+        outbox = context.socket(zmq.PUSH)
+        outbox.sndhwm = 0  # unlimited: a client that stops must not stop the steps of the others
+        for socket, name in ((inbox, TO_ENGINE), (outbox, FROM_ENGINE)):
+            socket.connect(f"ipc://{Path(what['folder'], name.format(client=client))}")
+        sends.append(functools.partial(_send, outbox))
     try:
         args = EngineArgs(**what["args"])
         engine = LLMEngine(args, assemble(args))
     except (Exception, SystemExit) as error:  # the client raises it
         if not isinstance(error, (ValueError, ImportError)):
             logger.critical("the engine cannot start", exc_info=True)
-        send(Died(type(error).__name__, str(error)))
+        for send in sends:
+            send(Died(type(error).__name__, str(error)))
     else:
-        serve(engine, inbox, send)
+        serve(engine, inbox, sends)
     context.destroy(linger=1000)
 
 
-def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> None:
-    """Handles messages until `Close`. If the engine dies, sends `Died` and waits for `Close`."""
-    outbox = Outbox(engine, send)
+def _send(outbox: Any, message: FromEngine) -> None:
+    outbox.send(encoder.encode(message))
+
+
+def serve(engine: LLMEngine, inbox: Any, sends: SequenceOf[Send]) -> None:
+    """Handles messages until `Close`. If the engine dies, sends `Died` and waits for `Close`.
+
+    sends: for each client, the function that sends a message to it.
+    """
+    outboxes = [Outbox(engine, send) for send in sends]
     freeze_heap()
-    send(Ready(engine.max_model_len))
-    thread = EngineThread(engine, after_batch=outbox.flush)
+    for send in sends:
+        send(Ready(engine.max_model_len))
+
+    def flush() -> None:
+        for outbox in outboxes:
+            outbox.flush()
+
+    thread = EngineThread(engine, after_batch=flush)
 
     def send_died(_: Any) -> None:
         if thread.cause is not None:
-            send(Died(type(thread.cause).__name__, str(thread.cause)))
+            for send in sends:
+                send(Died(type(thread.cause).__name__, str(thread.cause)))
 
     thread.ended.add_done_callback(send_died)  # in the engine's thread, the only one that sends
     while True:
@@ -137,12 +159,15 @@ def serve(engine: LLMEngine, inbox: Any, send: Callable[[FromEngine], None]) -> 
                 thread.abort(str(seq_id))
         else:
             with contextlib.suppress(EngineClosedError):  # `Died` has been sent
-                _add(engine, thread, outbox, message)
+                _add(engine, thread, outboxes, message)
     thread.close()
     engine.executor.close()
 
 
-def _add(engine: LLMEngine, thread: EngineThread, outbox: Outbox, message: Add) -> None:
+def _add(
+    engine: LLMEngine, thread: EngineThread, outboxes: SequenceOf[Outbox], message: Add
+) -> None:
+    outbox = outboxes[message.ids[0] % len(outboxes)]
     params = unpack_params(message.params)
     seqs = engine.request_maker.sequences(
         message.ids,

@@ -13,14 +13,15 @@ import msgspec
 from vllm.outputs import Logprob, TokenLogprobs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-# Names of the two sockets. The client binds both, in a private folder.
-TO_ENGINE, FROM_ENGINE = "to-engine", "from-engine"
+# Names of the two sockets of a client, which binds both in the engine's private folder. The clients
+# of an engine are numbered; a sequence's id modulo their number is the client that it belongs to.
+TO_ENGINE, FROM_ENGINE = "to-engine-{client}", "from-engine-{client}"
 
 
 class Add(msgspec.Struct, tag=True, array_like=True):
     """Adds sequences that continue one prompt.
 
-    ids: an id for each sequence, unique in the client.
+    ids: an id for each sequence, unique among all clients.
     params: fields of `SamplingParams`, without those that are about text.
     final_only: no output is needed before the last token.
     """
@@ -41,7 +42,7 @@ class Abort(msgspec.Struct, tag=True, array_like=True):
 
 
 class Close(msgspec.Struct, tag=True, array_like=True):
-    """Ends the engine."""
+    """Ends the engine. Only the client that started it sends this."""
 
 
 # The entries of one position: token, log-probability, rank.
@@ -78,11 +79,12 @@ class Failure(msgspec.Struct, array_like=True):
 
 
 class StepNews(msgspec.Struct, tag=True, array_like=True):
-    """The results of a step.
+    """The results of a step for one client.
 
     ids, tokens: of sequences with one more token and no other news.
     others: of all other sequences with news.
-    load: the fields of `EngineLoad`.
+    load: the fields of `EngineLoad`. time: of the load, by `time.monotonic`: several clients hear
+        of it, and the latest is right.
     """
 
     ids: List[int]
@@ -90,6 +92,7 @@ class StepNews(msgspec.Struct, tag=True, array_like=True):
     others: List[SequenceNews]
     failures: List[Failure]
     load: Tuple[int, int, float]
+    time: float = 0.0
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):

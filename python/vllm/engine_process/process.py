@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -11,8 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import Mapping
+from typing import Callable, Dict, Mapping
 
 from vllm.engine_args import EngineArgs
 
@@ -25,30 +28,27 @@ class EngineProcess:
     """Starts an engine's process, with a folder for its sockets.
 
     variables: added to this process's environment variables.
+    num_clients: how many processes send it requests.
     """
 
     module = "vllm.engine_process.main"
 
-    def __init__(self, args: EngineArgs, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, args: EngineArgs, variables: Mapping[str, str], num_clients: int = 1
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vllm-"))  # of mode 0700
         what = {
             "args": dataclasses.asdict(args),
             "folder": str(self.folder),
+            "num_clients": num_clients,
             "log_level": logging.getLogger("vllm").getEffectiveLevel(),
-        }
-        environment = {
-            **os.environ,
-            **variables,
-            # Import modules from where this process does, and not from the current folder.
-            "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-            "PYTHONSAFEPATH": "1",
         }
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.module, json.dumps(what)],
                 stdin=subprocess.PIPE,  # the engine ends when this end of the pipe is closed
                 stdout=_STDERR,  # stdout belongs to the user's program
-                env=environment,
+                env={**os.environ, **variables, **import_paths()},
             )
         except BaseException:
             shutil.rmtree(self.folder)
@@ -60,10 +60,7 @@ class EngineProcess:
 
     def wait(self) -> str:
         """Waits for the process to end; returns how it ended."""
-        status = self._process.wait()
-        if status < 0:
-            return f"its process ({self.pid}) was killed by {signal.Signals(-status).name}"
-        return f"its process ({self.pid}) exited with status {status}"
+        return how_ended(self._process)
 
     def end(self, seconds: float) -> None:
         """Waits that long for the process to exit, then kills it; deletes the folder."""
@@ -75,3 +72,36 @@ class EngineProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def import_paths() -> Dict[str, str]:
+    """Environment variables of a process of ours: it imports modules from where this process does,
+    and not from the current folder."""
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    return {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+
+
+def how_ended(process: subprocess.Popen[bytes]) -> str:
+    """Waits for a process to end."""
+    status = process.wait()
+    if status < 0:
+        return f"its process ({process.pid}) was killed by {signal.Signals(-status).name}"
+    return f"its process ({process.pid}) exited with status {status}"
+
+
+def watched(wait: Callable[[], str]) -> asyncio.Future[str]:
+    """A future of the running event loop with the result of `wait`, which a thread calls."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[str] = loop.create_future()
+
+    def set_ended(how: str) -> None:
+        if not ended.done():
+            ended.set_result(how)
+
+    def watch() -> None:
+        how = wait()
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(set_ended, how)
+
+    threading.Thread(target=watch, name="vllm-process-watch", daemon=True).start()
+    return ended
