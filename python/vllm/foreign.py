@@ -214,7 +214,6 @@ SERVE: Mapping[str, Foreign] = {
     ),
     "prompt_adapters": Neutral(([],), "there are no prompt adapters"),
     "disable_frontend_multiprocessing": Ignored("whether the engine has a process of its own"),
-    "api_server_count": Neutral((1,), "one process handles HTTP"),
     "headless": Neutral((False,), "engines are started by the server"),
     "uvicorn_log_level": Ignored("how much uvicorn writes to the log"),
     "log_config_file": Neutral((), "the log goes to standard error"),

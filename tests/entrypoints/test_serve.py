@@ -369,7 +369,6 @@ def test_the_options_of_the_server_have_its_names(capsys):
     [
         (["--quantization", "awq"], "takes quantization only as None, got 'awq': weights are used"),
         (["--enable-lora"], "takes enable_lora only as False or None, got True: there are no LoRA"),
-        (["--api-server-count", "4"], "takes api_server_count only as 1 or None, got 4: one"),
         (["--middleware", "mine.Middleware"], "plugins are not supported"),
         (["--speculative-config", '{"model": "x"}'], "there is no speculative decoding"),
     ],
@@ -383,7 +382,7 @@ def test_options_of_vllms_that_ask_for_something_else_are_refused(capsys, words,
 def test_options_of_vllms_that_ask_for_nothing_are_accepted(capsys):
     """Then the model is looked for."""
     words = ["--enable-auto-tool-choice", "--no-enable-lora", "--swap-space", "4"]
-    words += ["--uvicorn-log-level", "info", "--disable-log-requests", "--api-server-count", "1"]
+    words += ["--uvicorn-log-level", "info", "--disable-log-requests"]
     words += ["--num-gpu-blocks-override", "0"]
     told = refused(capsys, "gone", *words)
     assert "num_kv_blocks must be an integer, at least 1, got 0" in told  # by its name here

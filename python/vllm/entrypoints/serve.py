@@ -40,6 +40,11 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
             {"type": int},
             "replicas of the model, each on --tensor-parallel-size GPUs of its own (1)",
         ),
+        "api_server_count": (
+            {"type": int, "metavar": "N"},
+            "processes that handle HTTP, text and JSON (with a GPU one for each four processors, "
+            "at most 4; 1 on CPUs)",
+        ),
         "root_path": ({}, "path at which a proxy serves it, such as /llm"),
         "ssl_keyfile": ({"metavar": "FILE"}, "private key, to serve HTTPS"),
         "ssl_certfile": ({"metavar": "FILE"}, "certificate, to serve HTTPS"),
@@ -146,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         _check_tracing()
     if sys.stderr.isatty():
         print(f"loading {model}", file=sys.stderr, flush=True)
-    from vllm.entrypoints.openai import server
+    from vllm.entrypoints.openai import server, startup
 
     logging.getLogger("vllm").setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
@@ -156,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
         )
     try:
         server.serve(engine_args, options, started)
-    except server.EngineDiedError as error:
+    except startup.ServerDiedError as error:
         print(f"{args.prog}: error: {error}", file=sys.stderr)
         return 1
     return 0

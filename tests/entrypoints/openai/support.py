@@ -17,7 +17,8 @@ from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.errors import from_exception
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.served import Served
-from vllm.entrypoints.openai.server import Listening, uvicorn_config
+from vllm.entrypoints.openai.server import uvicorn_config
+from vllm.entrypoints.openai.startup import Listening
 from vllm.outputs import CompletionOutput
 
 NAME = "tiny"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.middleware.cors import CORSMiddleware
@@ -10,6 +12,7 @@ from vllm.engine.async_engine import AsyncEngine
 from vllm.entrypoints.anthropic import messages
 from vllm.entrypoints.openai import errors
 from vllm.entrypoints.openai.auth import RequireApiKey
+from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.limits import LimitBody
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.request_ids import EchoRequestId
@@ -28,8 +31,13 @@ from vllm.entrypoints.openai.tracing import ContinueTrace
 from vllm.version import __version__
 
 
-def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
-    """Creates the ASGI application for an engine; the caller shuts the engine down."""
+def build_app(
+    engine: AsyncEngine, options: ServerOptions, fronts: Optional[FrontGroup] = None
+) -> FastAPI:
+    """Creates the ASGI application for an engine; the caller shuts the engine down.
+
+    fronts: the processes that serve, of which this is one; None if it is the only one.
+    """
     app = FastAPI(
         title="vllm",
         description="OpenAI's API, and Anthropic's.",
@@ -37,8 +45,9 @@ def build_app(engine: AsyncEngine, options: ServerOptions) -> FastAPI:
         docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
     )
-    app.state.served = Served(engine, options)
-    app.state.responses = Responses(options)
+    fronts = fronts or FrontGroup()
+    app.state.served = Served(engine, options, fronts)
+    app.state.responses = Responses(options, fronts)
     # The most frequent first: a request is compared with one route after another.
     for module in (chat, completions, responses, messages, tokens, about, page):
         app.include_router(module.router)

@@ -8,6 +8,7 @@ from typing import Iterator
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vllm.engine_process.board import SharedMemory
 from vllm.entrypoints.openai.errors import ApiError
 
 # Retry-After of a 429, in seconds.
@@ -75,12 +76,18 @@ def check_lists(body: object) -> None:
 class Admission:
     """Counts running and queued sequences, and rejects requests beyond the limit.
 
-    max_sequences: maximum number of running and queued sequences over all requests.
+    max_sequences: maximum number of running and queued sequences over all requests, and over all
+        processes of the server.
     """
 
-    def __init__(self, max_sequences: int) -> None:
+    def __init__(self, max_sequences: int, memory: SharedMemory) -> None:
         self.max_sequences = max_sequences
-        self.num_sequences = 0
+        self._board = memory.board("places", 1)
+
+    @property
+    def num_sequences(self) -> int:
+        """In all processes."""
+        return int(self._board.total(0))
 
     def check(self, count: int) -> None:
         """Raises ApiError, 400, if so many sequences of one request never fit."""
@@ -96,16 +103,19 @@ class Admission:
     def places(self, count: int) -> Iterator[None]:
         """Reserves places in a `with` block. Raises ApiError: 429, or 400 if `count` never fits."""
         self.check(count)
-        if self.num_sequences + count > self.max_sequences:
-            raise ApiError(
-                429,
-                f"the queue is full ({self.num_sequences} of {self.max_sequences} sequences, "
-                f"{count} more requested); try again later",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": str(_RETRY_AFTER)},
-            )
-        self.num_sequences += count
+        # Counted before they are compared: if two processes take the last places at once, they may
+        # both refuse, but never exceed the limit.
+        self._board.mine[0] += count
         try:
+            total = self.num_sequences
+            if total > self.max_sequences:
+                raise ApiError(
+                    429,
+                    f"the queue is full ({total - count} of {self.max_sequences} sequences, "
+                    f"{count} more requested); try again later",
+                    code="rate_limit_exceeded",
+                    headers={"Retry-After": str(_RETRY_AFTER)},
+                )
             yield
         finally:
-            self.num_sequences -= count
+            self._board.mine[0] -= count

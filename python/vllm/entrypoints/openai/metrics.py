@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
+import math
 import time
 from typing import Dict, Iterator, Optional
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from vllm.engine.async_engine import AsyncEngine
+from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 
@@ -35,45 +39,72 @@ _COUNTERS = {
 }
 
 
-class Metrics:
-    """The metrics of one engine, in a registry of their own."""
+_GAUGES = {
+    "num_requests_running": "running sequences",
+    "num_requests_waiting": "waiting sequences",
+    "kv_cache_usage_perc": "fraction of the KV cache that is in use, from 0 to 1",
+}
+_REASONS = ("abort", "error", "length", "stop")  # why a request ends
 
-    def __init__(self, engine: AsyncEngine, model_name: str) -> None:
+# The columns of a board: a number for each counter and reason; for each histogram the numbers of
+# values up to each bound, and then the sum of the values.
+_COLUMNS: Dict[str, int] = {}
+_NUM_COLUMNS = 0
+for _name in (*_COUNTERS, *_REASONS):
+    _COLUMNS[_name] = _NUM_COLUMNS
+    _NUM_COLUMNS += 1
+for _name, (_, _bounds) in _HISTOGRAMS.items():
+    _COLUMNS[_name] = _NUM_COLUMNS
+    _NUM_COLUMNS += len(_bounds) + 2
+
+
+class Metrics:
+    """The metrics of a server's engines.
+
+    Each process of the server counts what it does itself; `text` has the sums.
+    """
+
+    def __init__(self, engine: AsyncEngine, model_name: str, fronts: FrontGroup) -> None:
+        self._engine = engine
+        self._labels = {"model_name": model_name, "engine": "0"}
+        self._created = fronts.created
+        self._board = fronts.memory.board("metrics", _NUM_COLUMNS)
+        self._mine = self._board.mine
         self._registry = CollectorRegistry()
-        labels: Dict[str, str] = {"model_name": model_name, "engine": "0"}
-        names = list(labels)
-        self._labels = labels
-        self._histograms = {
-            name: Histogram(
-                f"vllm:{name}", text, names, buckets=buckets, registry=self._registry
-            ).labels(**labels)
-            for name, (text, buckets) in _HISTOGRAMS.items()
-        }
-        self._counters = {
-            name: Counter(f"vllm:{name}", text, names, registry=self._registry).labels(**labels)
-            for name, text in _COUNTERS.items()
-        }
-        self._ended = Counter(
-            "vllm:request_success",
-            "requests that ended, by reason",
-            [*names, "finished_reason"],
-            registry=self._registry,
-        )
-        gauges = {
-            "num_requests_running": ("running sequences", lambda: engine.load.running),
-            "num_requests_waiting": ("waiting sequences", lambda: engine.load.waiting),
-            "kv_cache_usage_perc": (
-                "fraction of the KV cache that is in use, from 0 to 1",
-                lambda: engine.load.cache_usage,
-            ),
-        }
-        for name, (text, value) in gauges.items():
-            gauge = Gauge(f"vllm:{name}", text, names, registry=self._registry)
-            gauge.labels(**labels).set_function(value)
+        self._registry.register(self)
 
     def text(self) -> bytes:
         """All of them, in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """For the registry."""
+        total, labels = self._board.total, self._labels
+        for name, (text, bounds) in _HISTOGRAMS.items():
+            first = _COLUMNS[name]
+            counts = [total(first + at) for at in range(len(bounds) + 1)]
+            metric = Metric(f"vllm:{name}", text, "histogram")
+            for bound, count in zip((*bounds, math.inf), itertools.accumulate(counts)):
+                metric.add_sample(f"vllm:{name}_bucket", {**labels, "le": _shown(bound)}, count)
+            metric.add_sample(f"vllm:{name}_count", labels, sum(counts))
+            metric.add_sample(f"vllm:{name}_sum", labels, total(first + len(counts)))
+            metric.add_sample(f"vllm:{name}_created", labels, self._created)
+            yield metric
+        for name, text in _COUNTERS.items():
+            metric = Metric(f"vllm:{name}", text, "counter")
+            metric.add_sample(f"vllm:{name}_total", labels, total(_COLUMNS[name]))
+            metric.add_sample(f"vllm:{name}_created", labels, self._created)
+            yield metric
+        metric = Metric("vllm:request_success", "requests that ended, by reason", "counter")
+        for reason in _REASONS:
+            found = {**labels, "finished_reason": reason}
+            metric.add_sample("vllm:request_success_total", found, total(_COLUMNS[reason]))
+            metric.add_sample("vllm:request_success_created", found, self._created)
+        yield metric
+        for (name, text), value in zip(_GAUGES.items(), self._engine.load):
+            metric = Metric(f"vllm:{name}", text, "gauge")
+            metric.add_sample(f"vllm:{name}", labels, value)
+            yield metric
 
     @contextlib.contextmanager
     def watch(self, params: SamplingParams) -> Iterator[Watch]:
@@ -88,13 +119,16 @@ class Metrics:
             watch.end()
 
     def count(self, name: str, amount: float) -> None:
-        self._counters[name].inc(amount)
+        self._mine[_COLUMNS[name]] += amount
 
-    def observe(self, name: str, value: float) -> None:
-        self._histograms[name].observe(value)
+    def observe(self, name: str, value: float, times: int = 1) -> None:
+        """Records a value that was seen so many times."""
+        bounds, first = _HISTOGRAMS[name][1], _COLUMNS[name]
+        self._mine[first + bisect.bisect_left(bounds, value)] += times
+        self._mine[first + len(bounds) + 1] += value * times
 
     def count_end(self, reason: str) -> None:
-        self._ended.labels(**self._labels, finished_reason=reason).inc()
+        self._mine[_COLUMNS[reason]] += 1
 
 
 class Watch:
@@ -134,9 +168,9 @@ class Watch:
 
     def _observe_gaps(self, count: int, seconds: float, output: RequestOutput) -> None:
         """Records the mean gap for each of several tokens that arrive in one output."""
-        for _ in range(count):
+        if count:
             gap = seconds * len(output.outputs) / count
-            self._metrics.observe("inter_token_latency_seconds", gap)
+            self._metrics.observe("inter_token_latency_seconds", gap, count)
 
     def _begin(self, output: RequestOutput) -> None:
         times, num_prompt = output.metrics, len(output.prompt_token_ids)
@@ -158,3 +192,7 @@ def _generating(output: RequestOutput) -> float:
     if times.first_token_time is None or times.finished_time is None:
         return 0.0
     return times.finished_time - times.first_token_time
+
+
+def _shown(bound: float) -> str:
+    return "+Inf" if bound == math.inf else repr(float(bound))

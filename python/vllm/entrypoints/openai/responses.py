@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from vllm.entrypoints.openai.errors import ApiError, from_exception
+from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.protocol.responses import InputItem, ResponseAnswer
 from vllm.entrypoints.openai.response_items import as_messages
@@ -27,12 +28,15 @@ class _Running(NamedTuple):
 
 
 class Responses:
-    """Running and stored responses. `Admission` limits the number of running ones."""
+    """Running and stored responses of this process. `Admission` limits the number of running ones.
 
-    def __init__(self, options: ServerOptions) -> None:
+    Of several processes each stores its own responses, within its share of the limits.
+    """
+
+    def __init__(self, options: ServerOptions, fronts: FrontGroup) -> None:
         self.store = ResponseStore(
-            options.max_stored_responses,
-            options.max_stored_response_bytes,
+            fronts.share(options.max_stored_responses),
+            fronts.share(options.max_stored_response_bytes),
             options.max_stored_response_age,
         )
         self._running: Dict[str, _Running] = {}

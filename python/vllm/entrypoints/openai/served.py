@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from typing import Any, AsyncGenerator, Callable, ContextManager, Optional, TypeVar
 
 from starlette.requests import Request
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from vllm.config import GenerationDefaults
 from vllm.engine.async_engine import AsyncEngine
 from vllm.entrypoints.openai.errors import ApiError, from_exception
+from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.limits import Admission, check_lists
 from vllm.entrypoints.openai.metrics import Metrics
 from vllm.entrypoints.openai.options import ServerOptions
@@ -30,14 +30,17 @@ T = TypeVar("T")
 
 
 class Served:
-    """The engine of a server, with its options, limits, metrics and traces."""
+    """The engine of a server, with its options, limits, metrics and traces.
 
-    def __init__(self, engine: AsyncEngine, options: ServerOptions) -> None:
+    fronts: the processes that serve, of which this is one.
+    """
+
+    def __init__(self, engine: AsyncEngine, options: ServerOptions, fronts: FrontGroup) -> None:
         self.engine = engine
         self.options = options
-        self.created = int(time.time())
-        self.admission = Admission(options.max_queued_sequences)
-        self.metrics = Metrics(engine, options.names[0])
+        self.fronts = fronts
+        self.admission = Admission(options.max_queued_sequences, fronts.memory)
+        self.metrics = Metrics(engine, options.names[0], fronts)
         endpoint = options.otlp_traces_endpoint
         self.tracing = Tracing(endpoint, options.names[0]) if endpoint else None
         advised = options.generation_config == "auto"

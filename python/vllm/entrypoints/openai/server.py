@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import dataclasses
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, Iterator, Optional
+from typing import Iterator, Optional
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,8 +19,11 @@ from vllm.engine.async_engine import AsyncEngine
 from vllm.engine_args import EngineArgs
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.heap import freeze_heap
+from vllm.engine_process.replicas import num_processors, uses_gpus
+from vllm.entrypoints.openai import main_process
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.openai.startup import ServerDiedError, listen, ready_line, say
 from vllm.errors import kind_of
 from vllm.text.template_sandbox import SANDBOX
 
@@ -29,14 +31,10 @@ from vllm.text.template_sandbox import SANDBOX
 # so that none sends a request while the server closes the connection.
 _KEEP_ALIVE = 75
 
-# Connections that wait to be accepted, and those that one turn of the event loop accepts: so few
-# that the first requests of a burst reach the engine while the others still connect, and so many
-# that they need few turns, each of which also writes the events of the streams that run already.
-_WAITING_CONNECTIONS, _ACCEPTED_AT_ONCE = 2048, 64
-
-
-class EngineDiedError(RuntimeError):
-    """The engine has failed, so the server cannot continue."""
+# Connections that one turn of the event loop accepts: so few that the first requests of a burst
+# reach the engine while the others still connect, and so many that they need few turns, each of
+# which also writes the events of the streams that run already.
+_ACCEPTED_AT_ONCE = 64
 
 
 def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
@@ -44,15 +42,28 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
 
     started: `time.monotonic` at the start of the command, to report the time until ready.
     Raises what the engine raises for its arguments, ValueError if the address cannot be bound,
-    EngineDiedError.
+    ServerDiedError.
     """
-    listening = _listen(options)  # first, so that a port in use fails before the model is loaded
+    count = options.api_server_count or default_count(args)
+    serving = _serve if count == 1 else main_process.serve
+    options = dataclasses.replace(options, api_server_count=count)
+    listening = listen(options)  # first, so that a port in use fails before the model is loaded
     try:
-        asyncio.run(_serve(args, options, listening, started))
+        asyncio.run(serving(args, options, listening, started))
     finally:
         listening.close()
         if options.uds is not None:
             Path(options.uds).unlink()
+
+
+def default_count(args: EngineArgs) -> int:
+    """How many processes handle HTTP if nothing is said.
+
+    On a GPU one for each four processors, at most four: they also have to leave room for the
+    engine's process, the tokenizers' threads and the clients of a benchmark. A model on the CPU
+    needs all processors for itself.
+    """
+    return max(1, min(4, num_processors() // 4)) if uses_gpus(args) else 1
 
 
 async def _serve(
@@ -61,7 +72,7 @@ async def _serve(
     SANDBOX.start()  # for chat; it gets ready while the model is loaded
     engine = await AsyncEngineClient.start(args, num_engines=options.data_parallel_size)
     config = uvicorn_config(build_app(engine, options), options)
-    server = _Server(config, _ready_line(engine, options, listening), started)
+    server = _Server(config, ready_line(engine, options, listening), started)
     freeze_heap()
     watching = asyncio.ensure_future(_end_with(engine, server))
     try:
@@ -72,7 +83,7 @@ async def _serve(
         error = engine.dead_error
         await engine.shutdown()
     if error is not None:
-        raise EngineDiedError(f"the engine has died: {kind_of(error)}: {error}") from error
+        raise ServerDiedError(f"the engine has died: {kind_of(error)}: {error}") from error
 
 
 def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
@@ -97,14 +108,6 @@ async def _end_with(engine: AsyncEngine, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-class Listening(socket.socket):
-    """A listening socket for `uvicorn_config`. asyncio has one number, `backlog`, for both limits
-    on connections: it accepts as many at once as may wait."""
-
-    def listen(self, backlog: int = 0) -> None:
-        super().listen(_WAITING_CONNECTIONS)
-
-
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: str, began: float) -> None:
         super().__init__(config)
@@ -114,11 +117,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await super().startup(sockets)
         seconds = time.monotonic() - self._began
-        _say(f"{self._ready}, ready in {seconds:.1f} s")
+        say(f"{self._ready}, ready in {seconds:.1f} s")
 
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         if not self.force_exit:
-            _say("finishing running requests; a second signal ends them")
+            say("finishing running requests; a second signal ends them")
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -135,57 +138,3 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
-
-
-def _say(text: str) -> None:
-    """Prints to stderr, unless it is closed."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
-
-
-def _listen(options: ServerOptions) -> socket.socket:
-    """Returns a bound socket that does not listen yet. Raises ValueError."""
-    if options.uds is not None:
-        return _listen_at_path(options.uds)
-    try:
-        found = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, OverflowError) as error:
-        raise ValueError(f"cannot listen at {options.host}:{options.port}: {error}") from error
-    family, kind, protocol, _, address = found[0]
-    listening = Listening(family, kind, protocol)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _bind(listening, address, f"{options.host}:{options.port}")
-    return listening
-
-
-def _listen_at_path(path: str) -> socket.socket:
-    listening = Listening(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)  # only this user may connect
-    try:
-        _bind(listening, path, path)
-    finally:
-        os.umask(mask)
-    return listening
-
-
-def _bind(listening: socket.socket, address: Any, shown: str) -> None:
-    try:
-        listening.bind(address)
-    except OSError as error:
-        listening.close()
-        raise ValueError(f"cannot listen at {shown}: {error}") from error
-
-
-def _ready_line(engine: AsyncEngine, options: ServerOptions, listening: socket.socket) -> str:
-    if options.uds is not None:
-        where = f"unix:{options.uds}"
-    else:
-        host, port = listening.getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        where = f"{'https' if options.ssl_certfile else 'http'}://{host}:{port}{options.root_path}"
-    return (
-        f"{', '.join(options.names)} ({engine.model_config.architecture}, {engine.max_model_len} "
-        f"tokens) at {where}/v1"
-    )

@@ -50,7 +50,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await _while_connected(receive, self._send(send))
+            await while_receiving(receive, self._send(send))
         except ClientLeft:
             if not self._has_begun:
                 raise
@@ -94,11 +94,13 @@ COMPLETIONS = StreamForm(lambda error: event(json.dumps(error.body())), "data: [
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled if the client leaves. Raises ClientLeft."""
-    return await _while_connected(request.receive, work)
+    return await while_receiving(request.receive, work)
 
 
-async def _while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """Runs `work` in the current task, so that it starts at once.
+async def while_receiving(receive: Receive, work: Awaitable[T]) -> T:
+    """`while_connected` by the ASGI function that says so.
+
+    It runs `work` in the current task, so that it starts at once.
 
     In a task of its own it would start after all that is ready now: of requests that arrive
     together, the first would reach the engine when the last had been read.

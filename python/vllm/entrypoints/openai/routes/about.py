@@ -56,7 +56,7 @@ def _card(served: Served, name: str) -> ModelCard:
     return ModelCard(
         id=name,
         object="model",
-        created=served.created,
+        created=served.fronts.created,
         owned_by="vllm",
         root=served.engine.args.model,
         max_model_len=served.max_model_len,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
-from typing import Any, AsyncGenerator, Dict, List
+from typing import Any, AsyncGenerator, Dict, List, Optional
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -22,6 +21,7 @@ from vllm.entrypoints.openai.protocol.responses import (
     ResponseAnswer,
     ResponsesRequest,
 )
+from vllm.entrypoints.openai.relay import relay
 from vllm.entrypoints.openai.response_items import as_messages
 from vllm.entrypoints.openai.response_run import ResponseRun
 from vllm.entrypoints.openai.responses import Keeper, Responses
@@ -48,6 +48,9 @@ _NAMES = {"messages": "input", "max_completion_tokens": "max_output_tokens"}
 )
 async def create_response(body: ResponsesRequest, request: Request) -> Response:
     """Answers a text, or a conversation."""
+    previous = await _elsewhere(request, body.previous_response_id)
+    if previous is not None:
+        return previous
     served, known = served_by(request), _responses_of(request)
     name = served.name(body.model)
     if body.background and (body.stream or body.store is False):
@@ -66,7 +69,8 @@ async def create_response(body: ResponsesRequest, request: Request) -> Response:
     if not messages:
         raise ApiError(400, "input must hold at least one item, got none", param="input")
     chat = _chat_request(body, messages)
-    run = ResponseRun(served, _begun(body, name), await Conversation.prepare(served, chat))
+    begun = _begun(body, name, served.fronts.new_response_id())
+    run = ResponseRun(served, begun, await Conversation.prepare(served, chat))
     keeper = Keeper(owner, messages)
     if body.background:
         known.start(run, keeper)
@@ -81,12 +85,16 @@ async def create_response(body: ResponsesRequest, request: Request) -> Response:
 @router.get("/v1/responses/{response_id}", responses=responses(ResponseAnswer))
 async def retrieve_response(response_id: str, request: Request) -> Response:
     """A response that is stored or runs in the background."""
-    return as_json(_responses_of(request).find(response_id, _owner(request)))
+    found = await _elsewhere(request, response_id)
+    return found or as_json(_responses_of(request).find(response_id, _owner(request)))
 
 
 @router.delete("/v1/responses/{response_id}", responses=responses(DeletedResponse))
 async def delete_response(response_id: str, request: Request) -> Response:
     """Deletes a response, and cancels it if it runs."""
+    deleted = await _elsewhere(request, response_id)
+    if deleted is not None:
+        return deleted
     await _responses_of(request).delete(response_id, _owner(request))
     return as_json(DeletedResponse(id=response_id, object="response", deleted=True))
 
@@ -94,6 +102,9 @@ async def delete_response(response_id: str, request: Request) -> Response:
 @router.post("/v1/responses/{response_id}/cancel", responses=responses(ResponseAnswer))
 async def cancel_response(response_id: str, request: Request) -> Response:
     """Cancels a response that runs in the background."""
+    cancelled = await _elsewhere(request, response_id)
+    if cancelled is not None:
+        return cancelled
     return as_json(await _responses_of(request).cancel(response_id, _owner(request)))
 
 
@@ -109,6 +120,12 @@ async def _kept(run: ResponseRun, known: Responses, keeper: Keeper) -> AsyncGene
 def _responses_of(request: Request) -> Responses:
     known: Responses = request.app.state.responses
     return known
+
+
+async def _elsewhere(request: Request, response_id: Optional[str]) -> Optional[Response]:
+    """What another process answers, if a response is stored there. Raises ApiError."""
+    path = served_by(request).fronts.socket_of(response_id or "")
+    return None if path is None else await relay(request, path)
 
 
 def _owner(request: Request) -> bytes:
@@ -173,7 +190,7 @@ def _tool(where: str, tool: OfferedFunction) -> Dict[str, Any]:
     }
 
 
-def _begun(body: ResponsesRequest, model: str) -> ResponseAnswer:
+def _begun(body: ResponsesRequest, model: str, id: str) -> ResponseAnswer:
     """A response with the fields of its request, and no output yet."""
     tools = [
         tool.model_dump(include=set(OfferedFunction.model_fields)) for tool in body.tools or []
@@ -181,7 +198,7 @@ def _begun(body: ResponsesRequest, model: str) -> ResponseAnswer:
     choice = body.tool_choice
     form = body.text.format if body.text else None
     return ResponseAnswer(
-        id=f"resp_{secrets.token_hex(24)}",
+        id=id,
         created_at=int(time.time()),
         status="in_progress",
         background=bool(body.background),
