@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import io
 import json
 import re
@@ -11,7 +13,9 @@ import sys
 import pytest
 
 import vllm
-from vllm.entrypoints.cli import main
+from vllm.engine_args import EngineArgs
+from vllm.entrypoints.cli import COMMANDS, main
+from vllm.entrypoints.options import add_engine_options
 
 SMALL = ["--num-kv-blocks", "64"]
 
@@ -143,3 +147,31 @@ def test_as_a_module_and_without_a_command():
         [sys.executable, "-m", "vllm", "collect-env"], capture_output=True, text=True, check=True
     )
     assert "torch" in shown.stdout
+
+
+def arguments(parser):
+    """All arguments of a parser and its subparsers."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from arguments(each)
+        else:
+            yield action
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_has_a_help_text(name):
+    parser = argparse.ArgumentParser()
+    COMMANDS[name].configure(parser)
+    assert [action.dest for action in arguments(parser) if not action.help] == []
+
+
+def test_help_texts_name_the_defaults_of_the_engine():
+    parser = argparse.ArgumentParser()
+    add_engine_options(parser)
+    helps = {action.dest: action.help for action in arguments(parser)}
+    for field in dataclasses.fields(EngineArgs):
+        is_number = type(field.default) in (int, float)
+        if is_number or field.name in ("dtype", "device", "distributed_executor_backend"):
+            shown = f"({field.default})" if is_number else str(field.default)
+            assert shown in helps[field.name]

@@ -20,30 +20,42 @@ _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     "model": {
         "tokenizer": ({}, "folder or hub id of the tokenizer, if not the model's own"),
         "revision": ({}, "branch, tag or commit of a hub id"),
-        "dtype": ({"choices": ("auto", *DTYPES)}, "auto is the model's own"),
-        "device": ({}, "auto, cpu, cuda or cuda:N"),
-        "max_model_len": ({"type": int}, "tokens of prompt and output together"),
+        "dtype": ({"choices": ("auto", *DTYPES)}, "auto (default): the model's own"),
+        "device": ({}, "cpu, cuda, cuda:N, or auto (default): cuda if torch finds a GPU"),
+        "max_model_len": (
+            {"type": int},
+            "maximum number of tokens of prompt and output together (the model's own)",
+        ),
         "tensor_parallel_size": (
             {"type": int},
-            "number of processes (GPUs) that the model is divided among",
+            "number of processes (GPUs) that the model is divided among (1)",
         ),
         "distributed_executor_backend": (
             {"choices": BACKENDS},
-            "who starts them: this process or torchrun (mp), or a Ray cluster (ray)",
+            "who starts them: this process or torchrun (mp, default), or a Ray cluster (ray)",
         ),
-        "seed": ({"type": int}, "the seed from which requests without one derive theirs"),
+        "seed": ({"type": int}, "the seed from which requests without one derive theirs (0)"),
     },
     "batches and cache": {
-        "max_num_seqs": ({"type": int}, "maximum number of running sequences"),
-        "max_num_batched_tokens": ({"type": int}, "maximum number of tokens of a step"),
+        "max_num_seqs": ({"type": int}, "maximum number of running sequences (256)"),
+        "max_num_batched_tokens": (
+            {"type": int},
+            "maximum number of tokens of a step (2048 to 8192, by model and device)",
+        ),
         "scheduling_policy": (
             {"choices": SCHEDULING_POLICIES},
             "fcfs: in the order of arrival (default); priority: the lowest `priority` first",
         ),
-        "block_size": ({"type": int}, "tokens per KV block"),
-        "kv_cache_memory_bytes": ({"type": int}, "size of the KV cache"),
-        "num_kv_blocks": ({"type": int}, "size of the KV cache, in blocks"),
-        "gpu_memory_utilization": ({"type": float}, "fraction of the device's memory to use"),
+        "block_size": ({"type": int}, "tokens per KV block (16)"),
+        "kv_cache_memory_bytes": (
+            {"type": int},
+            "size of the KV cache, per rank (what --gpu-memory-utilization leaves)",
+        ),
+        "num_kv_blocks": ({"type": int}, "size of the KV cache in blocks, instead"),
+        "gpu_memory_utilization": (
+            {"type": float},
+            "fraction of the GPU's memory to use (0.9); on the CPU, of the free memory",
+        ),
         "enforce_eager": ({"action": "store_true"}, "use no CUDA graphs"),
     },
 }
@@ -53,14 +65,17 @@ _SWITCHES = {
     "chunked_prefill": "split long prompts over several steps",
 }
 _SAMPLING: Mapping[str, Tuple[Dict[str, Any], str]] = {
-    "temperature": ({"type": float}, "0 is greedy"),
+    "temperature": ({"type": float}, "0: greedy; above 0: higher is more random"),
     "top_k": ({"type": int}, "sample from the k most likely tokens"),
     "top_p": ({"type": float}, "sample from the most likely tokens with this total probability"),
     "min_p": ({"type": float}, "sample from tokens with this fraction of the highest probability"),
     "repetition_penalty": ({"type": float}, "above 1: penalises tokens of prompt and output"),
     "presence_penalty": ({"type": float}, "above 0: penalises tokens of the output"),
     "frequency_penalty": ({"type": float}, "above 0: penalises them once per occurrence"),
-    "max_tokens": ({"type": int}, "maximum number of generated tokens"),
+    "max_tokens": (
+        {"type": int},
+        "maximum number of generated tokens (as many as fit, or the server's default)",
+    ),
     "min_tokens": ({"type": int}, "minimum number of generated tokens"),
     "stop": ({"action": "append"}, "end the text before this string; may be given several times"),
 }
@@ -108,7 +123,7 @@ def add_engine_groups(parser: argparse.ArgumentParser) -> None:
             f"--no-{words}",
             dest=field,
             action="store_false",
-            help="do not",
+            help=f"do not {text}",
         )
 
 

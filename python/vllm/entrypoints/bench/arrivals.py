@@ -9,21 +9,24 @@ from typing import Any, List
 
 def add_arrival_options(group: Any) -> None:
     group.add_argument(
-        "--request-rate", type=float, default=float("inf"), help="requests per second"
+        "--request-rate",
+        type=float,
+        default=float("inf"),
+        help="requests per second (inf: all at once)",
     )
     group.add_argument(
         "--burstiness",
         type=float,
         default=1.0,
-        help="1: a Poisson process; below 1: burstier; above 1: more even",
+        help="1 (default): a Poisson process; below 1: burstier; above 1: more even",
     )
     group.add_argument(
         "--ramp-up-strategy",
         choices=("linear", "exponential"),
         help="increase the rate from --ramp-up-start-rps to --ramp-up-end-rps",
     )
-    group.add_argument("--ramp-up-start-rps", type=float, metavar="RATE")
-    group.add_argument("--ramp-up-end-rps", type=float, metavar="RATE")
+    group.add_argument("--ramp-up-start-rps", type=float, metavar="RATE", help="its first rate")
+    group.add_argument("--ramp-up-end-rps", type=float, metavar="RATE", help="its last rate")
 
 
 def check_arrivals(args: argparse.Namespace) -> None:

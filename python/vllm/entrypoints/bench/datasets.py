@@ -34,16 +34,21 @@ class TokensAlone:
 
 def add_dataset_options(parser: argparse.ArgumentParser, *, with_seed: bool = True) -> None:
     group = parser.add_argument_group("prompts")
-    group.add_argument("--dataset-name", choices=sorted(_DATASETS), default="random")
+    group.add_argument(
+        "--dataset-name",
+        choices=sorted(_DATASETS),
+        default="random",
+        help="where prompts come from (random)",
+    )
     group.add_argument(
         "--dataset-path",
         type=Path,
         metavar="FILE",
         help="a ShareGPT file, or one of JSON lines (custom)",
     )
-    group.add_argument("--num-prompts", type=int, default=1000)
+    group.add_argument("--num-prompts", type=int, default=1000, help="number of requests (1000)")
     if with_seed:
-        group.add_argument("--seed", type=int, default=0, help="for prompts and arrival times")
+        group.add_argument("--seed", type=int, default=0, help="for prompts and arrival times (0)")
     group.add_argument(
         "--disable-shuffle", action="store_true", help="keep the order of a file's prompts"
     )
@@ -66,13 +71,14 @@ def add_dataset_options(parser: argparse.ArgumentParser, *, with_seed: bool = Tr
         ("prefix-repetition-num-prefixes", 10, "number of prefixes"),
         ("prefix-repetition-output-len", 128, "tokens of an answer"),
     ):
-        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+        shown = text if default is None else f"{text} ({default})"
+        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=shown)
     group.add_argument(
         "--random-range-ratio",
         type=float,
         default=0.0,
         metavar="R",
-        help="vary lengths by a factor of 1 ± R, with R in [0, 1)",
+        help="vary lengths by a factor of 1 ± R, with R in [0, 1) (0)",
     )
 
 

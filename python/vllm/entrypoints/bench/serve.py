@@ -41,12 +41,24 @@ _RETRY = 1.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
-    group.add_argument("--backend", "--endpoint-type", choices=sorted(_PATHS), default="vllm")
+    group.add_argument(
+        "--backend",
+        "--endpoint-type",
+        choices=sorted(_PATHS),
+        default="vllm",
+        help="API of the requests: completions (vllm, openai), or chat completions (openai-chat)",
+    )
     group.add_argument("--base-url", metavar="URL", help="base URL, instead of host and port")
-    group.add_argument("--host", default="127.0.0.1")
-    group.add_argument("--port", type=int, default=8000)
+    group.add_argument("--host", default="127.0.0.1", help="the server's address (127.0.0.1)")
+    group.add_argument("--port", type=int, default=8000, help="the server's port (8000)")
     group.add_argument("--endpoint", metavar="PATH", help="path of requests (the backend's)")
-    group.add_argument("--header", action="append", default=[], metavar="NAME=VALUE")
+    group.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a header of each request; may be given several times",
+    )
     group.add_argument("--model", help="the model's name (the first that the server lists)")
     group.add_argument("--served-model-name", metavar="NAME", help="the same as --model")
     group.add_argument(
@@ -67,24 +79,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="prefix of each X-Request-Id (not sent)",
     )
-    group.add_argument("--num-warmups", type=int, default=0, help="requests before, for warm-up")
+    group.add_argument(
+        "--num-warmups", type=int, default=0, help="requests before, for warm-up (0)"
+    )
     add_dataset_options(parser)
     group = parser.add_argument_group("answers")
     group.add_argument("--ignore-eos", action="store_true", help="generate up to the full length")
     for name in (*("temperature", "top-p", "min-p"), *(f"{kind}-penalty" for kind in _PENALTIES)):
-        group.add_argument(f"--{name}", type=float)
-    group.add_argument("--top-k", type=int)
-    group.add_argument("--logprobs", type=int)
-    group.add_argument("--extra-body", type=json.loads, default={}, metavar="JSON")
+        group.add_argument(
+            f"--{name}", type=float, help="sampling parameter (the server's default)"
+        )
+    group.add_argument("--top-k", type=int, help="sampling parameter (the server's default)")
+    group.add_argument("--logprobs", type=int, help="log-probabilities per token (none)")
+    group.add_argument(
+        "--extra-body",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="other fields of each request, as an object",
+    )
     group = parser.add_argument_group("figures")
-    group.add_argument("--percentile-metrics", default="ttft,tpot,itl", metavar="NAMES")
-    group.add_argument("--metric-percentiles", default="99", metavar="NUMBERS")
+    group.add_argument(
+        "--percentile-metrics",
+        default="ttft,tpot,itl",
+        metavar="NAMES",
+        help="metrics to report: of ttft, tpot, itl and e2el (ttft,tpot,itl)",
+    )
+    group.add_argument(
+        "--metric-percentiles",
+        default="99",
+        metavar="NUMBERS",
+        help="percentiles to report, separated by commas (99)",
+    )
     group.add_argument(
         "--goodput",
         nargs="+",
         default=[],
         metavar="NAME:MS",
-        help="limits for a request to count as good",
+        help="milliseconds of ttft, tpot or e2el within which a request counts as good",
     )
     group.add_argument("--label", help="label of this run in its result (the backend)")
     group.add_argument("--save-result", action="store_true", help="write the metrics to a file")
@@ -92,9 +124,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--save-detailed", action="store_true", help="also write those of each request"
     )
     group.add_argument("--append-result", action="store_true", help="append to an existing file")
-    group.add_argument("--result-dir", type=Path, default=Path())
-    group.add_argument("--result-filename", metavar="NAME")
-    group.add_argument("--metadata", nargs="*", default=[], metavar="NAME=VALUE")
+    group.add_argument(
+        "--result-dir", type=Path, default=Path(), help="folder of that file (the current one)"
+    )
+    group.add_argument("--result-filename", metavar="NAME", help="its name (derived from the run)")
+    group.add_argument(
+        "--metadata",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="further fields of the result",
+    )
     group.add_argument("--disable-tqdm", action="store_true", help="show no progress")
     add_foreign_options(parser, SERVE)
     parser.set_defaults(bench=run)
