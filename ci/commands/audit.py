@@ -15,7 +15,7 @@ HELP = "audit wheels: tags, contents, arches, metadata, size"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("wheel", type=Path, nargs="+")
+    parser.add_argument("wheel", type=Path, nargs="+", help="wheels to audit")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,13 @@ HELP = "install this commit's wheel of the default CUDA, for the tests to run ag
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        default=Path("wheelhouse"),
+        metavar="FOLDER",
+        help="folder of this commit's wheels (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,7 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="3.X",
         help="only this Python; may be repeated",
     )
-    parser.add_argument("--out", type=Path, default=pylock.FOLDER, help="(default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=pylock.FOLDER,
+        help="folder for the lock files (default: requirements/locked)",
+    )
     parser.add_argument(
         "--torch-index",
         metavar="URL",

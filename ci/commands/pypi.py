@@ -12,9 +12,15 @@ HELP = "prepare the files of a release for PyPI: wheels first, the sdist last"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with a whole release")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a whole release")
     parser.add_argument("--version", help="0.5.4; by default the one of this commit's tag")
-    parser.add_argument("--out", type=Path, default=Path("wheelhouse/pypi"), metavar="FOLDER")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("wheelhouse/pypi"),
+        metavar="FOLDER",
+        help="folder for the files to upload (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

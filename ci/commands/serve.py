@@ -13,9 +13,14 @@ HELP = "serve a bucket over HTTP until interrupted"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     cli.add_bucket(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8000, help="0 for any free port (default: %(default)s)"
+        "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        help="port to listen at; 0: any free one (default: %(default)s)",
     )
     parser.add_argument(
         "--upstream",

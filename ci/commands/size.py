@@ -18,8 +18,8 @@ SHOWN = 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path)
+    parser.add_argument("before", type=Path, help="a wheel")
+    parser.add_argument("after", type=Path, help="the wheel to compare with it")
     parser.add_argument("--all", action="store_true", help=f"every member, not the first {SHOWN}")
 
 

@@ -16,7 +16,13 @@ OPTIONS = ("-q", "-m", "not gpu", "-p", "no:cacheprovider")  # of pytest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        default=Path("wheelhouse"),
+        metavar="FOLDER",
+        help="folder of this commit's wheels (default: %(default)s)",
+    )
     parser.add_argument(
         "--if-possible",
         action="store_true",

@@ -17,7 +17,13 @@ HELP = "run the op tests with several versions of torch (gigabytes of downloads)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wheels", type=Path, default=Path("wheelhouse"), metavar="FOLDER")
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        default=Path("wheelhouse"),
+        metavar="FOLDER",
+        help="folder of this commit's wheels (default: %(default)s)",
+    )
     parser.add_argument(
         "--torch",
         action="append",

@@ -40,7 +40,7 @@ def add_also(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="VARIANT",
-        help="also build this variant on request, such as cu128; may be repeated",
+        help="include this variant on request, such as cu128; may be repeated",
     )
 
 

@@ -507,7 +507,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="COMMIT",
         help="a commit that fails" + (" (default: this script's)" if COMMIT else ""),
     )
-    parser.add_argument("--base", default=BASE, metavar="URL", help="(default: %(default)s)")
+    parser.add_argument(
+        "--base",
+        default=BASE,
+        metavar="URL",
+        help="where wheels are published (default: %(default)s)",
+    )
     parser.add_argument("--variant", help="a variant such as cu118 (default: the default variant)")
     parser.add_argument(
         "--python",

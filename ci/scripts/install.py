@@ -491,8 +491,19 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="install.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--commit", default=COMMIT or None, required=not COMMIT, metavar="COMMIT")
-    parser.add_argument("--base", default=BASE, metavar="URL", help="(default: %(default)s)")
+    parser.add_argument(
+        "--commit",
+        default=COMMIT or None,
+        required=not COMMIT,
+        metavar="COMMIT",
+        help="the commit to install" + (" (default: this script's)" if COMMIT else ""),
+    )
+    parser.add_argument(
+        "--base",
+        default=BASE,
+        metavar="URL",
+        help="where wheels are published (default: %(default)s)",
+    )
     parser.add_argument("--variant", help="only this variant, such as cu118")
     parser.add_argument(
         "--python",
