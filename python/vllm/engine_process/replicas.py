@@ -57,9 +57,9 @@ def uses_gpus(args: EngineArgs) -> bool:
 
 def _gpus() -> List[str]:
     """The GPUs, as CUDA_VISIBLE_DEVICES names them."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [name for name in told.split(",") if name]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
     return [str(index) for index in range(len(platform.installed_gpus()))]
 
 

@@ -75,9 +75,7 @@ def test_two_hosts_generate_what_one_does(on_cluster, chat_model, alone):
 def test_a_cluster_that_is_too_small_is_refused(on_cluster, chat_model):
     done = generate(on_cluster, chat_model.folder, "--tensor-parallel-size", "4")
     assert done.returncode == 2
-    words = (
-        "tensor_parallel_size 4 takes 4 CPUs of Ray's, 1 a rank, and its cluster of 2 nodes has 2"
-    )
+    words = "tensor_parallel_size 4 needs 4 CPUs of the Ray cluster (1 per rank), which has 2 on 2"
     assert words in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The processes of ranks on the nodes of a cluster of Ray's, as rank 0 sees them."""
+"""Starts the processes of ranks on the nodes of a Ray cluster, and detects that one has ended."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vllm.engine_args import EngineArgs
 from vllm.worker.ranks.processes import rank_arguments, thread_variables, threads_of_each
 from vllm.worker.ranks.ray_cluster import Placement, Reservation, answers, reason
 
-# What nodes may take to say at the end that their rank is gone. One may be gone itself: its rank
-# finds out that the others are.
+# How long nodes may take at the end to report that their rank has ended. A node itself may be lost:
+# then its rank detects that the others have ended.
 _END_SECONDS = 0.5
 _LOOPBACK = "127.0.0.1"
 
 
 class RayRanks:
-    """Has `size` ranks placed, of which this process is the first; `start` starts the others.
+    """Reserves places for `size` ranks, the first of which is this process; `start` starts others.
 
-    address: of this node, where the others reach rank 0: loopback, where all are on this node.
+    address: of this node, at which the others reach rank 0; loopback if all are on this node.
     device: of rank 0.
 
     Raises what `Reservation` raises.
@@ -34,8 +34,8 @@ class RayRanks:
         self._threads = threads_of_each(size)
         self._reserved: Optional[Reservation] = None
         self._reserved = made = Reservation(size, device.type == "cuda", self._threads)
-        self.pids: List[int] = []  # each on its node
-        self._endings: List[Any] = []  # what the actors of ranks 1 and up say once these end
+        self.pids: List[int] = []  # of ranks 1 and up, each on its node
+        self._endings: List[Any] = []  # calls of their actors that return how they ended
         alone = {placement.node for placement in made.placements} == {made.here}
         self.address = _LOOPBACK if alone else made.addresses[made.here]
         self.device = _device(device, made.placements[0], os.environ)
@@ -44,21 +44,21 @@ class RayRanks:
         """Starts ranks 1 and up. port: where they find the meeting, at `address`."""
         reserved = self._reserved
         assert reserved is not None
-        if Path(args.model).is_dir():  # a hub's model is asked for on each node
+        if Path(args.model).is_dir():  # otherwise a hub id, which each node looks up
             args = dataclasses.replace(args, model=str(Path(args.model).absolute()))
         starting = []
         for rank, (actor, placement) in enumerate(zip(reserved.actors, reserved.placements)):
             if rank:
                 what = rank_arguments(args, rank, self.address, port, placement.local_rank)
                 variables = thread_variables(self._threads)
-                if placement.gpus:  # those of its neighbours as well, whose memory it reaches
+                if placement.gpus:  # of all ranks on the node, for access to their memory
                     variables["CUDA_VISIBLE_DEVICES"] = ",".join(placement.gpus)
                 starting.append(actor.start.remote(self.module, what, variables))
         self.pids = answers(starting)
         self._endings = [actor.wait.remote() for actor in reserved.actors[1:]]
 
     def find_dead(self) -> Optional[str]:
-        """Which rank has ended, and how; None while all are there."""
+        """A message about a rank that has ended; None while all run."""
         import ray
 
         reserved = self._reserved
@@ -76,7 +76,7 @@ class RayRanks:
             return f"{which} has lost its actor: {reason(error)}"
 
     def kill(self) -> None:
-        """Ends all, stopped ones too, and gives back what they had of the cluster."""
+        """Kills all processes, stopped ones too, and releases their resources of the cluster."""
         import ray
 
         reserved, self._reserved = self._reserved, None
@@ -91,7 +91,7 @@ class RayRanks:
 def _device(
     device: torch.device, placement: Placement, environment: Mapping[str, str]
 ) -> torch.device:
-    """Of rank 0: the GPU that Ray has reserved for it, as this process numbers them."""
+    """The device of rank 0: the GPU that Ray has reserved for it, by this process's numbering."""
     if device.type != "cuda":
         return device
     gpu, visible = placement.gpus[0], environment.get("CUDA_VISIBLE_DEVICES")
@@ -99,7 +99,7 @@ def _device(
         return torch.device("cuda", int(gpu))
     if gpu not in visible.split(","):
         raise ValueError(
-            f"Ray has reserved GPU {gpu} for rank 0, which is this process, and "
-            f"CUDA_VISIBLE_DEVICES is {visible!r} here: leave it unset, or start Ray with the same"
+            f"Ray has reserved GPU {gpu} for rank 0, which is this process, but "
+            f"CUDA_VISIBLE_DEVICES is {visible!r} here: unset it, or start Ray with the same value"
         )
     return torch.device("cuda", visible.split(",").index(gpu))

@@ -54,7 +54,7 @@ class Processes:
 def rank_arguments(
     args: EngineArgs, rank: int, address: str, port: int, local_rank: Optional[int] = None
 ) -> Dict[str, Any]:
-    """What the process of a rank is told (`serve.main`). See `Meeting`."""
+    """The arguments of a rank's process (`serve.main`). See `Meeting`."""
     return {
         "args": dataclasses.asdict(args),
         "rank": rank,

@@ -1,4 +1,4 @@
-"""One rank's process, as whoever starts it has it. No torch in here: Ray's actors use it, too."""
+"""Starts and ends one rank's process. Does not import torch, because Ray's actors use it too."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _STDERR = 2
 
 
 class RankProcess:
-    """Starts a module that does what `serve.main` does.
+    """Starts a module with the interface of `serve.main`.
 
-    what: what it is told, as JSON can hold it.
-    variables: its environment.
+    what: its arguments (`rank_arguments`), as JSON values.
+    variables: its environment variables.
     """
 
     def __init__(self, module: str, what: Mapping[str, Any], variables: Mapping[str, str]) -> None:
@@ -43,11 +43,11 @@ class RankProcess:
         return None if status is None else _ending(status)
 
     def wait(self) -> str:
-        """How it has ended, once it has."""
+        """Waits for its end; returns how it ended."""
         return _ending(self._process.wait())
 
     def kill(self) -> None:
-        """Ends it, also when it is stopped. It has nothing to save."""
+        """Kills it, even if it is stopped. It has nothing to save."""
         self._process.kill()
 
 

@@ -1,7 +1,7 @@
-"""What an engine has of a cluster of Ray's: an actor for each rank, where Ray has placed it.
+"""An engine's actors in a Ray cluster: one for each rank, on the node where Ray has placed it.
 
-Ray only starts processes, ends them and says how they have ended: what it carries, and pickles, are
-text and numbers of its own cluster. Ranks meet, compare and compute as those of torchrun do.
+Ray only starts processes, ends them and reports how they ended. It transfers, and pickles, only
+text and numbers within its own cluster. Ranks connect, compare and compute as with torchrun.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from vllm.errors import RankError
 from vllm.worker.ranks.rank_process import RankProcess
 
-# Until Ray has found room for all ranks, and has started an actor for each.
+# How long Ray may take to find places for all ranks, and to start an actor for each.
 _PLACE_SECONDS = 30.0
 _START_SECONDS = 60.0
 
 
 class RankActor:
-    """What Ray runs on a rank's node. Its `wait` lasts while other methods run."""
+    """What Ray runs on a rank's node. Other methods can run while `wait` waits."""
 
     def __init__(self) -> None:
         self._process: Optional[RankProcess] = None
 
     def placement(self) -> Tuple[str, List[str]]:
-        """The node, and the GPUs that this actor has there, by Ray's names."""
+        """The node, and the GPUs that are reserved there for this actor, by Ray's names."""
         import ray
 
         context = ray.get_runtime_context()
         return context.get_node_id(), context.get_accelerator_ids().get("GPU", [])
 
     def start(self, module: str, what: Mapping[str, Any], variables: Mapping[str, str]) -> int:
-        """Starts the rank; returns its process."""
+        """Starts the rank; returns its process id."""
         self._process = RankProcess(module, what, {**os.environ, **variables})
         return self._process.pid
 
     def wait(self) -> str:
-        """How the rank has ended, once it has."""
+        """Waits for the end of the rank; returns how it ended."""
         assert self._process is not None
         return self._process.wait()
 
@@ -49,7 +49,7 @@ class RankActor:
 
 
 class Placement(NamedTuple):
-    """Where a rank is. local_rank: among those of its node; gpus: of all of these, in order."""
+    """Where a rank is. local_rank: its index on its node. gpus: of all ranks there, in order."""
 
     node: str
     local_rank: int
@@ -59,14 +59,14 @@ class Placement(NamedTuple):
 class Reservation:
     """The actors of `size` ranks, each with its GPU or with `threads` processors.
 
-    Rank 0 is this process, and has an actor only so that what it uses is reserved. The ranks of a
-    node are neighbours, beginning with this one's.
+    Rank 0 is this process, and has an actor only to reserve what it uses. The ranks of a node are
+    consecutive, beginning with this node's.
 
     actors, placements: of each rank.
-    addresses: of each node, by its name.
+    addresses: of each node, by its id.
 
-    Raises ImportError without Ray, ValueError where the cluster is too small, RankError with what
-    Ray says otherwise.
+    Raises ImportError without Ray, ValueError if the cluster is too small, otherwise RankError with
+    Ray's message.
     """
 
     def __init__(self, size: int, on_gpus: bool, threads: int) -> None:
@@ -77,10 +77,16 @@ class Reservation:
         nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         self.addresses = {name: str(node["NodeManagerAddress"]) for name, node in nodes.items()}
         kind, each = ("GPU", 1) if on_gpus else ("CPU", threads)
-        wanted = f"tensor_parallel_size {size} takes {size * each} {kind}s of Ray's, {each} a rank"
+        wanted = (
+            f"tensor_parallel_size {size} needs {size * each} {kind}s of the Ray cluster "
+            f"({each} per rank)"
+        )
         has = int(ray.cluster_resources().get(kind, 0))
         if has < size * each:
-            raise ValueError(f"{wanted}, and its cluster of {len(nodes)} nodes has {has}")
+            raise ValueError(
+                f"{wanted}, which has {has} on {len(nodes)} nodes: add nodes, or lower "
+                f"tensor_parallel_size"
+            )
         on_this_node = {f"node:{self.addresses[self.here]}": 0.001}
         bundles = [{kind: each, **(on_this_node if rank == 0 else {})} for rank in range(size)]
         self._group = ray.util.placement_group(bundles, strategy="PACK")
@@ -88,8 +94,9 @@ class Reservation:
             if not self._group.wait(_PLACE_SECONDS):
                 free = int(ray.available_resources().get(kind, 0))
                 raise ValueError(
-                    f"{wanted}, and {free} of {has} are free: after {_PLACE_SECONDS:g} s not all "
-                    f"ranks have a place; that of the first has to be on this node"
+                    f"{wanted}. Of its {has}, {free} are free, and after {_PLACE_SECONDS:g} s not "
+                    f"all ranks have a place (the first must be on this node): wait for other "
+                    f"programs of the cluster to end, or lower tensor_parallel_size"
                 )
             actors = [_actor(self._group, index, kind, each) for index in range(size)]
             found = answers([actor.placement.remote() for actor in actors])
@@ -101,14 +108,14 @@ class Reservation:
         self.placements = placements([found[at] for at in order])
 
     def release(self) -> None:
-        """Ends the actors, and gives back what they had."""
+        """Ends the actors, and releases their resources."""
         import ray
 
         ray.util.remove_placement_group(self._group)
 
 
 def placements(found: Sequence[Tuple[str, Sequence[str]]]) -> List[Placement]:
-    """Of ranks whose nodes and GPUs these are."""
+    """The placements of ranks, from the node and the GPUs of each."""
     gpus: Dict[str, List[str]] = {}
     counts: Dict[str, int] = {}
     made = []
@@ -120,7 +127,7 @@ def placements(found: Sequence[Tuple[str, Sequence[str]]]) -> List[Placement]:
 
 
 def answers(calls: Sequence[Any]) -> List[Any]:
-    """What actors return, by rank. Raises RankError for one that cannot."""
+    """The results of actors, by rank. Raises RankError if one fails."""
     import ray
 
     made = []
@@ -128,17 +135,17 @@ def answers(calls: Sequence[Any]) -> List[Any]:
         try:
             made.append(ray.get(call, timeout=_START_SECONDS))
         except ray.exceptions.RayError as error:
-            raise RankError(f"Ray does not start a rank ({rank}): {reason(error)}") from error
+            raise RankError(f"Ray cannot start rank {rank}: {reason(error)}") from error
     return made
 
 
 def reason(error: Exception) -> str:
-    """The last line of what Ray says, which is what has happened; before it are tracebacks."""
+    """The last line of Ray's message, which says what happened; tracebacks come before it."""
     return str(error).strip().splitlines()[-1].strip()
 
 
 def connect() -> None:
-    """Joins the cluster that there is ($RAY_ADDRESS, or one of this machine), or starts one."""
+    """Joins the existing cluster ($RAY_ADDRESS, or one on this machine), or starts one."""
     try:
         import ray
     except ImportError as error:
