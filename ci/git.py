@@ -85,7 +85,7 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
     if ask(repo, "rev-parse", "--is-shallow-repository") == "true":
         raise ShallowClone(
             f"{repo} is a shallow clone",
-            means="commits are numbered along the whole history, and this clone lacks its begin",
+            means="commits are numbered along the whole history, of which this clone has a part",
             do=f"deepen it: git -C {repo} fetch --unshallow --tags",
         )
     if head.changes and not allow_dirty:

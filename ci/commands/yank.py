@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
         raise PublishError(
             "the reason is not one line of at most 500 characters",
             means="installers show it in a warning, and pages in a table",
+            do="shorten it, or put the details in an issue and name that",
         )
     store = cli.bucket(args)
     with cli.signing(args, store):

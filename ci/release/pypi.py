@@ -53,7 +53,12 @@ def select(folder: Path, released: Matrix) -> Upload:
         wheel = reader.read(folder / name)
         check_version(wheel.version)
         if wheel.build.variant != released.default.variant or wheel.build.dirty:
-            raise ReleaseError(f"{name} was built as {wheel.build.variant}, or from a dirty tree")
+            raise ReleaseError(
+                f"{name} was built as {wheel.build.variant}"
+                f"{', from a tree with uncommitted changes' if wheel.build.dirty else ''}",
+                means="PyPI gets only the default variant, built from its commit",
+                do="build the release again: python -m ci release",
+            )
     return Upload(tuple(folder / name for name in sorted(expected)), folder / sdist)
 
 

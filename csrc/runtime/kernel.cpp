@@ -183,7 +183,7 @@ Function Kernel::load(int device_index, unsigned shared) {
     throw Error(
         ErrorKind::runtime,
         concat("kernel ", name_, " of ", file_, ", compiled as ", code_arch(device_index).name,
-               ", asks for ", shared, " bytes of shared memory in a thread block; ", describe(gpu),
+               ", needs ", shared, " bytes of shared memory per thread block; ", describe(gpu),
                " has ", gpu.block_shared_bytes, ". This is a fault of vllm: please report it"));
   }
   const LoadedModule& loaded = load_file(device_index, file_);

@@ -203,7 +203,9 @@ class LLM:
         """
         own = self.engine.tokenizer
         if own is None:
-            raise ValueError("this engine has no tokenizer (skip_tokenizer_init)")
+            raise ValueError(
+                "this engine has no tokenizer: it was created with skip_tokenizer_init=True"
+            )
         if self._tokenizer is None:
             try:
                 from transformers import PreTrainedTokenizerFast

@@ -98,7 +98,8 @@ class Scheduler:
         if not seq.num_prompt_tokens or longest > self.max_seq_tokens:
             raise ValueError(
                 f"a sequence of up to {longest} tokens ({seq.num_prompt_tokens} of prompt) "
-                f"can never run: this engine takes 1 to {self.max_seq_tokens}"
+                f"can never run: this engine takes 1 to {self.max_seq_tokens}. Lower max_tokens, "
+                f"or enlarge the KV cache (num_kv_blocks, kv_cache_memory_bytes)"
             )
 
     def schedule(self) -> List[Chunk]:

@@ -26,7 +26,8 @@ class Missing:
             raise NativeCodeError(
                 f"vllm.{name} needs compiled code, and this build of vllm has none "
                 "(VLLM_TARGET_DEVICE=empty, or a source tree that was not installed). "
-                "Install a wheel for Linux x86-64, or build with VLLM_TARGET_DEVICE=cpu or cuda"
+                "Install a wheel (Linux on x86-64 or 64-bit Arm), or build with "
+                "VLLM_TARGET_DEVICE=cpu or cuda"
             ) from self._reason
         raise NativeCodeError(
             f"vllm.{name} needs compiled code that cannot be loaded: {self._reason}"

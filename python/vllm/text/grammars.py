@@ -51,7 +51,7 @@ class Grammar:
     def error(self) -> GrammarError:
         """The error of a failed grammar. Only llguidance's first line is used: the others contain
         its state, with the tokens so far."""
-        reason, *_ = self.matcher.get_error().splitlines() or ["for no reason that it tells"]
+        reason, *_ = self.matcher.get_error().splitlines() or ["llguidance gives no reason"]
         return GrammarError(f"structured_outputs: the grammar gave up: {reason}")
 
 

@@ -84,7 +84,7 @@ def chat_prompt(
     if tokenizer is None:
         raise ValueError(
             "a conversation needs the tokenizer's chat template, but this engine has no tokenizer "
-            "(skip_tokenizer_init)"
+            "(skip_tokenizer_init): use generate with token ids"
         )
     text = tokenizer.apply_chat_template(messages, template=chat_template, **options)
     ids = tokenizer.encode(text, add_special_tokens=False)  # the template contains them

@@ -102,6 +102,19 @@ def test_only_the_default_variants_wheel_for_every_python_and_the_sdist_go(
     assert [path.name for path in (tmp_path / "sdist").iterdir()] == [SDIST]
 
 
+def test_a_wheel_of_another_variant_under_the_default_name_is_refused(
+    made: Path, released: Matrix, commit: Commit, tmp_path: Path
+) -> None:
+    for name in WHEELS:
+        tag = name.removesuffix(".whl").split(f"{VERSION}-")[1]
+        wheel = Factory(tmp_path, released).wheel(commit, "cu118", VERSION, tag=tag)
+        wheel.path.rename(tmp_path / name)
+    (tmp_path / SDIST).write_bytes((made / SDIST).read_bytes())
+    with pytest.raises(ReleaseError, match="was built as cu118") as caught:
+        pypi.select(tmp_path, released)
+    assert caught.value.do == "build the release again: python -m ci release"
+
+
 def test_twine_accepts_the_files(made: Path, released: Matrix) -> None:
     upload = pypi.select(made, released)
     done = twine("check", "--strict", *map(str, upload.wheels), str(upload.sdist))
