@@ -90,21 +90,8 @@ def read(
             means="it selects the device to build kernels for",
             do=f"set it to one of: {', '.join(DEVICES)}",
         )
-    processor = processor or machine()
-    if device != "empty" and processor not in PROCESSORS:
-        raise OptionError(
-            f"this machine is {processor}, but vllm has native code only for x86-64 and 64-bit Arm",
-            means=f"the device is {device}, whose host code cannot run on this processor",
-            do="use one of those, or build without native code: set VLLM_TARGET_DEVICE=empty",
-        )
-    if device != "empty" and free_threaded:
-        raise OptionError(
-            "this Python is free-threaded, which vllm's native code does not support",
-            means="native code uses the limited API of Python 3.8, which free-threaded builds "
-            "lack: they have another layout of objects",
-            do="use a Python with the GIL, of any version from 3.8 on, or build without native "
-            "code: set VLLM_TARGET_DEVICE=empty",
-        )
+    if device != "empty":
+        _require_native(device, processor or machine(), free_threaded)
     precompiled = _wants_precompiled(environ)
     chosen_by = "VLLM_TARGET_DEVICE" if given else f"the default on {platform}"
     if device != "cuda":
@@ -137,6 +124,24 @@ def read(
     return Options(
         device, _cuda_of_matrix(wanted), None, device_chosen_by=chosen_by, without_nvcc=why
     )
+
+
+def _require_native(device: str, processor: str, free_threaded: bool) -> None:
+    """Raises OptionError if this machine or Python cannot run native code."""
+    if processor not in PROCESSORS:
+        raise OptionError(
+            f"this machine is {processor}, but vllm has native code only for x86-64 and 64-bit Arm",
+            means=f"the device is {device}, whose host code cannot run on this processor",
+            do="use one of those, or build without native code: set VLLM_TARGET_DEVICE=empty",
+        )
+    if free_threaded:
+        raise OptionError(
+            "this Python is free-threaded, which vllm's native code does not support",
+            means="native code uses the limited API of Python 3.8, which free-threaded builds "
+            "lack: they have another layout of objects",
+            do="use a Python with the GIL, of any version from 3.8 on, or build without native "
+            "code: set VLLM_TARGET_DEVICE=empty",
+        )
 
 
 def _wants_precompiled(environ: Mapping[str, str]) -> bool:
