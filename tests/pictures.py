@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import base64
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, ContextManager
 
-from selenium import webdriver
+from tests import chromium
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 
 
-@contextmanager
-def browser() -> Iterator[Any]:
-    """A chromium without a window."""
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    started = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
-    )
-    try:
-        yield started
-    finally:
-        started.quit()
+def browser() -> ContextManager[Any]:
+    return chromium.browser("--hide-scrollbars")
 
 
 def resize(browser: Any, size: str) -> None:
