@@ -1,4 +1,8 @@
-"""build.json in a wheel's dist-info: its commit, its variant and its native digest."""
+"""build.json in a wheel's dist-info: its commit, its variant and its native digest.
+
+Source builds write it on Python 3.8, too, where `ci.index.fields`, which parses the records of a
+bucket, cannot be imported; and wheels that are published already have no "schema" in theirs.
+"""
 
 from __future__ import annotations
 
