@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from conditions import commit, machine
-from cuda_models import write_model
+from random_model import write_equal_layers
 
 RUN = """
 import json, sys, time
@@ -62,7 +62,7 @@ def main() -> None:
     for name in arguments.models:
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
-            nbytes = write_model(folder, name)
+            nbytes = write_equal_layers(name, folder)
             runs = [load(folder) for _ in range(arguments.repeats)]
         finally:
             shutil.rmtree(folder)

@@ -28,6 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conditions import commit, machine
+from random_model import SHAPES
 
 from vllm import LLM, RequestOutputKind, SamplingParams
 from vllm.config import ModelConfig
@@ -40,31 +41,12 @@ from vllm.worker import load
 from vllm.worker.ranks import serve
 from vllm.worker.ranks.processes import Processes
 
-VOCABULARY = 151936
-COMMON = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "hidden_act": "silu",
-    "vocab_size": VOCABULARY,
-    "head_dim": 128,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 40960,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 1e6,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-}
-WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-SHAPES = {
-    "8B": dict(zip(WIDTHS, (4096, 12288, 36, 32))),
-    "14B": dict(zip(WIDTHS, (5120, 17408, 40, 40))),
-    "70B": dict(zip(WIDTHS, (8192, 28672, 80, 64))),
-}
+VOCABULARY = SHAPES["14B"]["vocab_size"]  # of each shape
 PROMPT, OUTPUT = 128, 80
 OFFLINE, OFFLINE_OUTPUT = 256, 128
 
 
-def random_model(
+def load_random_model(
     folder: Path,
     config: ModelConfig,
     *,
@@ -145,14 +127,13 @@ def measure(folder: str, num_ranks: int, batches: List[int]) -> Dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="14B")
+    parser.add_argument("--shape", choices=["8B", "14B", "70B"], default="14B")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
     arguments = parser.parse_args()
     record = {"commit": commit(), "machine": machine(), "shape": arguments.shape, "ranks": {}}
     with tempfile.TemporaryDirectory() as folder:
-        config = {**COMMON, **SHAPES[arguments.shape]}
-        Path(folder, "config.json").write_text(json.dumps(config))
+        Path(folder, "config.json").write_text(json.dumps(SHAPES[arguments.shape]))
         for num_ranks in arguments.ranks:
             found = measure(folder, num_ranks, arguments.batches)
             record["ranks"][str(num_ranks)] = found  # type: ignore[index]
@@ -161,7 +142,7 @@ def main() -> None:
                 arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
-load.load_model = random_model  # type: ignore[assignment]
+load.load_model = load_random_model  # type: ignore[assignment]
 Processes.module = "benchmarks.cuda_ranks"
 
 if __name__ == "__main__":

@@ -186,10 +186,10 @@ def draw(result: Mapping[str, Any]) -> str:
 
 def measure(model: str, batch: int) -> Dict[str, Any]:
     from conditions import commit, machine
-    from cuda_models import write_model
+    from random_model import write_equal_layers
 
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder), model)
+        write_equal_layers(model, Path(folder))
         ways = {name: profile(Path(folder), batch, how) for name, how in WAYS.items()}
         busy = busy_by_batch(Path(folder))
     about = {"commit": commit(), "machine": machine(), "model": f"the shape of Qwen3-{model}"}
