@@ -12,139 +12,30 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
-from vllm.entrypoints.bench.arrivals import add_arrival_options, arrivals, check_arrivals
+from vllm.entrypoints.bench import serve_options
+from vllm.entrypoints.bench.arrivals import arrivals
 from vllm.entrypoints.bench.client import Endpoint, Result
-from vllm.entrypoints.bench.datasets import (
-    SampleRequest,
-    add_dataset_options,
-    check_dataset,
-    make_samples,
-)
-from vllm.entrypoints.bench.figures import METRICS, report, summarize
-from vllm.entrypoints.bench.foreign import SERVE
-from vllm.entrypoints.foreign_options import add_foreign_options, check_foreign
+from vllm.entrypoints.bench.datasets import SampleRequest, make_samples
+from vllm.entrypoints.bench.figures import report, summarize
 
 if TYPE_CHECKING:
     import httpx
 
 HELP = "benchmark a server under load: throughput and latencies"
 
-_PATHS = {
-    "vllm": "/v1/completions",
-    "openai": "/v1/completions",
-    "openai-chat": "/v1/chat/completions",
-}
-_PENALTIES = ("repetition", "presence", "frequency")
 # Seconds between attempts to reach a server that is still starting.
 _RETRY = 1.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("server")
-    group.add_argument(
-        "--backend",
-        "--endpoint-type",
-        choices=sorted(_PATHS),
-        default="vllm",
-        help="API of the requests: completions (vllm, openai), or chat completions (openai-chat)",
-    )
-    group.add_argument("--base-url", metavar="URL", help="base URL, instead of host and port")
-    group.add_argument("--host", default="127.0.0.1", help="the server's address (127.0.0.1)")
-    group.add_argument("--port", type=int, default=8000, help="the server's port (8000)")
-    group.add_argument("--endpoint", metavar="PATH", help="path of requests (the backend's)")
-    group.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a header of each request; may be given several times",
-    )
-    group.add_argument("--model", help="the model's name (the first that the server lists)")
-    group.add_argument("--served-model-name", metavar="NAME", help="the same as --model")
-    group.add_argument(
-        "--tokenizer", help="folder or hub id (the model's, as reported by the server)"
-    )
-    group.add_argument(
-        "--ready-check-timeout-sec",
-        type=int,
-        default=600,
-        metavar="SECONDS",
-        help="how long to wait for the server (600)",
-    )
-    group = parser.add_argument_group("load")
-    add_arrival_options(group)
-    group.add_argument("--max-concurrency", type=int, help="maximum number of concurrent requests")
-    group.add_argument(
-        "--request-id-prefix",
-        metavar="TEXT",
-        help="prefix of each X-Request-Id (not sent)",
-    )
-    group.add_argument(
-        "--num-warmups", type=int, default=0, help="requests before, for warm-up (0)"
-    )
-    add_dataset_options(parser)
-    group = parser.add_argument_group("answers")
-    group.add_argument("--ignore-eos", action="store_true", help="generate up to the full length")
-    for name in (*("temperature", "top-p", "min-p"), *(f"{kind}-penalty" for kind in _PENALTIES)):
-        group.add_argument(
-            f"--{name}", type=float, help="sampling parameter (the server's default)"
-        )
-    group.add_argument("--top-k", type=int, help="sampling parameter (the server's default)")
-    group.add_argument("--logprobs", type=int, help="log-probabilities per token (none)")
-    group.add_argument(
-        "--extra-body",
-        type=json.loads,
-        default={},
-        metavar="JSON",
-        help="other fields of each request, as an object",
-    )
-    group = parser.add_argument_group("figures")
-    group.add_argument(
-        "--percentile-metrics",
-        default="ttft,tpot,itl",
-        metavar="NAMES",
-        help="metrics to report: of ttft, tpot, itl and e2el (ttft,tpot,itl)",
-    )
-    group.add_argument(
-        "--metric-percentiles",
-        default="99",
-        metavar="NUMBERS",
-        help="percentiles to report, separated by commas (99)",
-    )
-    group.add_argument(
-        "--goodput",
-        nargs="+",
-        default=[],
-        metavar="NAME:MS",
-        help="milliseconds of ttft, tpot or e2el within which a request counts as good",
-    )
-    group.add_argument("--label", help="label of this run in its result (the backend)")
-    group.add_argument("--save-result", action="store_true", help="write the metrics to a file")
-    group.add_argument(
-        "--save-detailed", action="store_true", help="also write those of each request"
-    )
-    group.add_argument("--append-result", action="store_true", help="append to an existing file")
-    group.add_argument(
-        "--result-dir", type=Path, default=Path(), help="folder of that file (the current one)"
-    )
-    group.add_argument("--result-filename", metavar="NAME", help="its name (derived from the run)")
-    group.add_argument(
-        "--metadata",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="further fields of the result",
-    )
-    group.add_argument("--disable-tqdm", action="store_true", help="show no progress")
-    add_foreign_options(parser, SERVE)
+    serve_options.add_options(parser)
     parser.set_defaults(bench=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    check_foreign(args, "vllm bench serve", SERVE)
-    metrics, percentiles, goodput = _check(args)
+    metrics, percentiles, goodput = serve_options.check(args)
     httpx = _import_httpx()
-    _say(f"connecting to {_base_url(args)}")
+    _say(f"connecting to {serve_options.base_url(args)}")
     results, seconds, about = asyncio.run(_measure(args, httpx))
     figures = summarize(results, seconds, percentiles=percentiles, goodput=goodput)
     shown: Dict[str, Any] = dict(figures)
@@ -164,22 +55,22 @@ def run(args: argparse.Namespace) -> int:
 async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
     """The results, the duration in seconds, and a description of the run."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    headers = dict(_pair("--header", each, "=") for each in args.header)
+    headers = dict(serve_options.pair("--header", each, "=") for each in args.header)
     if "OPENAI_API_KEY" in os.environ:
         headers.setdefault("Authorization", f"Bearer {os.environ['OPENAI_API_KEY']}")
-    base = _base_url(args)
+    base = serve_options.base_url(args)
     async with httpx.AsyncClient(
         base_url=base, headers=headers, limits=limits, timeout=None
     ) as client:
         card = await _model(client, httpx, args)
         samples = _samples(args, card)
-        path = args.endpoint or _PATHS[args.backend]
+        path = args.endpoint or serve_options.PATHS[args.backend]
         is_chat = args.backend == "openai-chat"
         endpoint = Endpoint(
             client,
             path,
             is_chat=is_chat,
-            fields=_fields(args, card["id"]),
+            fields=serve_options.fields(args, card["id"]),
             id_prefix=args.request_id_prefix,
         )
         await _try(endpoint, samples[0], args.num_warmups)
@@ -200,7 +91,7 @@ async def _measure(args: argparse.Namespace, httpx: Any) -> Any:
             if name.startswith("ramp_up") and value
         },
         "max_concurrency": args.max_concurrency,
-        **dict(_pair("--metadata", each, "=") for each in args.metadata),
+        **dict(serve_options.pair("--metadata", each, "=") for each in args.metadata),
     }
     return results, seconds, about
 
@@ -270,59 +161,6 @@ async def _try(endpoint: Endpoint, sample: SampleRequest, num_warmups: int) -> N
     for result in results:
         if result.error is not None:
             raise ValueError(f"a request before the benchmark failed: {result.error}")
-
-
-def _fields(args: argparse.Namespace, model: str) -> Dict[str, Any]:
-    penalties = (f"{kind}_penalty" for kind in _PENALTIES)
-    names = ("temperature", "top_p", "min_p", "top_k", "logprobs", *penalties)
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.backend == "openai-chat" and "logprobs" in given:
-        given.update(top_logprobs=given["logprobs"], logprobs=True)
-    if args.ignore_eos:
-        given["ignore_eos"] = True
-    return {"model": model, **given, **args.extra_body}
-
-
-def _check(args: argparse.Namespace) -> Any:
-    """Metrics to show, percentiles and bounds. Raises ValueError."""
-    check_dataset(args)
-    if args.max_concurrency is not None and args.max_concurrency <= 0:
-        raise ValueError(f"--max-concurrency must be above 0, got {args.max_concurrency}")
-    check_arrivals(args)
-    if args.served_model_name is not None:
-        if args.model not in (None, args.served_model_name):
-            raise ValueError("--served-model-name and --model are the same: use only one of them")
-        args.model = args.served_model_name
-    metrics = args.percentile_metrics.split(",")
-    bounds = dict(_pair("--goodput", each, ":") for each in args.goodput)
-    for option, names in (("--percentile-metrics", metrics), ("--goodput", bounds)):
-        for name in names:
-            if name not in METRICS or (option == "--goodput" and name == "itl"):
-                raise ValueError(f"{option}: {name!r} is not one of {', '.join(METRICS)}")
-    percentiles = [_number("--metric-percentiles", p) for p in args.metric_percentiles.split(",")]
-    if not all(0 <= p <= 100 for p in percentiles):
-        raise ValueError("--metric-percentiles must be in [0, 100]")
-    for each in args.header + args.metadata:
-        _pair("--header or --metadata", each, "=")
-    return metrics, percentiles, {name: _number("--goodput", bounds[name]) for name in bounds}
-
-
-def _number(option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option}: {text!r} is not a number") from None
-
-
-def _pair(option: str, text: str, separator: str) -> Any:
-    name, found, value = text.partition(separator)
-    if not name or not found:
-        raise ValueError(f"{option}: {text!r} is not NAME{separator}VALUE")
-    return name, value
-
-
-def _base_url(args: argparse.Namespace) -> str:
-    return str(args.base_url or f"http://{args.host}:{args.port}").rstrip("/")
 
 
 def _save(args: argparse.Namespace, found: Dict[str, Any], results: Sequence[Result]) -> None:
