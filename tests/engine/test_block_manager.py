@@ -148,6 +148,8 @@ def test_prompt_logprobs_and_the_off_switch_share_nothing(make_sequence):
         off.allocate(seq)
         assert seq.num_computed_tokens == 0
         compute(off, seq)
+        off.free(seq)
+        assert seq.block_hashes == []  # what nobody can find is not hashed
 
 
 def test_after_a_reset_all_is_free_and_nothing_is_shared(make_sequence):
@@ -175,8 +177,9 @@ def test_misuse_is_refused(make_sequence):
     seq.block_table.extend(table)
     with pytest.raises(RuntimeError, match="freed twice"):
         manager.free(seq)
-    with pytest.raises(ValueError, match="0 blocks of 16"):
-        BlockManager(0, 16)
+    for num_blocks, block_size in ((0, 16), (16, 0)):
+        with pytest.raises(ValueError, match=f"{num_blocks} blocks of {block_size}"):
+            BlockManager(num_blocks, block_size)
 
 
 def test_only_sequences_of_one_salt_share(make_sequence):

@@ -21,7 +21,7 @@ from vllm.engine.sequence import Sequence
 
 def root_hash(cache_salt: str) -> bytes:
     """The hash that a sequence's first block is chained to. Different salts share no blocks."""
-    return hashlib.sha256(cache_salt.encode()).digest() if cache_salt else b""
+    return hashlib.sha256(cache_salt.encode()).digest()
 
 
 def hash_blocks(parent: bytes, token_ids: List[int], block_size: int) -> List[bytes]:
