@@ -57,6 +57,8 @@ def test_a_width_that_keeps_everything_finds_the_best_of_all():
 def test_ranges(changes, message):
     with pytest.raises(ValueError, match=message):
         BeamSearchParams(**{"beam_width": 2, "max_tokens": 3, **changes})
+    for width in (1, 128):
+        assert BeamSearchParams(beam_width=width, max_tokens=1).beam_width == width
 
 
 def test_beams_are_those_of_transformers(chat_model):

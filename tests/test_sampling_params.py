@@ -31,6 +31,13 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
         ("prompt_logprobs", [None, 0, 256], [-1, 257, 1.0, True]),
         ("stop", [None, "x", ["a", "b"], ()], ["", [""], [1], ["a", None], 5, {}, b"x"]),
         ("stop_token_ids", [None, [], [0, 5]], [[-1], ["a"], [1.0], [True], 5, "5", 0]),
+        ("allowed_token_ids", [None, [0, 5]], [[-1], ["a"], [True], 5]),
+        ("bad_words", [None, "x", ["a", "b"]], ["", [""], [1]]),
+        (
+            "logit_bias",
+            [None, {}, {0: -100, "7": 100}],
+            [[1], {-1: 1}, {"x": 1}, {"-1": 1}, {1: -100.5}, {1: 100.5}, {1: None}, {True: 1}],
+        ),
         ("ignore_eos", [True, False], [1, None, "yes"]),
         ("detokenize", [True, False], [0, None]),
         ("skip_special_tokens", [True, False], [0, None]),
