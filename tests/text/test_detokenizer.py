@@ -133,6 +133,13 @@ def test_wrong_bytes_are_not_held_for_ever(kind):
     assert pieces_of(kind, [[wrong]] * 100) == [REPLACEMENT] * 100 + [""]
 
 
+def test_special_tokens_at_the_end_of_the_prompt_hide_no_character_that_it_begins():
+    tokenizer = KINDS["byte_fallback"]
+    first, *others = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in "漢".encode()]
+    prompt = [tokenizer.token_to_id("▁ab"), first, tokenizer.token_to_id("</s>")]
+    assert text_of("byte_fallback", others, prompt) == "漢"
+
+
 def test_special_tokens_in_between_are_no_text():
     tokenizer = KINDS["byte_fallback"]
     ab, end = tokenizer.token_to_id("▁ab"), tokenizer.token_to_id("</s>")

@@ -38,7 +38,7 @@ class IncrementalDetokenizer:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors)
         self._has_begun = any(self._is_visible(token) for token in reversed(prompt_token_ids))
         # Bytes of an incomplete character at the end of the prompt.
-        self._begun_by_prompt = self._incomplete_end(prompt_token_ids) if self._has_begun else b""
+        self._begun_by_prompt = self._incomplete_end(prompt_token_ids)
 
     def append(self, token_ids: Sequence[int]) -> str:
         """Appends tokens; returns the text of the characters that they complete."""
