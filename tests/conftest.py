@@ -22,6 +22,15 @@ for name in [name for name in os.environ if name in ("GIT_DIR", "GIT_INDEX_FILE"
     del os.environ[name]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.option.dist != "loadfile":
+        return None
+    from tests.longest_first import LongestFirst
+
+    return LongestFirst(config, log)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """tiny(family) -> tests.models.support.TinyModel."""
