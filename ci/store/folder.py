@@ -15,6 +15,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, Iterator, Optional, cast
@@ -41,6 +42,8 @@ from ci.store.keys import canonical, check
 # versions of a record written within one clock tick may agree in all three.
 _REMEMBERED_FROM = 1 << 20
 
+ABANDONED = 24 * 3600  # seconds since the last write to an unfinished file
+
 # O_NONBLOCK, because opening a FIFO would wait for a writer.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -56,6 +59,7 @@ class FolderStore:
         self.root = root.resolve()
         self.work = self.root.parent / f".{self.root.name}.work"
         self._durable = durable
+        self._swept = False
         self._digests: dict[tuple[int, int, int, int], str] = {}
 
     @property
@@ -186,21 +190,34 @@ class FolderStore:
     def _folder_of(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """A descriptor of the folder of `key`, opened without following symbolic links."""
         *folders, name = _parts(key)
-        if create:
-            self.root.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        if create and not self.root.is_dir():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            above = os.open(self.root.parent, flags)
+            try:
+                self._make_folder(self.root.name, above)
+            finally:
+                os.close(above)
         current = os.open(self.root, flags)
         try:
             for folder in folders:
                 if create:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(folder, dir_fd=current)
+                    self._make_folder(folder, current)
                 deeper = os.open(folder, flags, dir_fd=current)
                 os.close(current)
                 current = deeper
             yield current, name
         finally:
             os.close(current)
+
+    def _make_folder(self, name: str, above: int) -> None:
+        """Makes a folder unless it exists, as durable and as readable as the files in it."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=above)
+            # Whatever the umask: a web server may be another user. Nobody gains write permission.
+            mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
+            os.chmod(name, stat.S_IMODE(mode) | 0o555, dir_fd=above)
+            self._settle(above)
 
     def _move(self, temporary: Path, key: str) -> None:
         with self._folder_of(key, create=True) as (folder, name):
@@ -224,6 +241,7 @@ class FolderStore:
     def _temporary(self, chunks: Iterator[bytes], sha256: Optional[str] = None) -> Path:
         with _errors("write", self.name):
             self.work.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             descriptor, name = tempfile.mkstemp(dir=self.work)
             path = Path(name)
             try:
@@ -246,6 +264,17 @@ class FolderStore:
                 path.unlink()
                 raise
             return path
+
+    def _sweep(self) -> None:
+        """Removes what killed writers have left, once; a write takes no day."""
+        if self._swept:
+            return
+        self._swept = True
+        for entry in self._scan(self.work):
+            with contextlib.suppress(FileNotFoundError):  # another process removes them, too
+                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
+                if old and entry.name != "lock":
+                    Path(entry.path).unlink()
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

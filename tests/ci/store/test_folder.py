@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,44 @@ def test_what_is_served_holds_objects_and_nothing_else(store: FolderStore) -> No
 def test_anybody_may_read_what_was_stored(store: FolderStore) -> None:
     store.create("a/x", A)
     assert (store.root / "a/x").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o755), (0o002, 0o775)])
+def test_anybody_may_read_its_folders_whatever_the_umask(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    store = FolderStore(tmp_path / "new" / "bucket")
+    before = os.umask(umask)
+    try:
+        store.create("a/b/x", A)
+    finally:
+        os.umask(before)
+    folders = (store.root, store.root / "a", store.root / "a/b")
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [mode] * 3
+
+
+def test_a_new_folder_is_as_durable_as_its_file(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    opened = Path("/proc/self/fd")
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((opened / str(fd)).readlink()))
+    store.create("a/b/x", A)
+    # The file, then each folder that got an entry. A ledger elsewhere may list the file.
+    above = (store.root.parent, store.root, store.root / "a", store.root / "a/b")
+    assert tuple(synced[1:]) == above
+
+
+def test_what_a_killed_writer_left_is_removed_after_a_day(store: FolderStore) -> None:
+    store.create("x", A)
+    old, new = store.work / "tmpold", store.work / "tmpnew"
+    for path in (old, new):
+        path.write_bytes(b"half a wheel")
+    day_ago = time.time() - 24 * 3600 - 1
+    for path in (old, store.work / "lock"):
+        os.utime(path, (day_ago, day_ago))
+    FolderStore(store.root).create("y", A)
+    assert sorted(path.name for path in store.work.iterdir()) == ["lock", "tmpnew"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
