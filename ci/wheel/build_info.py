@@ -30,7 +30,10 @@ class BuildInfo:
 
 def parse(data: bytes) -> BuildInfo:
     """Parses a record. Raises ValueError for an invalid one."""
-    value = json.loads(data)
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     names = sorted(field.name for field in fields(BuildInfo))
     if not isinstance(value, dict) or sorted(value) != names:
         raise ValueError(f"expected an object with the keys {', '.join(names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from email.policy import compat32
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, parse_tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.errors import CiError
 from ci.wheel import build_info, record
@@ -33,6 +35,8 @@ class BadWheel(CiError):
     """A malformed, truncated, manipulated or hostile wheel."""
 
     def __init__(self, wheel: Path, member: str, *, expected: str, found: str) -> None:
+        # What the file holds may be made to control a terminal.
+        member, expected, found = map(_printable, (member, expected, found))
         place = f"{wheel.name}: {member}" if member else wheel.name
         super().__init__(
             f"{place}: expected {expected}, found {found}",
@@ -40,6 +44,10 @@ class BadWheel(CiError):
             do=f"delete {wheel}, and build or download it again",
         )
         self.wheel, self.member, self.expected, self.found = wheel, member, expected, found
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -78,14 +86,16 @@ def open_wheel(path: Path) -> tuple[WheelFile, list[Member]]:
     _check_dist_info(path, contents, dist_info)
     _check_record(path, contents, f"{dist_info}/RECORD")
     _check_wheel(path, contents[f"{dist_info}/WHEEL"], f"{dist_info}/WHEEL", tags)
-    metadata = _check_metadata(path, contents[f"{dist_info}/METADATA"], name, version, dist_info)
+    requires_python = _check_metadata(
+        path, contents[f"{dist_info}/METADATA"], name, version, dist_info
+    )
     data = path.read_bytes()
     wheel = WheelFile(
         path=path,
         name=name,
         version=str(version),
         tags=tuple(sorted(map(str, tags))),
-        requires_python=metadata["Requires-Python"],
+        requires_python=requires_python,
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data),
         metadata=contents[f"{dist_info}/METADATA"],
@@ -119,8 +129,17 @@ def _read_members(path: Path) -> list[Member]:
             return [_read_member(archive, info) for info in infos]
     except FileNotFoundError as error:
         raise BadWheel(path, "", expected="a file", found="nothing") from error
-    # OSError too: with a wrong offset, zipfile seeks to an invalid position.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+    # OSError too: with a wrong offset, zipfile seeks to an invalid position. ValueError: a name may
+    # claim to be UTF-8. struct.error: an extra field may end early.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        RuntimeError,
+        OSError,
+        ValueError,
+    ) as error:
         found = f"a damaged one ({error})"
         raise BadWheel(path, "", expected="a complete zip archive", found=found) from error
 
@@ -205,13 +224,25 @@ def _parse_headers(path: Path, data: bytes, member: str) -> Message:
     return message
 
 
+def _header(path: Path, message: Message, name: str, member: str) -> str:
+    """The only header of that name: tools differ in which of two they read."""
+    values = [str(value) for value in message.get_all(name, [])]
+    if len(values) != 1:
+        found = "; ".join(values) or "none"
+        raise BadWheel(path, member, expected=f"one {name}", found=found)
+    return values[0]
+
+
 def _check_wheel(path: Path, data: bytes, member: str, tags: frozenset[Tag]) -> None:
     message = _parse_headers(path, data, member)
-    version = str(message["Wheel-Version"])
+    version = _header(path, message, "Wheel-Version", member)
     if version != "1.0":
         raise BadWheel(path, member, expected="Wheel-Version 1.0", found=version)
-    written = message.get_all("Tag", [])
-    said = frozenset(tag for text in written for tag in parse_tag(text))
+    written = [str(value) for value in message.get_all("Tag", [])]
+    try:
+        said = frozenset(tag for text in written for tag in parse_tag(text))
+    except ValueError:
+        said = frozenset()
     if said != tags or len(written) != len(set(written)):
         expected = ", ".join(sorted(map(str, tags)))
         raise BadWheel(
@@ -221,21 +252,36 @@ def _check_wheel(path: Path, data: bytes, member: str, tags: frozenset[Tag]) -> 
 
 def _check_metadata(
     path: Path, data: bytes, name: str, version: Version, dist_info: str
-) -> Message:
+) -> Optional[str]:
+    """Compares METADATA with the file name; returns its Requires-Python."""
     member = f"{dist_info}/METADATA"
     message = _parse_headers(path, data, member)
-    found_name, found_version = str(message["Name"]), str(message["Version"])
+    found_name = _header(path, message, "Name", member)
+    found_version = _header(path, message, "Version", member)
     if canonicalize_name(found_name) != name:
         raise BadWheel(path, member, expected=f"Name: {name}", found=f"Name: {found_name}")
     try:
         equal = Version(found_version) == version and str(version) == found_version
-    except InvalidVersion:
+    except ValueError:  # no version, or a number of thousands of digits
         equal = False
     if not equal:
         raise BadWheel(
             path, member, expected=f"Version: {version}", found=f"Version: {found_version}"
         )
-    return message
+    return _requires_python(path, message, member)
+
+
+def _requires_python(path: Path, message: Message, member: str) -> Optional[str]:
+    if "Requires-Python" not in message:
+        return None
+    found = _header(path, message, "Requires-Python", member)
+    try:
+        valid = found.isprintable() and SpecifierSet(found) is not None
+    except InvalidSpecifier:
+        valid = False
+    if not valid:
+        raise BadWheel(path, member, expected="a range as Requires-Python", found=repr(found))
+    return found
 
 
 def _build_info(path: Path, contents: dict[str, bytes], member: str) -> BuildInfo:

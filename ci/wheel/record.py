@@ -43,7 +43,10 @@ def render(members: Iterable[Member], own_name: str) -> bytes:
 
 def parse(data: bytes) -> list[Entry]:
     """The rows of a RECORD. Raises ValueError for a row without three columns."""
-    rows = list(csv.reader(io.StringIO(data.decode())))
+    try:
+        rows = list(csv.reader(io.StringIO(data.decode())))
+    except csv.Error as error:
+        raise ValueError(f"it is not CSV: {error}") from error
     for number, row in enumerate(rows, start=1):
         if len(row) != 3:
             raise ValueError(f"line {number} has {len(row)} columns, expected 3")

@@ -44,6 +44,7 @@ def refuse(path: Path, *words: str) -> BadWheel:
         assert word in str(caught.value)
     assert caught.value.expected
     assert caught.value.found
+    assert str(caught.value).replace("\n", "").isprintable()
     return caught.value
 
 
@@ -250,3 +251,55 @@ def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "vllm-0.5.4-py3-none-any.whl"
     path.write_bytes(io.BytesIO(b"<html>404</html>").read())
     refuse(path, "a complete zip archive")
+
+
+@pytest.mark.parametrize(
+    ("member", "old", "new"),
+    [
+        ("build.json", b"{", b"[" * 200_000),
+        ("WHEEL", b"Tag: cp38", b"Tag: \xe9cp38"),
+        ("WHEEL", b"Tag: cp38", b"Tag: cp38-abi3"),
+        ("WHEEL", b"Wheel-Version: 1.0", b"Wheel-Version: 1.0\nWheel-Version: 9"),
+        ("METADATA", b"Version: 0.5.4", b"Version: " + b"9" * 5000),
+        ("METADATA", b"Version: 0.5.4", b"Version: 0.5.4\nVersion: 9"),
+        ("METADATA", b"Name: vllm", b"Name: vllm\nName: evil"),
+        ("METADATA", b">=3.8", b">=3.8\xe9"),
+        ("METADATA", b">=3.8", b"whatever"),
+        ("METADATA", b">=3.8", b">=3.8\n ,<4"),
+        ("METADATA", b">=3.8", b">=3.8\nRequires-Python: >=2"),
+    ],
+)
+def test_a_member_that_cannot_be_read(
+    write: Callable[..., Path], member: str, old: bytes, new: bytes
+) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        name = f"{INFO}/{member}"
+        assert old in members[name]
+        members[name] = members[name].replace(old, new, 1)
+
+    refuse(rewrite(write(), change, seal=True), f"{INFO}/{member}")
+
+
+@pytest.mark.parametrize("row", [b"x" * 200_000 + b",,\n", b"a\rb,,\n", b"\xff,,\n"])
+def test_a_record_that_cannot_be_read(write: Callable[..., Path], row: bytes) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        members[f"{INFO}/RECORD"] += row
+
+    refuse(rewrite(write(), change), "RECORD")
+
+
+def test_a_name_that_claims_to_be_utf_8(write: Callable[..., Path]) -> None:
+    path = write()
+    data = bytearray(path.read_bytes())
+    entry = data.rfind(b"PK\x01\x02")  # the last of the directory
+    data[entry + 9] |= 1 << 3  # bit 11 of the flags
+    data[entry + 46] = 0xFF
+    path.write_bytes(data)
+    refuse(path, "a complete zip archive")
+
+
+def test_a_message_does_not_control_the_terminal(write: Callable[..., Path]) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        members[f"{INFO}/RECORD"] += b"\x1b[2J,,\n"
+
+    refuse(rewrite(write(), change), "\\x1b[2J")
