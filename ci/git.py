@@ -185,7 +185,8 @@ def export(repo: Path, commit: str, target: Path) -> None:
 
 def working_files(repo: Path) -> list[str]:
     """Every file of the tree, committed or not, except those that its .gitignore names."""
-    options = ("-z", "--cached", "--others", "--exclude-standard")
+    # Not those that .git/info/exclude names, for this clone alone.
+    options = ("-z", "--cached", "--others", "--exclude-per-directory=.gitignore")
     names = sorted(set(filter(None, ask(repo, "ls-files", *options).split("\0"))))
     return [name for name in names if os.path.lexists(repo / name)]
 
@@ -306,7 +307,8 @@ def _changes(repo: Path, commit: str) -> Iterator[str]:
         path = repo / name
         if mode == SUBMODULE:
             continue
-        if not os.path.lexists(path) or path.is_symlink() != (mode == SYMLINK):
+        # Reading another kind of file would fail, or wait for whoever writes to it.
+        if not (path.is_symlink() if mode == SYMLINK else _is_file(path)):
             yield f"{'modified' if os.path.lexists(path) else 'deleted'}: {name}"
             continue
         data = _target(path) if mode == SYMLINK else path.read_bytes()
@@ -317,6 +319,10 @@ def _changes(repo: Path, commit: str) -> Iterator[str]:
     for name in working_files(repo):
         if name not in committed:
             yield f"new: {name}"
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _target(path: Path) -> bytes:

@@ -194,6 +194,31 @@ def test_the_callers_variables_lead_to_no_other_repository(
     assert git.read(tmp_path / "clone", tag="v1.0").sha == sha
 
 
+def test_a_file_that_only_this_clone_ignores_is_new(repo: Path) -> None:
+    commit(repo, "one")
+    (repo / ".git/info").mkdir(exist_ok=True)
+    (repo / ".git/info/exclude").write_text("*.cpp\n")
+    (repo / "evil.cpp").write_text("int evil;\n")
+    assert git.read_head(repo).changes == ("new: evil.cpp",)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
+def test_another_kind_of_file_is_a_change_and_is_not_read(repo: Path, kind: str) -> None:
+    path = repo / "a"
+    path.write_text("1\n")
+    run(repo, "add", ".")
+    commit(repo, "one")
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        (repo.parent / "same").write_text("1\n")
+        path.symlink_to(repo.parent / "same")
+    assert git.read_head(repo).changes[0] == "modified: a"
+
+
 CONFIGURATIONS = {
     "a signature in every log": "[log]\n  showSignature = true\n",
     "an order and colours": "[tag]\n  sort = -refname\n[color]\n  ui = always\n",
