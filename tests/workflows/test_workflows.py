@@ -134,6 +134,18 @@ def test_runs_are_in_groups_and_only_checks_are_cancelled(path: Path) -> None:
     assert concurrency["cancel-in-progress"] is (path.stem == "ci")
 
 
+def test_a_job_can_be_run_again(path: Path) -> None:
+    """An artifact of the first attempt is in the way of the second, unless it is overwritten."""
+    for step in steps(path):
+        if "actions/upload-artifact" in step.get("uses", ""):
+            assert step["with"]["overwrite"] is True
+
+
+def test_a_commit_without_wheels_says_so_however_its_run_ended(path: Path) -> None:
+    if path.stem == "nightly":
+        assert load(path)["jobs"]["failed"]["if"] == "failure() || cancelled()"
+
+
 def test_the_cells_are_those_of_the_matrix(path: Path) -> None:
     """And no list of CUDA or Python versions is written a second time."""
     text = path.read_text()
