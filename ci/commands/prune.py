@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 
 from ci import matrix
-from ci.publish import cli, prune
+from ci.publish import PublishError, cli, prune
 
 HELP = "remove old nightlies; a dry run unless --yes is given"
 
@@ -34,13 +34,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     store = cli.bucket(args)
+    if args.days < 1:
+        raise PublishError(
+            f"--days is {args.days}",
+            means="a commit of the last day may be the one that is being published",
+            do="keep at least a day: --days 1",
+        )
     now = datetime.now(timezone.utc)
     cli.progress(args, f"list the objects of {store.name}")
     decisions = prune.plan(store, keep=args.keep, older_than=timedelta(days=args.days), now=now)
-    going = [decision for decision in decisions if decision.removed]
     if args.yes:
         with cli.signing(args, store):
-            prune.prune(store, decisions, now=now, report=partial(cli.progress, args))
+            decisions = prune.prune(store, decisions, now=now, report=partial(cli.progress, args))
+    going = [decision for decision in decisions if decision.removed]
     size = sum(decision.size for decision in going) / 1e6
     done = "removed" if args.yes else "would be removed; --yes does it"
     lines = [f"{'-' if c.removed else ' '} {c.unit}  {c.why}" for c in decisions]

@@ -35,6 +35,14 @@ class State(Enum):
     PRUNED = "pruned"
 
 
+# What may replace a state: two publishers may write at once, and the later write may be the older
+# news. A removed commit begins again with an upload.
+FOLLOWING = {
+    State.COMPLETE: (State.COMPLETE, State.PRUNED),
+    State.PRUNED: (State.PRUNED, State.PENDING),
+}
+
+
 @dataclass(frozen=True)
 class CommitStatus:
     """``COMMIT/status.json``, and an entry of the ledger of commits."""
@@ -48,6 +56,13 @@ class CommitStatus:
     pinned: Optional[f.Line] = None  # why `prune` must not remove it
     subject: f.Line = field(default="", metadata=f.ADDED)  # of the commit
     docs: bool = field(default=False, metadata=f.ADDED)  # whether its documentation is published
+
+    def follows(self, old: Optional[CommitStatus]) -> bool:
+        """Whether this status may replace `old`, and does not forget its documentation."""
+        if old is None:
+            return True
+        loses_docs = old.docs and not self.docs and self.state is old.state
+        return self.state in FOLLOWING.get(old.state, tuple(State)) and not loses_docs
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,10 @@ class Commits:
     commits: tuple[CommitStatus, ...] = ()
 
     def with_status(self, status: CommitStatus) -> Commits:
+        """The ledger with `status`; itself if it has newer news of that commit."""
+        old = next((other for other in self.commits if other.unit == status.unit), None)
+        if not status.follows(old):
+            return self
         others = [other for other in self.commits if other.unit != status.unit]
         commits = sorted([*others, status], key=lambda one: (one.time, one.unit), reverse=True)
         if tuple(commits[:RECENT]) == self.commits:

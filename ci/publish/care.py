@@ -8,11 +8,17 @@ from typing import Optional
 from ci.index import manifest as manifests
 from ci.index import pages, records
 from ci.index.manifest import Manifest, manifest_key
-from ci.index.records import CommitStatus
+from ci.index.records import CommitStatus, State
 from ci.publish import access
 from ci.publish.aliases import alias_nightly
 from ci.publish.errors import PublishError
-from ci.publish.ledgers import leave_yanked, move_nightly
+from ci.publish.ledgers import (
+    BeingRemoved,
+    is_removed,
+    leave_yanked,
+    move_nightly,
+    take_back,
+)
 from ci.publish.view import View, unit_pages
 from ci.store import NotFound, Store
 
@@ -84,19 +90,25 @@ def promote(store: Store, unit: str) -> CareResult:
         )
     before = view.read(records.NIGHTLY)
     after = move_nightly(view, manifest, back=True)
+    if is_removed(view, unit):
+        take_back(view, manifest.unit, before)
+        _finish(view, unit, False, ())
+        raise BeingRemoved(view, unit)
     return _finish(view, unit, before != after, ())
 
 
 def pin(store: Store, unit: str, reason: Optional[str]) -> CareResult:
     """Protects a commit from `prune` for a reason; None ends that."""
     find(store, unit)
+    view = View(store)
 
     def change(status: Optional[CommitStatus]) -> Optional[CommitStatus]:
+        if status is not None and status.state is State.PRUNED:
+            raise BeingRemoved(view, unit)
         if status is None or status.pinned == reason:
             return status
         return replace(status, pinned=reason)
 
-    view = View(store)
     before = view.read(records.status(unit))
     after = view.update(records.status(unit), change)
     nightly = view.read(records.NIGHTLY).unit

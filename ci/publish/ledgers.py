@@ -7,27 +7,30 @@ from typing import Optional
 
 from ci.index import records
 from ci.index.manifest import Manifest, Unit
-from ci.index.records import Commits, CommitStatus, Ledger, Nightly, State
+from ci.index.records import CommitStatus, Ledger, Nightly, State
+from ci.publish.errors import PublishError
 from ci.publish.view import View
 
 
-def set_status(view: View, new: CommitStatus, *, pruned: bool = False) -> Commits:
-    """Writes the state of a commit to its own record, then to the ledger of commits.
+def set_status(view: View, new: CommitStatus, *, revives: bool = False) -> CommitStatus:
+    """Writes the state of a commit to its own record, then to the ledger of commits; returns it.
 
-    A complete commit stays complete if a later build begins or fails; only `pruned` ends that.
+    A complete commit stays complete if a later build begins or fails, and a removed one stays
+    removed, unless `revives`.
     """
 
     def change(old: Optional[CommitStatus]) -> Optional[CommitStatus]:
         if old is None:
             return new
-        if old.state is State.COMPLETE and not pruned:
+        if old.state is State.COMPLETE or (old.state is State.PRUNED and not revives):
             return old
         if (old.state, old.reason) == (new.state, new.reason):
             return old
         return replace(new, pinned=old.pinned, subject=new.subject or old.subject)
 
     status = view.update(records.status(new.unit), change) or new
-    return view.update(records.COMMITS, lambda commits: commits.with_status(status))
+    view.update(records.COMMITS, lambda commits: commits.with_status(status))
+    return status
 
 
 def complete(unit: Unit, updated: str) -> CommitStatus:
@@ -73,14 +76,58 @@ def leave_yanked(view: View) -> Nightly:
     """
     nightly = view.read(records.NIGHTLY)
     yanked = view.read(records.YANKED, fresh=True)
-    if nightly.unit is None or yanked.reason(nightly.unit.name) is None:
+
+    def yanks(unit: Unit) -> bool:
+        return yanked.reason(unit.name) is not None
+
+    if nightly.unit is None or not yanks(nightly.unit):
         return nightly
     nightlies = view.read(records.NIGHTLIES)
-    fine = [unit for unit in nightlies.units if yanked.reason(unit.name) is None]
+    removed: set[str] = set()
+    # If all others are yanked, or go, it stays what it is.
+    for unit in (*(unit for unit in nightlies.units if not yanks(unit)), nightly.unit):
 
-    def move(old: Nightly) -> Nightly:
-        if old.unit is None or yanked.reason(old.unit.name) is None or not fine:
-            return old
-        return old.moved_to(fine[0], nightlies.variants)
+        def move(old: Nightly, unit: Unit = unit) -> Nightly:
+            if old.unit is None or (old.unit.name not in removed and not yanks(old.unit)):
+                return old
+            return old.moved_to(unit, nightlies.variants)
 
-    return view.update(records.NIGHTLY, move)
+        nightly = view.update(records.NIGHTLY, move)
+        if nightly.unit is None or not is_removed(view, nightly.unit.name):
+            break
+        removed.add(nightly.unit.name)
+    return nightly
+
+
+class BeingRemoved(PublishError):
+    """`prune` has begun to remove the commit."""
+
+    def __init__(self, view: View, unit: str) -> None:
+        super().__init__(
+            f"{unit} is being removed from {view.store.name}",
+            means="`prune` has marked it: its files are going, and nothing may link to them",
+            do="let `python -m ci prune --yes` finish; afterwards it can be published again",
+        )
+
+
+def is_removed(view: View, unit: str) -> bool:
+    """Whether `prune` has marked a commit, read afresh.
+
+    To be asked after a link to it was written. `prune` marks first and looks for links then, so of
+    two concurrent commands at least one sees the other.
+    """
+    status = view.read(records.status(unit), fresh=True)
+    return status is not None and status.state is State.PRUNED
+
+
+def take_back(view: View, unit: Unit, before: Nightly) -> None:
+    """Undoes the links to a commit that `prune` removes; `before`: the nightly before them."""
+
+    def back(now: Nightly) -> Nightly:
+        if now.unit is None or now.unit.name != unit.name or before.unit is None:
+            return now
+        return now.moved_to(before.unit, before.ledger.variants)
+
+    view.update(records.NIGHTLIES, lambda ledger: ledger.without(unit.name))
+    view.update(records.NIGHTLY, back)
+    leave_yanked(view)

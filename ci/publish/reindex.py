@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
@@ -9,10 +10,17 @@ from ci.index import fields, pages, records
 from ci.index.manifest import Manifest
 from ci.index.records import State
 from ci.matrix import Matrix
-from ci.publish import access
 from ci.publish.aliases import alias_nightly
-from ci.publish.care import find
-from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
+from ci.publish.care import NotPublished, find
+from ci.publish.ledgers import (
+    complete,
+    is_removed,
+    list_nightly,
+    list_release,
+    move_nightly,
+    set_status,
+    take_back,
+)
 from ci.publish.view import View, unit_pages
 from ci.store import Store
 
@@ -43,6 +51,8 @@ def reindex(store: Store, matrix: Matrix, report: Callable[[str], None]) -> Rein
         report(unit.name)
         view = View(store)
         view.see(unit.prefix)
+        if not unit.release and is_removed(view, unit.name):
+            continue  # `prune` has taken its pages away already, or does so now
         if is_left_out(view, manifest, matrix):
             _list(view, manifest, matrix)
             listed.append(unit.name)
@@ -84,15 +94,19 @@ def _list(view: View, manifest: Manifest, matrix: Matrix) -> None:
     if unit.release:
         list_release(view, manifest)
         return
+    if set_status(view, complete(unit, unit.published)).state is State.PRUNED:
+        return
+    before = view.read(records.NIGHTLY)
     list_nightly(view, manifest, matrix.nightlies)
     move_nightly(view, manifest)
-    set_status(view, complete(unit, unit.published))
+    if is_removed(view, unit.name):
+        take_back(view, unit, before)
 
 
 def manifests_in(store: Store) -> Iterator[Manifest]:
     """The manifests of all commits and releases in the bucket, found by listing all of it."""
     for name in commits_in(store):
-        if access.look(store, f"{name}/manifest.json"):
+        with suppress(NotPublished):
             yield find(store, name)
     for entry in store.list("releases/download/"):
         folder, _, name = entry.key.rpartition("/")

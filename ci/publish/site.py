@@ -11,10 +11,11 @@ from typing import Callable, Optional
 from ci import names
 from ci.index import pages, records
 from ci.index.manifest import Manifest, prefix_of
-from ci.index.records import CommitStatus
+from ci.index.records import CommitStatus, State
 from ci.publish import access
 from ci.publish.care import NotPublished, find
 from ci.publish.errors import PublishError
+from ci.publish.ledgers import BeingRemoved
 from ci.publish.view import View, unit_pages
 from ci.store import Body, Store
 from ci.store.keys import INDEX
@@ -77,17 +78,21 @@ def files_of(site: Path) -> Iterable[str]:
 def _link(view: View, manifest: Manifest) -> None:
     """From the list of commits, the commit's own page and, if it is that, the nightly's."""
     commit = manifest.unit.name
+    of_nightly = f"{names.NIGHTLY}/{INDEX}"
     keys = [pages.HOME, manifest.unit.prefix + INDEX]
-    nightly = view.read(records.NIGHTLY).unit
-    if nightly is not None and nightly.name == commit:
-        keys.append(f"{names.NIGHTLY}/{INDEX}")
-    view.look(address for key in keys for address in (*view.store.aliases(key), key))
+    view.look(address for key in (*keys, of_nightly) for address in (*view.store.aliases(key), key))
 
     def change(old: Optional[CommitStatus]) -> Optional[CommitStatus]:
+        if old is not None and old.state is State.PRUNED:
+            raise BeingRemoved(view, commit)
         return replace(old, docs=True) if old is not None and not old.docs else old
 
     status = view.update(records.status(commit), change)
     if status is None:
         raise NotPublished(f"{commit} has no status", do=f"python -m ci status {commit}")
     view.update(records.COMMITS, lambda commits: commits.with_status(status))
+    # Read after the ledger was written: who makes this commit the nightly later reads that.
+    nightly = view.read(records.NIGHTLY).unit
+    if nightly is not None and nightly.name == commit:
+        keys.append(of_nightly)
     view.refresh(keys, lambda: {**pages.shared(view.read_all()), **unit_pages(view, manifest)})

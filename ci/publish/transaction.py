@@ -25,7 +25,16 @@ from ci.publish import access, plan
 from ci.publish.aliases import alias_nightly
 from ci.publish.beside import of_commit, symbols_of
 from ci.publish.errors import Conflict, IncompleteSet
-from ci.publish.ledgers import complete, list_nightly, list_release, move_nightly, set_status
+from ci.publish.ledgers import (
+    BeingRemoved,
+    complete,
+    is_removed,
+    list_nightly,
+    list_release,
+    move_nightly,
+    set_status,
+    take_back,
+)
 from ci.publish.signed import Signer, check_key, sign
 from ci.publish.view import View, unit_pages
 from ci.store import Body, NotFound, Store
@@ -126,7 +135,11 @@ def publish(
     if manifest_key(unit.name) not in there:
         if not release:
             view.expect_missing(records.status(unit.name))
-            _announce(view, commit, State.PENDING, "", clock)
+            # What `prune` has left of a commit may be what it is still removing.
+            left = view.below(unit.prefix) - {records.status_key(unit.name)}
+            status = _announce(view, commit, State.PENDING, "", clock, revives=not left)
+            if status.state is State.PRUNED:
+                raise BeingRemoved(view, unit.name)
         report("upload")
     # Existing files were compared; if a key exists, its other addresses do too.
     missing = {key: body for key, body in files.items() if key not in there}
@@ -174,7 +187,9 @@ def fail(store: Store, commit: Commit, reason: str, *, clock: Clock = utc_now) -
     _announce(View(store), commit, State.FAILED, plan.line(reason, LONGEST), clock)
 
 
-def _announce(view: View, commit: Commit, state: State, reason: str, clock: Clock) -> None:
+def _announce(
+    view: View, commit: Commit, state: State, reason: str, clock: Clock, *, revives: bool = False
+) -> CommitStatus:
     if not view.knows(pages.HOME):
         view.look([pages.HOME])
     time = plan.commit_time(commit)
@@ -187,8 +202,9 @@ def _announce(view: View, commit: Commit, state: State, reason: str, clock: Cloc
         plan.instant(clock()),
         subject=plan.line(commit.subject),
     )
-    set_status(view, status)
+    written = set_status(view, status, revives=revives)
     view.refresh([pages.HOME], lambda: pages.home(view.read_all()))
+    return written
 
 
 def _check_against(
@@ -226,6 +242,16 @@ def _commit(view: View, manifest: Manifest, created: list[str]) -> Manifest:
         return _published_already(view.store, manifest)
 
 
+def _require_kept(view: View, unit: Unit, clock: Clock) -> None:
+    """Records that a commit is complete, before anything links to it; raises BeingRemoved.
+
+    `prune` marks an unfinished commit by the same record, so one of the two comes first.
+    """
+    status = set_status(view, complete(unit, plan.instant(clock())))
+    if status.state is State.PRUNED:
+        raise BeingRemoved(view, unit.name)
+
+
 def _list(
     view: View,
     manifest: Manifest,
@@ -234,8 +260,13 @@ def _list(
     clock: Clock,
     report: Report,
 ) -> PublishResult:
-    """Adds a complete unit to ledgers and pages; every step skips itself if it is done."""
+    """Adds a complete unit to ledgers and pages; every step skips itself if it is done.
+
+    Raises BeingRemoved for a commit that `prune` removes.
+    """
     unit = manifest.unit
+    if not unit.release:
+        _require_kept(view, unit, clock)
     own = view.refresh(
         pages.of_unit(manifest, Yanked()),
         lambda: unit_pages(view, manifest),
@@ -245,12 +276,17 @@ def _list(
         known = Records(releases=list_release(view, manifest))
         render = pages.after_release
     else:
+        before = view.read(records.NIGHTLY)
         known = Records(
             nightlies=list_nightly(view, manifest, limit),
             nightly=move_nightly(view, manifest),
         )
-        set_status(view, complete(unit, plan.instant(clock())))
         render = pages.after_commit
+        # One that is new is too young for `prune`.
+        if manifest_key(unit.name) not in created and is_removed(view, unit.name):
+            take_back(view, unit, before)
+            view.refresh(render(view.read_all()), lambda: render(view.read_all()))
+            raise BeingRemoved(view, unit.name)
     # `known` has all variants, and so determines which pages exist.
     shared = view.refresh(render(known), lambda: render(view.read_all()))
     report("copy the newest commit's wheels to nightly/")

@@ -61,6 +61,10 @@ class View:
         """The object as it was seen; None if it did not exist. Call `see` or `look` first."""
         return self._entries.get(address)
 
+    def below(self, prefix: str) -> set[str]:
+        """The addresses below a prefix that was listed with `see`."""
+        return {a for a, entry in self._entries.items() if entry and a.startswith(prefix)}
+
     def read(self, record: Record[T], *, fresh: bool = False) -> T:
         """The record, cached since the last look; `fresh`: read it again.
 

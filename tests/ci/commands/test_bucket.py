@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,15 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "bucket", durable=False)
 
 
+LAST_WEEK = datetime.now(timezone.utc) - timedelta(days=7)
+
+
 @pytest.fixture
 def commits(store: FolderStore, factory: Factory) -> list[Commit]:
     found = [factory.commit(number) for number in (1, 2, 3)]
     for commit in found:
-        publish(store, factory.wheels(commit), commit, factory.matrix)
+        wheels = factory.wheels(commit)
+        publish(store, wheels, commit, factory.matrix, clock=lambda: LAST_WEEK)
     return found
 
 
@@ -147,12 +152,13 @@ def test_prune_is_a_dry_run_without_yes(
     run: Run, store: FolderStore, commits: list[Commit]
 ) -> None:
     before = contents(store)
-    told = run("prune", "--keep", "1", "--days", "-1")
+    assert "--days is 0" in run("prune", "--days", "0", code=1)
+    told = run("prune", "--keep", "1", "--days", "1")
     assert "2 of 3 commits" in told
     assert "--yes does it" in told
     assert contents(store) == before
     run("pin", commits[0].sha, "--reason", "a paper")
-    done = json.loads(run("prune", "--keep", "1", "--days", "-1", "--yes", "--json"))
+    done = json.loads(run("prune", "--keep", "1", "--days", "1", "--yes", "--json"))
     assert [c["unit"] for c in done if c["removed"]] == [commits[1].sha]
     assert not [key for key in contents(store) if key.startswith(f"{commits[1].sha}/vllm")]
     assert "no longer pinned" in run("pin", commits[0].sha, "--off")

@@ -156,5 +156,5 @@ def test_it_costs_a_request_for_each_file_and_a_few_for_the_links(
     # S3 has first pages at the address of their folder, too. Then status, listing and home page,
     # the commit's page and the nightly's.
     assert methods["PUT"] == len(FILES) - 1 + 1 + 3 + 2 * 2
-    assert sum(methods.values()) - methods["PUT"] == 14
+    assert sum(methods.values()) - methods["PUT"] == 13
     lab.drop(bucket)
