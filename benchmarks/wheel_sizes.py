@@ -50,7 +50,12 @@ def main() -> None:
     wheels = [
         reader.read(path) for path in sorted(folder.glob(f"vllm-{known.version}*-abi3-*.whl"))
     ]
-    (commit,) = {wheel.build.commit for wheel in wheels}
+    commits = {wheel.build.commit for wheel in wheels}
+    if len(commits) != 1:
+        raise SystemExit(
+            f"{folder} has wheels of {len(commits)} commits; they must be of one: make nightly"
+        )
+    (commit,) = commits
     sizes: dict[str, dict[str, int]] = {}
     code: dict[str, dict[str, Any]] = {}
     for wheel in wheels:
