@@ -16,7 +16,8 @@ void* handle_data(const Tensor& handle) {
   if (handle.device_type != DeviceType::cpu || handle.dtype != DType::int64 || handle.ndim != 1 ||
       handle.shape[0] * static_cast<int64_t>(sizeof(int64_t)) != sizeof(IpcHandle) ||
       handle.strides[0] != 1 || handle.read_only) {
-    throw Error(ErrorKind::value, "a handle of peer memory is int64 [8], contiguous, on the CPU");
+    throw Error(ErrorKind::value,
+                "the handle of peer memory is no int64 [8], contiguous and writable, on the CPU");
   }
   return handle.data;
 }
@@ -28,7 +29,8 @@ DevicePointer pointer(int64_t address) { return static_cast<DevicePointer>(addre
 int64_t allocate_peer_memory(int64_t device, int64_t bytes, int64_t zeros) {
   if (zeros < 0 || bytes < zeros || bytes == 0) {
     throw Error(ErrorKind::value,
-                concat("peer memory of ", bytes, " bytes, ", zeros, " of them 0"));
+                concat("allocate_peer_memory: 'bytes' is ", bytes, " and 'zeros' is ", zeros,
+                       "; it takes at least 1 byte, and 0 to all of them as zeros"));
   }
   const ContextGuard guard(static_cast<int>(device));
   const Driver& cu = driver();

@@ -98,6 +98,7 @@ def penalize_arguments():
         ("seen", np.zeros((2, 1), np.int32), ValueError, "'seen' has shape (2, 1); it takes (2, 2"),
         ("uses", np.zeros((2, 39), np.int32), ValueError, "'uses' has shape (2, 39); it takes row"),
         ("uses", np.zeros((2, 80), np.int32)[:, ::2], ValueError, "'uses' has stride 2"),
+        ("uses", np.zeros((2, 41), np.int32)[:, :40], ValueError, "'uses' has gaps between its"),
     ],
 )
 def test_errors(name, value, error, message):

@@ -214,7 +214,7 @@ void require_plan_beside(const char* op, const AttentionPlan* plan,
                          const Tensor& query) {
   if (plan == nullptr) {
     refuse(ErrorKind::value, op, query, concat("is on cuda:", query.device_index),
-           "there a plan beside it, made by plan_attention");
+           "a tensor on the CPU, or a plan beside it, made by plan_attention");
   }
   require_plan(op, *plan, params, query);
   for (const Tensor* read : {&plan->items, &plan->arrivals, &plan->partials}) {

@@ -78,8 +78,8 @@ void fill_group(const char* op, AllReduceParams& params, const Tensor& input, co
 void require_packs(const char* op, const Tensor& tensor, i64 rows, i64 stride) {
   const i64 size = element_size(tensor.dtype);
   if (!packs_16_bytes(tensor.data, rows, stride, 0, size)) {
-    refuse(ErrorKind::value, op, tensor, "has rows that begin elsewhere",
-           "rows that begin at multiples of 16 bytes");
+    refuse(ErrorKind::value, op, tensor, "has rows that do not start at multiples of 16 bytes",
+           "rows that do");
   }
 }
 

@@ -27,7 +27,7 @@ void require_shape(const Tensor& tensor, i64 rows, i64 width, const char* why) {
 void require_packs(const Tensor& tensor, i64 rows, i64 stride) {
   if (packs_16_bytes(tensor.data, rows, stride, 0, 2)) return;
   refuse(ErrorKind::value, kOp, tensor, "has rows that do not start at multiples of 16 bytes",
-         "such rows on CUDA");
+         "rows that do, on CUDA");
 }
 
 void require_cuda_can(const FewRowsParams& p, const Tensor& x, const Tensor& weight,

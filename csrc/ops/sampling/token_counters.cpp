@@ -10,7 +10,7 @@ TokenCounters require_counters(const char* op, const Tensor& seen, const Tensor&
     require_ndim(op, *tensor, 2, tensor == &seen ? "(counters, words)" : "(counters, vocab)");
     const RowLayout rows = require_rows(op, *tensor);
     if (rows.rows > 1 && rows.stride != rows.width) {
-      refuse(ErrorKind::value, op, *tensor, "has room between its rows", "rows without any");
+      refuse(ErrorKind::value, op, *tensor, "has gaps between its rows", "rows without gaps");
     }
     require_writable(op, *tensor);
   }
