@@ -5,6 +5,7 @@ sha256 of every wheel. Without a wheel of this tree's digest nothing is installe
 other sources would crash, or compute something else.
 """
 
+import http.client
 import re
 import shutil
 import tempfile
@@ -219,7 +220,7 @@ def _get(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             return bytes(answer.read())
-    except OSError as error:  # HTTPError too
+    except (OSError, http.client.HTTPException) as error:  # HTTPError too, and a cut-off body
         missing = isinstance(error, urllib.error.HTTPError) and error.code in (403, 404)
         raise (_NotThere if missing else PrecompiledError)(
             f"cannot read {url}: {error}",

@@ -20,11 +20,11 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import re
 import time
-import urllib.error
 import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
@@ -196,7 +196,7 @@ def get(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.read()  # type: ignore[no-any-return]
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise NotAsSigned(f"{url} is missing or cannot be read: {error}") from error
 
 

@@ -25,6 +25,7 @@ from ci.wheel.pack import repack
 from ci.wheel.reader import WheelFile
 from tests.backend.conftest import call_hook, copy_tree
 from tests.ci.support import repository
+from tests.ci.support.sockets import BROKEN_ANSWERS, answering
 from tests.ci.support.wheels import METADATA, WHEEL
 
 NATIVE = {"vllm/_C.abi3.so": b"host", "vllm/kernels/{}/sm_80/norm.cubin": b"device"}
@@ -206,6 +207,14 @@ def test_one_wheel(
 def test_an_invalid_location(tree: Path, the_matrix: Matrix, location: str, words: str) -> None:
     with pytest.raises(PrecompiledError, match=words):
         take(tree, location, the_matrix)
+
+
+def test_a_cut_off_download(tree: Path, the_matrix: Matrix) -> None:
+    with (
+        answering(BROKEN_ANSWERS["cut off"]) as base,
+        pytest.raises(PrecompiledError, match="it is unknown whether"),
+    ):
+        take(tree, base, the_matrix)
 
 
 def test_an_editable_wheel_holds_the_published_files(

@@ -24,6 +24,7 @@ from ci.scripts import verify_index
 from ci.scripts.verify_index import NotAsSigned
 from ci.store import FolderStore
 from tests.ci.clients.conftest import plain_hosting
+from tests.ci.support.sockets import BROKEN_ANSWERS, answering
 from tests.ci.support.wheels import Factory
 
 NOW = datetime.now(timezone.utc)
@@ -91,6 +92,15 @@ def put(
     wheels = factory.release(commit) if release else factory.wheels(commit)
     clock = lambda: now  # noqa: E731
     publish(store, wheels, commit, factory.matrix, release=release, signer=signer, clock=clock)
+
+
+@pytest.mark.parametrize("name", ["nothing", "cut off", "forbidden"])
+def test_a_broken_download_is_not_as_signed(name: str) -> None:
+    with (
+        answering(BROKEN_ANSWERS[name]) as base,
+        pytest.raises(NotAsSigned, match="cannot be read"),
+    ):
+        verify_index.get(f"{base}/index.html")
 
 
 def copy(store: FolderStore, target: Path) -> FolderStore:
