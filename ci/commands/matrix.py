@@ -69,14 +69,16 @@ def as_github(known: Matrix) -> dict[str, list[dict[str, str]]]:
 def as_table(known: Matrix) -> Table:
     """For a terminal: a column for each variant."""
     pythons = ", ".join(map(names.python_tag, known.pythons))
-    table = Table("", *(f"CUDA {cuda.version}" for cuda in known.cudas))
-    toolkits = (toolkit for cuda in known.cudas for toolkit in cuda.toolkits)
-    versions_of_compilers = dict.fromkeys(toolkit.version for toolkit in toolkits)
+    table = Table("")
+    for cuda in known.cudas:
+        table.add_column(f"CUDA {cuda.version}", overflow="fold")  # a version must not be cut
+    used = {toolkit.version for cuda in known.cudas for toolkit in cuda.toolkits}
+    versions_of_compilers = sorted(used, key=matrix.numbers)
     rows: dict[str, Callable[[Cuda], str]] = {
         "variant": lambda cuda: f"{cuda.variant}{' (default)' if cuda.default else ''}",
         "of": lambda cuda: "releases, commits on request" if cuda.on_request else "each commit",
         "version": lambda cuda: versions.public(known.version, cuda.local),
-        "torch": lambda cuda: cuda.torch,
+        "torch": lambda cuda: cuda.torch.replace(",", ", "),  # a line may end there
         **{f"code by {version}": partial(_code, version) for version in versions_of_compilers},
         "wheels": lambda cuda: "\n".join(
             f"{platform.processor}: abi3{f', {pythons}' if platform.per_python else ''}, "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from ci import matrix
 from ci.__main__ import main
 from ci.matrix import Matrix
 from ci.publish import plan
@@ -19,6 +21,9 @@ def test_the_table_has_every_variant(
     for cuda in the_matrix.cudas:
         assert f"CUDA {cuda.version}" in shown
         assert cuda.variant in shown
+    assert "…" not in shown  # on a terminal of 80 columns nothing is cut off
+    compilers = re.findall(r"^│ (\d+\.\d) +│", shown, re.MULTILINE)  # below "code by"
+    assert compilers == sorted(the_matrix.toolkits, key=matrix.numbers)
 
 
 def test_json_names_every_wheel_of_a_release(
