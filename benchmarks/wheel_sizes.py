@@ -4,7 +4,8 @@
 
 FOLDER is wheelhouse/ unless given. What each wheel takes, and in it the machine code or PTX of each
 architecture with the CUDA of its compiler, is written by variant and processor to wheel_sizes.json
-in this folder, with the commit of the wheels.
+in this folder, with the commit of the variant's wheels. Variants that are not in FOLDER stay as
+they are there: few commits have those on request.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from ci import matrix
 from ci.matrix import Cuda
 from ci.native import arch_digits
 from ci.wheel import reader
+from ci.wheel.reader import WheelFile
+
+PARTS = ("commits", "bytes", "code")  # of the record, each by variant
 
 
 def compilers(cuda: Cuda) -> dict[str, str]:
@@ -44,28 +48,43 @@ def code_sizes(path: Path, cuda: Cuda) -> dict[str, dict[str, Any]]:
     return {arch: {"compiler": made_by[arch], "bytes": size} for arch, size in bytes_of.items()}
 
 
+def measure(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """`record` with each variant that has wheels in `folder` replaced.
+
+    Raises ValueError if wheels of a variant are of several commits.
+    """
+    known = matrix.load()
+    by_variant: dict[str, list[WheelFile]] = {}
+    for path in sorted(folder.glob(f"vllm-{known.version}*-abi3-*.whl")):
+        wheel = reader.read(path)
+        by_variant.setdefault(wheel.build.variant, []).append(wheel)
+    made: dict[str, dict[str, Any]] = {name: dict(record[name]) for name in PARTS}
+    for variant, wheels in by_variant.items():
+        commits = {wheel.build.commit for wheel in wheels}
+        if len(commits) != 1:
+            raise ValueError(
+                f"{folder} has wheels of {variant} of {len(commits)} commits; they must be of one: "
+                "make nightly"
+            )
+        (made["commits"][variant],) = commits
+        cuda = known.variant(variant)
+        made["bytes"][variant] = {_processor(wheel): wheel.size for wheel in wheels}
+        made["code"][variant] = {
+            _processor(wheel): code_sizes(wheel.path, cuda) for wheel in wheels
+        }
+    return {name: dict(sorted(part.items())) for name, part in made.items()}
+
+
+def _processor(wheel: WheelFile) -> str:
+    return "aarch64" if wheel.path.stem.endswith("aarch64") else "x86_64"
+
+
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "wheelhouse")
-    known = matrix.load()
-    wheels = [
-        reader.read(path) for path in sorted(folder.glob(f"vllm-{known.version}*-abi3-*.whl"))
-    ]
-    commits = {wheel.build.commit for wheel in wheels}
-    if len(commits) != 1:
-        raise SystemExit(
-            f"{folder} has wheels of {len(commits)} commits; they must be of one: make nightly"
-        )
-    (commit,) = commits
-    sizes: dict[str, dict[str, int]] = {}
-    code: dict[str, dict[str, Any]] = {}
-    for wheel in wheels:
-        processor = "aarch64" if wheel.path.stem.endswith("aarch64") else "x86_64"
-        cuda = known.variant(wheel.build.variant)
-        sizes.setdefault(cuda.variant, {})[processor] = wheel.size
-        code.setdefault(cuda.variant, {})[processor] = code_sizes(wheel.path, cuda)
-    record = {"commit": commit, "bytes": sizes, "code": code}
+    path = Path(__file__).with_suffix(".json")
+    record = measure(folder, json.loads(path.read_text(encoding="utf-8")))
     text = json.dumps(record, indent=1) + "\n"
-    Path(__file__).with_suffix(".json").write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     print(text, end="")
 
 

@@ -12,7 +12,8 @@ from benchmarks.figures.tables import link, load, table
 def measured() -> str:
     """README's table of what was measured."""
     matrix, host = load("release_matrix"), load("host_overhead.h200")
-    sizes = load("wheel_sizes")["bytes"]
+    wheels = load("wheel_sizes")
+    sizes = wheels["bytes"]
     prefills = [
         row["us"]["fa3 paged"] / row["us"]["ours"] for row in load("cuda_prefill.h200")["rows"]
     ]
@@ -41,7 +42,7 @@ def measured() -> str:
             "wheel, all GPU architectures",
             f"{_mb(sizes['cu121']['x86_64'])} MB (for Arm {_mb(sizes['cu121']['aarch64'])}), "
             f"{_mb(sizes['cu118']['x86_64'])} MB (`+cu118`)",
-            link("wheel_sizes", up=""),
+            link("wheel_sizes", up="", commit=wheels["commits"]["cu121"]),
         ),
         ("platform tag", "`manylinux_2_5_x86_64`, by auditwheel", "the audit's table"),
         (

@@ -21,9 +21,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def link(name: str, *, up: str = "../") -> str:
-    """A link to a record and its commit, from a document `up` away from the root."""
-    commit = load(name).get("commit")
+def link(name: str, *, up: str = "../", commit: str = "") -> str:
+    """A link to a record and its commit, from a document `up` away from the root.
+
+    commit: of a record of several commits, the one of the linked figures.
+    """
+    commit = commit or load(name).get("commit", "")
     at = f" at {commit[:7]}" if commit else ""
     return f"[{name}.json]({up}benchmarks/{name}.json){at}"
 

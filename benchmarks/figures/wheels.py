@@ -16,6 +16,7 @@ def wheel_code() -> str:
         cells = (code[wheel].get(arch) for wheel in wheels)
         rows.append((f"`{arch}`", *map(_cell, cells)))
     rows.append(("the wheel", *(f"**{record['bytes'][v][p] / 1e6:.2f}**" for v, p in wheels)))
+    rows.append(("its commit", *(f"`{record['commits'][v][:7]}`" for v, _ in wheels)))
     head = ("MB (by CUDA)", *(f"{v}, {'Arm' if p == 'aarch64' else 'x86'}" for v, p in wheels))
     return table(head, rows)
 

@@ -6,8 +6,9 @@ import zipfile
 
 import pytest
 
-from benchmarks.wheel_sizes import code_sizes, compilers
+from benchmarks.wheel_sizes import PARTS, code_sizes, compilers, measure
 from ci import matrix, native
+from tests.ci.support.wheels import Factory
 
 CUDAS = matrix.load().cudas
 
@@ -33,3 +34,24 @@ def test_the_code_of_an_architecture_is_summed_up(tmp_path):
         "sm_90a": {"compiler": "12.1", "bytes": 7},
         "compute_90": {"compiler": "12.1", "bytes": 5},
     }
+
+
+def test_variants_that_were_not_built_stay_in_the_record(tmp_path):
+    factory = Factory(tmp_path, matrix.load().of_commit())
+    commit = factory.commit(1)
+    wheels = factory.wheels(commit)
+    before = {name: {"cu118": name, "cu128": name} for name in PARTS}
+    record = measure(wheels[0].path.parent, before)
+    for name in PARTS:
+        assert list(record[name]) == ["cu118", "cu121", "cu128"]
+        assert record[name]["cu128"] == name
+        assert before[name]["cu118"] == name
+    assert record["commits"]["cu118"] == record["commits"]["cu121"] == commit.sha
+    sizes = {wheel.path.name: wheel.size for wheel in wheels}
+    assert (
+        record["bytes"]["cu118"]["x86_64"]
+        == sizes["vllm-0.5.4+cu118-cp38-abi3-manylinux1_x86_64.whl"]
+    )
+    assert (
+        record["bytes"]["cu121"].keys() == record["code"]["cu121"].keys() == {"x86_64", "aarch64"}
+    )
