@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -319,6 +320,67 @@ def test_what_cannot_be_served_is_said_before_a_model_is_read(capsys, tmp_path):
     assert "--chat-template: ./gone cannot be read" in refused(
         capsys, "gone", "--chat-template", "./gone"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--port", 99999], "port must be an integer, in [0, 65535], got 99999"),
+        (["--port", -1], "port must be an integer, in [0, 65535], got -1"),
+        (["--max-n", 0], "max_n must be an integer, at least 1, got 0"),
+        (["--max-logprobs", -1], "max_logprobs must be an integer, at least 0, got -1"),
+        (["--max-request-bytes", 0], "max_request_bytes must be an integer, at least 1, got 0"),
+        (["--max-queued-sequences", 0], "max_queued_sequences must be an integer, at least 1"),
+        (["--shutdown-timeout", -1], "shutdown_timeout must be an integer, at least 0, got -1"),
+        (["--served-model-name", ""], "names must be a list of non-empty texts, got ['']"),
+        (
+            ["--allowed-origins", '"*"'],
+            "allowed_origins must be a list of non-empty texts, got '*'",
+        ),
+        (["--allowed-methods", "5"], "allowed_methods must be a list of non-empty texts, got 5"),
+        (
+            ["--api-key", "secret", " "],
+            "api_keys (--api-key, VLLM_API_KEY) must be non-empty texts",
+        ),
+        (["--api-key", "\udcff"], "api_keys must be UTF-8"),
+        (["--uds", ""], "uds must be the path of a Unix socket, got ''"),
+        (["--ssl-keyfile", "gone"], "ssl_keyfile needs ssl_certfile"),
+        (["--ssl-certfile", "gone"], "ssl_certfile: gone cannot be used: [Errno 2] No such file"),
+    ],
+)
+def test_options_that_cannot_be_meant(capsys, words, message):
+    told = refused(capsys, "gone", *words)
+    assert told.startswith(f"vllm serve: error: {message}")
+    assert "secret" not in told
+
+
+def test_an_api_key_that_is_set_to_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "")  # no request could have it
+    assert "VLLM_API_KEY) must be non-empty texts" in refused(capsys, "gone")
+
+
+def test_origins_that_are_no_json(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "gone", "--allowed-origins", "http://a"])
+    assert "must be a JSON list, such as '[" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl to make a key with")
+def test_certificates_that_cannot_be_used(capsys, tmp_path):
+    text, key, certificate, locked = (tmp_path / name for name in ("text", "key", "cert", "locked"))
+    text.write_text("no certificate")
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=a", "-days", "2"]
+    for each, how in ((key, ["-nodes"]), (locked, ["-passout", "pass:word"])):
+        files = ["-keyout", str(each), "-out", str(certificate)]
+        subprocess.run([*make, *files, *how], check=True, capture_output=True)
+    for chosen, message in (
+        ([text], f"ssl_certfile: {text} cannot be used: "),
+        ([certificate, key], f"ssl_certfile: {certificate} with the key {key} cannot be used: "),
+        ([certificate, locked], "ssl_keyfile must be a key without a passphrase"),
+    ):
+        words = zip(("--ssl-certfile", "--ssl-keyfile"), chosen)
+        told = refused(capsys, "gone", *[word for pair in words for word in pair])
+        assert told.startswith(f"vllm serve: error: {message}")
 
 
 @needs_torch

@@ -27,6 +27,16 @@ from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
 
 HELP = "serve a model over HTTP with OpenAI's API"
 
+
+def _json_list(text: str) -> Any:
+    """The type of an option, for argparse."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        message = f"must be a JSON list, such as '[\"http://127.0.0.1:3000\"]', got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 _NAMES = {"nargs": "+", "metavar": "NAME"}
 _SWITCH = {"action": "store_true"}
 
@@ -58,9 +68,9 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
             {"nargs": "+", "metavar": "KEY"},
             "accepted API keys; only / and /health need none ($VLLM_API_KEY)",
         ),
-        "allowed_origins": ({"type": json.loads, "metavar": "JSON"}, "CORS: origins (none)"),
-        "allowed_methods": ({"type": json.loads, "metavar": "JSON"}, "CORS: methods (all)"),
-        "allowed_headers": ({"type": json.loads, "metavar": "JSON"}, "CORS: headers (all)"),
+        "allowed_origins": ({"type": _json_list, "metavar": "JSON"}, "CORS: origins (none)"),
+        "allowed_methods": ({"type": _json_list, "metavar": "JSON"}, "CORS: methods (all)"),
+        "allowed_headers": ({"type": _json_list, "metavar": "JSON"}, "CORS: headers (all)"),
         "allow_credentials": (_SWITCH, "CORS: with credentials"),
     },
     "limits of requests": {

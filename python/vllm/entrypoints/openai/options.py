@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import List, Optional
 
+from vllm.entrypoints.openai.option_checks import check_options
+
 # The id of a stored response has two digits for the process that stores it.
 MOST_FRONTS = 255
 
@@ -31,6 +33,8 @@ class ServerOptions:
         "vllm" the library's own.
     otlp_traces_endpoint: the URL of an OpenTelemetry collector.
     log_requests: write prompts and parameters to the log.
+
+    Raises ValueError naming the option.
     """
 
     names: List[str]
@@ -74,3 +78,4 @@ class ServerOptions:
             raise ValueError(
                 f"api_server_count must be an integer from 1 to {MOST_FRONTS}, got {count}"
             )
+        check_options(self)
