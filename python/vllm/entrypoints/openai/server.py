@@ -53,7 +53,8 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
     finally:
         listening.close()
         if options.uds is not None:
-            Path(options.uds).unlink()
+            with contextlib.suppress(FileNotFoundError):
+                Path(options.uds).unlink()
 
 
 def default_count(args: EngineArgs) -> int:

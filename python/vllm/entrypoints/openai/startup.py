@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from vllm.engine.async_engine import AsyncEngine
@@ -51,6 +52,8 @@ def listen(options: ServerOptions) -> socket.socket:
 
 
 def _listen_at_path(path: str) -> socket.socket:
+    if _is_abandoned(path):
+        Path(path).unlink()
     listening = Listening(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # only this user may connect
     try:
@@ -58,6 +61,31 @@ def _listen_at_path(path: str) -> socket.socket:
     finally:
         os.umask(mask)
     return listening
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether it is the socket of a server that was killed, which could not delete it."""
+    if not Path(path).is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(1)
+        try:
+            asking.connect(path)
+        except ConnectionRefusedError:
+            return not _is_bound(Path(path).name)
+        except OSError:  # it may have an owner
+            return False
+    return False
+
+
+def _is_bound(name: str) -> bool:
+    """Whether the kernel knows a Unix socket of this name. It refuses connections, too, while its
+    server loads the model."""
+    known = Path("/proc/net/unix")  # on Linux
+    if not known.exists():
+        return True
+    text = known.read_text(encoding="utf-8", errors="replace")
+    return any(line.endswith(name) for line in text.splitlines())
 
 
 def _bind(listening: socket.socket, address: Any, shown: str) -> None:
