@@ -51,7 +51,12 @@ def test_a_width_that_keeps_everything_finds_the_best_of_all():
         ({"max_tokens": None}, "max_tokens must be an integer, at least 1, got None"),
         ({"ignore_eos": 1}, "ignore_eos must be True or False, got 1"),
         ({"temperature": 0.5}, "temperature must be 0 in a beam search, got 0.5"),
-        ({"length_penalty": "x"}, "length_penalty must be a number, got 'x'"),
+        ({"length_penalty": "x"}, r"length_penalty must be a number in \[-10, 10\], got 'x'"),
+        ({"length_penalty": 1e6}, r"length_penalty must be a number in \[-10, 10\], got 1000000.0"),
+        (
+            {"length_penalty": float("nan")},
+            r"length_penalty must be a number in \[-10, 10\], got nan",
+        ),
     ],
 )
 def test_ranges(changes, message):

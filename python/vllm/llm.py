@@ -263,6 +263,7 @@ class LLM:
 
     def _run(self, requests: SequenceOf[Request]) -> Iterator[RequestOutput]:
         """Adds requests and yields their outputs; finally cancels unfinished ones."""
+        self._refuse_others()
         unread: Deque[RequestOutput] = deque()
         num_unfinished = len(requests)
         try:
@@ -280,7 +281,18 @@ class LLM:
                 self._unread.pop(request.request_id, None)
                 self.engine.abort_request(request.request_id)
 
+    def _refuse_others(self) -> None:
+        """Raises RuntimeError if the engine has requests of which only the caller wants outputs."""
+        others = self.engine.unfinished_ids() - self._unread.keys()
+        if others:
+            raise RuntimeError(
+                f"the engine has {len(others)} requests that were added by engine.add_request(), "
+                f"such as {min(others)!r}: their outputs would be lost here; first call "
+                "engine.step() until they have finished, or engine.abort_request()"
+            )
+
     def _step(self) -> None:
+        self._refuse_others()
         if not self.engine.has_unfinished_requests():
             raise RuntimeError("the request was dropped: a step that another call made has failed")
         try:

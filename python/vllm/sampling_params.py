@@ -168,7 +168,8 @@ class BeamSearchParams:
     ignore_eos: continue past the model's own end-of-sequence tokens.
     temperature: only 0; the score uses the model's unscaled log-probabilities.
     length_penalty: a continuation's score is the sum of its log-probabilities divided by
-        length ** length_penalty: above 0 it favours longer ones, at 0 the sum alone counts.
+        length ** length_penalty: above 0 it favours longer ones, at 0 the sum alone counts; in
+        [-10, 10].
 
     Raises ValueError naming the field and its range.
     """
@@ -190,8 +191,10 @@ class BeamSearchParams:
             raise ValueError(f"ignore_eos must be True or False, got {self.ignore_eos!r}")
         if self.temperature != 0:
             raise ValueError(f"temperature must be 0 in a beam search, got {self.temperature!r}")
-        if as_real(self.length_penalty) is None:
-            raise ValueError(f"length_penalty must be a number, got {self.length_penalty!r}")
+        penalty = as_real(self.length_penalty)
+        if penalty is None or not -10 <= penalty <= 10:  # powers of a length are finite
+            given = self.length_penalty
+            raise ValueError(f"length_penalty must be a number in [-10, 10], got {given!r}")
 
 
 def _wrong(name: str, expected: str, value: Any) -> ValueError:

@@ -261,6 +261,23 @@ def test_abandoned_streams_are_cancelled_and_others_go_on(llm, free_text):
     assert manager.num_free_blocks == manager.num_blocks
 
 
+def test_requests_of_the_engine_s_caller_are_not_lost_to_a_batch(chat_model):
+    llm = small(chat_model.folder)
+    params = SamplingParams(max_tokens=4, temperature=0)
+    want = llm.generate([[1, 2]], params)[0].outputs[0].token_ids
+    stream = llm.stream([[3]], params)
+    next(stream)
+    llm.llm_engine.add_request("mine", [1, 2], params)
+    for call in (lambda: llm.generate([[3]], params), lambda: next(stream)):
+        with pytest.raises(RuntimeError, match=r"has 1 requests that were added .*such as 'mine'"):
+            call()
+    outputs = []
+    while llm.llm_engine.has_unfinished_requests:
+        outputs += llm.llm_engine.step()
+    assert outputs[-1].outputs[0].token_ids == want
+    assert llm.generate([[1, 2]], params)[0].outputs[0].token_ids == want
+
+
 def test_abort_at_every_stage(chat_model):
     engine = LLMEngine(
         EngineArgs(str(chat_model.folder), num_kv_blocks=64, max_num_seqs=1, max_model_len=64)

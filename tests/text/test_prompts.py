@@ -45,11 +45,21 @@ def test_several_prompts_in_one_array():
         (b"ab", "a prompt is text, token ids or a mapping, got bytes"),
         ({"prompt_token_ids": "ab"}, "'prompt_token_ids' is token ids, got str"),
         ([], "the prompt is empty"),
+        (
+            {"prompt_token_ids": [1], "multi_modal_data": {"image": None}},
+            "'multi_modal_data' of a prompt mapping is not supported: models take text only",
+        ),
+        ({"prompt_embeds": [[0.5]]}, "'prompt_embeds' of a prompt mapping is not supported: "),
+        ({"prompt_token_ids": [1], "other": None}, r"got \['other', 'prompt_token_ids'\]"),
     ],
 )
 def test_refusals(prompt, message):
     with pytest.raises(ValueError, match=message):
         encoded(prompt)
+
+
+def test_what_vllms_prompts_have_beside_text_may_be_none():
+    assert encoded({"prompt_token_ids": [1], "multi_modal_data": None}) == [1]
 
 
 def test_an_array_without_items_in_an_order():

@@ -5,7 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
@@ -140,6 +151,10 @@ class LLMEngine:
 
     def get_num_unfinished_requests(self) -> int:
         return len(self._requests)
+
+    def unfinished_ids(self) -> AbstractSet[str]:
+        """The ids of the unfinished requests."""
+        return self._requests.keys()
 
     def let_decoding_wait(self) -> None:
         """Gives steps in which sequences decode the budget of those in which none does, where the

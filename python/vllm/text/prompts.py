@@ -11,6 +11,17 @@ from vllm.numbers import as_integer
 from vllm.text.messages import Message
 from vllm.text.tokenizer import Tokenizer
 
+# Of vLLM's prompts, what these models cannot use.
+_UNSUPPORTED = {
+    "prompt_embeds": "a prompt is text or token ids",
+    **dict.fromkeys(
+        ("multi_modal_data", "multi_modal_uuids", "mm_processor_kwargs"), "models take text only"
+    ),
+    **dict.fromkeys(
+        ("encoder_prompt", "decoder_prompt"), "models have a decoder only, which takes one prompt"
+    ),
+}
+
 # Text; token ids; or a mapping with "prompt", "prompt_token_ids" or both (the text is then only
 # copied to outputs), and optionally a "cache_salt".
 Prompt = Union[str, SequenceOf[int], Mapping[str, object]]
@@ -117,7 +128,10 @@ def _parts(prompt: Prompt) -> Tuple[Optional[str], Optional[List[int]]]:
     if isinstance(prompt, str):
         return prompt, None
     if isinstance(prompt, abc.Mapping):
-        names = prompt.keys() - {"cache_salt"}
+        for name, why in _UNSUPPORTED.items():
+            if prompt.get(name) is not None:
+                raise ValueError(f"{name!r} of a prompt mapping is not supported: {why}")
+        names = prompt.keys() - {"cache_salt", *_UNSUPPORTED}
         if names - {"prompt", "prompt_token_ids"} or not names:
             raise ValueError(
                 f"a prompt mapping has 'prompt', 'prompt_token_ids' or both, got {sorted(prompt)}"
