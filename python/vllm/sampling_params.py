@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import enum
+import functools
 from collections import abc
 from dataclasses import dataclass, fields
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from vllm.foreign import SAMPLING, takes_foreign, without_foreign
 from vllm.numbers import as_integer, as_real
 from vllm.structured_outputs import StructuredOutputsParams, as_structured_outputs
 
 __all__ = ["RequestOutputKind", "SamplingParams", "StructuredOutputsParams"]
+
+T = TypeVar("T")
 
 # A lower temperature means greedy: dividing logits by it could overflow float32.
 MIN_TEMPERATURE = 1e-5
@@ -31,7 +34,29 @@ class RequestOutputKind(enum.Enum):
 _Check = Callable[[str, Any], Any]
 
 
+def _with_defaults_at_once(cls: Type[T]) -> Type[T]:
+    """Lets a new object have its defaults, which need no check, before what is given is set."""
+    made: Callable[..., None] = cls.__init__
+
+    @functools.wraps(made)
+    def init(self: T, *args: Any, **given: Any) -> None:
+        if args or not given.keys() <= _CHECKS.keys():
+            made(self, *args, **given)
+            return
+        self.__dict__.update(_STORED, logit_bias={})
+        try:
+            for name, value in given.items():
+                setattr(self, name, value)
+        except ValueError:
+            made(self, **given)  # raises the error of the first field, not of the first given
+        self.__post_init__()  # type: ignore[attr-defined]
+
+    cls.__init__ = init  # type: ignore[method-assign,assignment]
+    return cls
+
+
 @takes_foreign(SAMPLING)
+@_with_defaults_at_once
 @dataclass
 class SamplingParams:
     """How to continue a prompt. A request has a copy: later changes do not affect it.

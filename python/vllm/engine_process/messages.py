@@ -117,19 +117,26 @@ decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
 
 # Fields that only the client needs: it makes continuations, text and outputs.
 _OF_TEXT = frozenset(("n", "stop", "detokenize", "include_stop_str_in_output", "output_kind"))
+# The others, with their defaults.
+_PACKED = [
+    (field.name, field.default)
+    for field in dataclasses.fields(SamplingParams)
+    if field.name not in _OF_TEXT
+]
 
 
 def pack_params(params: SamplingParams) -> Dict[str, Any]:
     """The fields that differ from the defaults, as plain data."""
     packed: Dict[str, Any] = {}
-    for field in dataclasses.fields(params):
-        value = getattr(params, field.name)
-        empty = isinstance(value, (tuple, dict)) and not value  # what None becomes
-        if field.name in _OF_TEXT or empty or value == field.default:
+    for name, default in _PACKED:
+        value = getattr(params, name)
+        if value is default or value == default:
+            continue
+        if isinstance(value, (tuple, dict)) and not value:  # what None becomes
             continue
         if dataclasses.is_dataclass(value):
             value = dataclasses.asdict(value)  # type: ignore[arg-type]  # no class, but an instance
-        packed[field.name] = value
+        packed[name] = value
     return packed
 
 
