@@ -81,3 +81,10 @@ class RequestOutput:
     metrics: RequestMetrics
     prompt_logprobs: Optional[List[Optional[TokenLogprobs]]] = None
     num_cached_tokens: int = field(default=0)
+
+    @property
+    def num_tokens(self) -> int:
+        """Output tokens of all continuations in this output."""
+        if len(self.outputs) == 1:  # most have one, and a stream has many outputs
+            return len(self.outputs[0].token_ids)
+        return sum(len(each.token_ids) for each in self.outputs)

@@ -134,6 +134,7 @@ class Request:
         self.first_scheduled_time: Optional[float] = None
         self.first_token_time: Optional[float] = None
         self.finished_time: Optional[float] = None
+        self._metrics: Optional[RequestMetrics] = None  # of the last output
 
     @property
     def is_finished(self) -> bool:
@@ -158,21 +159,35 @@ class Request:
         finished = self.is_finished
         if self.params.output_kind is RequestOutputKind.FINAL_ONLY and not finished:
             return None
-        outputs = [continuation.output() for continuation in self.continuations]
-        news = [output for output in outputs if output is not None]
+        news: List[CompletionOutput] = []
+        for continuation in self.continuations:
+            output = continuation.output()
+            if output is not None:
+                news.append(output)
         if not news:
             return None
         if finished:
             self.finished_time = time.monotonic()
-        seqs = self.seqs
-        metrics = RequestMetrics(
-            self.arrival_time,
-            self.first_scheduled_time,
-            self.first_token_time,
-            self.finished_time,
-            sum(seq.num_preemptions for seq in seqs),
-        )
-        complete = not seqs[0].prompt_logprobs_wanted
+        num_preemptions = num_cached_tokens = 0
+        for seq in self.seqs:
+            num_preemptions += seq.num_preemptions
+            num_cached_tokens += seq.num_cached_tokens
+        metrics = self._metrics
+        if (
+            metrics is None
+            or finished
+            or metrics.num_preemptions != num_preemptions
+            or metrics.first_scheduled_time != self.first_scheduled_time
+            or metrics.first_token_time != self.first_token_time
+        ):
+            metrics = self._metrics = RequestMetrics(
+                self.arrival_time,
+                self.first_scheduled_time,
+                self.first_token_time,
+                self.finished_time,
+                num_preemptions,
+            )
+        complete = not self.seqs[0].prompt_logprobs_wanted
         return RequestOutput(
             request_id=self.request_id,
             prompt=self.prompt,
@@ -181,7 +196,7 @@ class Request:
             finished=finished,
             metrics=metrics,
             prompt_logprobs=self.prompt_logprobs if complete else None,
-            num_cached_tokens=sum(seq.num_cached_tokens for seq in seqs),
+            num_cached_tokens=num_cached_tokens,
         )
 
 

@@ -26,7 +26,8 @@ class RequestReader:
             each.seq.seq_id: each for each in request.continuations
         }
         self._error: Optional[Exception] = None
-        self._has_news = asyncio.Event()
+        self._has_news = False
+        self._waiting: Optional[asyncio.Future[None]] = None  # `get`
 
     @property
     def unfinished_ids(self) -> List[int]:
@@ -37,7 +38,7 @@ class RequestReader:
         """Appends a token of a sequence without other news."""
         continuation = self._by_id[seq_id]
         continuation.seq.token_ids.append(token)
-        self._has_news.set()
+        self._wake()
         if continuation.seq.params.stop_strings and continuation.take(None):
             self._stop(continuation.seq)
 
@@ -68,17 +69,23 @@ class RequestReader:
         if seq.finish_reason is None and news.finish_reason is not None:
             seq.finish_reason = FinishReason(news.finish_reason)
             seq.stop_reason = news.stop_reason
-        self._has_news.set()
+        self._wake()
 
     def abort(self) -> None:
         self._leave(self.unfinished_ids)
         for seq in self.request.seqs:
             seq.finish_reason = seq.finish_reason or FinishReason.ABORT
-        self._has_news.set()
+        self._wake()
 
     def fail(self, error: Exception) -> None:
         self._error = self._error or error
-        self._has_news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._has_news = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def _stop(self, seq: Sequence) -> None:
         """Ends a sequence at a stop string, which only the client searches for."""
@@ -88,8 +95,10 @@ class RequestReader:
     async def get(self) -> RequestOutput:
         """Waits for the next output and returns it; raises the error that ended the request."""
         while True:
-            await self._has_news.wait()
-            self._has_news.clear()
+            if not self._has_news:
+                self._waiting = asyncio.get_running_loop().create_future()
+                await self._waiting
+            self._has_news = False
             if self._error is not None:
                 self.finished = True
                 raise self._error

@@ -58,6 +58,11 @@ class Conversation:
         choice = tools.choose(served.options, body)
         return cls(served, body, choice, await encode(served, body, choice))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all text of an answer is content."""
+        return self._form.is_plain
+
     def reader(self) -> AnswerReader:
         """Returns a parser for one of the answers."""
         return self._form.reader()

@@ -144,7 +144,7 @@ class Watch:
     def see(self, output: RequestOutput) -> None:
         """Called with each output; outputs of a stream are deltas."""
         now = time.monotonic()
-        num_tokens = sum(len(each.token_ids) for each in output.outputs)
+        num_tokens = output.num_tokens
         if self._last is None:
             self._begin(output)
             self._observe_gaps(num_tokens - len(output.outputs), _generating(output), output)

@@ -17,8 +17,10 @@ from typing import (
     Optional,
     Sequence,
     TypeVar,
+    Union,
 )
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -26,6 +28,12 @@ from starlette.types import Receive, Scope, Send
 from vllm.entrypoints.openai.errors import ApiError, from_exception
 
 T = TypeVar("T")
+
+Text = Union[str, bytes]
+
+_encode = msgspec.json.Encoder().encode
+# A text whose JSON is found again in a larger one.
+_MARK = "\x00text\x00"
 
 
 class ClientLeft(Exception):
@@ -41,7 +49,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None], form: Optional[StreamForm] = None):
+    def __init__(self, events: AsyncGenerator[Text, None], form: Optional[StreamForm] = None):
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
@@ -76,6 +84,21 @@ class EventStream(Response):
 def event(data: str, name: str = "") -> str:
     """One event; `data` must not contain line breaks, and JSON by pydantic does not."""
     return f"event: {name}\ndata: {data}\n\n" if name else f"data: {data}\n\n"
+
+
+class EventTemplate:
+    """The events of a choice between its first and its last: only their text differs.
+
+    make: returns the event of a text.
+    """
+
+    def __init__(self, make: Callable[[str], str]) -> None:
+        mark = _encode(_MARK)
+        self._before, _, self._after = make(_MARK).encode().rpartition(mark)
+
+    def event(self, text: str) -> bytes:
+        """What `make` returns for a text, without making all of it again."""
+        return b"".join((self._before, _encode(text), self._after))
 
 
 class StreamForm(NamedTuple):
@@ -123,7 +146,7 @@ async def while_receiving(receive: Receive, work: Awaitable[T]) -> T:
             raise
         raise ClientLeft from None
     finally:
-        await _cancel([watching])
+        watching.cancel()  # nobody has to wait for its end
 
 
 def _is_cancelled_again(task: asyncio.Task[Any]) -> bool:
@@ -143,8 +166,9 @@ async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _send_part(send: Send, text: str) -> None:
-    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+async def _send_part(send: Send, text: Text) -> None:
+    body = text if isinstance(text, bytes) else text.encode()
+    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 @contextlib.asynccontextmanager
@@ -156,16 +180,15 @@ async def closing(generator: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGene
         await generator.aclose()
 
 
-async def merge(generators: List[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+def merge(generators: List[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
     """Yields the items of several generators as they arrive; an error of one ends all.
 
     The queue between them holds one item, so backpressure reaches the generators.
     """
-    if len(generators) == 1:
-        async with closing(generators[0]) as only:
-            async for item in only:
-                yield item
-        return
+    return generators[0] if len(generators) == 1 else _merge(generators)
+
+
+async def _merge(generators: List[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
     items: asyncio.Queue[T] = asyncio.Queue(maxsize=1)
 
     async def pump(generator: AsyncGenerator[T, None]) -> None:

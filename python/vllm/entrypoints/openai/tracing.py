@@ -78,7 +78,7 @@ class RequestSpan:
     def see(self, output: RequestOutput) -> None:
         """Called with each output; outputs of a stream are deltas."""
         self._last = output
-        self._num_generated += sum(len(each.token_ids) for each in output.outputs)
+        self._num_generated += output.num_tokens
 
     def attributes(self) -> Dict[str, Any]:
         """Attributes under vLLM's names; times are in seconds."""

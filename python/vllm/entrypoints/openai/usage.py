@@ -18,8 +18,7 @@ class UsageCounter:
     def see(self, prompt: int, output: RequestOutput) -> None:
         """prompt: its index in the request."""
         self._prompts[prompt] = output
-        generated = sum(len(each.token_ids) for each in output.outputs)
-        self._num_generated[prompt] = self._num_generated.get(prompt, 0) + generated
+        self._num_generated[prompt] = self._num_generated.get(prompt, 0) + output.num_tokens
 
     def usage(self, prompts: List[int]) -> Usage:
         """The usage of these prompts; a prompt counts once, also with several continuations."""

@@ -20,9 +20,16 @@ from vllm.entrypoints.openai.protocol.chat import (
     ChatLogprobs,
     ChatRequest,
 )
-from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
+from vllm.entrypoints.openai.routes.common import JsonRoute, as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served
-from vllm.entrypoints.openai.streaming import EventStream, closing, event, while_connected
+from vllm.entrypoints.openai.streaming import (
+    EventStream,
+    EventTemplate,
+    Text,
+    closing,
+    event,
+    while_connected,
+)
 from vllm.outputs import CompletionOutput, RequestOutput
 
 router = APIRouter(route_class=JsonRoute)
@@ -83,22 +90,42 @@ class _Chat:
             answer.prompt_logprobs = logprobs.of_prompt(last.prompt_logprobs)
         return answer
 
-    async def events(self) -> AsyncGenerator[str, None]:
+    async def events(self) -> AsyncGenerator[Text, None]:
         """Chunks of the stream: the role first, then deltas."""
         begun = [False] * self._conversation.n
+        templates: Dict[int, EventTemplate] = {}
+        is_plain = self._conversation.num_best is None and not self._body.continues_usage
+        is_plain = is_plain and self._conversation.is_plain
         async with closing(self._conversation.outputs()) as outputs:
             async for output in outputs:
                 for each in output.outputs:
+                    if is_plain and begun[each.index] and each.finish_reason is None:
+                        if each.text:
+                            if each.index not in templates:
+                                templates[each.index] = self._template(each.index)
+                            yield templates[each.index].event(each.text)
+                        continue
+                    text = ""  # what is there at once is sent at once
                     if not begun[each.index]:
                         begun[each.index] = True
-                        yield self._chunk_event(self._first_chunk(each.index))
+                        text = self._chunk_event(self._first_chunk(each.index))
                     delta = self._readers[each.index].piece(
                         each.text, is_last=each.finish_reason is not None
                     )
                     if delta is not None or each.finish_reason or each.logprobs:
-                        yield self._chunk_event(self._chunk(each, delta or AnswerMessage()))
+                        text += self._chunk_event(self._chunk(each, delta or AnswerMessage()))
+                    if text:
+                        yield text
         if self._body.includes_usage:
             yield self._event([], {"usage": self._conversation.usage.total()})
+
+    def _template(self, index: int) -> EventTemplate:
+        def make(text: str) -> str:
+            delta = AnswerMessage(content=text)
+            chunk = ChatChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=None)
+            return self._event([chunk], {})
+
+        return EventTemplate(make)
 
     def _choice(self, each: CompletionOutput) -> ChatChoice:
         return ChatChoice(

@@ -20,9 +20,17 @@ from vllm.entrypoints.openai.protocol.completions import (
     CompletionLogprobs,
     CompletionRequest,
 )
-from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
+from vllm.entrypoints.openai.routes.common import JsonRoute, as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served, in_thread
-from vllm.entrypoints.openai.streaming import EventStream, closing, event, merge, while_connected
+from vllm.entrypoints.openai.streaming import (
+    EventStream,
+    EventTemplate,
+    Text,
+    closing,
+    event,
+    merge,
+    while_connected,
+)
 from vllm.entrypoints.openai.usage import UsageCounter
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import SamplingParams
@@ -91,19 +99,35 @@ class _Completion:
         ordered = [choices[index] for index in sorted(choices)]
         return CompletionAnswer(**self._envelope, choices=ordered, usage=self._total())
 
-    async def events(self) -> AsyncGenerator[str, None]:
+    async def events(self) -> AsyncGenerator[Text, None]:
         """Chunks of the stream: deltas as they are generated."""
         begun = [False] * (self._n * len(self._prompts))
+        templates: Dict[int, EventTemplate] = {}
+        is_plain = self._body.logprobs is None and not self._body.continues_usage
         async with closing(self._outputs()) as outputs:
             async for prompt, output in outputs:
                 for each in output.outputs:
                     place = prompt * self._n + each.index
+                    if is_plain and begun[place] and each.finish_reason is None:
+                        if each.text:
+                            if place not in templates:
+                                templates[place] = self._template(place)
+                            yield templates[place].event(each.text)
+                        continue
                     choice = self._choice(prompt, output, each, is_first=not begun[place])
                     begun[place] = True
                     if choice.text or choice.logprobs or choice.finish_reason:
                         yield self._event([choice], self._running_usage())
         if self._body.includes_usage:
             yield self._event([], {"usage": self._total()})
+
+    def _template(self, place: int) -> EventTemplate:
+        def make(text: str) -> str:
+            nothing: Dict[str, Any] = {"finish_reason": None, "stop_reason": None}
+            choice = CompletionChoice(index=place, text=text, logprobs=None, **nothing)
+            return self._event([choice], {})
+
+        return EventTemplate(make)
 
     async def _outputs(self) -> AsyncGenerator[Tuple[int, RequestOutput], None]:
         with self._served.admission.places(self._n * len(self._prompts)):
