@@ -33,6 +33,7 @@ def measure(args: argparse.Namespace, folder: Path, num_replicas: int) -> Dict[s
     words = ["-m", "vllm", "serve", str(folder), "--port", "0", "--no-enable-prefix-caching"]
     words += ["--disable-uvicorn-access-log", "--max-num-seqs", str(MAX_SEQS)]
     words += ["--data-parallel-size", str(num_replicas)]
+    words += ["--api-server-count", str(args.fronts)] if args.fronts else []
     words += ["--max-queued-sequences", str(4 * args.streams * num_replicas)]
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
@@ -62,10 +63,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2, help="of each stream")
     parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
     parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
+    parser.add_argument("--fronts", type=int, help="processes that handle HTTP")
     parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
     args = parser.parse_args()
     record: Dict[str, Any] = {**describe_machine(), "shape": args.shape, "streams": args.streams}
-    record.update(requests=args.requests, input=args.input, output=args.output, replicas={})
+    record.update(
+        fronts=args.fronts,
+        requests=args.requests,
+        input=args.input,
+        output=args.output,
+        replicas={},
+    )
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         folder = Path(made, args.shape)
         random_model.write_model(args.shape, folder)

@@ -113,6 +113,7 @@ def run_served(args: argparse.Namespace, folder: Path) -> Tuple[float, Dict[int,
     """Seconds until the server was ready, and each workload through it."""
     words = ["-m", "vllm", "serve", str(folder), "--port", "0", "--no-enable-prefix-caching"]
     words += ["--disable-uvicorn-access-log", "--max-num-seqs", str(MAX_SEQS)]
+    words += ["--api-server-count", str(args.fronts)] if args.fronts else []
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
@@ -135,9 +136,26 @@ def run_served(args: argparse.Namespace, folder: Path) -> Tuple[float, Dict[int,
 
 
 def processor_seconds(pid: int) -> float:
-    """What one process, without its children, has used of the processors."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """What a server's processes that handle HTTP have used of the processors."""
+    ticks = 0
+    for each in {pid, *fronts_of(pid)}:
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def fronts_of(pid: int) -> List[int]:
+    """The front processes of a server; itself, if it has none."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            command = folder.joinpath("cmdline").read_bytes()
+        except OSError:  # it has ended since
+            continue
+        if int(parent) == pid and b"openai.front\0" in command:
+            found.append(int(folder.name))
+    return found or [pid]
 
 
 def _in_own_process(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
@@ -178,6 +196,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
+    parser.add_argument("--fronts", type=int, help="processes that handle HTTP")
     parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.offline:
@@ -185,7 +204,7 @@ def main() -> None:
         return
     record: Dict[str, Any] = {**describe_machine(), "shape": args.shape}
     record.update(requests=args.requests, input=args.input, output=args.output, rounds=args.rounds)
-    record["clients"] = args.clients
+    record.update(clients=args.clients, fronts=args.fronts)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         folder = Path(made, args.shape)
         random_model.write_model(args.shape, folder)
