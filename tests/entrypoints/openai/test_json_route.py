@@ -38,6 +38,8 @@ def both_ways(server):
     [
         ("/v1/completions", json.dumps({"prompt": "the cat", **GREEDY}), 200),
         ("/v1/chat/completions", json.dumps({**CHAT, **GREEDY}), 200),
+        ("/tokenize", '{"prompt": "the cat"}', 200),
+        ("/tokenize", '{"prompt": 1}', 400),
         ("/v1/completions", '{"prompt": "\\ud800", "max_tokens": 1, "temperature": 0}', 400),
         ("/v1/completions", b"\xff\xfe", 400),
         ("/v1/completions", "", 400),

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Callable, Coroutine, Dict, Type, Union, get_type_hints
+from typing import Any, Dict, Type, Union
 
 from fastapi import Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
 from vllm.entrypoints.openai.protocol.base import Answer, ErrorAnswer
 from vllm.entrypoints.openai.served import Served
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def served_by(request: Request) -> Served:
@@ -49,28 +44,3 @@ def responses(
         described[200]["description"] = f"with stream: server-sent events, {stream}"
         described[200]["content"] = {"text/event-stream": {}}
     return described
-
-
-class JsonRoute(APIRoute):
-    """A route whose function takes the body, a pydantic model, and the request; nothing else.
-
-    FastAPI's general way takes longer than parsing and validating such a request. It is taken only
-    by requests that are not valid, or not JSON by their type: it makes their errors.
-    """
-
-    def get_route_handler(self) -> Handler:
-        usual: Handler = super().get_route_handler()
-        function: Any = self.endpoint
-        model: Type[BaseModel] = get_type_hints(function)["body"]
-
-        async def handle(request: Request) -> Response:
-            if request.headers.get("content-type") != "application/json":
-                return await usual(request)
-            try:
-                body = model.model_validate(json.loads(await request.body()))
-            except (ValueError, RecursionError, ClientDisconnect):
-                return await usual(request)
-            response: Response = await function(body, request)
-            return response
-
-        return handle

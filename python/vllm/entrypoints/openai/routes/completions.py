@@ -20,7 +20,7 @@ from vllm.entrypoints.openai.protocol.completions import (
     CompletionLogprobs,
     CompletionRequest,
 )
-from vllm.entrypoints.openai.routes.common import JsonRoute, as_json, responses, served_by
+from vllm.entrypoints.openai.routes.common import as_json, responses, served_by
 from vllm.entrypoints.openai.served import Served, in_thread
 from vllm.entrypoints.openai.streaming import (
     EventStream,
