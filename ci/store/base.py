@@ -168,7 +168,8 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose keys begin with `prefix`, in order, without aliases.
 
-        Their ETags may be empty where they would have to be computed.
+        What others have put there under invalid keys is left out, as by `scan`. The ETags may be
+        empty where they would have to be computed.
         """
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:

@@ -36,7 +36,7 @@ from ci.store.base import (
     StoreUnavailable,
     sha256_of,
 )
-from ci.store.keys import canonical, check
+from ci.store.keys import canonical, check, is_valid
 
 # Digests of larger files are cached by (inode, time, size). Smaller ones are always computed: two
 # versions of a record written within one clock tick may agree in all three.
@@ -121,7 +121,7 @@ class FolderStore:
         folder, _, _ = prefix.rpartition("/")
         for path in self._walk(self.root / folder):
             key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix):
+            if key.startswith(prefix) and is_valid(key):
                 # A file may be deleted during the walk, and is then left out.
                 with contextlib.suppress(FileNotFoundError):
                     status = path.lstat()

@@ -52,14 +52,19 @@ class Headers:
     cache_control: str
 
 
-def check(key: str) -> str:
-    """Returns `key` if it is valid; raises BadKey for anything that could reach another place."""
+def is_valid(key: str) -> bool:
+    """Whether an object may have this key; others in a bucket are not ours."""
     segments = key.split("/")
-    if (
+    return (
         len(key) <= _LONGEST
         and all(len(segment) <= 255 for segment in segments)
         and all(_SEGMENT.fullmatch(segment) for segment in segments)
-    ):
+    )
+
+
+def check(key: str) -> str:
+    """Returns `key` if it is valid; raises BadKey for anything that could reach another place."""
+    if is_valid(key):
         return key
     raise BadKey(
         f"{key!r} is not a valid key",

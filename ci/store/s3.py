@@ -24,7 +24,7 @@ from ci.store.base import (
     ObjectInfo,
     Reading,
 )
-from ci.store.keys import canonical, check, s3_aliases
+from ci.store.keys import canonical, check, is_valid, s3_aliases
 from ci.store.s3_errors import errors
 from ci.store.s3_requests import S3Requests, make_client
 from ci.store.verdict import KEY, OWN, Verdict, Verdicts, endpoint_digest, probe
@@ -119,7 +119,7 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         for item in self._list(prefix):
-            if canonical(item["Key"]) == item["Key"] and not item["Key"].startswith(OWN):
+            if canonical(item["Key"]) == item["Key"]:
                 yield self._entry(item)
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -130,7 +130,9 @@ class S3Store:
         pages = self._client.get_paginator("list_objects_v2")
         with errors("list", self.name):
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
-                yield from page.get("Contents", [])
+                for item in page.get("Contents", []):
+                    if is_valid(canonical(item["Key"])):  # nor those of the store itself
+                        yield item
 
     def _entry(self, item: Any) -> ObjectInfo:
         etag = item["ETag"]

@@ -27,6 +27,7 @@ from ci.store import (
     Store,
 )
 from ci.store.base import CHUNK
+from ci.store.s3 import S3Store
 from tests.ci.support.s3 import Endpoint
 
 A = Body.of(b"a")
@@ -144,6 +145,22 @@ def test_a_listing_pages_is_ordered_and_shows_each_object_once(
     assert [entry.size for entry in store.list("c")] == [1]
     assert list(store.list("nothing/")) == []
     assert list(store.folders()) == ["b", "d"]
+
+
+def test_what_others_put_there_under_invalid_keys_is_left_out(store: Store) -> None:
+    put(store, "whl/x+y", A)
+    foreign = ["whl/.DS_Store", "whl/~lock", "whl/é", "whl/.nfs/0001"]
+    if isinstance(store, S3Store):
+        for key in (*foreign, "whl//x", "whl/../x", "whl/<script>"):
+            store._client.put_object(Bucket=store.bucket, Key=key, Body=b"")
+    else:
+        for key in foreign:
+            path = Path(store.name) / key
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    assert [entry.key for entry in store.list("whl/")] == ["whl/x+y"]
+    scanned = [entry.key for entry in store.scan("whl/")]
+    assert scanned == sorted(["whl/x+y", *store.aliases("whl/x+y")])
 
 
 def test_a_new_bucket_is_empty(store: Store) -> None:
