@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.support import write_model, write_tokenizer
+from tests.models.support import change_config, write_model, write_tokenizer
 from vllm import LLM, SamplingParams
 from vllm.entrypoints.cli import main as cli
 
@@ -132,12 +132,6 @@ COMMANDS: List[List[str]] = [
     ["bench", "throughput", "MODEL", "--async-engine"],
     ["bench", "latency", "MODEL", "--output-json", "./gone/x.json"],
 ]
-
-
-def change_config(folder: Path, changes: Dict[str, Any]) -> None:
-    path = folder / "config.json"
-    both = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in both.items() if v is not None}))
 
 
 def change_weights(folder: Path, changes: Dict[str, Any]) -> None:
@@ -254,7 +248,7 @@ def sections(folder: Path) -> Iterator[Tuple[str, List[Tuple[str, str]]]]:
     yield (
         "config.json",
         [
-            (f"`{words(given)}`", spoiled(lambda copy, given=given: change_config(copy, given)))
+            (f"`{words(given)}`", spoiled(lambda copy, given=given: change_config(copy, **given)))
             for given in CONFIG
         ],
     )

@@ -109,6 +109,13 @@ class TinyModel:
         return self.reference(torch.tensor([token_ids])).logits[0].float().log_softmax(-1)
 
 
+def change_config(folder: Path, **changes: Any) -> None:
+    """Changes fields of config.json; None removes one."""
+    path = folder / "config.json"
+    both = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in both.items() if v is not None}))
+
+
 def write_model(folder: Path, family: str, *, seed: int = 0, **save: Any) -> TinyModel:
     """Writes a family's model with `save_pretrained`, whose arguments `save` are."""
     config = FAMILIES[family]()

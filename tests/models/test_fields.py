@@ -10,20 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.models.support import TinyModel, prompts_of
+from tests.models.support import TinyModel, change_config, prompts_of
 from vllm.config import ModelConfig, ModelError
 from vllm.llm import LLM
 from vllm.models.checkpoint import SINGLE
 from vllm.sampling_params import SamplingParams
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
-
-
-def change_config(folder, **changes):
-    """None removes a field."""
-    path = folder / "config.json"
-    both = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in both.items() if v is not None}))
 
 
 def assert_same_tokens(folder):
