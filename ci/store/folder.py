@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import stat
-import tempfile
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, Iterator, Optional, cast
@@ -23,26 +20,22 @@ from typing import BinaryIO, Iterator, Optional, cast
 from ci.store.base import (
     CHUNK,
     READ_CHUNK,
-    AccessDenied,
     AlreadyExists,
-    BadDigest,
-    BadKey,
     Body,
     Changed,
     NotFound,
     Object,
     ObjectInfo,
     Reading,
-    StoreUnavailable,
     sha256_of,
 )
+from ci.store.folder_errors import errors
+from ci.store.folder_work import WorkFolder
 from ci.store.keys import canonical, check, is_valid
 
 # Digests of larger files are cached by (inode, time, size). Smaller ones are always computed: two
 # versions of a record written within one clock tick may agree in all three.
 _REMEMBERED_FROM = 1 << 20
-
-ABANDONED = 24 * 3600  # seconds since the last write to an unfinished file
 
 # O_NONBLOCK, because opening a FIFO would wait for a writer.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -53,13 +46,14 @@ class FolderStore:
 
     root: created at the first write.
     durable: fsync after each write; off only for a bucket that may be lost.
+    work: unfinished files and the lock, beside `root`.
     """
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root.resolve()
-        self.work = self.root.parent / f".{self.root.name}.work"
+        folder = self.root.parent / f".{self.root.name}.work"
         self._durable = durable
-        self._swept = False
+        self.work = WorkFolder(folder, self.name, durable=durable)
         self._digests: dict[tuple[int, int, int, int], str] = {}
 
     @property
@@ -89,9 +83,9 @@ class FolderStore:
     def create(self, key: str, body: Body) -> str:
         doing = f"create {key}"
         with (
-            self._written(body) as temporary,
-            self._lock(),
-            _errors(doing, self.name),
+            self.work.written(body) as temporary,
+            self.work.lock(),
+            errors(doing, self.name),
             self._folder_of(key, create=True) as (folder, name),
         ):
             try:
@@ -102,16 +96,20 @@ class FolderStore:
         return body.sha256
 
     def replace(self, key: str, body: Body, etag: str) -> str:
-        with self._written(body) as temporary, self._lock(), _errors(f"replace {key}", self.name):
+        with (
+            self.work.written(body) as temporary,
+            self.work.lock(),
+            errors(f"replace {key}", self.name),
+        ):
             self._require(key, etag)
             self._move(temporary, key)
         return body.sha256
 
     def copy(self, source: str, target: str, etag: Optional[str]) -> None:
         with self._open(source) as stream:
-            path = self._temporary(iter(lambda: stream.read(CHUNK), b""))
+            path = self.work.temporary(iter(lambda: stream.read(CHUNK), b""))
         try:
-            with self._lock(), _errors(f"copy {source} to {target}", self.name):
+            with self.work.lock(), errors(f"copy {source} to {target}", self.name):
                 self._require(target, etag)
                 self._move(path, target)
         finally:
@@ -136,7 +134,7 @@ class FolderStore:
         return iter(sorted(entry.name for entry in self._scan(self.root) if _is_folder(entry)))
 
     def delete(self, key: str) -> None:
-        with self._lock(), _errors(f"delete {key}", self.name):
+        with self.work.lock(), errors(f"delete {key}", self.name):
             try:
                 with self._folder_of(key) as (folder, name):
                     os.unlink(name, dir_fd=folder)
@@ -171,7 +169,7 @@ class FolderStore:
             raise _changed(key)
 
     def _open(self, key: str) -> BinaryIO:
-        with _errors(f"read {key}", self.name):
+        with errors(f"read {key}", self.name):
             try:
                 with self._folder_of(key) as (folder, name):
                     descriptor = os.open(name, _TO_READ, dir_fd=folder)
@@ -224,69 +222,6 @@ class FolderStore:
             os.replace(temporary, name, dst_dir_fd=folder)
             self._settle(folder)
 
-    @contextlib.contextmanager
-    def _written(self, body: Body) -> Iterator[Path]:
-        """The body as a verified temporary file, which is always removed at the end."""
-        # Opened outside `_errors`: an unreadable input is not an error of the bucket.
-        if isinstance(body.source, bytes):
-            path = self._temporary(iter((body.source,)), body.sha256)
-        else:
-            with body.source.open("rb") as stream:
-                path = self._temporary(iter(lambda: stream.read(CHUNK), b""), body.sha256)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
-    def _temporary(self, chunks: Iterator[bytes], sha256: Optional[str] = None) -> Path:
-        with _errors("write", self.name):
-            self.work.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            descriptor, name = tempfile.mkstemp(dir=self.work)
-            path = Path(name)
-            try:
-                digest = hashlib.sha256()
-                with os.fdopen(descriptor, "wb") as stream:
-                    for chunk in chunks:
-                        digest.update(chunk)
-                        stream.write(chunk)
-                    stream.flush()
-                    os.fchmod(stream.fileno(), 0o644)
-                    if self._durable:
-                        os.fsync(stream.fileno())
-                if sha256 not in (None, digest.hexdigest()):
-                    raise BadDigest(
-                        f"the bytes to store have sha256 {digest.hexdigest()}, not {sha256}",
-                        means="the file was changed after it was hashed",
-                        do="build again, then publish again",
-                    )
-            except BaseException:
-                path.unlink()
-                raise
-            return path
-
-    def _sweep(self) -> None:
-        """Removes what killed writers have left, once; a write takes no day."""
-        if self._swept:
-            return
-        self._swept = True
-        for entry in self._scan(self.work):
-            with contextlib.suppress(FileNotFoundError):  # another process removes them, too
-                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
-                if old and entry.name != "lock":
-                    Path(entry.path).unlink()
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with _errors("lock", self.name):
-            self.work.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            os.close(descriptor)  # releases the lock
-
     def _settle(self, folder: int) -> None:
         if self._durable:
             os.fsync(folder)
@@ -301,7 +236,7 @@ class FolderStore:
                 yield Path(entry.path)
 
     def _scan(self, folder: Path) -> tuple[os.DirEntry[str], ...]:
-        with _errors("list", self.name):
+        with errors("list", self.name):
             try:
                 return tuple(os.scandir(folder))
             except (FileNotFoundError, NotADirectoryError):
@@ -329,28 +264,3 @@ def _chunks(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
 
 def _changed(key: str) -> Changed:
     return Changed(f"{key} was changed by another publisher meanwhile")
-
-
-@contextlib.contextmanager
-def _errors(doing: str, bucket: str) -> Iterator[None]:
-    """Converts OSErrors to errors of the store."""
-    try:
-        yield
-    except PermissionError as error:
-        raise AccessDenied(
-            f"cannot {doing} in {bucket}: {error.strerror}",
-            means="this user has no permission there",
-            do="choose another --bucket, or give this user permissions for that folder",
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
-            raise BadKey(
-                f"cannot {doing} in {bucket}: a link or a file is in the way",
-                means="a bucket contains only files and folders; a link could point outside",
-                do="remove it",
-            ) from error
-        raise StoreUnavailable(
-            f"cannot {doing} in {bucket}: {error.strerror}",
-            means="the file system failed, or lacks hard links or flock, which a bucket needs",
-            do="use a folder on a local file system with free space",
-        ) from error

@@ -28,8 +28,8 @@ def test_what_is_served_holds_objects_and_nothing_else(store: FolderStore) -> No
     store.copy("a/x", "y", None)
     found = sorted(p.relative_to(store.root).as_posix() for p in store.root.rglob("*"))
     assert found == ["a", "a/x", "y"]
-    assert [path.name for path in store.work.iterdir()] == ["lock"]
-    assert store.work.parent == store.root.parent
+    assert [path.name for path in store.work.path.iterdir()] == ["lock"]
+    assert store.work.path.parent == store.root.parent
 
 
 def test_anybody_may_read_what_was_stored(store: FolderStore) -> None:
@@ -65,14 +65,14 @@ def test_a_new_folder_is_as_durable_as_its_file(
 
 def test_what_a_killed_writer_left_is_removed_after_a_day(store: FolderStore) -> None:
     store.create("x", A)
-    old, new = store.work / "tmpold", store.work / "tmpnew"
+    old, new = store.work.path / "tmpold", store.work.path / "tmpnew"
     for path in (old, new):
         path.write_bytes(b"half a wheel")
     day_ago = time.time() - 24 * 3600 - 1
-    for path in (old, store.work / "lock"):
+    for path in (old, store.work.path / "lock"):
         os.utime(path, (day_ago, day_ago))
     FolderStore(store.root).create("y", A)
-    assert sorted(path.name for path in store.work.iterdir()) == ["lock", "tmpnew"]
+    assert sorted(path.name for path in store.work.path.iterdir()) == ["lock", "tmpnew"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -127,7 +127,7 @@ def test_a_bucket_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     parent.mkdir()
     store = FolderStore(parent / "bucket")
     store.create("x", A)
-    for path in (parent, store.root, store.work):
+    for path in (parent, store.root, store.work.path):
         path.chmod(0o555)
     own = os.geteuid()
     if own == 0:
@@ -140,7 +140,7 @@ def test_a_bucket_that_cannot_be_written_says_so(tmp_path: Path) -> None:
             store.create("y", A)
     finally:
         os.seteuid(own)
-        for path in (parent, store.root, store.work):
+        for path in (parent, store.root, store.work.path):
             path.chmod(0o755)
     assert "choose another --bucket" in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_a_failed_write_leaves_no_unfinished_file(store: FolderStore, tmp_path: 
     with pytest.raises(FileNotFoundError):
         store.create("x", Body(tmp_path / "not there", "0" * 64, 1))
     store.create("x", A)
-    assert [path.name for path in store.work.iterdir()] == ["lock"]
+    assert [path.name for path in store.work.path.iterdir()] == ["lock"]
 
 
 KILLED = """
