@@ -114,15 +114,7 @@ def publish(
             fail(store, commit, error.what, clock=clock)
         raise
     manifest = manifests.of_matrix(unit, matrix)
-    files = {}
-    for wheel in wheels:
-        key = unit.prefix + wheel.path.name
-        files[key] = Body(wheel.path, wheel.sha256, wheel.size)
-        files[f"{key}.metadata"] = Body.of(wheel.metadata)
-    if source:
-        files[unit.prefix + source[0]] = source[1]
-    # After the wheels, because lock files link to them.
-    files.update({unit.prefix + name: body for name, body in beside.items()})
+    files = _files(unit, wheels, source, beside)
 
     report("compare with what is there")
     view = View(store)
@@ -134,12 +126,7 @@ def publish(
     manifest = _check_against(store, manifest, files, there)
     if manifest_key(unit.name) not in there:
         if not release:
-            view.expect_missing(records.status(unit.name))
-            # What `prune` has left of a commit may be what it is still removing.
-            left = view.below(unit.prefix) - {records.status_key(unit.name)}
-            status = _announce(view, commit, State.PENDING, "", clock, revives=not left)
-            if status.state is State.PRUNED:
-                raise BeingRemoved(view, unit.name)
+            _begin_upload(view, unit, commit, clock)
         report("upload")
     # Existing files were compared; if a key exists, its other addresses do too.
     missing = {key: body for key, body in files.items() if key not in there}
@@ -205,6 +192,35 @@ def _announce(
     written = set_status(view, status, revives=revives)
     view.refresh([pages.HOME], lambda: pages.home(view.read_all()))
     return written
+
+
+def _files(
+    unit: Unit,
+    wheels: Sequence[WheelFile],
+    source: Optional[tuple[str, Body]],
+    beside: Mapping[str, Body],
+) -> dict[str, Body]:
+    """Key → body of every write-once file of a unit, but for the manifest, in order of writing."""
+    files = {}
+    for wheel in wheels:
+        key = unit.prefix + wheel.path.name
+        files[key] = Body(wheel.path, wheel.sha256, wheel.size)
+        files[f"{key}.metadata"] = Body.of(wheel.metadata)
+    if source:
+        files[unit.prefix + source[0]] = source[1]
+    # After the wheels, because lock files link to them.
+    files.update({unit.prefix + name: body for name, body in beside.items()})
+    return files
+
+
+def _begin_upload(view: View, unit: Unit, commit: Commit, clock: Clock) -> None:
+    """Records that a commit is pending. Raises BeingRemoved for one that `prune` removes."""
+    view.expect_missing(records.status(unit.name))
+    # What `prune` has left of a commit may be what it is still removing.
+    left = view.below(unit.prefix) - {records.status_key(unit.name)}
+    status = _announce(view, commit, State.PENDING, "", clock, revives=not left)
+    if status.state is State.PRUNED:
+        raise BeingRemoved(view, unit.name)
 
 
 def _check_against(
