@@ -198,8 +198,11 @@ CALL = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
             '<think><tool_call>{"name": "add</think>c',
             message("c", reasoning='<tool_call>{"name": "add'),
         ),
-        # Models that think between calls.
+        # Models that think between calls, or twice.
         (f"<think>a</think>{CALL}\n<think>b</think>c", message("c", ADD, reasoning="ab")),
+        ("<think>a</think>\n<think>b</think>c", message("c", reasoning="ab")),
+        # An end that belongs to nothing.
+        (f"{CALL}\na </think> b", message("a </think> b", ADD)),
     ],
 )
 def test_reasoning(text, expected):
@@ -211,9 +214,15 @@ def test_reasoning_that_the_prompt_begins():
     assert begins_in_reasoning("<|assistant|><think>\n", THINK)
     assert not begins_in_reasoning("<|assistant|><think>\n\n</think>\n", THINK)
     assert not begins_in_reasoning("<think>", None)
-    text = f"hm\n</think>\n\nSo.\n{CALL}"
+    text = f"\nhm\n</think>\n\nSo.\n{CALL}"
     args = TOOL_FORMATS["hermes"], THINK
     assert check(text, [3], *args, begins_in_reasoning=True) == message("So.", ADD, reasoning="hm")
+
+
+def test_a_call_without_a_marker_behind_reasoning():
+    text = '<think>hm</think>\n{"name": "now"}'
+    args = TOOL_FORMATS["llama3_json"], THINK
+    assert check(text, [20], *args, tool_names=NAMES) == message(None, NOW, reasoning="hm")
 
 
 def test_without_formats_everything_is_content():
