@@ -29,6 +29,8 @@ class Constraints:
     bad_words: the token ids of each word.
     grammar: None if the text is not constrained.
     allowed: bit i (lowest first) is set if `allowed_token_ids` has token i; None allows all.
+    has_biases: whether `biases` may return any.
+    has_mask: whether a bit mask excludes some tokens: that of the grammar or of the allowed ids.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Constraints:
         self._biases = [Bias(token, bias) for token, bias in params.logit_bias.items()]
         self._bad_words = bad_words
         self.allowed = _bits(params.allowed_token_ids, vocab_size)
+        self.has_biases = bool(self._biases or bad_words)
+        self.has_mask = grammar is not None or self.allowed is not None
 
     def biases(self, token_ids: List[int], start: int, end: int) -> List[Bias]:
         """The biases on the token at index `end` of `token_ids`; the output begins at `start`.
@@ -58,11 +62,6 @@ class Constraints:
             elif first >= start and token_ids[first : end - 1] == beginning[:-1]:
                 found.append(Bias(last, FORBIDDEN, after=beginning[-1]))
         return found
-
-    @property
-    def has_mask(self) -> bool:
-        """Whether a bit mask excludes some tokens: that of the grammar or of the allowed ids."""
-        return self.grammar is not None or self.allowed is not None
 
     def is_end(self, token_id: int) -> bool:
         """Whether this is the grammar's end-of-sequence token."""

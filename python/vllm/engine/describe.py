@@ -60,7 +60,8 @@ class StepWriter:
         changes = [
             (index, _biases(row))
             for index, row in special
-            if row.seq.constraints is not None or row.num_drawn < row.seq.params.min_tokens
+            if row.num_drawn < row.seq.params.min_tokens
+            or (row.seq.constraints is not None and row.seq.constraints.has_biases)
         ]
         penalised = [row for _, row in special if row.seq.counter >= 0]
         fresh = [(row.seq, _uses(row)) for row in penalised if not row.seq.is_counted]
