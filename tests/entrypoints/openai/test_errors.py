@@ -288,7 +288,7 @@ def test_another_model_is_not_found(server, client):
         (b"{oops", "the body is not JSON: "),
         (b"[1]", "the body must be a JSON object, sent as application/json"),
         (b"", "the body must be a JSON object, sent as application/json"),
-        (b'{"prompt": "\\ud800"}', "the text is not Unicode: character 0 is"),
+        (b'{"prompt": "\\ud800"}', "the body has '\\ud800', which is half of a surrogate pair"),
         (b'{"prompt": "\xff"}', ""),
     ],
 )
