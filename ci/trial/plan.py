@@ -22,7 +22,7 @@ class Offer:
     url: str
     commit: str
     wheel: WheelFile
-    torch: bool  # whether METADATA's torch range allows the torch of trials
+    takes_torch: bool  # whether METADATA's torch range allows the torch of trials
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def trials(
     """Every interpreter with every URL. One interpreter gets torch, if the range allows it."""
     offered = tuple(offered)
     return tuple(
-        Trial(python, interpreters[python], offer, python == matrix.torch_python and offer.torch)
+        Trial(
+            python, interpreters[python], offer, python == matrix.torch_python and offer.takes_torch
+        )
         for python in matrix.trial_pythons
         for offer in offered
     )

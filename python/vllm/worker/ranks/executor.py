@@ -135,11 +135,11 @@ class FirstRank:
         self._jobs.put(None)
         with self._ending:  # every caller returns after the end, so Python may exit then
             rank, self._rank = self._rank, None
-            if rank is not None and rank.cuda is not None:
-                rank.cuda.abort()  # ends kernels that wait for other ranks
+            if rank is not None and rank.cuda_group is not None:
+                rank.cuda_group.abort()  # ends kernels that wait for other ranks
                 self._join()
                 rank.executor.close()
-                rank.cuda.close()
+                rank.cuda_group.close()
 
     def check(self) -> None:
         """Raises RankError after a failure."""

@@ -38,13 +38,13 @@ class Rank(NamedTuple):
     """A rank that is ready for steps.
 
     progress: updated by the code that runs its steps.
-    cuda: its group for exchanging tensors; None on the CPU.
+    cuda_group: exchanges tensors; None on the CPU.
     """
 
     executor: LocalExecutor
     channel: StepChannel
     progress: Progress
-    cuda: Optional[CudaGroup]
+    cuda_group: Optional[CudaGroup]
 
 
 def join(args: EngineArgs, plan: LoadPlan, meeting: Meeting, watch: Watch) -> Rank:
