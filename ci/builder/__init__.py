@@ -54,7 +54,7 @@ def build(
     as well.
     stages: records the time of fetching, compiling and packing.
     with_symbols: whether debug symbols are written to `out`, too.
-    Raises GitError, MatrixError, BuildError and ToolkitError.
+    Raises GitError, MatrixError, BuildError and ToolkitNotFetched.
     """
     commit = commit or git.read(repo)
     head = git.read_head(repo)

@@ -16,7 +16,7 @@ from ci.matrix import Toolkit
 from ci.native import toolkit_is_in, toolkit_requirements
 
 
-class ToolkitError(CiError):
+class ToolkitNotFetched(CiError):
     """The pinned wheels of a CUDA toolkit could not be installed."""
 
 
@@ -51,7 +51,7 @@ def _install(toolkit: Toolkit, target: Path) -> None:
             check=False,
         )
         if done.returncode:
-            raise ToolkitError(
+            raise ToolkitNotFetched(
                 f"pip could not install the toolkit of CUDA {toolkit.version}:\n"
                 + done.stderr.strip(),
                 means="its compiler and headers come from the wheels pinned in ci/matrix.toml",

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from ci.builder import toolkit
-from ci.builder.toolkit import ToolkitError
+from ci.builder.toolkit import ToolkitNotFetched
 from ci.matrix import Matrix, Pin
 from ci.native import toolkit_requirements
 from tests.ci.support.toolchain import toolkit_folder
@@ -54,7 +54,9 @@ def test_pins_that_cannot_be_installed_leave_the_old_folder(
     old = tmp_path / "12.1"
     old.mkdir()
     (old / "requirements.txt").write_text("of other pins\n")
-    with pytest.raises(ToolkitError, match=r"No matching distribution found for no-such-toolkit"):
+    with pytest.raises(
+        ToolkitNotFetched, match=r"No matching distribution found for no-such-toolkit"
+    ):
         toolkit.fetch([known], tmp_path, QUIET)
     assert (old / "requirements.txt").read_text() == "of other pins\n"
     assert [path.name for path in tmp_path.iterdir()] == ["12.1"]
