@@ -38,8 +38,8 @@ def _file(link: Link) -> dict[str, Any]:
     if file.requires_python:
         entry["requires-python"] = file.requires_python
     if file.metadata_sha256:
+        # Not under the older name too, as in HTML: pip 22.3 to 23.1 crash on it (PEP 714).
         entry["core-metadata"] = {"sha256": file.metadata_sha256}
-        entry["dist-info-metadata"] = {"sha256": file.metadata_sha256}
     return entry
 
 

@@ -124,6 +124,22 @@ def seeded_pip(version: str, folder: Path) -> tuple[Path, tuple[str, ...]]:
     return python, (str(made / "bin/python"), "-m", "pip")
 
 
+def old_pip(version: str, tools: Path, tmp_path: Path) -> Tool:
+    """A pip of that version, on a Python that it still runs on; needs a package registry."""
+    found = interpreters.find(["3.11", "3.10", "3.9"])
+    python = next((path for path in found.values() if path is not None), None)
+    if python is None:
+        pytest.skip("no Python from 3.9 to 3.11 on this machine; newer ones lack what old pips use")
+    made = tools / f"pip-{version}"
+    if not made.exists():
+        subprocess.run([UV, "venv", "--quiet", "--python", python, made], check=True)
+        install = [UV, "pip", "install", "--quiet", "--python", made, f"pip=={version}"]
+        subprocess.run(install, check=True)
+    home = tmp_path / "home"
+    home.mkdir()
+    return Tool(f"pip {version}", python, (str(made / "bin/python"), "-m", "pip"), home)
+
+
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tools")

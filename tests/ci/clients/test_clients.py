@@ -15,7 +15,15 @@ from ci.serve import running
 from ci.store import FolderStore, ObjectInfo, Store
 from ci.wheel.archive import Compressor, Member, pack
 from ci.wheel.record import render
-from tests.ci.clients.conftest import UV, Host, Tool, plain_hosting, run, stand_in_index
+from tests.ci.clients.conftest import (
+    UV,
+    Host,
+    Tool,
+    old_pip,
+    plain_hosting,
+    run,
+    stand_in_index,
+)
 from tests.ci.support.s3 import Endpoint
 from tests.ci.support.wheels import Factory
 
@@ -90,6 +98,24 @@ def test_an_index_gives_its_own_variant_and_upgrades_to_the_newest(
         assert environment.vllm() == (development(today, ".cu118"), today.sha)
         environment.install(*index, f"vllm=={development(yesterday, '.cu118')}")
         assert environment.vllm()[1] == yesterday.sha
+
+
+@pytest.mark.parametrize("hosting", ["served", "static"])
+@pytest.mark.parametrize("version", ["22.3.1", "23.0.1", "23.1.2"])  # 23.0.1 is Debian 12's
+def test_a_pip_from_before_pep_714_reads_either_page(
+    version: str,
+    hosting: str,
+    tools: Path,
+    store: FolderStore,
+    put: Callable[[int], Commit],
+    tmp_path: Path,
+) -> None:
+    commit = put(10)
+    tool = old_pip(version, tools, tmp_path)
+    environment = tool.environment(tmp_path / "env")
+    with running(store) if hosting == "served" else plain_hosting(Path(store.name)) as base:
+        environment.install("--pre", "--index-url", f"{base}/whl/nightly/cu121/", "vllm")
+    assert environment.vllm() == (development(commit), commit.sha)
 
 
 @pytest.mark.parametrize("processor", ["x86_64", "aarch64"])
