@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Optional
 from rich.console import Console
 
 from ci import keys
+from ci.errors import CiError
 from ci.publish.signed import TIMESTAMP, Signer, check_key, sign_anew
 from ci.publish.view import View
 from ci.store import Store, open_store
@@ -61,13 +62,22 @@ def index_signer(args: argparse.Namespace) -> Optional[Signer]:
 
 @contextmanager
 def signing(args: argparse.Namespace, store: Store) -> Iterator[None]:
-    """Wraps a command that changes ledgers: signs them afterwards, if the index is signed."""
+    """Wraps a command that changes ledgers: signs them afterwards, if the index is signed.
+
+    Also those that it changed before it failed: to a reader they would look like an attack.
+    """
     signer = index_signer(args)
     if signer is None:
         view = View(store)
         view.look([TIMESTAMP])
         check_key(view, None)
-    yield
+    try:
+        yield
+    except CiError:
+        if signer is not None:
+            with suppress(CiError):  # the first error is the one to tell
+                sign_anew(store, signer, datetime.now(timezone.utc))
+        raise
     if signer is not None:
         sign_anew(store, signer, datetime.now(timezone.utc))
 

@@ -134,7 +134,12 @@ def publish(
     report("commit")
     if manifest_key(unit.name) not in there:
         manifest = _commit(view, manifest, created)
-    result = _list(view, manifest, matrix.nightlies, created, clock, report)
+    try:
+        result = _list(view, manifest, matrix.nightlies, created, clock, report)
+    except BeingRemoved:
+        if signer is not None:  # it was taken back, and the ledgers have new serials
+            sign(view, signer, clock())
+        raise
     if signer is not None:
         report("sign the ledgers")
         sign(view, signer, clock())

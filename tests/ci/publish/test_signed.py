@@ -17,12 +17,14 @@ from tuf.api.exceptions import UnsignedMetadataError
 
 from ci.__main__ import main
 from ci.git import Commit
-from ci.publish import PublishError, care, publish, signed
+from ci.index import records
+from ci.publish import PublishError, access, care, publish, signed, transaction
+from ci.publish.ledgers import BeingRemoved
 from ci.publish.reindex import reindex
 from ci.publish.signed import Signer
 from ci.scripts import verify_index
 from ci.scripts.verify_index import NotAsSigned
-from ci.store import FolderStore
+from ci.store import FolderStore, StoreUnavailable
 from tests.ci.clients.conftest import plain_hosting
 from tests.ci.support.sockets import BROKEN_ANSWERS, answering
 from tests.ci.support.wheels import Factory
@@ -358,6 +360,43 @@ def test_by_the_commands(
         assert "not as signed" in capsys.readouterr().err
         assert main(["verify", "--index", base]) == 1
         assert "needs --root" in capsys.readouterr().err
+
+
+def test_what_a_failed_command_changed_is_signed(
+    store: FolderStore,
+    keys: dict[str, Signer],
+    commits: list[Commit],
+    tmp_path: Path,
+    check: Callable[[FolderStore], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = pem(keys["index"], tmp_path / "index.pem")
+
+    def fail(view: object) -> None:
+        raise StoreUnavailable("no more requests")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(care, "alias_nightly", fail)
+        command = ["yank", commits[0].sha, "--reason", "wrong", "--bucket", str(store.root)]
+        assert main([*command, "--index-key", key]) == 1
+    assert access.read(store, records.YANKED).reason(commits[0].sha) == "wrong"
+    check(store)
+
+
+def test_a_publication_that_is_taken_back_leaves_the_index_signed(
+    store: FolderStore,
+    factory: Factory,
+    keys: dict[str, Signer],
+    commits: list[Commit],
+    check: Callable[[FolderStore], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transaction, "is_removed", lambda view, unit: unit == commits[0].sha)
+    with pytest.raises(BeingRemoved):
+        put(store, factory, commits[0], keys["index"], NOW)
+    listed = access.read(store, records.NIGHTLIES).units
+    assert [unit.name for unit in listed] == [commits[1].sha]
+    check(store)
 
 
 def pem(signer: Signer, path: Path) -> str:
