@@ -23,13 +23,14 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
+from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
 from ci.index import records
 from ci.index.records import Ledger
 from ci.publish.errors import PublishError
 from ci.publish.view import View
-from ci.store import Body, Store
+from ci.store import Body, NotFound, Store
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
@@ -78,13 +79,17 @@ def sign(view: View, signer: Signer, now: datetime, *, renew: bool = False) -> t
     """
     pages = {f"{FOLDER}{name}.json": None for name in ("targets", "snapshot")}
     written = view.refresh(pages, lambda: _of_records(view, signer))
-    if not written and not renew and view.entry(TIMESTAMP) is not None:
-        return ()
     version = _version(view)
+    # A publisher may have stopped between the snapshot and its timestamp.
+    before = None if written else _last_timestamp(view)
+    if before is not None and before.snapshot_meta.version == version and not renew:
+        return ()
+    # It rises with the ledgers, whatever the clock of this machine; without a change, by its time.
+    number = max((version << 32) + int(now.timestamp()), before.version + 1 if before else 0)
 
     def timestamp() -> dict[str, bytes]:
         signed = Timestamp(
-            version=int(now.timestamp()),
+            version=number,
             expires=_whole(now + FRESH),
             snapshot_meta=MetaFile(version),
         )
@@ -138,6 +143,16 @@ def write_root(
     key = f"{FOLDER}{version}.root.json"
     store.create(key, Body.of(metadata.to_bytes(JSONSerializer())))
     return key
+
+
+def _last_timestamp(view: View) -> Optional[Timestamp]:
+    """The timestamp in the bucket; None if there is none that can be read."""
+    if view.entry(TIMESTAMP) is None:
+        return None
+    try:
+        return Metadata[Timestamp].from_bytes(view.store.get(TIMESTAMP).body).signed
+    except (NotFound, DeserializationError):
+        return None
 
 
 def _of_records(view: View, signer: Signer) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from ci.publish.reindex import reindex
 from ci.publish.signed import Signer
 from ci.scripts import verify_index
 from ci.scripts.verify_index import NotAsSigned
-from ci.store import FolderStore, StoreUnavailable
+from ci.store import Body, FolderStore, StoreUnavailable
 from tests.ci.clients.conftest import plain_hosting
 from tests.ci.support.sockets import BROKEN_ANSWERS, answering
 from tests.ci.support.wheels import Factory
@@ -328,6 +328,48 @@ def test_the_same_publication_again_and_reindex_sign_nothing_new(
     put(store, factory, commits[1], keys["index"], NOW + timedelta(hours=1))
     assert reindex(store, factory.matrix, lambda step: None).written == ()
     assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()} == before
+
+
+def test_a_clock_that_was_ahead_makes_no_later_signature_a_rollback(
+    past: FolderStore,
+    factory: Factory,
+    keys: dict[str, Signer],
+    commits: list[Commit],
+    tmp_path: Path,
+    check: Callable[[FolderStore], str],
+) -> None:
+    store = copy(past, tmp_path / "store")
+    signed.sign_anew(store, keys["index"], NOW + timedelta(days=300))
+    check(store)
+    signed.sign_anew(store, keys["index"], NOW)
+    check(store)
+    signed.sign_anew(store, keys["index"], NOW + timedelta(days=300))
+    check(store)
+    put(store, factory, commits[1], keys["index"], NOW)
+    assert check(store).startswith("as signed: 3 commits")
+
+
+@pytest.mark.parametrize("at", ["targets", "snapshot", "timestamp"])
+def test_a_publisher_that_stopped_while_it_signed_is_finished_by_the_same_command(
+    past: FolderStore,
+    factory: Factory,
+    keys: dict[str, Signer],
+    commits: list[Commit],
+    tmp_path: Path,
+    check: Callable[[FolderStore], str],
+    at: str,
+) -> None:
+    class Dying(FolderStore):
+        def replace(self, key: str, body: Body, etag: str) -> str:
+            if key == f"{SIGNED}/{at}.json":
+                raise StoreUnavailable("dead")
+            return super().replace(key, body, etag)
+
+    store = copy(past, tmp_path / "store")
+    with pytest.raises(StoreUnavailable):
+        put(Dying(store.root, durable=False), factory, commits[1], keys["index"], NOW)
+    put(store, factory, commits[1], keys["index"], NOW)
+    assert check(store).startswith("as signed: 3 commits")
 
 
 def test_by_the_commands(
