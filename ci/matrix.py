@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from packaging.version import InvalidVersion, Version
 
 from ci import toml
 from ci.errors import CiError
+
+ARCH = re.compile(r"\d+\.\d[af]?")  # a compute capability: "9.0", "9.0a", "10.0f"
+CODE_KEYS = {"compiler", "archs", "ptx", "only"}
 
 DEFAULT_PATH = Path(__file__).with_name("matrix.toml")
 
@@ -235,12 +239,30 @@ def _code(
             f"`code` names compiler {entry['compiler']!r}, which has no table",
             do=f'add [compiler."{entry["compiler"]}"], or use one of: {", ".join(toolkits)}',
         )
+    unknown = entry.keys() - CODE_KEYS
+    if unknown:
+        raise MatrixError(
+            f"`code` has {', '.join(sorted(unknown))}",
+            do=f"an entry of `code` may have: {', '.join(sorted(CODE_KEYS))}",
+        )
     return Code(
         toolkit=toolkits[entry["compiler"]],
-        archs=tuple(entry["archs"]),
-        ptx=tuple(entry.get("ptx", ())),
+        archs=_archs(entry["archs"]),
+        ptx=_archs(entry.get("ptx", [])),
         processors=(entry["only"],) if "only" in entry else processors,
     )
+
+
+def _archs(listed: Any) -> tuple[str, ...]:
+    """A list of compute capabilities. Raises MatrixError if it is anything else."""
+    items = listed if isinstance(listed, list) else [listed]
+    wrong = [each for each in items if not (isinstance(each, str) and ARCH.fullmatch(each))]
+    if wrong or items is not listed:
+        raise MatrixError(
+            f"`code` has {wrong or listed!r} for architectures",
+            do='write a list of compute capabilities, such as ["9.0", "9.0a", "10.0f"]',
+        )
+    return tuple(items)
 
 
 def _check(matrix: Matrix) -> None:
@@ -279,6 +301,8 @@ def _check(matrix: Matrix) -> None:
 def _check_code(cuda: Cuda, processor: str) -> None:
     """Checks that one compiler generates the code of each arch."""
     made = [code for code in cuda.code if processor in code.processors]
+    if not any(code.archs for code in made):
+        raise MatrixError(f"CUDA {cuda.version}, {processor}: no architecture has code")
     for kind in ([code.archs for code in made], [code.ptx for code in made]):
         listed = [arch for archs in kind for arch in archs]
         twice = sorted({arch for arch in listed if listed.count(arch) > 1})
