@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vllm
-from vllm import _C, collect_env
+from vllm import _C, collect_env, platform
 from vllm.version import build
 
 
@@ -53,6 +53,15 @@ def test_it_says_what_a_bug_report_needs():
 )
 def test_without_a_driver_it_says_why_nothing_runs():
     assert "no NVIDIA driver on this machine" in report()["GPU"]
+
+
+def test_a_torch_that_the_driver_cannot_run_is_told(monkeypatch):
+    monkeypatch.setattr(collect_env._C, "driver_version", lambda: 12040, raising=False)
+    monkeypatch.setattr(
+        collect_env.platform, "torch_build", lambda: platform.TorchBuild("2.13.0", "13.0")
+    )
+    (warning,) = (text for label, text in collect_env.collect() if label == "WARNING")
+    assert "this driver supports CUDA up to 12.4: torch will find no GPU" in warning
 
 
 def test_it_survives_a_build_without_compiled_code(tmp_path):

@@ -47,6 +47,24 @@ def test_a_torch_without_code_for_the_gpu_is_known(gpu, torch, cuda, advice):
             assert part in problem
 
 
+@pytest.mark.parametrize(
+    ("driver", "cuda", "fits"),
+    [
+        ((12, 4), "13.0", False),
+        ((12, 0), "12.8", True),  # CUDA's minor versions are compatible
+        ((13, 0), "13.2", True),
+        ((11, 8), "12.1", False),
+        ((12, 4), "11.8", True),
+        ((12, 4), None, True),
+    ],
+)
+def test_a_driver_too_old_for_torch_is_known(driver, cuda, fits):
+    said = platform.old_driver(driver, TorchBuild("2.13.0", cuda))
+    assert (said is None) == fits
+    if said is not None:
+        assert f"for CUDA {cuda}, and this driver supports CUDA up to {driver[0]}." in said
+
+
 @pytest.fixture
 def install_torch(tmp_path, monkeypatch):
     """A function that puts a torch with the given version.py first on the path."""

@@ -120,6 +120,14 @@ def _cuda_home_nvcc() -> str:
 def _warnings() -> Iterator[str]:
     torch = platform.torch_build()
     if torch is not None:
+        try:
+            supported = _C.driver_version()
+        except (NativeCodeError, RuntimeError):
+            pass  # `_gpus` reports it
+        else:
+            problem = platform.old_driver((supported // 1000, supported % 1000 // 10), torch)
+            if problem is not None:
+                yield problem
         for name, capability in platform.installed_gpus():
             problem = platform.unfit_torch(name, capability, torch)
             if problem is not None:

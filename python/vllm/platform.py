@@ -117,6 +117,21 @@ def unfit_torch(name: str, capability: Capability, torch: TorchBuild) -> Optiona
     )
 
 
+def old_driver(supported: Tuple[int, int], torch: TorchBuild) -> Optional[str]:
+    """Why `torch` does not run with a driver, and what to do; None if it does.
+
+    supported: the newest CUDA of the driver, as (12, 4). It runs programs of that major version.
+    """
+    needed = _numbers(torch.cuda or "")
+    if needed[:1] <= supported[:1]:
+        return None
+    return (
+        f"torch {torch.version} is for CUDA {torch.cuda}, and this driver supports CUDA up to "
+        f"{dotted(supported)}: torch will find no GPU. Update the driver, or install an older "
+        "torch, for its CUDA"
+    )
+
+
 def dotted(capability: Capability) -> str:
     """``9.0``"""
     return f"{capability[0]}.{capability[1]}"
