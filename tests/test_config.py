@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vllm.config import GenerationDefaults, ModelConfig, ModelError
+from vllm.config import GenerationDefaults, ModelConfig, ModelError, read_json
 from vllm.limits import HEAD_SIZES, MAX_WIDTH
 
 MINIMAL = {
@@ -86,6 +86,7 @@ def test_dtype_under_both_its_names(read, field):
         ),
         ({"rope_theta": -1.0}, "rope_theta must be a number, at least 0, got -1.0"),
         ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta must be a number above 0, got 'x'"),
+        ({"rope_parameters": {"rope_theta": 0}}, "rope_theta must be a number above 0, got 0"),
         (
             {"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": "x"}},
             "low_freq_factor of the llama3 rope scaling must be a number, got 'x'",
@@ -222,3 +223,20 @@ def test_advice_that_cannot_be_followed_names_its_file(tmp_path, written, messag
     (tmp_path / "generation_config.json").write_text(json.dumps(written))
     with pytest.raises(ModelError, match=message):
         GenerationDefaults.read(tmp_path)
+
+
+def test_a_file_nested_without_end(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"a":' * 100_000)
+    with pytest.raises(ModelError, match=r"config\.json is not JSON: maximum recursion depth"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["generation_config.json", "config.json"], ids=["may be absent", "must not be"]
+)
+def test_a_link_to_nothing_is_not_an_absent_file(tmp_path, name):
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    reader = GenerationDefaults if name.startswith("generation") else ModelConfig
+    with pytest.raises(ModelError, match=rf"{name} cannot be read: .*; it is a link to a file"):
+        reader.read(tmp_path)

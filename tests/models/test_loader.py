@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 import threading
@@ -137,7 +138,16 @@ def test_truncated_shard(folder):
 
 def test_shard_that_is_no_safetensors_file(folder):
     (folder / SINGLE).write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read: .*: run `git lfs"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", [SINGLE, INDEX])
+def test_a_link_to_nothing(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "gone")
+    message = rf"{re.escape(name)} cannot be read.*; it is a link to a file that does not exist"
+    with pytest.raises(ModelError, match=message):
         load(folder)
 
 

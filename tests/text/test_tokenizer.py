@@ -69,6 +69,25 @@ def test_unusable_tokenizer_files_are_named(folder):
         Tokenizer(folder)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json"],
+)
+def test_a_link_to_nothing_is_not_an_absent_file(folder, name):
+    if name == "chat_template.json":  # read only if nothing else has a template
+        (folder / "tokenizer_config.json").unlink()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "gone")
+    with pytest.raises(ModelError, match=rf"{name} cannot be read: .*; it is a link to a file"):
+        Tokenizer(folder)
+
+
+def test_a_pointer_in_git_lfs(folder):
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid")
+    with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read: .*: run `git lfs pull`"):
+        Tokenizer(folder)
+
+
 def test_a_long_text_is_encoded_without_python_s_lock(folder):
     tokenizer = Tokenizer(folder)
     text = "hello world " * 200_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vllm.config.fields import ModelError, read_json
+from vllm.config.fields import ModelError, hint, is_present, read_json
 from vllm.config.generation import GenerationDefaults
 from vllm.config.model import DTYPES, ModelConfig, read_architecture
 from vllm.config.rope import RopeConfig
@@ -13,6 +13,8 @@ __all__ = [
     "ModelConfig",
     "ModelError",
     "RopeConfig",
+    "hint",
+    "is_present",
     "read_architecture",
     "read_json",
 ]

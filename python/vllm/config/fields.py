@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Any, Dict, Mapping, Type
+
+_LFS = b"version https://git-lfs"
 
 
 class ModelError(ValueError):
@@ -17,12 +20,28 @@ def read_json(path: Path) -> Dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # also a file that is not UTF-8
-        raise ModelError(f"{path} is not JSON: {error}") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}{hint(path)}") from error
+    except (ValueError, RecursionError) as error:  # also a file that is not UTF-8
+        raise ModelError(f"{path} is not JSON: {error}{hint(path)}") from error
     if not isinstance(raw, dict):
         raise ModelError(f"{path} must hold an object, got {type(raw).__name__}")
     return raw
+
+
+def is_present(path: Path) -> bool:
+    """Whether a model has a file. A link to nothing is one that cannot be read: without it the
+    model would be another one, with other tokens at its end or another template."""
+    return path.exists() or path.is_symlink()
+
+
+def hint(path: Path) -> str:
+    """Why a file of a model may be unreadable, for the end of an error message; often empty."""
+    if path.is_symlink() and not path.exists():
+        return "; it is a link to a file that does not exist: download the model again"
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            return "; it is a pointer to the file in Git LFS: run `git lfs pull` in the folder"
+    return ""
 
 
 class Fields:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, FrozenSet, Mapping
 
-from vllm.config.fields import ModelError, read_json
+from vllm.config.fields import ModelError, is_present, read_json
 from vllm.sampling_params import SamplingParams
 
 
@@ -21,7 +21,7 @@ class GenerationDefaults:
     def read(cls, folder: Path) -> GenerationDefaults:
         """Reads a model folder; end-of-sequence tokens may be in `config.json` instead."""
         path = folder / "generation_config.json"
-        raw = read_json(path) if path.exists() else {}
+        raw = read_json(path) if is_present(path) else {}
         eos = raw.get("eos_token_id")
         if eos is None:
             eos = read_json(folder / "config.json").get("eos_token_id")

@@ -32,7 +32,9 @@ def read_rope(raw: Fields) -> RopeConfig:
             f"{raw.path}: a rotary embedding must cover whole heads and be the same in all layers, "
             f"got partial_rotary_factor {partial} and parameters {scaling}"
         )
-    theta = scaling.pop("rope_theta", None) or raw.number("rope_theta", 10000.0)
+    theta = scaling.pop("rope_theta", None)
+    if theta is None:
+        theta = raw.number("rope_theta", 10000.0)
     if not is_number(theta) or theta <= 0:
         raise ModelError(f"{raw.path}: rope_theta must be a number above 0, got {theta!r}")
     old_name = scaling.pop("type", "default")

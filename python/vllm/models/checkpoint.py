@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from vllm.config import ModelError, read_json
+from vllm.config import ModelError, hint, is_present, read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -72,7 +72,9 @@ def open_shard(path: Path) -> Iterator[Stored]:
 
 
 def _broken(path: Path, error: Exception) -> ModelError:
-    return ModelError(f"{path} cannot be read, it may be truncated: {error}")
+    why = hint(path)
+    guess = "" if why else ", it may be truncated"
+    return ModelError(f"{path} cannot be read{guess}: {error}{why}")
 
 
 def find_tensors(folder: Path) -> Dict[str, Path]:
@@ -90,7 +92,7 @@ def find_tensors(folder: Path) -> Dict[str, Path]:
 def find_shards(folder: Path) -> List[Path]:
     """The safetensors files of a model folder. Raises ModelError if one is missing."""
     index = folder / INDEX
-    if index.exists():
+    if is_present(index):
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelError(f"{index}: weight_map is missing or empty")
@@ -98,7 +100,7 @@ def find_shards(folder: Path) -> List[Path]:
         if strange:
             raise ModelError(f"{index}: weight_map must name files beside it, got {strange[0]!r}")
         shards = [folder / name for name in sorted(set(weight_map.values()))]
-    elif (folder / SINGLE).exists():
+    elif is_present(folder / SINGLE):
         shards = [folder / SINGLE]
     else:
         shards = sorted(folder.glob("*.safetensors"))
@@ -108,6 +110,8 @@ def find_shards(folder: Path) -> List[Path]:
             f"for example by save_pretrained of transformers"
         )
     absent = [shard.name for shard in shards if not shard.exists()]
+    if absent and not is_present(index):
+        raise ModelError(f"{folder / absent[0]} cannot be read{hint(folder / absent[0])}")
     if absent:
         raise ModelError(f"{folder}: {INDEX} lists files that do not exist: {some(absent)}")
     return shards

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 from typing import Sequence as SequenceOf
 
-from vllm.config import ModelError, read_json
+from vllm.config import ModelError, hint, is_present, read_json
 from vllm.text.messages import Message, plain, plain_messages
 from vllm.text.template_forms import TemplateForms
 from vllm.text.template_sandbox import SANDBOX, TemplateError
@@ -84,13 +84,13 @@ class ChatTemplates:
         ModelError if they are not templates.
         """
         files = {path.stem: path for path in folder.glob("additional_chat_templates/*.jinja")}
-        if (folder / "chat_template.jinja").exists():
+        if is_present(folder / "chat_template.jinja"):
             files["default"] = folder / "chat_template.jinja"
         if files:
             return cls({name: _source(path) for name, path in files.items()})
         found = tokenizer_config.get("chat_template")
         in_json = folder / "chat_template.json"
-        if found is None and in_json.exists():
+        if found is None and is_present(in_json):
             found = read_json(in_json).get("chat_template")
         try:
             if isinstance(found, list):
@@ -123,6 +123,8 @@ class ChatTemplates:
 def _source(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}{hint(path)}") from error
     except UnicodeDecodeError as error:
         raise ModelError(f"{path} is not UTF-8: {error}") from error
 

@@ -9,7 +9,7 @@ from typing import Sequence as SequenceOf
 
 from tokenizers import Tokenizer as _Backend
 
-from vllm.config import ModelError, read_json
+from vllm.config import ModelError, hint, is_present, read_json
 from vllm.text.chat_template import ChatTemplates
 from vllm.text.detokenizer import IncrementalDetokenizer
 from vllm.text.messages import Message, plain
@@ -31,7 +31,7 @@ class Tokenizer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / "tokenizer.json"
-        if not path.exists():
+        if not is_present(path):
             raise ModelError(
                 f"{folder} has no tokenizer.json; a SentencePiece tokenizer.model alone must be "
                 f"converted first, for example by save_pretrained of transformers. To work with "
@@ -40,7 +40,7 @@ class Tokenizer:
         try:
             self._backend: Any = _Backend.from_file(str(path))
         except Exception as error:
-            raise ModelError(f"{path} cannot be read: {error}") from error
+            raise ModelError(f"{path} cannot be read: {error}{hint(path)}") from error
         try:
             self.token_bytes = TokenBytes(self._backend)
         except ValueError as error:
@@ -49,7 +49,7 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         config_path = folder / "tokenizer_config.json"
-        config = read_json(config_path) if config_path.exists() else {}
+        config = read_json(config_path) if is_present(config_path) else {}
         self._special_tokens = _special_tokens(config)
         self._templates = ChatTemplates.read(folder, config)
 
