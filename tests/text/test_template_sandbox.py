@@ -123,6 +123,16 @@ def _processor_time(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
+@pytest.mark.parametrize("module", ["vllm.text.template_worker", "vllm.entrypoints.openai.front"])
+def test_a_process_whose_parent_has_ended_says_nothing(module):
+    for name in ("fastapi", "torch") if module.endswith("front") else ():
+        pytest.importorskip(name)
+    ended = subprocess.run(
+        [sys.executable, "-m", module], input=b"", capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
 def test_threads_get_their_own_answers(sandbox):
     wrong = []
 

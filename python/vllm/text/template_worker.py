@@ -24,7 +24,10 @@ _MAX_TEMPLATES = 32  # compiled templates in the cache
 
 
 def main() -> None:
-    setup = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the process that started this one has ended
+        return
+    setup = json.loads(line)
     sys.path[:] = setup["path"]
     import jinja2.sandbox  # noqa: F401  (before the limits, which are meant for templates)
 

@@ -52,7 +52,10 @@ _TAKEN_AT_ONCE = 8
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    what = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # the main process has ended
+        return
+    what = json.loads(line)
     _end_with_main_process()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     for name, level in what["log_levels"].items():
