@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_sampling(args)
-    prompts: List[str] = args.prompt or [line for line in sys.stdin.read().splitlines() if line]
+    prompts: List[str] = args.prompt or [line for line in sys.stdin.read().split("\n") if line]
     if not prompts:
         raise ValueError("no prompt: give --prompt, or lines on standard input")
     llm = make_llm(args)

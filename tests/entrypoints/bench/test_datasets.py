@@ -102,6 +102,14 @@ def test_prompts_of_json_lines_come_again_where_they_are_too_few(tokenizer, tmp_
     assert len(samples(tokenizer, *words, "--no-oversample")) == 2
 
 
+def test_only_a_newline_ends_a_line_of_json(tokenizer, tmp_path):
+    words = [*custom(tmp_path / "a.jsonl"), "--skip-chat-template", "--num-prompts", 1]
+    raw = json.dumps({"prompt": "one\u2028two\x85three"}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(raw.encode() + b"\r\n")
+    (sample,) = samples(tokenizer, *words)
+    assert sample.prompt == "one\u2028two\x85three"
+
+
 def test_prompts_of_json_lines_are_what_a_user_says(chat_model, tmp_path):
     own = Tokenizer(chat_model.folder)
     (sample,) = samples(own, *custom(tmp_path / "a.jsonl", "the cat"), "--num-prompts", 1)

@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, List, Mapping, Optional
 
 from vllm.entrypoints.bench.datasets import SampleRequest
 
@@ -94,11 +94,13 @@ class Endpoint:
                 await self._read(response, result)
         except httpx.HTTPError as error:
             result.error = f"{type(error).__name__}: {error}"
+        except (LookupError, TypeError, ValueError) as error:
+            result.error = f"{self._url} sent an event that OpenAI's API does not have: {error!r}"
         return result
 
     async def _read(self, response: httpx.Response, result: Result) -> None:
         last = result.sent
-        async for line in response.aiter_lines():
+        async for line in _lines(response):
             if not line.startswith("data: ") or line == "data: [DONE]":
                 continue
             now = time.perf_counter()
@@ -132,3 +134,17 @@ class Endpoint:
             if delta.get(name):
                 return str(delta[name])
         return None
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a stream of events.
+
+    httpx's `aiter_lines` also splits at U+0085, U+2028 and others, which strings in JSON may have.
+    """
+    rest = b""
+    async for data in response.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r").decode()
+    if rest:
+        yield rest.decode()

@@ -174,7 +174,7 @@ def _custom(
     """
     path = args.dataset_path
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may have U+2028 in a string
         prompts = [str(json.loads(line)["prompt"]) for line in lines if line.strip()]
     except OSError as error:
         raise ValueError(f"--dataset-path: {path} cannot be read: {error}") from error
