@@ -183,10 +183,12 @@ def paged_attention(
 
     On CUDA, float16 and bfloat16 use tensor cores if all of this holds: head_size is 64, 80, 96,
     128 or 256 (in prefills also 192); KV blocks have a multiple of 16 tokens; every head of the
-    cache, and in prefills of `query` and `out`, begins at a multiple of 16 bytes; and the compute
-    capability is at least 7.5 (float16) or 8.0 (bfloat16). Otherwise it is slower. Attention
-    weights are rounded to the dtype before they are multiplied by values. Prefills with a positive
-    scale run at full speed on Hopper (9.0, from CUDA 12 on) if block_size is a power of two.
+    cache begins at a multiple of 16 bytes; and the compute capability is at least 8.0, or 7.5 for
+    float16 with a head_size of at most 128. In prefills, heads of `query` and `out` must also begin
+    at multiples of 16 bytes, key_cache and value_cache must have the same strides, and block_size
+    is at most 1024. Otherwise it is slower. Attention weights are rounded to the dtype before they
+    are multiplied by values. Prefills with a positive scale run at full speed on Hopper (9.0, from
+    CUDA 12 on) if block_size is a power of two.
 
     out: [tokens, heads, head_size], written; may be `query` itself.
     query: [tokens, heads, head_size], any strides but the last; head_size is a multiple of 8, up
@@ -254,10 +256,10 @@ def rotary_and_attention(
     """`rotary_and_cache`, then `paged_attention`: everything between the projections before and
     after attention. The arguments are theirs; plan.metadata_ready is for both.
 
-    On CUDA it is one kernel if plan.cluster is not 0, no item is a prefill's, and this holds beside
-    what `paged_attention` asks for: head_size is 64, 128 or 256 and all of a head is rotated; every
-    head begins at a multiple of 16 bytes; the compute capability is at least 8.0. Then the
-    positions are those that context_lens give, context_lens - 1, and slot_mapping[i] is the slot of
+    On CUDA it is one kernel if plan.cluster is not 0, no item is a prefill's, `paged_attention`
+    would use tensor cores, and this holds: head_size is 64, 128 or 256 and all of a head is
+    rotated; every head begins at a multiple of 16 bytes; the compute capability is at least 8.0.
+    It requires that positions[i] is context_lens[i] - 1 and that slot_mapping[i] is the slot of
     sequence i's last token by its block table, or -1. The keys and values that it stores are
     bit-equal to those of `rotary_and_cache`.
 
