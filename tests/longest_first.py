@@ -8,6 +8,8 @@ from xdist.scheduler import LoadFileScheduling
 # what takes minutes to build.
 LONG = (
     "tests/ci/builder/",
+    "tests/docs/test_installation.py",
+    "tests/test_pythons.py",
     "tests/entrypoints/test_serve.py",
     "tests/cpu/test_variants.py",
     "tests/worker/ranks/test_ranks_parity.py",

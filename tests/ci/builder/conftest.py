@@ -12,11 +12,8 @@ import pytest
 
 from ci import matrix
 from ci.matrix import Matrix
-from tests.ci.support.clones import clone, commit, hashes, run
+from tests.ci.support.clones import clone, commit, hashes, remove_slow_kernels, run
 from tests.ci.support.toolchain import ROOT
-
-# Families of kernels of which an arch takes NVRTC a minute; those of all others, seconds.
-SLOW = ("attention", "comm", "gemm", "sampling")
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +30,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one = 'archs = ["9.0"], ptx = ["9.0"]'
     kept = [_reduced(entry, one) for entry in entries if "on_request" not in entry]
     path.write_text("".join([rest, *kept, _reduced(last, 'archs = ["7.5"]')]))
-    for family in SLOW:
-        shutil.rmtree(repo / "csrc" / "kernels" / family)
+    remove_slow_kernels(repo)
     commit(repo)
     return repo
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.ci.support import repository
 from tests.ci.support.toolchain import ROOT
 
 ABI3 = "vllm-{}-cp38-abi3-manylinux1_x86_64.whl"
+# Families of kernels of which an arch takes NVRTC a minute; those of all others, seconds.
+SLOW = ("attention", "comm", "gemm", "sampling")
 
 
 def clone(source: Path, target: Path) -> Path:
@@ -23,6 +26,12 @@ def clone(source: Path, target: Path) -> Path:
 
 def commit(repo: Path) -> None:
     repository.run(repo, "commit", "-q", "-a", "-m", "a change")
+
+
+def remove_slow_kernels(tree: Path) -> None:
+    """For tests of how kernels are built: `make nightly` and `make cibuildwheel` build all."""
+    for family in SLOW:
+        shutil.rmtree(tree / "csrc" / "kernels" / family)
 
 
 def run(repo: Path, *arguments: str, mask: int = 0o022, **environ: str) -> str:
