@@ -26,9 +26,9 @@ from benchmarks.server_throughput import describe_machine
 from vllm import LLM, SamplingParams
 
 
-def schema(name: Dict[str, Any]) -> Dict[str, Any]:
-    """name: the schema of a string."""
-    item = {
+def item(name: Dict[str, Any]) -> Dict[str, Any]:
+    """The schema of an object. name: that of a string."""
+    return {
         "type": "object",
         "properties": {
             "name": name,
@@ -38,12 +38,17 @@ def schema(name: Dict[str, Any]) -> Dict[str, Any]:
         },
         "required": ["name", "age", "tags", "score"],
     }
-    return {"type": "array", "items": item, "minItems": 1000}
 
 
+def without_end(items: Dict[str, Any]) -> Dict[str, Any]:
+    """The schema of more of them than an output can hold."""
+    return {"type": "array", "items": items, "minItems": 1000}
+
+
+ITEM = item({"type": "string"})
 SCHEMAS = {
-    "any length": schema({"type": "string"}),
-    "at most 20": schema({"type": "string", "maxLength": 20}),
+    "any length": without_end(ITEM),
+    "at most 20": without_end(item({"type": "string", "maxLength": 20})),
 }
 
 
