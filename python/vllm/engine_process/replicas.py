@@ -28,7 +28,7 @@ def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
             f"data_parallel_size is {num_engines}, and Ray places the ranks of one engine: start a "
             f"server for each replica instead, and balance their load"
         )
-    if not uses_gpus(args):
+    if not _uses_gpus(args):
         return _shares_of_processors(num_engines)
     if args.device not in ("auto", "cuda"):
         raise ValueError(
@@ -47,7 +47,7 @@ def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
     ]
 
 
-def uses_gpus(args: EngineArgs) -> bool:
+def _uses_gpus(args: EngineArgs) -> bool:
     """Whether the engines compute on GPUs."""
     if args.device != "auto":
         return args.device.startswith("cuda")
@@ -63,13 +63,8 @@ def _gpus() -> List[str]:
     return [str(index) for index in range(len(platform.installed_gpus()))]
 
 
-def num_processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def _shares_of_processors(num_engines: int) -> List[Dict[str, str]]:
-    threads = str(max(1, num_processors() // num_engines))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // num_engines))
     names = ("OMP_NUM_THREADS", "VLLM_CPU_THREADS")
     share = {name: os.environ.get(name, threads) for name in names}
     return [share] * num_engines

@@ -52,8 +52,7 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         ),
         "api_server_count": (
             {"type": int, "metavar": "N"},
-            "processes that handle HTTP, text and JSON (with a GPU one for each four processors, "
-            "at most 4; 1 on CPUs)",
+            "processes that handle HTTP, text and JSON (1)",
         ),
         "root_path": ({}, "path at which a proxy serves it, such as /llm"),
         "ssl_keyfile": ({"metavar": "FILE"}, "private key, to serve HTTPS"),

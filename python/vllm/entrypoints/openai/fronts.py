@@ -112,7 +112,7 @@ class Fronts(Watcher):
     def __init__(self, args: EngineArgs, folder: Path, options: ServerOptions) -> None:
         self._memory_fd = SharedMemory.create_file()
         self._folder = Path(tempfile.mkdtemp(prefix="vllm-"))  # of mode 0700
-        count = options.api_server_count or 1
+        count = options.api_server_count
         self.memory = SharedMemory(0, count + 1, self._memory_fd)
         self._connections = self.memory.board("connections", 1)
         self._is_finishing = False

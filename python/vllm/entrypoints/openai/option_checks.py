@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Field -> its least and its greatest value.
 _RANGES = {
     "port": (0, 65535),
+    "api_server_count": (1, 255),  # of which a stored response's id names one in two hex digits
     "max_logprobs": (0, None),
     "max_n": (1, None),
     "max_request_bytes": (1, None),

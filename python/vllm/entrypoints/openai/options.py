@@ -7,9 +7,6 @@ from typing import List, Optional
 
 from vllm.entrypoints.openai.option_checks import check_options
 
-# The id of a stored response has two digits for the process that stores it.
-MOST_FRONTS = 255
-
 
 @dataclass(frozen=True)
 class ServerOptions:
@@ -18,7 +15,7 @@ class ServerOptions:
     names: names of the model that requests may use; the first is the default in responses.
     api_keys: accepted API keys; if empty, no key is needed.
     data_parallel_size: replicas of the model, each in a process of its own.
-    api_server_count: processes that handle HTTP; None chooses by the machine.
+    api_server_count: processes that handle HTTP.
     max_logprobs, max_n, max_request_bytes: limits of one request.
     max_queued_sequences: limit of running and waiting sequences over all requests; beyond it,
         requests get a 429.
@@ -43,7 +40,7 @@ class ServerOptions:
     uds: Optional[str] = None
     root_path: str = ""
     data_parallel_size: int = 1
-    api_server_count: Optional[int] = None
+    api_server_count: int = 1
     ssl_keyfile: Optional[str] = None
     ssl_certfile: Optional[str] = None
     api_keys: List[str] = field(default_factory=list)
@@ -73,9 +70,4 @@ class ServerOptions:
     shutdown_timeout: Optional[int] = None
 
     def __post_init__(self) -> None:
-        count = self.api_server_count
-        if count is not None and not 1 <= count <= MOST_FRONTS:
-            raise ValueError(
-                f"api_server_count must be an integer from 1 to {MOST_FRONTS}, got {count}"
-            )
         check_options(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import signal
 import socket
 import time
@@ -19,7 +18,6 @@ from vllm.engine.async_engine import AsyncEngine
 from vllm.engine_args import EngineArgs
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.heap import freeze_heap
-from vllm.engine_process.replicas import num_processors, uses_gpus
 from vllm.entrypoints.openai import main_process
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.options import ServerOptions
@@ -44,9 +42,7 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
     Raises what the engine raises for its arguments, ValueError if the address cannot be bound,
     ServerDiedError.
     """
-    count = options.api_server_count or default_count(args)
-    serving = _serve if count == 1 else main_process.serve
-    options = dataclasses.replace(options, api_server_count=count)
+    serving = _serve if options.api_server_count == 1 else main_process.serve
     listening = listen(options)  # first, so that a port in use fails before the model is loaded
     try:
         asyncio.run(serving(args, options, listening, started))
@@ -55,16 +51,6 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
         if options.uds is not None:
             with contextlib.suppress(FileNotFoundError):
                 Path(options.uds).unlink()
-
-
-def default_count(args: EngineArgs) -> int:
-    """How many processes handle HTTP if nothing is said.
-
-    On a GPU one for each four processors, at most four: they also have to leave room for the
-    engine's process, the tokenizers' threads and the clients of a benchmark. A model on the CPU
-    needs all processors for itself.
-    """
-    return max(1, min(4, num_processors() // 4)) if uses_gpus(args) else 1
 
 
 async def _serve(
