@@ -61,10 +61,15 @@ def prepare(lab: Lab, factory: Factory) -> Experiment:
 
     yesterday = lab.copy(None)
     publish(yesterday, factory.wheels(first), first, factory.matrix, clock=clock)
+    return prepare_command(lab, yesterday, publish_today)
+
+
+def prepare_command(lab: Lab, yesterday: Store, command: Callable[[Store], object]) -> Experiment:
+    """An experiment with any command on a bucket."""
     ideal = lab.copy(yesterday)
     probe = Probe(ideal, lab.breaker, Reader(lab.peek(ideal)))
-    publish_today(probe)
-    return Experiment(lab, yesterday, publish_today, lab.dump(ideal), tuple(probe.calls))
+    command(probe)
+    return Experiment(lab, yesterday, command, lab.dump(ideal), tuple(probe.calls))
 
 
 def role(method: str, key: str) -> str:
