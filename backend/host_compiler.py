@@ -52,7 +52,14 @@ def find(environ: Mapping[str, str], folder: Path) -> Optional[HostCompiler]:
             return None
         version = _version((found,))
         return HostCompiler((found,), version or "unknown version", "PATH")
-    first, *others = shlex.split(given)
+    try:
+        first, *others = shlex.split(given)
+    except ValueError:  # an open quotation, or nothing but spaces
+        raise HostCompilerError(
+            f"CXX is {given!r}, which is no command",
+            means="CXX sets the compiler of host code, in the syntax of a shell",
+            do="correct it, or unset it to use the c++, g++ or clang++ on PATH",
+        ) from None
     if os.sep in first:
         first = str(folder / first)
     words = (shutil.which(first, path=path) or first, *others)
