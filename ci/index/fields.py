@@ -12,6 +12,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from typing import (
     Annotated,
@@ -89,13 +90,21 @@ def _is_specifier(text: str) -> bool:
     return True
 
 
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text.rstrip("Z"))
+    except ValueError:  # 30 February, the year 0
+        return False
+    return True
+
+
 # The fields of this object are written into the enclosing object instead of a nested one.
 FLAT = "flat"
 # `dataclasses.field(default=…, metadata=ADDED)`: older records lack the field, and stay valid.
 ADDED = {"added": True}
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # a version without any suffix
+NUMBERS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18}){0,9}")  # a version without any suffix
 # A reason or a specifier: one line of characters that UTF-8 and XML have, for pages and the feed.
 # The renderers escape it.
 LINE = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029\ud800-\udfff\ufffe\uffff]{0,500}")
@@ -107,7 +116,7 @@ _TIME = (
 Commit = Annotated[str, Form(COMMIT)]
 Sha256 = Annotated[str, Form(re.compile(r"[0-9a-f]{64}"))]
 Digest = Annotated[str, Form(re.compile(r"sha256:[0-9a-f]{64}"))]
-Time = Annotated[str, Form(re.compile(_TIME))]
+Time = Annotated[str, Form(re.compile(_TIME), _is_moment, "a moment of the calendar")]
 VariantName = Annotated[str, Form(re.compile(r"cu[0-9]{2,4}"))]
 Numbers = Annotated[str, Form(NUMBERS)]
 Tag = Annotated[str, Form(re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+"))]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 20  # changed native files listed by name
+LATEST = 253402300799  # 9999-12-31T23:59:59Z, in seconds since 1970
 # A terminal's escape sequences: ECMA-48, 5.4.
 COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 NO_TEXT = re.compile(r"[\ud800-\udfff]")  # how Python reads a byte that is not UTF-8
@@ -122,7 +123,8 @@ def instant(time: datetime) -> str:
 
 
 def commit_time(commit: Commit) -> str:
-    return instant(datetime.fromtimestamp(commit.time, timezone.utc))
+    # git takes any number of seconds.
+    return instant(datetime.fromtimestamp(min(max(commit.time, 0), LATEST), timezone.utc))
 
 
 def _check_complete(expected: Mapping[str, str], given: Sequence[str]) -> None:

@@ -102,6 +102,9 @@ def test_a_hostile_file_name_is_refused(manifest: Manifest, name: str) -> None:
         (("number",), 8),  # then the files' .dev7 are not of it
         (("time",), "yesterday"),
         (("published",), "2026-13-01T00:00:00Z"),
+        (("published",), "2026-02-30T00:00:00Z"),
+        (("time",), "0000-01-01T00:00:00Z"),
+        (("version",), "9" * 5000),
         (("published",), "2026-11-05T12:00:00Z<script>"),
         (("version",), "0.5.4+cu118"),
         (("version",), "0.5.3"),

@@ -101,6 +101,19 @@ def test_no_message_of_a_build_or_a_commit_keeps_the_next_commit_from_being_publ
     assert care.pin(store, named.sha, "one line").changed
 
 
+@pytest.mark.parametrize(
+    ("time", "shown"), [(1 << 50, "9999-12-31T23:59:59Z"), (-1, "1970-01-01T00:00:00Z")]
+)
+def test_a_commit_of_any_time_is_published(
+    store: Store, factory: Factory, time: int, shown: str
+) -> None:
+    commit = dataclasses.replace(factory.commit(1), time=time)
+    begin(store, commit, clock=clock)
+    status = access.read(store, records.status(commit.sha))
+    assert status is not None
+    assert status.time == shown
+
+
 def test_an_index_lists_the_newest_commits_only_and_older_ones_stay_reachable(
     store: Store, factory: Factory
 ) -> None:
