@@ -6,6 +6,7 @@ tests/ci/builder/test_build.py.
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -83,7 +84,11 @@ def of_head(repo: Path) -> BuildInfo:
 
 def run(wheel: Path, repo: Path, folder: Path) -> Difference | None:
     folder.mkdir()
-    return verify.verify(wheel, repo, folder, Console(quiet=True))
+    said = io.StringIO()
+    found = verify.verify(wheel, repo, folder, Console(file=said, width=20))
+    commit = repository.run(repo, "rev-parse", "HEAD")
+    assert said.getvalue() == f"rebuilding {wheel.name} from commit {commit}\n"
+    return found
 
 
 @pytest.mark.parametrize("unknown", [{"commit": None}, {"dirty": True}, {"native_digest": None}])
@@ -117,7 +122,9 @@ def test_a_build_that_fails_says_why(
     make: Make, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REBUILT", str(tmp_path / "gone"))
-    with pytest.raises(VerifyError, match=r"(?s)ci build --variant .* failed:.*No such file"):
+    with pytest.raises(
+        VerifyError, match=r"(?s)ci build --variant .* failed:\nTraceback.*No such file"
+    ):
         run(make("wheel", of_head(repo)), repo, tmp_path / "out")
 
 
@@ -149,6 +156,8 @@ def test_a_wheel_and_its_symbols_come_from_an_address(make: Make, tmp_path: Path
         fetched = verify.symbols_beside(where, read(got), tmp_path / "out")
         assert fetched is not None
         assert fetched.read_bytes() == debug
+        # An address without its last slash is redirected, as downloads of releases are.
+        assert wheel.name in verify.fetch(f"{base}/a%2Bb", tmp_path / "out").read_text()
         with pytest.raises(VerifyError, match=r"cannot download .*/gone\.whl: .*404"):
             verify.fetch(f"{base}/gone.whl", tmp_path / "out")
 
