@@ -166,6 +166,22 @@ def replicas() -> str:
     return table(head, rows) + f"\n{', '.join(links)}.\n"
 
 
+def server_work() -> str:
+    """What a streamed request costs the process that handles it."""
+    record = load("server_work")
+    rows = []
+    for kind, parts in record["now"].items():
+        for part, now in parts.items():
+            before = record["before"][kind][part]
+            calls = f"{before['calls']:.0f} → {now['calls']:.0f}"
+            rows.append((kind, part, calls, f"{before['us']:.0f} → {now['us']:.0f}"))
+    text = table(("request", "part", "calls of functions", "µs"), rows)
+    return (
+        f"{text}\n{link('server_work')}, before: {record['before_commit'][:7]}; two cores with a "
+        f"load of {_load(record)}.\n"
+    )
+
+
 def first_outputs() -> str:
     """The time until the first output of each command."""
     record = load("cli_first_output")
