@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.entrypoints.test_serve import (
     SMALL,
@@ -24,6 +23,7 @@ from tests.entrypoints.test_serve import (
     refused,
     serving,
 )
+from vllm import EngineArgs
 from vllm.entrypoints.openai.front_group import FrontGroup
 
 pytestmark = needs_torch
@@ -78,6 +78,8 @@ def front_of(answer):
 
 def values(client):
     """{name: value} of the metrics without labels of their own."""
+    from prometheus_client.parser import text_string_to_metric_families
+
     found = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
@@ -159,6 +161,16 @@ def test_the_metrics_are_the_sums_whichever_process_answers(clients):
     assert gained["num_requests_running"] == 0
 
 
+def refusal(client):
+    """Of a full queue. A background response is counted just after its client has got it: until
+    then a request is let in, and leaves."""
+    while True:
+        with contextlib.suppress(httpx.TimeoutException):
+            found = client.post("/v1/completions", json={"prompt": "hi"}, timeout=2)
+            assert found.status_code == 429
+            return found
+
+
 def test_the_limit_of_the_queue_is_one_for_all(server, clients):
     (engine,) = engines_of(server)
     os.kill(engine, signal.SIGSTOP)
@@ -167,8 +179,7 @@ def test_the_limit_of_the_queue_is_one_for_all(server, clients):
         for client in clients[:2]:  # a background response is accepted at once
             for _ in range(5):
                 assert respond(client, background=True).status_code == 200
-        full = clients[2].post("/v1/completions", json={"prompt": "hi"})
-        assert full.status_code == 429
+        full = refusal(clients[2])
         assert full.headers["Retry-After"] == "1"
         assert full.json()["error"]["message"].startswith(
             "the queue is full (10 of 10 sequences, 1 more requested"
@@ -361,6 +372,17 @@ def test_what_cannot_be_served_is_said_as_by_one_process(capsys, chat_model):
     told = refused(capsys, chat_model.folder, *words)
     assert told.endswith("\n")
     assert "vllm serve: error: max_model_len (1000000) is more than" in told
+
+
+@pytest.mark.parametrize(
+    ("device", "processors", "count"),
+    [("cuda", 2, 1), ("cuda", 8, 2), ("cuda", 16, 4), ("cuda", 128, 4), ("cpu", 64, 1)],
+)
+def test_the_default_depends_on_the_machine(monkeypatch, device, processors, count):
+    from vllm.entrypoints.openai import server
+
+    monkeypatch.setattr(server, "num_processors", lambda: processors)
+    assert server.default_count(EngineArgs("model", device=device)) == count
 
 
 def test_the_id_of_a_response_says_who_stores_it(tmp_path):
