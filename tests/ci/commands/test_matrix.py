@@ -13,17 +13,23 @@ from ci.matrix import Matrix
 from ci.publish import plan
 
 
-def test_the_table_has_every_variant(
-    capsys: pytest.CaptureFixture[str], the_matrix: Matrix
-) -> None:
+def table(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is printed on a terminal of that many columns."""
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main(["matrix"]) == 0
-    shown = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_the_table_has_every_variant(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, the_matrix: Matrix
+) -> None:
+    shown = table(300, monkeypatch, capsys)
     for cuda in the_matrix.cudas:
         assert f"CUDA {cuda.version}" in shown
         assert cuda.variant in shown
-    assert "…" not in shown  # on a terminal of 80 columns nothing is cut off
-    compilers = re.findall(r"^│ (\d+\.\d) +│", shown, re.MULTILINE)  # below "code by"
+    compilers = re.findall(r"^│ code by (\d+\.\d) +│", shown, re.MULTILINE)
     assert compilers == sorted(the_matrix.toolkits, key=matrix.numbers)
+    assert "…" not in table(80, monkeypatch, capsys)  # nothing is cut off
 
 
 def test_json_names_every_wheel_of_a_release(
