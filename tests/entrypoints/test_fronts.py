@@ -23,7 +23,6 @@ from tests.entrypoints.test_serve import (
     refused,
     serving,
 )
-from vllm import EngineArgs
 from vllm.entrypoints.openai.front_group import FrontGroup
 
 pytestmark = needs_torch
@@ -372,17 +371,6 @@ def test_what_cannot_be_served_is_said_as_by_one_process(capsys, chat_model):
     told = refused(capsys, chat_model.folder, *words)
     assert told.endswith("\n")
     assert "vllm serve: error: max_model_len (1000000) is more than" in told
-
-
-@pytest.mark.parametrize(
-    ("device", "processors", "count"),
-    [("cuda", 2, 1), ("cuda", 8, 2), ("cuda", 16, 4), ("cuda", 128, 4), ("cpu", 64, 1)],
-)
-def test_the_default_depends_on_the_machine(monkeypatch, device, processors, count):
-    from vllm.entrypoints.openai import server
-
-    monkeypatch.setattr(server, "num_processors", lambda: processors)
-    assert server.default_count(EngineArgs("model", device=device)) == count
 
 
 def test_the_id_of_a_response_says_who_stores_it(tmp_path):

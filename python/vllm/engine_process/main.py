@@ -10,10 +10,8 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, List
@@ -42,6 +40,7 @@ from vllm.engine_process.messages import (
     encoder,
     unpack_params,
 )
+from vllm.engine_process.parent import end_with_parent
 from vllm.engine_process.token_request import TokenRequest
 from vllm.worker.assemble import assemble
 
@@ -96,7 +95,7 @@ class Outbox:
 
 
 def main() -> None:
-    _end_with_client()
+    end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the client gets them too, and sends `Close`
     what = json.loads(sys.argv[1])
@@ -182,17 +181,6 @@ def _add(
     for seq in seqs:
         request: Any = TokenRequest(seq, final_only=message.final_only)
         thread.add(request, functools.partial(outbox.put, request))
-
-
-def _end_with_client() -> None:
-    """Ends this process when the client's has ended, which closes the pipe to stdin."""
-
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, name="vllm-client-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

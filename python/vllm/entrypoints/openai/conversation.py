@@ -14,7 +14,7 @@ from vllm.entrypoints.openai.protocol.chat import ChatRequest
 from vllm.entrypoints.openai.protocol.sampling import StructuredOutputs
 from vllm.entrypoints.openai.served import Served, in_thread
 from vllm.entrypoints.openai.streaming import closing
-from vllm.entrypoints.openai.tools import ToolChoice
+from vllm.entrypoints.openai.tools import ChosenTools
 from vllm.entrypoints.openai.usage import UsageCounter
 from vllm.outputs import RequestOutput
 
@@ -27,7 +27,7 @@ class Conversation:
     """
 
     def __init__(
-        self, served: Served, body: ChatRequest, choice: ToolChoice, prompt: EncodedPrompt
+        self, served: Served, body: ChatRequest, choice: ChosenTools, prompt: EncodedPrompt
     ) -> None:
         self.choice_of_tools = choice
         self.prompt = prompt
@@ -80,7 +80,7 @@ class Conversation:
 
 
 async def encode(
-    served: Served, body: ChatRequest, choice: ToolChoice, *, check: bool = True
+    served: Served, body: ChatRequest, choice: ChosenTools, *, check: bool = True
 ) -> EncodedPrompt:
     """The prompt; `check` rejects one that leaves no room for an answer. Raises ApiError."""
 

@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Set
 
@@ -28,6 +27,7 @@ from vllm.engine_process.board import Board, SharedMemory
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.engines import ToldEngines
 from vllm.engine_process.heap import freeze_heap
+from vllm.engine_process.parent import end_with_parent
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.front_channel import (
     Channel,
@@ -56,7 +56,7 @@ def main() -> None:
     if not line:  # the main process has ended
         return
     what = json.loads(line)
-    _end_with_main_process()
+    end_with_parent()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     for name, level in what["log_levels"].items():
         logging.getLogger(name).setLevel(level)
@@ -206,17 +206,6 @@ def _counting(protocol: Any, when_lost: Callable[[], None]) -> Any:
             when_lost()
 
     return Counting
-
-
-def _end_with_main_process() -> None:
-    """Ends this process when the main process has ended, which closes the pipe to stdin."""
-
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, name="vllm-main-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -107,9 +107,9 @@ class Metrics:
             yield metric
 
     @contextlib.contextmanager
-    def watch(self, params: SamplingParams) -> Iterator[Watch]:
+    def watch(self, params: SamplingParams) -> Iterator[RequestWatch]:
         """Counts one request within a `with` block, even if its client leaves early."""
-        watch = Watch(self, params.n)
+        watch = RequestWatch(self, params.n)
         try:
             yield watch
         except (asyncio.CancelledError, GeneratorExit):  # the client has left
@@ -131,7 +131,7 @@ class Metrics:
         self._mine[_COLUMNS[reason]] += 1
 
 
-class Watch:
+class RequestWatch:
     """Metrics of one running request."""
 
     def __init__(self, metrics: Metrics, n: int) -> None:

@@ -16,7 +16,7 @@ from vllm.text.parsing.formats import CallBody
 _FORCED = ToolFormat(CallBody.JSON, unmarked=True)
 
 
-class ToolChoice(NamedTuple):
+class ChosenTools(NamedTuple):
     """The tools that may be called, and whether a call is required.
 
     names: names of the functions that may be called.
@@ -46,7 +46,7 @@ class ToolChoice(NamedTuple):
         )
 
 
-def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
+def choose(options: ServerOptions, body: ChatRequest) -> ChosenTools:
     """The tool choice of a request. Raises ApiError."""
     offered: List[Dict[str, Any]] = [
         tool.model_dump(exclude_unset=True) for tool in body.tools or []
@@ -55,9 +55,9 @@ def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
     if not offered:
         if wanted not in (None, "none", "auto"):
             raise ApiError(400, "tool_choice needs tools", param="tool_choice")
-        return ToolChoice()
+        return ChosenTools()
     if wanted == "none":
-        return ToolChoice()
+        return ChosenTools()
     if isinstance(wanted, NamedTool) or wanted == "required":
         return _forced(offered, wanted.function.name if isinstance(wanted, NamedTool) else None)
     if options.tool_call_parser is None:
@@ -66,10 +66,10 @@ def choose(options: ServerOptions, body: ChatRequest) -> ToolChoice:
             "tools are not supported: this server was started without --tool-call-parser",
             param="tools",
         )
-    return ToolChoice(_names(offered), tuple(offered))
+    return ChosenTools(_names(offered), tuple(offered))
 
 
-def _forced(offered: List[Dict[str, Any]], name: Optional[str]) -> ToolChoice:
+def _forced(offered: List[Dict[str, Any]], name: Optional[str]) -> ChosenTools:
     """Requires a call of the tool `name`, or of any tool if it is None."""
     callable_ = [tool for tool in offered if name in (None, tool["function"]["name"])]
     if not callable_:
@@ -91,7 +91,7 @@ def _forced(offered: List[Dict[str, Any]], name: Optional[str]) -> ToolChoice:
             }
         )
     schema = {"anyOf": calls, **definitions}
-    return ToolChoice(_names(callable_), tuple(offered), schema, is_named=name is not None)
+    return ChosenTools(_names(callable_), tuple(offered), schema, is_named=name is not None)
 
 
 def _names(offered: List[Dict[str, Any]]) -> Tuple[str, ...]:
