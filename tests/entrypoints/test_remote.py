@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
+import socket
+import struct
 import sys
+import threading
 
 import pytest
 
@@ -101,3 +105,43 @@ def test_an_answer_that_fails_within_its_stream(ask, monkeypatch):
     assert status == 2
     assert out == "and so"
     assert "internal error" in err
+
+
+EVENT = b'data: {"choices": [{"text": "Hello", "delta": {"content": "Hello"}}]}\n\n'
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing a connection resets it
+
+
+@pytest.mark.parametrize("command", ["chat", "complete"])
+@pytest.mark.parametrize(
+    ("rest", "resets"),
+    [(b"", False), (b"", True), (b"50\r\ndata: {", False), (b"0\r\n\r\n", False)],
+    ids=["closed", "reset", "within an event", "without an end"],
+)
+def test_a_server_that_dies_while_it_answers(monkeypatch, capsys, command, rest, resets):
+    """Half an answer is not taken for a whole one."""
+
+    def answer(listening):
+        for _ in range(2):
+            client, _ = listening.accept()
+            with client:
+                if b"/models" in client.recv(1 << 16):
+                    body = b'{"data": [{"id": "tiny"}]}'
+                    client.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+                    continue
+                head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                client.sendall(head + b"%x\r\n%s\r\n%s" % (len(EVENT), EVENT, rest))
+                if resets:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the cat\n"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        status = main([command, "--url", url])
+        thread.join()
+    message = "ended the connection before the end of its answer"
+    if resets:  # which may be before the first event has been read
+        message = "(cannot be reached|ended the connection .*): .*reset"
+    assert status == 2
+    assert re.search(f"vllm {command}: error: {url} {message}", capsys.readouterr().err)

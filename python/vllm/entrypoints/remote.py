@@ -7,6 +7,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
@@ -55,14 +56,25 @@ class Server:
         body = {"model": self.model, "stream": True, **fields}
         # Closing the iterator closes the connection, which cancels the request.
         with self._open(path, json.dumps(body).encode()) as answer:
-            for line in answer:
-                data = line.decode().strip()
-                if not data.startswith("data: ") or data == "data: [DONE]":
-                    continue
-                event = json.loads(data[len("data: ") :])
+            for data in self._events(answer):
+                event = json.loads(data)
                 if "error" in event:
                     raise ValueError(event["error"]["message"])
                 yield from event["choices"]
+
+    def _events(self, answer: Any) -> Iterator[str]:
+        """The data of each event of a stream. Raises ValueError if it ends before its last one."""
+        broken = f"{self._url} ended the connection before the end of its answer"
+        try:
+            for line in answer:
+                data = line.decode().strip()
+                if data == "data: [DONE]":
+                    return
+                if data.startswith("data: "):
+                    yield data[len("data: ") :]
+        except (OSError, HTTPException) as error:
+            raise ValueError(f"{broken}: {error}") from error
+        raise ValueError(broken)
 
     def _open(self, path: str, body: Optional[bytes] = None) -> Any:
         request = urllib.request.Request(self._url + path, body)
@@ -73,8 +85,9 @@ class Server:
             return urllib.request.urlopen(request)
         except urllib.error.HTTPError as error:
             raise ValueError(_message(error)) from error
-        except urllib.error.URLError as error:
-            raise ValueError(f"{self._url} cannot be reached: {error.reason}") from error
+        except (OSError, HTTPException) as error:  # also one that says why another was raised
+            reason = getattr(error, "reason", error)
+            raise ValueError(f"{self._url} cannot be reached: {reason}") from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -168,3 +169,22 @@ def test_a_python_without_httpx_is_told(capsys, monkeypatch):
         "pip install 'vllm[bench]'\n"
     )
     assert httpx.__version__
+
+
+@pytest.mark.parametrize("end", ["", "data: [DONE]"])
+def test_a_stream_without_its_end_has_failed(end):
+    from vllm.entrypoints.bench.client import Endpoint
+    from vllm.entrypoints.bench.datasets import SampleRequest
+
+    httpx = pytest.importorskip("httpx")
+    event = 'data: {"choices": [{"text": "a"}]}'
+    answer = httpx.MockTransport(lambda request: httpx.Response(200, text=f"{event}\n\n{end}\n\n"))
+
+    async def ask():
+        async with httpx.AsyncClient(transport=answer) as client:
+            endpoint = Endpoint(client, "http://a", is_chat=False, fields={})
+            return await endpoint.ask(SampleRequest("hi", 1, 1))
+
+    result = asyncio.run(ask())
+    assert result.text == "a"
+    assert result.error == (None if end else "the stream ended before its last event")

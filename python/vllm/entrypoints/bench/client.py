@@ -100,8 +100,10 @@ class Endpoint:
 
     async def _read(self, response: httpx.Response, result: Result) -> None:
         last = result.sent
+        is_whole = False
         async for line in _lines(response):
-            if not line.startswith("data: ") or line == "data: [DONE]":
+            is_whole = is_whole or line == "data: [DONE]"
+            if is_whole or not line.startswith("data: "):
                 continue
             now = time.perf_counter()
             event = json.loads(line[len("data: ") :])
@@ -119,6 +121,9 @@ class Endpoint:
                 result.between.append(now - last)
             last = now
             result.text += text
+        if not is_whole:
+            result.error = "the stream ended before its last event"
+            return
         result.whole = time.perf_counter() - result.sent
         result.output_len = result.output_len or len(result.between) + 1
 
