@@ -22,6 +22,18 @@ REFUSED = [
     (COMPLETIONS, {"prompt": "hi", "priority": 1}, "priority must be 0, got 1: this", "priority"),
     (CHAT, {"messages": HI, "priority": -1}, "priority must be 0, got -1: this", "priority"),
     (COMPLETIONS, {}, "prompt is missing", "prompt"),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "request_id": "a" * 129},
+        'request_id must be a text with at most 128 characters, got "aaa',
+        "request_id",
+    ),
+    (
+        COMPLETIONS,
+        {"prompt": "hi", "cache_salt": ""},
+        'cache_salt must be a text with at least 1 character, got ""',
+        "cache_salt",
+    ),
     (COMPLETIONS, {"prompt": []}, "prompt must hold at least one prompt, got none", "prompt"),
     (
         COMPLETIONS,

@@ -26,6 +26,9 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+# Pydantic's messages for too many or too few items.
+_SIZED = re.compile(r"(?P<kind>List|String) should have (?P<size>at (?:least|most) \d+ \w+)")
+_KINDS = {"List": "a list", "String": "a text"}
 # Maximum characters of a client's value that an error message repeats.
 _MAX_SHOWN = 120
 
@@ -145,6 +148,9 @@ def _plain(message: str) -> str:
     for start in ("Input should be ", "Value error, "):
         if message.startswith(start):
             return message[len(start) :]
+    sized = _SIZED.match(message)
+    if sized:
+        return f"{_KINDS[sized['kind']]} with {sized['size']}"
     return message[:1].lower() + message[1:]
 
 
