@@ -8,7 +8,7 @@ from typing import Callable, Iterator
 
 from ci.index import fields, pages, records
 from ci.index.manifest import Manifest
-from ci.index.records import State
+from ci.index.records import Commits, State
 from ci.matrix import Matrix
 from ci.publish.aliases import alias_nightly
 from ci.publish.care import NotPublished, find
@@ -56,6 +56,8 @@ def reindex(store: Store, matrix: Matrix, report: Callable[[str], None]) -> Rein
         if is_left_out(view, manifest, matrix):
             _list(view, manifest, matrix)
             listed.append(unit.name)
+        if not unit.release:
+            _correct_listing(view, unit.name)
 
         def render(manifest: Manifest = manifest, view: View = view) -> dict[str, bytes]:
             return unit_pages(view, manifest)
@@ -101,6 +103,21 @@ def _list(view: View, manifest: Manifest, matrix: Matrix) -> None:
     move_nightly(view, manifest)
     if is_removed(view, unit.name):
         take_back(view, unit, before)
+
+
+def _correct_listing(view: View, commit: str) -> None:
+    """Makes the ledger of commits agree with a commit's own status, if it lists the commit."""
+    status = view.read(records.status(commit))
+
+    def correct(commits: Commits) -> Commits:
+        listed = next((entry for entry in commits.commits if entry.unit == commit), None)
+        if status is None or listed is None:
+            return commits
+        if (listed.state, listed.docs) == (status.state, status.docs):
+            return commits
+        return commits.with_status(status)
+
+    view.update(records.COMMITS, correct)
 
 
 def manifests_in(store: Store) -> Iterator[Manifest]:

@@ -52,6 +52,25 @@ def test_what_a_lost_write_left_out_is_named_and_listed_again(
     assert contents(store).keys() == whole.keys()
 
 
+def test_a_complete_commit_that_is_listed_as_failed_is_corrected(
+    store: Store, put: Publish, factory: Factory
+) -> None:
+    commit = put(1)
+    page = store.get("index.html").body
+    (right,) = access.read(store, records.COMMITS).commits
+    wrong = dataclasses.replace(right, state=State.FAILED, reason="see the log")
+    put_back(
+        store,
+        {records.COMMITS.key: records.COMMITS.dump(records.Commits(9, (wrong,)))},
+        records.COMMITS,
+    )
+    assert reindex(store, factory.matrix, lambda step: None).written == ("index.html",)
+    assert access.read(store, records.COMMITS).commits == (right,)
+    assert commit.sha.encode() in page
+    assert b"see the log" not in store.get("index.html").body
+    assert reindex(store, factory.matrix, lambda step: None).written == ()
+
+
 def test_a_release_is_listed_again_too(store: Store, put: Publish, factory: Factory) -> None:
     put(1)
     commit = factory.commit(0, "the release")
