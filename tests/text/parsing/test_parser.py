@@ -106,6 +106,11 @@ CASES = [
     ("hermes", "use <tool_call> for it", message("use <tool_call> for it")),
     ("hermes", "<tool_call>{now}</tool_call>", message("<tool_call>{now}</tool_call>")),
     ("hermes", '<tool_call>{"x": 1}</tool_call>', message('<tool_call>{"x": 1}</tool_call>')),
+    (
+        "hermes",
+        '<tool_call>{"name": "a b"}</tool_call>',
+        message('<tool_call>{"name": "a b"}</tool_call>'),
+    ),
     ("hermes", "a < b <tool", message("a < b <tool")),
     ("hermes", '<tool_call><tool_call>{"name": "now"}</tool_call>', message(None, NOW)),
     # cut short
