@@ -310,6 +310,23 @@ def test_a_root_key_is_replaced_with_both_signatures(
         check(store)
 
 
+def test_of_several_root_keys_none_is_enough(tmp_path: Path, keys: dict[str, Signer]) -> None:
+    store = FolderStore(tmp_path / "several", durable=False)
+    both = [keys["root"], make_key()]
+    signed.write_root(store, both, keys["index"], NOW)
+    for one in both:
+        with pytest.raises(UnsignedMetadataError):
+            signed.write_root(store, [one], keys["index"], NOW)
+    assert signed.write_root(store, both, keys["index"], NOW) == f"{SIGNED}/2.root.json"
+
+
+def test_the_tenth_root_is_newer_than_the_ninth(tmp_path: Path, keys: dict[str, Signer]) -> None:
+    store = FolderStore(tmp_path / "many", durable=False)
+    for number in range(1, 12):
+        key = signed.write_root(store, [keys["root"]], keys["index"], NOW)
+        assert key == f"{SIGNED}/{number}.root.json"
+
+
 def test_a_signed_index_is_never_left_unsigned(
     store: FolderStore,
     factory: Factory,
