@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ci.store import AccessDenied, BadKey, Body, FolderStore, NotFound, StoreUnavailable
+from ci.store import (
+    AccessDenied,
+    BadDigest,
+    BadKey,
+    Body,
+    FolderStore,
+    NotFound,
+    StoreUnavailable,
+)
 from ci.store import folder as folder_module
 
 A = Body.of(b"a")
@@ -161,8 +170,57 @@ def test_a_place_where_no_folder_can_be_made_says_so() -> None:
 def test_a_failed_write_leaves_no_unfinished_file(store: FolderStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         store.create("x", Body(tmp_path / "not there", "0" * 64, 1))
+    with pytest.raises(BadDigest):  # changed since it was hashed
+        store.create("x", Body(b"b", A.sha256, 1))
     store.create("x", A)
     assert [path.name for path in store.work.path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_power_cut_loses_nothing_that_was_confirmed(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    """First the content is on the disk, then it has a name, then the folder is on the disk too."""
+    events = []
+
+    def watch(function: str, event: str) -> None:
+        real = getattr(os, function)
+
+        def watched(*args: object, **kwargs: object) -> object:
+            is_folder = function == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode)
+            events.append("folder kept" if is_folder else event)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, function, watched)
+
+    for function, event in (("fsync", "content kept"), ("link", "named"), ("replace", "named")):
+        watch(function, event)
+    kept = FolderStore(store.root, durable=durable)
+    writing = ["content kept", "named", "folder kept"] if durable else ["named"]
+    etag = kept.create("a/x", A)
+    kept.replace("a/x", Body.of(b"b"), etag)
+    kept.copy("a/x", "y", None)
+    assert events == 3 * writing
+    events.clear()
+    kept.delete("y")
+    assert events == (["folder kept"] if durable else [])
+
+
+def test_reading_makes_no_folder(store: FolderStore) -> None:
+    store.create("x", A)
+    with pytest.raises(NotFound):
+        store.get("a/b")
+    store.delete("a/b")
+    assert [path.name for path in store.root.iterdir()] == ["x"]
+
+
+def test_folders_go_with_their_last_object_and_the_bucket_stays(store: FolderStore) -> None:
+    for key in ("a/b/x", "a/y"):
+        store.create(key, A)
+    store.delete("a/b/x")
+    assert [path.name for path in (store.root / "a").iterdir()] == ["y"]
+    store.delete("a/y")
+    assert list(store.root.iterdir()) == []
 
 
 KILLED = """
