@@ -204,3 +204,24 @@ def test_overlap_gives_the_same_text_stops_and_logprobs(chat_model, logprobs):
         if logprobs:
             for a, b in zip(one.logprobs, other.logprobs):
                 assert a.keys() == b.keys()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_scripts_default_device_changes_nothing(chat_model, overlap):
+    """torch.set_default_device("cuda") is for the script's own tensors."""
+    params = [
+        SamplingParams(temperature=0, max_tokens=9),
+        SamplingParams(seed=3, max_tokens=9, logprobs=2, prompt_logprobs=1, min_p=0.01),
+        SamplingParams(temperature=0, max_tokens=9, frequency_penalty=0.5, logit_bias={5: 2.0}),
+        SamplingParams(seed=4, max_tokens=9, allowed_token_ids=list(range(5, 90)), top_k=7),
+    ]
+
+    def generate():
+        llm = LLM(str(chat_model.folder), num_kv_blocks=64, async_scheduling=overlap)
+        outputs = llm.generate(["the cat"] * len(params), params)
+        return [output.outputs[0].token_ids for output in outputs]
+
+    expected = generate()
+    with torch.device("meta"):
+        found = generate()
+    assert found == expected

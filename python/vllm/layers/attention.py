@@ -117,7 +117,7 @@ class AttentionPlanner:
         """
         if memory is None:
             shape = self.items_shape(int(query_starts[-1]), len(context_lens))
-            memory = torch.empty(shape, dtype=torch.int32)
+            memory = torch.empty(shape, dtype=torch.int32, device="cpu")
         cluster = self._cluster(context_lens, query_starts, block_tables, most_sequences)
         if not self.shares:
             block_tables = None

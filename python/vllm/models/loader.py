@@ -58,7 +58,8 @@ def load_model(
             config, max_model_len, weights or choose_format(device), group or SingleGroup()
         )
     note("empty model")
-    load_weights(model, folder)
+    with torch.device("cpu"):  # of tensors in files, whatever the caller's default device is
+        load_weights(model, folder)
     model.finish()
     note("weights")
     return model.eval()

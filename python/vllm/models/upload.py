@@ -75,7 +75,7 @@ class _Pinned:
     """A buffer in pinned host memory, which the device copies from asynchronously."""
 
     def __init__(self) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._memory = torch.empty(0, dtype=torch.uint8, device="cpu")
         self._sent: Optional[torch.cuda.Event] = None
 
     def send(self, part: torch.Tensor, target: torch.Tensor) -> None:
@@ -85,7 +85,7 @@ class _Pinned:
             self._sent.synchronize()
         if part.nbytes > len(self._memory):
             size = max(part.nbytes, _PIECE_BYTES)
-            self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            self._memory = torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=True)
         held = self._memory[: part.nbytes].view(part.dtype).view(part.shape)
         held.copy_(part)
         if held.dtype != target.dtype:  # converted on the device

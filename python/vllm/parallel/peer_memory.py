@@ -30,21 +30,21 @@ class PeerMemory:
     def __init__(self, device: torch.device, rank: int, size: int, rows: int, row_bytes: int):
         self._device: int = device.index
         self._rank = rank
-        self._stop = torch.zeros(1, dtype=torch.int32, pin_memory=True)
-        self._addresses = torch.zeros(size, dtype=torch.int64)
+        self._stop = torch.zeros(1, dtype=torch.int32, device="cpu", pin_memory=True)
+        self._addresses = torch.zeros(size, dtype=torch.int64, device="cpu")
         nbytes = comm.exchange_bytes(size, rows, row_bytes)
         self._addresses[rank] = _C.allocate_peer_memory(self._device, nbytes, rows * _TURN_BYTES)
         self.group = comm.PeerGroup(self._addresses, rank, rows, row_bytes, self._stop.data_ptr())
 
     def handle(self) -> List[int]:
         """The IPC handle of this rank's memory, for `open` in other processes."""
-        words = torch.zeros(_HANDLE_WORDS, dtype=torch.int64)
+        words = torch.zeros(_HANDLE_WORDS, dtype=torch.int64, device="cpu")
         _C.peer_memory_handle(self._device, int(self._addresses[self._rank]), words)
         return [int(word) for word in words]
 
     def open(self, rank: int, handle: List[int]) -> None:
         """Maps another rank's memory. Raises RuntimeError."""
-        words = torch.tensor(handle, dtype=torch.int64)
+        words = torch.tensor(handle, dtype=torch.int64, device="cpu")
         self._addresses[rank] = _C.open_peer_memory(self._device, words)
 
     def stop(self) -> None:

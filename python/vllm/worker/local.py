@@ -35,7 +35,7 @@ class LocalExecutor(Executor):
     def allocate(self, nbytes: int) -> memoryview:
         """Pinned memory if the device is a GPU, so that copies from it are asynchronous."""
         pinned = self.runner.device.type == "cuda"
-        tensor = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
+        tensor = torch.empty(nbytes, dtype=torch.uint8, device="cpu", pin_memory=pinned)
         view = _view(tensor)
         self._memory.append((view, tensor))
         return view

@@ -69,7 +69,8 @@ class ModelRunner:
         self._memory = torch.zeros(self.max_rows, dtype=torch.int64, device=device)
         # Double-buffered: the tokens of the previous step may not have been collected yet.
         pinned = device.type == "cuda"
-        self._results = torch.empty(2, self.max_rows, dtype=torch.int64, pin_memory=pinned)
+        shape = (2, self.max_rows)
+        self._results = torch.empty(shape, dtype=torch.int64, device="cpu", pin_memory=pinned)
         self._turn = 0
         self._views: Dict[Tuple[int, SizeClass], StepTensors] = {}  # by address and class
 

@@ -28,7 +28,7 @@ class StepTensors:
         self._arrays: Dict[str, torch.Tensor] = {}
         for name, (typecode, offset, length) in layout.fields.items():
             dtype = _DTYPES[typecode]
-            nbytes = length * torch.empty(0, dtype=dtype).element_size()
+            nbytes = length * torch.empty(0, dtype=dtype, device="cpu").element_size()
             self._arrays[name] = memory[offset : offset + nbytes].view(dtype)
         self.room = memory[layout.room_offset : layout.nbytes].view(torch.int32)
 
