@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 from vllm.engine_args import EngineArgs
 from vllm.entrypoints.bench.foreign import OFFLINE
 from vllm.entrypoints.bench.foreign import SERVE as BENCH_SERVE
-from vllm.foreign import CALLS, ENGINE, SAMPLING, SERVE, Foreign, Ignored, Renamed
+from vllm.foreign import CALLS, ENGINE, METHODS, SAMPLING, SERVE, Foreign, Ignored, Renamed
 from vllm.sampling_params import SamplingParams
 
 DOCUMENT = Path(__file__).parents[1] / "docs/arguments.md"
@@ -92,6 +92,14 @@ def page() -> str:
             lines += [f"| {name} | {text} |" for name, text in rows]
         lines += ["", "| vLLM's | accepted here |", "| --- | --- |"]
         lines += [f"| {name} | {text} |" for name, text in foreign]
+    lines += [
+        "",
+        "## Methods of `LLM` that are not supported",
+        "",
+        "| method | why |",
+        "| --- | --- |",
+    ]
+    lines += [f"| `{name}` | {why} |" for name, why in METHODS.items()]
     return "\n".join(lines) + "\n"
 
 

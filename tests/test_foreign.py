@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.arguments import DOCUMENT, page
 from vllm.engine_args import AsyncEngineArgs, EngineArgs
-from vllm.foreign import CALLS, ENGINE, SAMPLING, Neutral, without_foreign
+from vllm.foreign import CALLS, ENGINE, METHODS, SAMPLING, Neutral, without_foreign
 from vllm.sampling_params import SamplingParams
 
 
@@ -160,6 +161,19 @@ def test_the_tokenizer_is_one_of_transformers(llm):
     assert tokenizer("the cat").input_ids == own.encode("the cat")
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert prompt == own.apply_chat_template(messages)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_is_not_there_says_why(llm, name):
+    with pytest.raises(AttributeError, match=rf"vLLM's LLM\.{name} is not supported: "):
+        getattr(llm, name)
+    assert not hasattr(llm, name)
+
+
+def test_a_name_that_neither_library_has_is_an_ordinary_error(llm):
+    with pytest.raises(AttributeError, match=r"'LLM' object has no attribute 'generat'"):
+        llm.generat  # noqa: B018
+    assert copy.copy(llm).engine is llm.engine  # asks an object without attributes for methods
 
 
 def test_engines_step_by_step_and_in_a_loop(chat_model):

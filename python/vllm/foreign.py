@@ -201,6 +201,21 @@ CALLS: Mapping[str, Foreign] = {
 }
 
 
+# Methods of vLLM's LLM that this one has not: why.
+METHODS: Mapping[str, str] = {
+    **dict.fromkeys(("encode", "embed", "classify", "reward", "score"), _GENERATES),
+    **dict.fromkeys(("sleep", "wake_up"), "weights and KV cache stay on the device"),
+    **dict.fromkeys(
+        ("apply_model", "collective_rpc"), "no functions are sent to the processes of ranks"
+    ),
+    **dict.fromkeys(
+        ("start_profile", "stop_profile"), "use torch.profiler around the calls of this LLM"
+    ),
+    "get_metrics": "metrics are those of a server: GET /metrics of `vllm serve`",
+    "set_tokenizer": "the tokenizer is that of the model's folder, or of `tokenizer=...`",
+}
+
+
 # Of `vllm serve`, beside those of the engine.
 SERVE: Mapping[str, Foreign] = {
     "enable_auto_tool_choice": Ignored("--tool-call-parser alone enables tool calls"),

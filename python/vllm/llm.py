@@ -14,7 +14,7 @@ from vllm.beam_search import BeamSearchOutput, BeamSearchSequence, search
 from vllm.engine.request import Request
 from vllm.engine_args import EngineArgs
 from vllm.engines import LLMEngine
-from vllm.foreign import CALLS, without_foreign
+from vllm.foreign import CALLS, METHODS, without_foreign
 from vllm.outputs import RequestOutput, TokenLogprobs
 from vllm.sampling_params import BeamSearchParams, RequestOutputKind, SamplingParams
 from vllm.text.messages import Message
@@ -217,6 +217,17 @@ class LLM:
     def get_default_sampling_params(self) -> SamplingParams:
         """The defaults of the model's `generation_config.json`."""
         return self.engine.generation_defaults.params()
+
+    def reset_prefix_cache(self) -> bool:
+        """Forgets the keys and values of earlier prompts and outputs. Returns False, and does
+        nothing, while requests are unfinished."""
+        return self.engine.reset_prefix_cache()
+
+    def __getattr__(self, name: str) -> Any:
+        """Says of methods of vLLM's LLM why there are none here. Raises AttributeError."""
+        if name in METHODS:
+            raise AttributeError(f"vLLM's LLM.{name} is not supported: {METHODS[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _make_requests(
         self,

@@ -230,6 +230,24 @@ def test_hits_after_a_preemption_are_not_counted(chat_model):
     assert [output.num_cached_tokens for output in outputs] == [0, 0, 0]
 
 
+def test_the_prefix_cache_is_emptied_between_requests(chat_model):
+    llm = small(chat_model.folder, block_size=4)
+    prompt = prompts_of([30])[0]
+
+    def cached():
+        return llm.generate(prompt, GREEDY)[0].num_cached_tokens
+
+    assert [cached(), cached()] == [0, 28]
+    assert llm.reset_prefix_cache()
+    assert cached() == 0
+    stream = llm.stream(prompt, GREEDY)
+    next(stream)
+    assert not llm.reset_prefix_cache()  # its blocks are in use
+    stream.close()
+    assert llm.reset_prefix_cache()
+    assert [cached(), cached()] == [0, 28]
+
+
 def test_frequency_penalty_counts(chat_model):
     """With the strongest penalty, greedy never repeats a token it could avoid."""
     llm = small(chat_model.folder)

@@ -219,6 +219,14 @@ class LLMEngine:
         """
         return self._change(self._step)
 
+    def reset_prefix_cache(self) -> bool:
+        """Empties the prefix cache. Returns False, and does nothing, while requests are
+        unfinished."""
+        if self._requests:
+            return False
+        self._change(self.scheduler.block_manager.reset)
+        return True
+
     def drop_all(self) -> None:
         """Ends every request (finish reason "abort") without an output, and empties the cache.
 
