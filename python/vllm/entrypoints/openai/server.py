@@ -20,6 +20,7 @@ from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.heap import freeze_heap
 from vllm.entrypoints.openai import main_process
 from vllm.entrypoints.openai.app import build_app
+from vllm.entrypoints.openai.http_protocol import HttpProtocol
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.startup import ServerDiedError, listen, ready_line, say
 from vllm.errors import kind_of
@@ -77,6 +78,7 @@ def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
     """The configuration of uvicorn; it serves a `Listening` socket."""
     return uvicorn.Config(
         app,
+        http=HttpProtocol,
         backlog=_ACCEPTED_AT_ONCE,
         root_path=options.root_path,
         log_config=None,
