@@ -86,5 +86,5 @@ def test_it_crosses_to_the_engines_process(args, chat_model):
     assert asyncio.run(run()).finished
     engine = LLM(str(chat_model.folder), num_kv_blocks=64, scheduling_policy="priority").llm_engine
     directly = types.SimpleNamespace(add=lambda request, deliver: engine.add(request))
-    add_sequences(engine, directly, Outbox(engine, print), sent[0])
+    add_sequences(engine, directly, [Outbox(engine, print)], sent[0])
     assert [seq.priority for seq in engine.scheduler.waiting] == [-3]
