@@ -6,8 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ci import git, jobs, matrix, names, versions
-from ci.errors import CiError
+from ci import built_wheel, jobs, matrix
 from ci.trial import arm64, arm64_source
 
 HELP = "run the op tests with this commit's wheel for aarch64, under qemu-user (3 minutes)"
@@ -16,13 +15,7 @@ OPTIONS = ("-q", "-m", "not gpu", "-p", "no:cacheprovider")  # of pytest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wheels",
-        type=Path,
-        default=Path("wheelhouse"),
-        metavar="FOLDER",
-        help="folder of this commit's wheels (default: %(default)s)",
-    )
+    built_wheel.add_wheels(parser)
     parser.add_argument(
         "--if-possible",
         action="store_true",
@@ -54,12 +47,8 @@ def _source(args: argparse.Namespace) -> int:
 
 def _wheel(args: argparse.Namespace) -> int:
     known = matrix.load()
-    commit = git.read(Path.cwd(), allow_dirty=True)
-    version = versions.public(known.version, known.default.local, dirty=commit.dirty)
     platform = next(each for each in known.platforms if each.processor == "aarch64")
-    wheel = args.wheels / names.abi3_wheel_name(known, version, platform)
-    if not wheel.is_file():
-        raise CiError(f"{wheel} is not there", do="build it: make nightly")
+    wheel = built_wheel.find(args.wheels, known, platform)
     python = arm64.prepare(Path.cwd(), Path.cwd() / FOLDER, wheel.resolve(), os.environ)
     for processor, tests in arm64.RUNS.items():
         print(f"on {processor}:", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ci import git, matrix, names, versions
+from ci import built_wheel, git, matrix, names, versions
 from ci.errors import CiError
 from ci.trial import torches
 from ci.wheel.reader import read
@@ -17,13 +17,7 @@ HELP = "run the op tests with several versions of torch (gigabytes of downloads)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wheels",
-        type=Path,
-        default=Path("wheelhouse"),
-        metavar="FOLDER",
-        help="folder of this commit's wheels (default: %(default)s)",
-    )
+    built_wheel.add_wheels(parser)
     parser.add_argument(
         "--torch",
         action="append",
