@@ -40,7 +40,7 @@ from vllm.entrypoints.openai.front_channel import (
 )
 from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.options import ServerOptions
-from vllm.entrypoints.openai.server import uvicorn_config
+from vllm.entrypoints.openai.server import DrainingServer, uvicorn_config
 from vllm.errors import EngineError, RankError, kind_of
 from vllm.text.template_sandbox import SANDBOX
 
@@ -145,7 +145,7 @@ class _Front:
         connecting.add_done_callback(self._connecting.discard)
 
 
-class _FrontServer(uvicorn.Server):
+class _FrontServer(DrainingServer):
     """Serves the connections that the main process hands over, and requests of other fronts.
 
     path: the socket at which the other fronts connect.
@@ -191,10 +191,6 @@ class _FrontServer(uvicorn.Server):
     def capture_signals(self) -> Any:
         """The main process gets them."""
         yield
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
 
 
 def _counting(protocol: Any, when_lost: Callable[[], None]) -> Any:

@@ -97,7 +97,15 @@ async def _end_with(engine: AsyncEngine, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-class _Server(uvicorn.Server):
+class DrainingServer(uvicorn.Server):
+    """At the first signal it finishes running requests, at the second it ends at once."""
+
+    def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+class _Server(DrainingServer):
     def __init__(self, config: uvicorn.Config, ready: str, began: float) -> None:
         super().__init__(config)
         self._ready = ready
@@ -123,7 +131,3 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
