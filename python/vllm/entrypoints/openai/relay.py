@@ -10,10 +10,10 @@ from typing import AsyncIterator, Dict, List, Tuple
 import httptools
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Send
 
 from vllm.entrypoints.openai.errors import ApiError
-from vllm.entrypoints.openai.streaming import ClientLeft, while_receiving
+from vllm.entrypoints.openai.streaming import CancellableResponse
 
 # Headers that belong to the connection to the other process.
 _OF_CONNECTION = frozenset(
@@ -39,7 +39,7 @@ async def relay(request: Request, path: Path) -> Response:
     return _Relayed(reader, writer)
 
 
-class _Relayed(Response):
+class _Relayed(CancellableResponse):
     """Parses the other process's response, and sends it as it comes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,16 +49,10 @@ class _Relayed(Response):
         self._parser = httptools.HttpResponseParser(self)
         self._found: List[Tuple[bytes, bytes]] = []
         self._pieces: List[bytes] = []
-        self._has_head = self._has_begun = self._has_ended = False
+        self._has_head = self._has_ended = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await while_receiving(receive, self._send(send))
-        except ClientLeft:
-            if not self._has_begun:
-                raise
-        finally:
-            self._writer.close()  # the other process then cancels the request
+    async def _end(self) -> None:
+        self._writer.close()  # the other process then cancels the request
 
     async def _send(self, send: Send) -> None:
         async for piece in self._read():

@@ -40,7 +40,30 @@ class ClientLeft(Exception):
     """The client has closed its connection before the response."""
 
 
-class EventStream(Response):
+class CancellableResponse(Response):
+    """A response whose work ends when the client leaves; raises ClientLeft if it has not begun."""
+
+    _has_begun = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await while_receiving(receive, self._send(send))
+        except ClientLeft:
+            if not self._has_begun:
+                raise
+        finally:
+            await self._end()
+
+    async def _send(self, send: Send) -> None:
+        """Sends all of it; sets `_has_begun` when the client gets something."""
+        raise NotImplementedError
+
+    async def _end(self) -> None:
+        """Called at the end in any case."""
+        raise NotImplementedError
+
+
+class EventStream(CancellableResponse):
     """Sends events as they are generated, with backpressure from the client.
 
     An error before the first event gets an HTTP status of its own; a later one is sent as an event.
@@ -54,16 +77,9 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._events = events
         self._form = form or COMPLETIONS
-        self._has_begun = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await while_receiving(receive, self._send(send))
-        except ClientLeft:
-            if not self._has_begun:
-                raise
-        finally:
-            await self._events.aclose()
+    async def _end(self) -> None:
+        await self._events.aclose()
 
     async def _send(self, send: Send) -> None:
         first = await self._events.__anext__()
