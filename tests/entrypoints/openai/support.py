@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -41,6 +42,11 @@ class RunningServer:
     def num_sequences(self):
         """In the engine, as far as it has said so."""
         return self.engine.load.running + self.engine.load.waiting
+
+    def connect(self):
+        """A socket that is connected to it."""
+        address = httpx.URL(self.url)
+        return socket.create_connection((address.host, address.port), timeout=60)
 
     def post(self, path, **body):
         return self.http.post(path, json=body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import httpx
 import pytest
@@ -17,8 +16,7 @@ LONG = b"x-a: " + b"a" * MAX_HEAD_BYTES
 
 def exchange(server, parts):
     """What the server sends until it closes the connection."""
-    address = httpx.URL(server.url)
-    with socket.create_connection((address.host, address.port), timeout=60) as client:
+    with server.connect() as client:
         try:
             for part in parts:
                 client.sendall(part)

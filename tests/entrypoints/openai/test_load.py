@@ -36,11 +36,6 @@ def raw_request(server, body):
     return f"{head}Content-Type: application/json\r\n\r\n".encode() + content
 
 
-def connected(server):
-    address = httpx.URL(server.url)
-    return socket.create_connection((address.host, address.port))
-
-
 @contextlib.contextmanager
 def full(server):
     """Its queue is full, and its engine is stopped."""
@@ -49,7 +44,7 @@ def full(server):
         os.kill(pid, signal.SIGSTOP)
         stack.callback(os.kill, pid, signal.SIGCONT)
         for _ in range(2):
-            leaving = stack.enter_context(connected(server))
+            leaving = stack.enter_context(server.connect())
             leaving.sendall(raw_request(server, {**LONG, "n": 5, "stream": True}))
         while server.served.admission.num_sequences < 10:
             time.sleep(0.001)
@@ -83,7 +78,7 @@ def test_openais_client_comes_back(small):
 @pytest.mark.parametrize("prompt", ["the cat", ["a", "b", "the cat"]], ids=["one", "three"])
 def test_a_client_that_leaves_cancels_its_request(server, stream, prompt):
     body = {**LONG, "n": 8, "stream": stream, "prompt": prompt}
-    with connected(server) as leaving:
+    with server.connect() as leaving:
         leaving.sendall(raw_request(server, body))
         while not server.num_sequences:
             time.sleep(0.001)
@@ -191,7 +186,7 @@ def test_the_first_of_a_burst_does_not_wait_for_the_others(few_at_once, monkeypa
     server.loop.call_soon_threadsafe(block)
     blocked.wait()
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(connected(server)) for _ in range(128)]
+        streams = [stack.enter_context(server.connect()) for _ in range(128)]
         for each in streams:
             each.sendall(raw_request(server, {"prompt": [5], "max_tokens": 1, "stream": True}))
         free.set()

@@ -12,21 +12,15 @@ from typing import Any, Optional
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from vllm.entrypoints.openai.errors import ApiError
+
 # The request line and all headers.
 MAX_HEAD_BYTES = 1 << 16
 # From the connection, or from the first byte of a later request.
 HEAD_SECONDS = 75.0
 
-_REFUSAL = json.dumps(
-    {
-        "error": {
-            "message": f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes",
-            "type": "invalid_request_error",
-            "param": None,
-            "code": None,
-        }
-    }
-).encode()
+_MESSAGE = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
+_REFUSAL = json.dumps(ApiError(431, _MESSAGE).body()).encode()
 
 
 class HttpProtocol(HttpToolsProtocol):
