@@ -40,8 +40,8 @@ from vllm.engine_process.messages import (
     encoder,
     unpack_params,
 )
-from vllm.engine_process.parent import end_with_parent
 from vllm.engine_process.token_request import TokenRequest
+from vllm.processes import end_with_parent
 from vllm.worker.assemble import assemble
 
 logger = logging.getLogger(__name__)

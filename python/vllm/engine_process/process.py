@@ -9,15 +9,15 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Callable, Dict, Mapping
+from typing import Callable, Mapping
 
 from vllm.engine_args import EngineArgs
+from vllm.processes import ending, import_paths
 
 # How long an engine may take to exit after `Close`; then it is killed.
 END_SECONDS = 10.0
@@ -74,19 +74,9 @@ class EngineProcess:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def import_paths() -> Dict[str, str]:
-    """Environment variables of a process of ours: it imports modules from where this process does,
-    and not from the current folder."""
-    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-    return {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
-
-
 def how_ended(process: subprocess.Popen[bytes]) -> str:
     """Waits for a process to end."""
-    status = process.wait()
-    if status < 0:
-        return f"its process ({process.pid}) was killed by {signal.Signals(-status).name}"
-    return f"its process ({process.pid}) exited with status {status}"
+    return f"its process ({process.pid}) {ending(process.wait())}"
 
 
 def watched(wait: Callable[[], str]) -> asyncio.Future[str]:

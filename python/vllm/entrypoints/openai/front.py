@@ -27,7 +27,6 @@ from vllm.engine_process.board import Board, SharedMemory
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.engines import ToldEngines
 from vllm.engine_process.heap import freeze_heap
-from vllm.engine_process.parent import end_with_parent
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.front_channel import (
     Channel,
@@ -42,6 +41,7 @@ from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.server import DrainingServer, uvicorn_config
 from vllm.errors import EngineError, RankError, kind_of
+from vllm.processes import end_with_parent
 from vllm.text.template_sandbox import SANDBOX
 
 # Messages that one turn of the event loop takes: of connections that come together the first gets

@@ -22,7 +22,7 @@ from vllm.engine_args import EngineArgs
 from vllm.engine_process.board import SharedMemory
 from vllm.engine_process.connection import as_error
 from vllm.engine_process.engines import Watcher
-from vllm.engine_process.process import END_SECONDS, how_ended, import_paths, watched
+from vllm.engine_process.process import END_SECONDS, how_ended, watched
 from vllm.entrypoints.openai.front_channel import (
     Channel,
     Connection,
@@ -34,6 +34,7 @@ from vllm.entrypoints.openai.front_channel import (
 )
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.startup import ServerDiedError
+from vllm.processes import import_paths
 
 _MODULE = "vllm.entrypoints.openai.front"
 
