@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Iterator, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import nn
 
 from vllm.layers.activation import silu_and_mul
 from vllm.layers.norm import Normed
-from vllm.layers.weights import Dense, Target, WeightFormat
+from vllm.layers.weights import Dense, Target, WeightedLayer, WeightFormat
 from vllm.parallel.group import Group
 from vllm.parallel.shard import Shard
 
 
-class Linear(nn.Module):
+class Linear(WeightedLayer):
     """``x @ weight.T + bias``, uninitialised.
 
     inputs: this rank's part of the input.
@@ -22,9 +22,6 @@ class Linear(nn.Module):
         input, by their names in checkpoints: one product gives their outputs concatenated.
     weights: the format in which the weight is stored.
     """
-
-    weight: nn.Parameter  # None if the format has replaced it
-    packed: Optional[torch.Tensor]  # set by `OneDNN` only
 
     def __init__(
         self,
@@ -34,12 +31,7 @@ class Linear(nn.Module):
         bias: bool = False,
         weights: Optional[WeightFormat] = None,
     ) -> None:
-        super().__init__()
-        self.inputs = inputs
-        self.parts: Dict[str, Shard] = (
-            {"": outputs} if isinstance(outputs, Shard) else dict(outputs)
-        )
-        self.num_outputs = sum(part.size for part in self.parts.values())
+        super().__init__(inputs, outputs)
         self.weights = weights or Dense()
         self.weights.create(self)
         self.bias = (
@@ -67,11 +59,6 @@ class Linear(nn.Module):
         normed = x.tensor()
         out = self.weights.apply_fused(self, normed, self.bias, gated=True)
         return silu_and_mul(self.forward(normed)) if out is None else out
-
-    def split(self, merged: torch.Tensor) -> Iterator[Tuple[str, torch.Tensor]]:
-        """Splits a tensor's rows among the merged outputs: (name, view)."""
-        sizes = [part.size for part in self.parts.values()]
-        return zip(self.parts, torch.split(merged, sizes))
 
     def targets(self) -> Iterator[Tuple[str, str, Target]]:
         """The tensors to load: (output, "" if there is only one; tensor name; target)."""

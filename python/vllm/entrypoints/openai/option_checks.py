@@ -1,58 +1,23 @@
-"""Checks the options of a server before it loads a model."""
+"""Checks of one option of a server: each raises ValueError naming the option."""
 
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from vllm.numbers import as_integer
 
-if TYPE_CHECKING:
-    from vllm.entrypoints.openai.options import ServerOptions
 
-# Field -> its least and its greatest value.
-_RANGES = {
-    "port": (0, 65535),
-    "api_server_count": (1, 255),  # of which a stored response's id names one in two hex digits
-    "max_logprobs": (0, None),
-    "max_n": (1, None),
-    "max_request_bytes": (1, None),
-    "max_queued_sequences": (1, None),
-    "max_stored_responses": (0, None),
-    "max_stored_response_bytes": (0, None),
-    "max_stored_response_age": (0, None),
-    "max_log_len": (0, None),
-    "shutdown_timeout": (0, None),
-}
-_OPTIONAL = {"max_log_len", "shutdown_timeout"}
-_TEXTS = ("names", "api_keys", "allowed_origins", "allowed_methods", "allowed_headers")
-
-
-def check_options(options: ServerOptions) -> None:
-    """Raises ValueError naming the option."""
-    for name, (least, greatest) in _RANGES.items():
-        _check_range(name, getattr(options, name), least, greatest)
-    for name in _TEXTS:
-        _check_texts(name, getattr(options, name))
-    if not options.names:
-        raise ValueError("names must be at least one name of the model, got none")
-    if options.uds is not None and not options.uds:
-        raise ValueError("uds must be the path of a Unix socket, got ''")
-    if options.ssl_certfile is not None or options.ssl_keyfile is not None:
-        _check_certificate(options.ssl_certfile, options.ssl_keyfile)
-
-
-def _check_range(name: str, value: Any, least: int, greatest: Optional[int]) -> None:
-    if value is None and name in _OPTIONAL:
-        return
+def check_range(name: str, value: Any, least: int, greatest: Optional[int]) -> None:
+    """An integer of least to greatest; None means no limit."""
     number = as_integer(value)
     if number is None or number < least or (greatest is not None and number > greatest):
         limits = f"at least {least}" if greatest is None else f"in [{least}, {greatest}]"
         raise ValueError(f"{name} must be an integer, {limits}, got {value!r}")
 
 
-def _check_texts(name: str, value: Any) -> None:
-    """Each must be one that a request can have: no header has an empty key."""
+def check_texts(name: str, value: Any) -> None:
+    """A list of texts, each of which a request can have: no header has an empty key."""
     is_listed = isinstance(value, (list, tuple))
     if not is_listed or not all(isinstance(each, str) and each.strip() for each in value):
         if name == "api_keys":  # which no log may show
@@ -70,7 +35,16 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _check_certificate(certificate: Optional[str], key: Optional[str]) -> None:
+def check_socket(path: Optional[str]) -> None:
+    """The path of a Unix socket, or None."""
+    if path is not None and not path:
+        raise ValueError("uds must be the path of a Unix socket, got ''")
+
+
+def check_certificate(certificate: Optional[str], key: Optional[str]) -> None:
+    """Both are files that belong together, without a passphrase; or both are None."""
+    if certificate is None and key is None:
+        return
     if certificate is None:
         raise ValueError("ssl_keyfile needs ssl_certfile, the certificate that it belongs to")
     try:

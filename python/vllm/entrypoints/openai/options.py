@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
-from vllm.entrypoints.openai.option_checks import check_options
+from vllm.entrypoints.openai.option_checks import (
+    check_certificate,
+    check_range,
+    check_socket,
+    check_texts,
+)
+
+# Field -> its least and its greatest value.
+_RANGES: Dict[str, Tuple[int, Optional[int]]] = {
+    "port": (0, 65535),
+    "api_server_count": (1, 255),  # of which a stored response's id names one in two hex digits
+    "max_logprobs": (0, None),
+    "max_n": (1, None),
+    "max_request_bytes": (1, None),
+    "max_queued_sequences": (1, None),
+    "max_stored_responses": (0, None),
+    "max_stored_response_bytes": (0, None),
+    "max_stored_response_age": (0, None),
+    "max_log_len": (0, None),
+    "shutdown_timeout": (0, None),
+}
+_OPTIONAL = ("max_log_len", "shutdown_timeout")
+_TEXTS = ("names", "api_keys", "allowed_origins", "allowed_methods", "allowed_headers")
 
 
 @dataclass(frozen=True)
@@ -70,4 +92,13 @@ class ServerOptions:
     shutdown_timeout: Optional[int] = None
 
     def __post_init__(self) -> None:
-        check_options(self)
+        for name, (least, greatest) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                check_range(name, value, least, greatest)
+        for name in _TEXTS:
+            check_texts(name, getattr(self, name))
+        if not self.names:
+            raise ValueError("names must be at least one name of the model, got none")
+        check_socket(self.uds)
+        check_certificate(self.ssl_certfile, self.ssl_keyfile)

@@ -6,9 +6,10 @@ import torch
 
 from vllm.layers.weights.dense import Dense
 from vllm.layers.weights.format import Target, WeightFormat
+from vllm.layers.weights.layer import WeightedLayer
 from vllm.layers.weights.onednn import OneDNN
 
-__all__ = ["Dense", "OneDNN", "Target", "WeightFormat", "choose_format"]
+__all__ = ["Dense", "OneDNN", "Target", "WeightFormat", "WeightedLayer", "choose_format"]
 
 
 def choose_format(device: torch.device) -> WeightFormat:

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from vllm import ops
+from vllm.layers.norm import RMSNorm
 from vllm.layers.weights.choice import is_ours
 from vllm.layers.weights.format import Target, WeightFormat
-
-if TYPE_CHECKING:
-    from vllm.layers.linear import Linear
-    from vllm.layers.norm import RMSNorm
+from vllm.layers.weights.layer import WeightedLayer
 
 
 class Dense(WeightFormat):
     """A single parameter, `weight`, used without conversion."""
 
-    def create(self, layer: Linear) -> None:
+    def create(self, layer: WeightedLayer) -> None:
         weight = torch.empty(layer.num_outputs, layer.inputs.size)
         layer.weight = nn.Parameter(weight, requires_grad=False)
 
-    def targets(self, layer: Linear) -> Iterator[Tuple[str, str, Target]]:
+    def targets(self, layer: WeightedLayer) -> Iterator[Tuple[str, str, Target]]:
         for part, rows in layer.split(layer.weight):
             yield part, "weight", Target(rows, (layer.parts[part], layer.inputs))
 
-    def finish(self, layer: Linear) -> None:
+    def finish(self, layer: WeightedLayer) -> None:
         """Nothing to convert."""
 
     def apply(
-        self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
+        self, layer: WeightedLayer, x: torch.Tensor, bias: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
         if is_ours(x, layer.weight):
             return _few_rows_linear(x, layer.weight, bias)
@@ -40,7 +38,7 @@ class Dense(WeightFormat):
 
     def apply_fused(
         self,
-        layer: Linear,
+        layer: WeightedLayer,
         x: torch.Tensor,
         bias: Optional[torch.Tensor] = None,
         *,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 
+from vllm.layers.norm import RMSNorm
+from vllm.layers.weights.layer import WeightedLayer
 from vllm.parallel.shard import Shard
-
-if TYPE_CHECKING:
-    from vllm.layers.linear import Linear
-    from vllm.layers.norm import RMSNorm
 
 
 @dataclass(frozen=True)
@@ -48,26 +46,26 @@ class WeightFormat(ABC):
     """
 
     @abstractmethod
-    def create(self, layer: Linear) -> None:
+    def create(self, layer: WeightedLayer) -> None:
         """Adds the layer's parameters, uninitialised."""
 
     @abstractmethod
-    def targets(self, layer: Linear) -> Iterator[Tuple[str, str, Target]]:
+    def targets(self, layer: WeightedLayer) -> Iterator[Tuple[str, str, Target]]:
         """The tensors to load: (part of the layer, the tensor's name in it, target)."""
 
     @abstractmethod
-    def finish(self, layer: Linear) -> None:
+    def finish(self, layer: WeightedLayer) -> None:
         """Converts the loaded tensors to what `apply` reads; called once, after loading."""
 
     @abstractmethod
     def apply(
-        self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
+        self, layer: WeightedLayer, x: torch.Tensor, bias: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
         """``x @ weight.T + bias``, [rows, inputs] -> [rows, outputs]."""
 
     def apply_fused(
         self,
-        layer: Linear,
+        layer: WeightedLayer,
         x: torch.Tensor,
         bias: Optional[torch.Tensor] = None,
         *,

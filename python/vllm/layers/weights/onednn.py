@@ -8,15 +8,13 @@ decode step in bfloat16 (benchmarks/cpu_throughput.py). torch.compile uses the s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import torch
 from torch.nn import functional
 
 from vllm.layers.weights.dense import Dense
-
-if TYPE_CHECKING:
-    from vllm.layers.linear import Linear
+from vllm.layers.weights.layer import WeightedLayer
 
 # oneDNN generates a kernel for each new number of rows, which takes half a millisecond: more than
 # packing saves for small weights.
@@ -29,17 +27,17 @@ class OneDNN(Dense):
     The weight stays as it was loaded if packing is not possible, or not worth it.
     """
 
-    def create(self, layer: Linear) -> None:
+    def create(self, layer: WeightedLayer) -> None:
         super().create(layer)
         layer.packed = None
 
-    def finish(self, layer: Linear) -> None:
+    def finish(self, layer: WeightedLayer) -> None:
         if can_pack(layer.weight):
             layer.packed = _ops()._reorder_linear_weight(layer.weight.detach())
             layer.register_parameter("weight", None)
 
     def apply(
-        self, layer: Linear, x: torch.Tensor, bias: Optional[torch.Tensor] = None
+        self, layer: WeightedLayer, x: torch.Tensor, bias: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
         if layer.packed is None:
             return functional.linear(x, layer.weight, bias)
