@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -206,9 +207,27 @@ def test_overlap_gives_the_same_text_stops_and_logprobs(chat_model, logprobs):
                 assert a.keys() == b.keys()
 
 
+SCRIPTS = {
+    "default device": lambda: torch.device("meta"),  # as torch.set_default_device("cuda")
+    "autocast": lambda: torch.autocast("cpu"),
+    "default dtype": lambda: default_dtype(torch.float64),
+}
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("overlap", [False, True])
-def test_a_scripts_default_device_changes_nothing(chat_model, overlap):
-    """torch.set_default_device("cuda") is for the script's own tensors."""
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_modes_of_a_script_change_nothing(chat_model, script, overlap):
+    """They are for the script's own tensors."""
     params = [
         SamplingParams(temperature=0, max_tokens=9),
         SamplingParams(seed=3, max_tokens=9, logprobs=2, prompt_logprobs=1, min_p=0.01),
@@ -222,6 +241,6 @@ def test_a_scripts_default_device_changes_nothing(chat_model, overlap):
         return [output.outputs[0].token_ids for output in outputs]
 
     expected = generate()
-    with torch.device("meta"):
+    with SCRIPTS[script]():
         found = generate()
     assert found == expected

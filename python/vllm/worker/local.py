@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from typing import Any, ContextManager, Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import torch
 
@@ -31,6 +31,9 @@ class LocalExecutor(Executor):
         self.overlaps = runner.device.type == "cuda"
         self.load_seconds: Dict[str, float] = {}
         self._memory: List[Tuple[memoryview, torch.Tensor]] = []  # the same bytes
+        # Layers compute in the dtypes that they were made for; a script's torch.autocast, which
+        # holds for its whole thread, would change those of products alone.
+        self._own_dtypes = torch.autocast(runner.device.type, enabled=False)
 
     def allocate(self, nbytes: int) -> memoryview:
         """Pinned memory if the device is a GPU, so that copies from it are asynchronous."""
@@ -54,11 +57,15 @@ class LocalExecutor(Executor):
         with self._on_device():
             self.runner.sample(handle, self._tensor(masks.memory))
 
-    def _on_device(self) -> ContextManager[Any]:
-        """What is launched meanwhile goes to this executor's GPU, if it has one."""
-        if self.runner.device.type == "cpu":
-            return contextlib.nullcontext()
-        return torch.cuda.device(self.runner.device)
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """What is computed meanwhile is on the executor's GPU, if it has one, in its own dtypes."""
+        with self._own_dtypes:
+            if self.runner.device.type == "cpu":
+                yield
+            else:
+                with torch.cuda.device(self.runner.device):
+                    yield
 
     def _tensor(self, memory: memoryview) -> torch.Tensor:
         """The uint8 tensor over memory that `allocate` returned."""
