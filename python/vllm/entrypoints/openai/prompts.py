@@ -60,6 +60,7 @@ def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt
     if not prompts:
         raise ApiError(400, "prompt must hold at least one prompt, got none", param="prompt")
     served.admission.check((body.n or 1) * len(prompts))  # before thousands of them are encoded
+    kept = _longest_kept(served, body.truncate_prompt_tokens)
     encoded = []
     for index, prompt in enumerate(prompts):
         text = prompt if isinstance(prompt, str) else None
@@ -67,8 +68,8 @@ def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt
             ids = prompt
             if isinstance(prompt, str):
                 special = body.add_special_tokens is not False
-                ids = _encoded(served, prompt, special, body.truncate_prompt_tokens)
-            encoded.append(_checked(served, text, ids, body.truncate_prompt_tokens))
+                ids = _encoded(served, prompt, special, kept)
+            encoded.append(_checked(served, text, ids, kept))
         except ValueError as error:
             where = f"prompt {index}: " if several else ""
             raise ApiError(400, f"{where}{error}", param="prompt") from error
@@ -96,6 +97,7 @@ def of_chat(
             "only (--trust-request-chat-template)",
             param="chat_template",
         )
+    kept = _longest_kept(served, truncate)
     variables: Dict[str, Any] = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", body.reasoning_effort)
@@ -112,23 +114,13 @@ def of_chat(
         special = bool(body.add_special_tokens)
         if not check:
             return EncodedPrompt(text, served.tokenizer.encode(text, add_special_tokens=special))
-        ids = _encoded(served, text, special, truncate)
-        return _checked(served, text, ids, truncate)
+        return _checked(served, text, _encoded(served, text, special, kept), kept)
     except (ValueError, TypeError) as error:  # TypeError: reserved chat_template_kwargs
         raise from_exception(ValueError(str(error)), type(body).model_fields) from error
 
 
-def _encoded(served: Served, text: str, special: bool, truncate: Optional[int]) -> List[int]:
-    """The tokens of a text. Raises ValueError at once if they cannot fit."""
-    tokenizer = served.tokenizer
-    if not truncate:
-        check_length(text, tokenizer, served.max_model_len)
-    return tokenizer.encode(text, add_special_tokens=special)
-
-
-def _checked(
-    served: Served, text: Optional[str], ids: Any, truncate: Optional[int]
-) -> EncodedPrompt:
+def _longest_kept(served: Served, truncate: Optional[int]) -> Optional[int]:
+    """The tokens to which a prompt is truncated; None if it is not. Raises ApiError."""
     longest = served.max_model_len - 1
     if truncate is not None and truncate > longest:
         raise ApiError(
@@ -137,10 +129,25 @@ def _checked(
             f"token, got {truncate}",
             param="truncate_prompt_tokens",
         )
-    if truncate:
-        kept = longest if truncate == -1 else truncate
-        if len(ids) > kept:
-            ids, text = ids[-kept:], None
+    return longest if truncate == -1 else truncate or None
+
+
+def _encoded(served: Served, text: str, special: bool, kept: Optional[int]) -> List[int]:
+    """The tokens of a text. Raises ValueError at once if they cannot fit.
+
+    A text that is truncated is encoded as a whole, for its last tokens may depend on any text
+    before them: digits are grouped from the left, and a tokenizer without words merges anywhere.
+    Only `max_request_bytes` limits it.
+    """
+    tokenizer = served.tokenizer
+    if kept is None:
+        check_length(text, tokenizer, served.max_model_len)
+    return tokenizer.encode(text, add_special_tokens=special)
+
+
+def _checked(served: Served, text: Optional[str], ids: Any, kept: Optional[int]) -> EncodedPrompt:
+    if kept is not None and len(ids) > kept:
+        ids, text = ids[-kept:], None
     vocab_size = served.engine.model_config.vocab_size
     _, checked = encode_prompt(ids, None, vocab_size=vocab_size, max_model_len=served.max_model_len)
     return EncodedPrompt(text, checked)
