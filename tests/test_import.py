@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -122,3 +123,18 @@ def test_compiled_code_that_does_not_load_is_told_apart(without_native):
     said = run(code, "-S", PYTHONPATH=without_native)
     assert "needs compiled code that cannot be loaded" in said
     assert "_C.abi3.so" in said
+
+
+@pytest.mark.parametrize("kept", [100, 0.5, 0.99])
+def test_compiled_code_that_was_cut_off_is_told_apart(without_native, kept):
+    """The loader of glibc maps it, and the interpreter ends with SIGBUS."""
+    whole = Path(importlib.util.find_spec("vllm._C").origin).read_bytes()
+    size = kept if isinstance(kept, int) else int(len(whole) * kept)
+    (Path(without_native) / "vllm" / "_C.abi3.so").write_bytes(whole[:size])
+    code = (
+        "import vllm.ops as ops\n"
+        "try: ops.silu_and_mul(None, None)\n"
+        "except ImportError as error: print(error)"
+    )
+    said = run(code, "-S", PYTHONPATH=without_native)
+    assert f"_C.abi3.so was cut off: it has {size:,} of at least {len(whole):,} bytes" in said
