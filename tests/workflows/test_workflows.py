@@ -141,6 +141,28 @@ def test_a_job_can_be_run_again(path: Path) -> None:
             assert step["with"]["overwrite"] is True
 
 
+# What `gh release view` prints of a release with all its files, without, or with none at all.
+RELEASES = {"published": "echo false", "draft": "echo true", "absent": "exit 1"}
+
+
+@pytest.mark.parametrize("state", RELEASES)
+def test_a_release_that_github_has_is_left_alone(path: Path, state: str, tmp_path: Path) -> None:
+    """`gh release create` would refuse its tag, and end the job before PyPI's."""
+    commands = [step["run"] for step in steps(path) if "gh release" in step.get("run", "")]
+    if path.stem != "release":
+        assert not commands
+        return
+    gh, log = tmp_path / "gh", tmp_path / "created"
+    gh.write_text(f'#!/bin/sh\n[ "$2" = view ] || exec echo "$@" > {log}\n{RELEASES[state]}\n')
+    gh.chmod(0o755)
+    (command,) = commands
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GITHUB_REF_NAME": "v9.8.7"}
+    subprocess.run(["bash", "-ec", command], env=environment, cwd=tmp_path, check=True)
+    assert log.exists() is (state != "published")
+    if log.exists():
+        assert log.read_text().startswith("release create v9.8.7 --verify-tag ")
+
+
 def test_a_commit_without_wheels_says_so_however_its_run_ended(path: Path) -> None:
     if path.stem == "nightly":
         assert load(path)["jobs"]["failed"]["if"] == "failure() || cancelled()"
