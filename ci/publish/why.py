@@ -15,12 +15,17 @@ from ci.store import NotFound, Store
 
 @dataclass(frozen=True)
 class Near:
-    """A neighbouring commit that has wheels."""
+    """A listed commit that is named beside another: it has wheels."""
 
     commit: str
     number: int
     time: str
     subject: str
+
+    @classmethod
+    def of(cls, unit: Unit) -> Near:
+        subject = unit.change.subject if unit.change else ""
+        return cls(unit.commit, unit.number, unit.time, subject)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,12 @@ def of(store: Store, commit: str, time: Optional[str] = None) -> Why:
     if status is None:
         return Why(commit, "", _unknown(commit), (), near)
     return Why(commit, status.subject, explain(status), (), near)
+
+
+def begun_by(store: Store, digits: str) -> tuple[Near, ...]:
+    """The listed commits whose hash begins with these digits, newest first."""
+    units = access.read(store, records.NIGHTLIES).units
+    return tuple(Near.of(unit) for unit in units if unit.commit.startswith(digits))
 
 
 def explain(status: CommitStatus) -> str:
@@ -91,8 +102,4 @@ def _near(store: Store, time: Optional[str]) -> tuple[Near, ...]:
     units = access.read(store, records.NIGHTLIES).units  # newest first
     older = next((unit for unit in units if unit.time <= time), None)
     newer = next((unit for unit in reversed(units) if unit.time > time), None)
-    return tuple(
-        Near(unit.commit, unit.number, unit.time, unit.change.subject if unit.change else "")
-        for unit in (older, newer)
-        if unit is not None
-    )
+    return tuple(Near.of(unit) for unit in (older, newer) if unit is not None)

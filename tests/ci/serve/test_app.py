@@ -284,13 +284,28 @@ def test_a_missing_commit_says_what_became_of_it(
     fail(bucket, factory.commit(13), "nvcc: <b>no</b> memory", clock=clock)
     assert "has no wheels: nvcc: <b>no</b> memory" in why(13)
     assert "It is: Change number 13" in why(13)
-    assert f"Near it: {commit.sha} (number 1, " in why(13)
+    assert f"Nearest with wheels: {commit.sha} (number 1, " in why(13)
     assert f'<a href="/{commit.sha}/">' in why(13, BROWSER)
     assert "has no wheels: nvcc: &lt;b&gt;no&lt;/b&gt; memory" in why(13, BROWSER)
     answer = client.get(f"/{commit.sha}/vllm-9.whl")
     assert "is complete: 6 wheels" in answer.text
     assert "it has no file of this name, vllm-9.whl. It has: " in answer.text
     assert WHEEL in answer.text
+
+
+def test_a_short_hash_gets_the_whole_one(client: TestClient, commit: Commit) -> None:
+    short = commit.sha[:9]
+    answer = client.get(f"/{short}/{WHEEL}")
+    assert answer.status_code == 404  # a bucket has no redirects either
+    assert f"named by all 40 digits of its hash, not by {short}." in answer.text
+    assert f"A commit that begins so: {commit.sha} (number 1, " in answer.text
+    assert (
+        f'<a href="/{commit.sha}/">' in client.get(f"/{short}/", headers={"Accept": BROWSER}).text
+    )
+    other = "0" * 7 if not commit.sha.startswith("0" * 7) else "1" * 7
+    answer = client.get(f"/{other}/")
+    assert f"not by {other}." in answer.text
+    assert "begins so" not in answer.text
 
 
 def test_a_record_that_was_edited_by_hand_is_reported(
