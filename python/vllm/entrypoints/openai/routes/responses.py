@@ -57,7 +57,7 @@ async def create_response(body: ResponsesRequest, request: Request) -> Response:
         wrong = "stream" if body.stream else "store"
         raise ApiError(
             400,
-            f"a response in the background is asked for: {wrong} has to be {not body.stream}",
+            f"{wrong} must be {'false' if body.stream else 'true'} where background is true",
             param=wrong,
         )
     owner = _owner(request)
@@ -176,8 +176,8 @@ def _tool(where: str, tool: OfferedFunction) -> Dict[str, Any]:
     if tool.type != "function":
         raise ApiError(
             400,
-            f"{where} is of type {tool.type[:80]!r}: this server has no tools of its own, a client "
-            "offers functions",
+            f"{where} is of type {tool.type[:80]!r}: this server has no built-in tools, "
+            "only tools of type 'function'",
             param="tools",
         )
     if tool.name is None:
