@@ -84,8 +84,7 @@ def _is_bound(name: str) -> bool:
     known = Path("/proc/net/unix")  # on Linux
     if not known.exists():
         return True
-    text = known.read_text(encoding="utf-8", errors="replace")
-    return any(line.endswith(name) for line in text.splitlines())
+    return os.fsencode(name) + b"\n" in known.read_bytes()
 
 
 def _bind(listening: socket.socket, address: Any, shown: str) -> None:
