@@ -54,7 +54,7 @@ def test_generate_reads_lines_and_prints_json(folder, capsys, typed):
     typed("the cat\n\nthe dog\x0csat\n")  # a form feed does not end a line
     options = ["--json", "--max-tokens", "5", "--temperature", "0", "--ignore-eos"]
     assert main(["generate", folder, *SMALL, *options]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
     assert [line["prompt"] for line in lines] == ["the cat", "the dog\x0csat"]
     for line in lines:
         assert line["text"] == expected_text(folder, line["prompt"], max_tokens=5, ignore_eos=True)

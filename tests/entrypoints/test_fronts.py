@@ -24,6 +24,7 @@ from tests.entrypoints.test_serve import (
     refused,
     serving,
 )
+from tests.event_lines import lines_of
 from vllm.entrypoints.openai.front_group import FrontGroup
 
 pytestmark = needs_torch
@@ -142,7 +143,7 @@ def test_a_client_that_leaves_a_passed_on_stream_cancels_it(clients):
     first = respond(clients[0]).json()
     body = {"input": "a", "previous_response_id": first["id"], "stream": True}
     with clients[1].stream("POST", "/v1/responses", json=body) as response:
-        next(response.iter_lines())
+        next(lines_of(response))
     assert not any(settled(clients[2]))
 
 
@@ -209,10 +210,10 @@ def test_draws_depend_on_the_seed_alone(clients):
 
 def test_a_client_that_leaves_cancels_only_its_request(clients):
     with clients[1].stream("POST", "/v1/completions", json=LONG) as kept:
-        lines = kept.iter_lines()
+        lines = lines_of(kept)
         next(lines)
         with clients[0].stream("POST", "/v1/completions", json=LONG) as left:
-            next(left.iter_lines())
+            next(lines_of(left))
         rest = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert rest[-1]["choices"][0]["finish_reason"] == "length"
     assert not any(settled(clients[2]))
@@ -246,9 +247,7 @@ def test_a_signal_to_all_lets_requests_finish_and_leaves_nothing(chat_model, tem
         assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
         with clients_of(ready["where"], 2) as clients, contextlib.ExitStack() as stack:
             streams = [
-                stack.enter_context(
-                    client.stream("POST", "/v1/completions", json=LONG)
-                ).iter_lines()
+                lines_of(stack.enter_context(client.stream("POST", "/v1/completions", json=LONG)))
                 for client in clients
             ]
             for stream in streams:
@@ -278,7 +277,7 @@ def test_a_front_that_dies_ends_the_server_with_its_error(chat_model, temporary)
             fronts = [front_of(respond(client).json()) for client in clients]
             kept = clients[fronts.index(2)]
             with kept.stream("POST", "/v1/completions", json=LONG) as response:
-                lines = response.iter_lines()
+                lines = lines_of(response)
                 next(lines)
                 os.kill(victim, signal.SIGKILL)
                 assert [line for line in lines if line][-1] == "data: [DONE]"

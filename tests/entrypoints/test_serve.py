@@ -21,6 +21,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.event_lines import lines_of
 from vllm.entrypoints.cli import main
 from vllm.entrypoints.openai.options import ServerOptions
 
@@ -171,7 +172,7 @@ def test_sigterm_lets_requests_finish(chat_model):
     with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
         url = f"{ready['where']}/completions"
         with httpx.stream("POST", url, json={"prompt": "a", **body}, timeout=60) as response:
-            parts = response.iter_lines()
+            parts = lines_of(response)
             next(parts)
             process.send_signal(signal.SIGTERM)
             lines = [line for line in parts if line]
@@ -197,7 +198,7 @@ def test_a_second_signal_ends_them(chat_model):
     with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
         url = f"{ready['where']}/completions"
         with httpx.stream("POST", url, json=body, timeout=60) as response:
-            parts = response.iter_lines()
+            parts = lines_of(response)
             next(parts)
             process.send_signal(signal.SIGTERM)
             assert any("finishing" in line for line in iter(process.stderr.readline, ""))
@@ -284,7 +285,7 @@ def test_no_process_is_left(chat_model, number):
         assert started
         url = f"{ready['where']}/completions"
         with httpx.stream("POST", url, json=body, timeout=60) as response:
-            parts = response.iter_lines()
+            parts = lines_of(response)
             next(parts)
             os.killpg(process.pid, number)
             if number != signal.SIGKILL:

@@ -100,7 +100,8 @@ def evaluate(smollm2, tmp_path_factory):
 
 def samples_of(file):
     """What was found of each document, in the documents' order."""
-    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = file.read_text(encoding="utf-8").split("\n")  # JSON may have U+2028 in a string
+    samples = [json.loads(line) for line in lines if line]
     samples.sort(key=lambda sample: sample["doc_id"])
     assert [sample["doc_id"] for sample in samples] == list(range(len(QUESTIONS)))
     return [sample["filtered_resps"] for sample in samples]

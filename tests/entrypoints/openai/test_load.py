@@ -18,6 +18,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.entrypoints.openai.support import running
+from tests.event_lines import async_lines_of
 
 LONG = {"prompt": "the cat", "max_tokens": 140, "ignore_eos": True}
 
@@ -127,7 +128,7 @@ def drop_half_of(server, num_streams):
         num_tokens = 0
         async with client.stream("POST", "/v1/completions", json=body) as response:
             assert response.status_code == 200
-            async for line in response.aiter_lines():
+            async for line in async_lines_of(response):
                 if drop_after is not None and num_tokens >= drop_after:
                     return None
                 if line.startswith("data: {"):

@@ -13,6 +13,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="OpenTeleme
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.entrypoints.openai.support import let_model_write, running
+from tests.event_lines import lines_of
 from vllm.entrypoints.cli import main
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -68,7 +69,7 @@ def test_each_request_is_a_span_of_its_clients_trace(chat_model, monkeypatch):
         let_model_write(monkeypatch, "and so on", holds=True)
         asked = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
         with server.http.stream("POST", "/v1/chat/completions", json=asked) as left:
-            next(left.iter_lines())
+            next(lines_of(left))
         assert not any(server.settled().values())
         server.served.tracing.flush()
     assert {service for service, _ in got} == {"vllm"}
