@@ -121,7 +121,7 @@ def parts_of(engine: LLMEngine) -> Dict[str, float]:
     """Milliseconds per part of a step."""
     watch = Stopwatch()
     watch.watch(engine.scheduler, "schedule", "schedule")
-    watch.watch(engine._writer, "write", "describe")
+    watch.watch(engine._pipeline.writer, "write", "describe")
     watch.watch(engine.scheduler, "update", "update")
     watch.watch(engine, "_outputs", "outputs")
     for _ in range(STEPS):
@@ -152,7 +152,7 @@ def prompt_figures() -> Dict[str, float]:
     whole = round(statistics.median(times) * 1e3, 3)
     watch = Stopwatch()
     watch.watch(engine.scheduler, "schedule", "schedule")
-    watch.watch(engine._writer, "write", "describe")
+    watch.watch(engine._pipeline.writer, "write", "describe")
     for index in range(30):
         run(index)
     return {"whole": whole, **watch.processor()}

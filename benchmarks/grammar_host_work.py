@@ -142,7 +142,7 @@ def work_of_a_step(tokenizer: Tokenizer, schema: Optional[Dict[str, Any]]) -> Di
         engine.step()
     work, fill = Work(), StepMasks.fill
     work.watch(engine.scheduler, "schedule")
-    work.watch(engine._writer, "write")
+    work.watch(engine._pipeline.writer, "write")
     work.watch(engine.scheduler, "update")
     work.watch(engine, "_outputs")
     work.watch(StepMasks, "fill", time.process_time)

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections import deque
-from typing import (
-    AbstractSet,
-    Any,
-    Callable,
-    Deque,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Tuple,
-    TypeVar,
-)
+from typing import AbstractSet, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
 from vllm.config import GenerationDefaults, ModelConfig
 from vllm.engine.block_manager import BlockManager
 from vllm.engine.describe import StepWriter
-from vllm.engine.executor import Executor, StepResult
-from vllm.engine.masks import StepMasks
+from vllm.engine.executor import Executor
+from vllm.engine.pipeline import DoneStep, Pipeline
 from vllm.engine.request import Continuation, Request
 from vllm.engine.request_maker import RequestMaker
-from vllm.engine.scheduler import Chunk, Scheduler
-from vllm.engine.sequence import FinishReason, Sequence, SequenceStatus
-from vllm.engine.step_input import StepInput
+from vllm.engine.scheduler import Scheduler
+from vllm.engine.sequence import FinishReason, SequenceStatus
 from vllm.engine_args import EngineArgs
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
-from vllm.text.grammars import wait_for_masks
 from vllm.text.prompts import Prompt
 from vllm.text.tokenizer import Tokenizer
 
@@ -82,23 +67,6 @@ class EngineLoad(NamedTuple):
     cache_usage: float
 
 
-class _Step(NamedTuple):
-    """A submitted step. started: when it was scheduled, by `time.monotonic`."""
-
-    chunks: List[Chunk]
-    handle: Any
-    masks: Optional[StepMasks]
-    started: float
-
-
-class _Plan(NamedTuple):
-    """A step that has not been submitted. started: when it was scheduled, by `time.monotonic`."""
-
-    chunks: List[Chunk]
-    step: StepInput
-    started: float
-
-
 class LLMEngine:
     """A model, its KV cache and the requests that share them. Not thread-safe.
 
@@ -133,12 +101,12 @@ class LLMEngine:
             seed=args.seed,
             scheduling_policy=args.scheduling_policy,
         )
-        self._writer = StepWriter(executor, parts.model_config.vocab_size)
-        self._overlaps = (
-            executor.overlaps if args.async_scheduling is None else args.async_scheduling
+        self._pipeline = Pipeline(
+            self.scheduler,
+            StepWriter(executor, parts.model_config.vocab_size),
+            executor,
+            overlaps=executor.overlaps if args.async_scheduling is None else args.async_scheduling,
         )
-        self._in_flight: Deque[_Step] = deque()  # submitted, not collected
-        self._planned: Optional[_Plan] = None  # the step after them
         self._requests: Dict[str, Request] = {}
         self._owners: Dict[int, Tuple[Request, Continuation]] = {}  # by sequence id
         # Set while requests, scheduler and cache may be inconsistent; see `_change`.
@@ -240,10 +208,7 @@ class LLMEngine:
                 seq.finish_reason = seq.finish_reason or FinishReason.ABORT
         self._requests = {}
         self._owners = {}
-        if any(step.masks is not None for step in self._in_flight):
-            wait_for_masks()  # their memory is used again
-        self._in_flight.clear()
-        self._planned = None
+        self._pipeline.clear()
         self.scheduler.reset()
         self.executor.reset()
         self._changing = False
@@ -278,75 +243,19 @@ class LLMEngine:
         return self._next_output(request)
 
     def _step(self) -> List[RequestOutput]:
-        failed: List[Sequence] = []
-        if not self._in_flight:
-            self._plan()
-            self._launch()
-            if not self._in_flight:
-                return []
-            failed += self._sample(self._in_flight[0])
-        step = self._in_flight.popleft()
-        if self._overlaps and not self._in_flight:
-            self._plan()
-            self._launch()  # the device has something to do while this one's tokens are looked at
-        result = self.executor.collect(step.handle)
-        # Sequences that the previous step or an abort has ended give no further output.
-        wanted = [chunk.seq.status is not SequenceStatus.FINISHED for chunk in step.chunks]
-        self.scheduler.update(step.chunks, result.token_ids)
-        if self._in_flight:  # the tokens that its masks follow from are known now
-            failed += self._sample(self._in_flight[0])
-        return self._outputs(step, result, wanted, failed)
+        done = self._pipeline.advance()
+        return [] if done is None else self._outputs(done)
 
-    def _plan(self) -> None:
-        """Schedules and describes the next step, if any sequence can be scheduled."""
-        started = time.monotonic()
-        chunks = self.scheduler.schedule()
-        if chunks:
-            self._planned = _Plan(chunks, self._writer.write(chunks), started)
-
-    def _launch(self) -> None:
-        """Starts the step that has been planned, if any."""
-        plan, self._planned = self._planned, None
-        if plan is not None:
-            handle = self.executor.submit(plan.step)
-            self.scheduler.block_manager.hash_published()
-            self._in_flight.append(_Step(plan.chunks, handle, plan.step.masks, plan.started))
-
-    def _sample(self, step: _Step) -> List[Sequence]:
-        """Goes on with a step that has masks; returns sequences that ended since theirs failed.
-
-        With overlap, the step after it is planned while the masks are made, and launched at once:
-        the device would wait for it.
-        """
-        if step.masks is None:
-            return []
-        failed = step.masks.fill(self._plan if self._overlaps else None)
-        for seq, error in failed:
-            seq.stop_reason = str(error)
-            self.scheduler.finish(seq, FinishReason.ERROR)
-        self.executor.sample(step.handle)
-        self._launch()
-        return [seq for seq, _ in failed]
-
-    def _outputs(
-        self,
-        step: _Step,
-        result: StepResult,
-        wanted: List[bool],
-        failed: List[Sequence],
-    ) -> List[RequestOutput]:
-        """Of requests that have news.
-
-        wanted: whether anybody wants to know of each of the step's sequences.
-        failed: sequences that have ended without a token.
-        """
-        owners = [self._owners[seq.seq_id][0] for seq in failed]
+    def _outputs(self, step: DoneStep) -> List[RequestOutput]:
+        """Of requests that have news."""
+        result = step.result
+        owners = [self._owners[seq.seq_id][0] for seq in step.failed]
         touched = {request.request_id: request for request in owners}
         row = 0
         for index, chunk in enumerate(step.chunks):
             seq = chunk.seq
             first, row = row, row + chunk.num_sampled
-            if not wanted[index]:
+            if not step.wanted[index]:
                 continue
             request, continuation = self._owners[seq.seq_id]
             if request.first_token_time is None:
