@@ -48,6 +48,11 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[FromEngine], None]
 
+# For each message the main thread needs the GIL, for which it waits this long while the engine's
+# thread launches kernels. With Python's 5 ms, of 256 requests that came at once to an H200 the last
+# tenth had their first tokens 16 to 37 ms later.
+_SWITCH_SECONDS = 0.0005
+
 
 class Outbox:
     """Collects the outputs of a step in the engine's thread, and sends them to a client as one
@@ -98,6 +103,7 @@ def main() -> None:
     end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the client gets them too, and sends `Close`
+    sys.setswitchinterval(_SWITCH_SECONDS)
     what = json.loads(sys.argv[1])
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vllm").setLevel(what["log_level"])
