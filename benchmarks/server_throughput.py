@@ -158,7 +158,7 @@ def fronts_of(pid: int) -> List[int]:
     return found or [pid]
 
 
-def _in_own_process(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
+def in_own_process(args: argparse.Namespace, folder: Path) -> Dict[int, Figures]:
     """`run_offline`, whose memory is free afterwards."""
     words = [sys.executable, "-m", "benchmarks.server_throughput", "--offline", str(folder)]
     for name in ("shape", "requests", "input", "output"):
@@ -169,7 +169,8 @@ def _in_own_process(args: argparse.Namespace, folder: Path) -> Dict[int, Figures
     return {int(num_streams): figures for num_streams, figures in found.items()}
 
 
-def _medians(rounds: List[Figures]) -> Figures:
+def medians(rounds: List[Figures]) -> Figures:
+    """Of each figure, over the rounds."""
     return {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
 
 
@@ -185,18 +186,23 @@ def describe_machine() -> Dict[str, Any]:
     return cpu_machine.describe()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the benchmarks of a server have in common."""
     parser.add_argument("--shape", choices=sorted(random_model.SHAPES), default="small")
     parser.add_argument("--name", help="of the record; the shape's if not given")
     parser.add_argument("--record", type=Path, help="folder to write it to")
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
     parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
-    parser.add_argument("--fronts", type=int, help="processes that handle HTTP")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_workload_arguments(parser)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--fronts", type=int, help="processes that handle HTTP (as it chooses)")
     parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.offline:
@@ -212,15 +218,15 @@ def main() -> None:
         served: List[Dict[int, Figures]] = []
         ready: List[float] = []
         for _ in range(args.rounds):
-            offline.append(_in_own_process(args, folder))
+            offline.append(in_own_process(args, folder))
             seconds, figures = run_served(args, folder)
             ready.append(seconds)
             served.append(figures)
             record["ready_seconds"] = statistics.median(ready)
             record["streams"] = {
                 num_streams: {
-                    "offline": _medians([each[num_streams] for each in offline]),
-                    "served": _medians([each[num_streams] for each in served]),
+                    "offline": medians([each[num_streams] for each in offline]),
+                    "served": medians([each[num_streams] for each in served]),
                 }
                 for num_streams in args.streams
             }

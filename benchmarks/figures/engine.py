@@ -166,6 +166,25 @@ def replicas() -> str:
     return table(head, rows) + f"\n{', '.join(links)}.\n"
 
 
+def server_fronts() -> str:
+    """A burst of streams through several numbers of front processes."""
+    name = "server_fronts_0.6B.h200"
+    record = load(name)
+    base = record["offline"]
+    rows = [("loop", f"{base['output_tokens_per_second']:.0f}", "", _three(base, _FIRST), "", "")]
+    for count, served in record["served"].items():
+        rate = served["output_tokens_per_second"]
+        added = served[f"{_FIRST}_p50"] - base[f"{_FIRST}_p50"]
+        spent = f"{served['front_end_processor_seconds']:.1f}"
+        ratio = f"{rate / base['output_tokens_per_second']:.2f}"
+        rows.append((count, f"{rate:.0f}", ratio, _three(served, _FIRST), f"{added:.0f}", spent))
+    head = (
+        *("fronts", "tokens/s", "of offline", "first token, ms", "added at the median"),
+        "their processor seconds",
+    )
+    return f"{table(head, rows)}\n{link(name)}: {record['processors']} processors.\n"
+
+
 def server_work() -> str:
     """What a streamed request costs the process that handles it."""
     record = load("server_work")
@@ -213,6 +232,9 @@ def server_throughput() -> str:
     )
     ready = ", ".join(starts)
     return f"{table(head, rows)}\nReady to serve after (seconds): {ready}. {', '.join(links)}.\n"
+
+
+_FIRST = "first_token_ms"
 
 
 def _three(figures: Any, key: str) -> str:

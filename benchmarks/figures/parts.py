@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[], str]] = {
         engine.first_outputs,
         engine.server_throughput,
         engine.replicas,
+        engine.server_fronts,
         engine.server_work,
         engine.structured_outputs,
         engine.schema_validity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vllm import EngineArgs, platform
-from vllm.engine_process.replicas import environments
+from vllm.engine_process.replicas import choose_num_fronts, environments
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +77,15 @@ def test_numbers_that_make_no_sense(monkeypatch):
     assert environments(EngineArgs("model"), 1) == [{}]
     with pytest.raises(ValueError, match="torchrun has started this process: start a server"):
         environments(EngineArgs("model"), 2)
+
+
+@pytest.mark.parametrize(
+    ("processors", "fronts"), [(1, 1), (4, 1), (7, 1), (8, 2), (16, 4), (32, 8), (192, 8)]
+)
+def test_gpus_leave_processors_to_fronts(machine, monkeypatch, processors, fronts):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(processors)), raising=False)
+    machine(1)
+    assert choose_num_fronts(EngineArgs("model")) == fronts
+    assert choose_num_fronts(EngineArgs("model", device="cpu")) == 1
+    machine(0)
+    assert choose_num_fronts(EngineArgs("model")) == 1

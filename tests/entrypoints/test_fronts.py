@@ -25,6 +25,7 @@ from tests.entrypoints.test_serve import (
     serving,
 )
 from tests.event_lines import lines_of
+from vllm.entrypoints.cli import main
 from vllm.entrypoints.openai.front_group import FrontGroup
 
 pytestmark = needs_torch
@@ -365,6 +366,19 @@ def test_a_unix_socket_and_keys(chat_model, tmp_path):
         process.terminate()
         assert process.wait(60) == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("chosen", "by"), [(1, "_serve"), (3, "main_process.serve")])
+def test_a_count_that_is_not_given_is_chosen(monkeypatch, chosen, by):
+    found = []
+
+    async def serve(args, options, listening, started):
+        found.append(options.api_server_count)
+
+    monkeypatch.setattr(f"vllm.entrypoints.openai.server.{by}", serve)
+    monkeypatch.setattr("vllm.entrypoints.openai.server.choose_num_fronts", lambda args: chosen)
+    assert main(["serve", "model", "--port", "0"]) == 0
+    assert found == [chosen]
 
 
 @pytest.mark.parametrize("count", [0, 256, -1])

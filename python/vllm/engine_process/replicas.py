@@ -1,4 +1,4 @@
-"""Divides a machine among several engines: GPUs, or CPU threads."""
+"""Divides a machine among engines and front processes: GPUs, and processors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Dict, List
 
 from vllm import platform
 from vllm.engine_args import EngineArgs
+
+# With more, an H200 gave the first tokens of 256 streams no earlier.
+_MOST_FRONTS = 8
 
 
 def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
@@ -45,6 +48,17 @@ def environments(args: EngineArgs, num_engines: int) -> List[Dict[str, str]]:
         {"CUDA_VISIBLE_DEVICES": ",".join(gpus[start : start + each])}
         for start in range(0, num_engines * each, each)
     ]
+
+
+def choose_num_fronts(args: EngineArgs) -> int:
+    """Processes that handle HTTP, for a server whose user leaves it open.
+
+    One where the engines compute on the processors. On GPUs a quarter of the processors, at most 8:
+    an engine needs one, and clients, the ranks of a divided model and grammars some.
+    """
+    if not _uses_gpus(args):
+        return 1
+    return max(1, min(_MOST_FRONTS, len(os.sched_getaffinity(0)) // 4))
 
 
 def _uses_gpus(args: EngineArgs) -> bool:

@@ -52,7 +52,8 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         ),
         "api_server_count": (
             {"type": int, "metavar": "N"},
-            "processes that handle HTTP, text and JSON (1)",
+            "processes that handle HTTP, text and JSON (on GPUs one for 4 processors, at most 8; "
+            "on CPUs 1)",
         ),
         "root_path": ({}, "path at which a proxy serves it, such as /llm"),
         "ssl_keyfile": ({"metavar": "FILE"}, "private key, to serve HTTPS"),

@@ -114,6 +114,7 @@ class Fronts(Watcher):
         self._memory_fd = SharedMemory.create_file()
         self._folder = Path(tempfile.mkdtemp(prefix="vllm-"))  # of mode 0700
         count = options.api_server_count
+        assert count is not None  # the server has chosen
         self.memory = SharedMemory(0, count + 1, self._memory_fd)
         self._connections = self.memory.board("connections", 1)
         self._is_finishing = False

@@ -26,7 +26,7 @@ _RANGES: Dict[str, Tuple[int, Optional[int]]] = {
     "max_log_len": (0, None),
     "shutdown_timeout": (0, None),
 }
-_OPTIONAL = ("max_log_len", "shutdown_timeout")
+_OPTIONAL = ("api_server_count", "max_log_len", "shutdown_timeout")
 _TEXTS = ("names", "api_keys", "allowed_origins", "allowed_methods", "allowed_headers")
 
 
@@ -37,7 +37,7 @@ class ServerOptions:
     names: names of the model that requests may use; the first is the default in responses.
     api_keys: accepted API keys; if empty, no key is needed.
     data_parallel_size: replicas of the model, each in a process of its own.
-    api_server_count: processes that handle HTTP.
+    api_server_count: processes that handle HTTP; None chooses by the machine.
     max_logprobs, max_n, max_request_bytes: limits of one request.
     max_queued_sequences: limit of running and waiting sequences over all requests; beyond it,
         requests get a 429.
@@ -62,7 +62,7 @@ class ServerOptions:
     uds: Optional[str] = None
     root_path: str = ""
     data_parallel_size: int = 1
-    api_server_count: int = 1
+    api_server_count: Optional[int] = None
     ssl_keyfile: Optional[str] = None
     ssl_certfile: Optional[str] = None
     api_keys: List[str] = field(default_factory=list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import socket
 import time
@@ -18,6 +19,7 @@ from vllm.engine.async_engine import AsyncEngine
 from vllm.engine_args import EngineArgs
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.engine_process.heap import freeze_heap
+from vllm.engine_process.replicas import choose_num_fronts
 from vllm.entrypoints.openai import main_process
 from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.http_protocol import HttpProtocol
@@ -43,6 +45,8 @@ def serve(args: EngineArgs, options: ServerOptions, started: float) -> None:
     Raises what the engine raises for its arguments, ValueError if the address cannot be bound,
     ServerDiedError.
     """
+    if options.api_server_count is None:
+        options = dataclasses.replace(options, api_server_count=choose_num_fronts(args))
     serving = _serve if options.api_server_count == 1 else main_process.serve
     listening = listen(options)  # first, so that a port in use fails before the model is loaded
     try:
