@@ -10,7 +10,7 @@ pages. FlashAttention 3 is vLLM's library if $FA3_LIB is its path (_vllm_fa3_C.a
 is used if it is installed.
 
 --code selects older code of the build instead of the newest: sm_90 for the kernels without wgmma,
-compute_80 for the PTX of 8.0, which the driver compiles.
+compute_90 for PTX, which the driver compiles.
 
 Outputs are compared with float64 on the buffers that were timed, some query tokens of each case.
 """
@@ -311,7 +311,7 @@ def write(path: Path, rows: List[Dict[str, object]]) -> None:
 
 
 def use_code(arch: str) -> None:
-    """Restricts the build to the code in the folder `arch`, such as sm_90 or compute_80."""
+    """Restricts the build to the code in the folder `arch`, such as sm_90 or compute_90."""
     folder = Path(_C.code_folder()) / arch
     if not folder.is_dir():
         names = sorted(each.name for each in folder.parent.iterdir())

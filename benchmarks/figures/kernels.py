@@ -164,27 +164,38 @@ def prefill_few_rows() -> str:
 
 
 def prefill_mma() -> str:
-    """Prefill attention by mma.sync: every row beside each peer."""
-    record = load("cuda_prefill_sm_90.h200")
+    """Prefill attention by mma.sync, as code of 9.0 and as PTX: every row beside each peer."""
     peers = {"torch fa2": "torch's FA2", "flashinfer fa2": "FlashInfer's fa2"}
+    codes = {"code of 9.0": "cuda_prefill_sm_90.h200", "PTX": "cuda_prefill_ptx.h200"}
+    records = {code: {r["case"]: r for r in load(name)["rows"]} for code, name in codes.items()}
     rows = []
-    for row in record["rows"]:
-        heads, size, case = row["case"].split(" ")
-        found, times = row["tflops"], row["us"]
-        cells = (f"{found[peer]:.0f}" for peer in peers)
-        ratios = (f"{times[peer] / times['ours']:.2f}" for peer in peers)
-        rows.append(
-            (f"{heads} {size}", _prefill_lengths(case), f"{found['ours']:.0f}", *cells, *ratios)
-        )
-    head = ("heads", "sequences × new + before", "ours", *peers.values())
+    for case, row in records["code of 9.0"].items():
+        heads, size, lengths = case.split(" ")
+        rates = [_rate(row, name) for name in ("ours", *peers)]
+        found = [each.get(case) for each in records.values()]
+        ratios = [_ratio(each, peer) for each in found for peer in peers]
+        rows.append((f"{heads} {size}", _prefill_lengths(lengths), *rates, *ratios))
+    head = ["heads", "sequences × new + before", "ours", *peers.values()]
+    head += [f"÷ {peer}, {code}" for code in codes for peer in ("FA2", "fa2")]
     lines = []
-    for peer, name in peers.items():
-        ratios = [row["us"][peer] / row["us"]["ours"] for row in record["rows"]]
-        lines.append(
-            f"* {name}: {statistics.geometric_mean(ratios):.3f} × in the geometric mean, "
-            f"{min(ratios):.2f} to {max(ratios):.2f}\n"
-        )
-    return table((*head, "÷ FA2", "÷ fa2"), rows) + "\n" + "".join(lines)
+    for code, cases in records.items():
+        for peer, name in peers.items():
+            ratios = [r["us"][peer] / r["us"]["ours"] for r in cases.values() if peer in r["us"]]
+            lines.append(
+                f"* {code}, {name}: {statistics.geometric_mean(ratios):.3f} × in the geometric mean"
+                f" of {len(ratios)} rows, {min(ratios):.2f} to {max(ratios):.2f}\n"
+            )
+    return table(head, rows) + "\n" + "".join(lines)
+
+
+def _rate(row: Any, name: str) -> str:
+    return f"{row['tflops'][name]:.0f}" if name in row["tflops"] else "–"
+
+
+def _ratio(row: Any, peer: str) -> str:
+    """How many times as long a peer takes."""
+    known = row is not None and peer in row["us"]
+    return f"{row['us'][peer] / row['us']['ours']:.2f}" if known else "–"
 
 
 def all_reduce() -> str:
