@@ -91,6 +91,8 @@ PyMethodDef methods[] = {
                             "block_tables", "block_size", "cluster"),
     op<ops::attention_shares>("attention_shares", "head_size", "block_size", "device"),
     op<ops::copy_pinned>("copy_pinned", "out", "input"),
+    op<ops::wait_for_host>("wait_for_host", "gate", "due", "nanoseconds"),
+    op<ops::tell_device>("tell_device", "gate", "value"),
     op<ops::count_tokens>("count_tokens", "seen", "uses", "counters", "starts", "tokens", "counts"),
     op<ops::penalize>("penalize", "logits", "inputs", "counters", "counts", "repetition",
                       "presence", "frequency", "seen", "uses"),

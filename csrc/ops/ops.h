@@ -118,6 +118,13 @@ bool attention_shares(int64_t head_size, int64_t block_size, int64_t device);
 // Copies between a GPU and pinned host memory, by a kernel.
 void copy_pinned(const Tensor& out, const Tensor& input);
 
+// A kernel that waits until gate[0] >= due[0], where gate is in pinned host memory. After so many
+// nanoseconds it goes on, and writes due[0] to gate[1].
+void wait_for_host(const Tensor& gate, const Tensor& due, int64_t nanoseconds);
+
+// gate[0] = value, after all that this thread has written or seen written.
+void tell_device(const Tensor& gate, int64_t value);
+
 // Initialises token counters, each with a list of tokens.
 void count_tokens(const Tensor& seen, const Tensor& uses, const Tensor& counters,
                   const Tensor& starts, const Tensor& tokens, const Tensor& counts);

@@ -1,28 +1,16 @@
 #include "params/copy.h"
 
 #include "ops/common/launch.h"
+#include "ops/copy/pinned.h"
 #include "ops/ops.h"
-#include "runtime/driver.h"
 
 namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "copy_pinned";
 constexpr i64 kThreads = 256;
-constexpr int kDevicePointer = 3;  // CU_POINTER_ATTRIBUTE_DEVICE_POINTER
 
 cuda::Kernel cuda_kernel = {"copy_pinned", "copy_pinned"};
-
-// The device address of pinned host memory. Not cached, since memory may be freed and pinned again.
-void* device_pointer(const Tensor& host) {
-  void* pointer = nullptr;
-  const auto address = reinterpret_cast<unsigned long long>(host.data);
-  void* into = static_cast<void*>(&pointer);
-  if (cuda::driver().cuPointerGetAttribute(into, kDevicePointer, address) != 0) {
-    refuse(ErrorKind::value, kOp, host, "is not pinned", "pinned memory, which a GPU can reach");
-  }
-  return pointer;
-}
 
 }  // namespace
 
@@ -44,8 +32,8 @@ void copy_pinned(const Tensor& out, const Tensor& input) {
 
   const cuda::ContextGuard guard(device.device_index);
   CopyPinnedParams params{};
-  params.out = static_cast<i64*>(from_host ? out.data : device_pointer(out));
-  params.input = static_cast<const i64*>(from_host ? device_pointer(input) : input.data);
+  params.out = static_cast<i64*>(from_host ? out.data : device_pointer(kOp, out));
+  params.input = static_cast<const i64*>(from_host ? device_pointer(kOp, input) : input.data);
   params.count = input.shape[0];
   run_on_cuda(cuda_kernel,
               early_grid(grid_x((params.count + kThreads - 1) / kThreads), 1, kThreads), params,

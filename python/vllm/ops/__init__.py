@@ -29,7 +29,7 @@ from vllm.ops.attention import (
     rotary_and_attention,
 )
 from vllm.ops.cache import reshape_and_cache
-from vllm.ops.copy import copy_pinned
+from vllm.ops.copy import copy_pinned, tell_device, wait_for_host
 from vllm.ops.gemm import FEW_ROWS, few_rows_linear
 from vllm.ops.norm import fused_add_rms_norm, rms_norm
 from vllm.ops.rotary import rotary_and_cache, rotary_embedding
@@ -71,4 +71,6 @@ __all__ = [
     "sample",
     "sample_workspace_size",
     "silu_and_mul",
+    "tell_device",
+    "wait_for_host",
 ]
