@@ -57,10 +57,13 @@ struct BiasLogitsParams {
   i64 stride;
 };
 
+// Tokens of a row whose masks a warp processes on CUDA.
+constexpr i64 kMaskWarpTokens = 4096;
+
 // Forbids tokens: logits[rows[i], token] becomes minus infinity where mask i has no bit for it.
 struct MaskLogitsParams {
   void* logits;     // [num_rows, vocab]
-  const i64* rows;  // [masks]; below 0: the mask is left out
+  const i64* rows;  // [masks], as bits perhaps in pinned host memory; below 0: the mask is left out
   const int* bits;  // [masks, words]: a bit for each token, 32 to a word, the lowest first
   i64 masks;
   i64 num_rows;

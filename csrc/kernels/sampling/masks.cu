@@ -1,26 +1,21 @@
-// Sets the logits of excluded tokens to minus infinity, in place. Each thread processes 16 bytes of
-// a row; adjacent threads share a word of the mask. Packs without excluded tokens are not written.
+// Sets the logits of excluded tokens to minus infinity, in place. The masks may be in pinned host
+// memory: each warp loads 512 adjacent bytes of a mask, in four requests that are under way at
+// once, and hands their words around. In a row of logits each thread processes 16 bytes at a time.
+// Packs without excluded tokens are not written.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/common/float_types.cuh"
 #include "params/sampling.h"
 
 namespace vllm {
 
-// Bits: an unsigned integer of the element's size. kForbidden: the bits of minus infinity.
+// 16 bytes of a row, from its token `first` on. allowed: their bits, and others above.
 template <typename Bits, unsigned kForbidden>
-__device__ void mask_logits(const MaskLogitsParams& p) {
-  constexpr int kPack = 16 / sizeof(Bits);
-  wait_for_kernels_before();
-  const i64 mask = blockIdx.y;
-  const i64 row = p.rows[mask];
-  if (row < 0 || row >= p.num_rows) return;
-  const i64 first = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) * kPack;
-  if (first >= p.vocab) return;
-  const auto word = static_cast<unsigned>(p.bits[mask * p.words + first / 32]);
+__device__ void mask_pack(const MaskLogitsParams& p, Bits* logits, i64 first, unsigned allowed) {
+  constexpr unsigned kPack = 16 / sizeof(Bits);
   constexpr unsigned kAll = (1u << kPack) - 1;
-  const unsigned allowed = (word >> (first % 32)) & kAll;
-  if (allowed == kAll) return;
-  Bits* logits = static_cast<Bits*>(p.logits) + row * p.stride + first;
+  allowed &= kAll;
+  if (allowed == kAll || first >= p.vocab) return;
+  logits += first;
   if (p.packs && first + kPack <= p.vocab) {
     union {
       uint4 pack;
@@ -28,21 +23,54 @@ __device__ void mask_logits(const MaskLogitsParams& p) {
     } held;
     if (allowed != 0) held.pack = *reinterpret_cast<const uint4*>(logits);
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) {
+    for (unsigned i = 0; i < kPack; ++i) {
       if (!(allowed >> i & 1)) held.elements[i] = static_cast<Bits>(kForbidden);
     }
     *reinterpret_cast<uint4*>(logits) = held.pack;
     return;
   }
-  for (int i = 0; i < kPack && first + i < p.vocab; ++i) {
+#pragma unroll 1
+  for (unsigned i = 0; i < kPack && first + i < p.vocab; ++i) {
     if (!(allowed >> i & 1)) logits[i] = static_cast<Bits>(kForbidden);
+  }
+}
+
+// Bits: an unsigned integer of the element's size. kForbidden: the bits of minus infinity.
+template <typename Bits, unsigned kForbidden>
+__device__ void mask_logits(const MaskLogitsParams& p) {
+  constexpr unsigned kPack = 16 / sizeof(Bits);        // tokens of a thread at a time
+  constexpr unsigned kLoads = kMaskWarpTokens / 1024;  // of 32 words
+  wait_for_kernels_before();
+  const i64 mask = blockIdx.y;
+  const unsigned lane = threadIdx.x % 32;
+  const i64 warp = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+  const i64 begin = warp * kMaskWarpTokens;
+  if (begin >= p.vocab) return;
+
+  unsigned words[kLoads];
+#pragma unroll
+  for (unsigned load = 0; load < kLoads; ++load) {
+    const i64 word = begin / 32 + load * 32 + lane;
+    words[load] = word * 32 < p.vocab ? static_cast<unsigned>(p.bits[mask * p.words + word]) : 0;
+  }
+  const i64 row = p.rows[mask];  // behind the words, which it need not wait for
+  if (row < 0 || row >= p.num_rows) return;
+  Bits* logits = static_cast<Bits*>(p.logits) + row * p.stride;
+#pragma unroll
+  for (unsigned load = 0; load < kLoads; ++load) {
+#pragma unroll 1
+    for (unsigned token = load * 1024 + lane * kPack; token < (load + 1) * 1024;
+         token += 32 * kPack) {  // counted from `begin`
+      const unsigned word = __shfl_sync(0xffffffffu, words[load], token / 32 % 32);
+      mask_pack<Bits, kForbidden>(p, logits, begin + token, word >> (token % 32));
+    }
   }
 }
 
 }  // namespace vllm
 
 #define VLLM_MASK_LOGITS(name, Bits, forbidden)                                                    \
-  extern "C" __global__ void __launch_bounds__(256) mask_logits_##name(vllm::MaskLogitsParams p) { \
+  extern "C" __global__ void __launch_bounds__(128) mask_logits_##name(vllm::MaskLogitsParams p) { \
     vllm::mask_logits<Bits, forbidden>(p);                                                         \
   }
 

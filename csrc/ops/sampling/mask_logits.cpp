@@ -1,4 +1,5 @@
 #include "ops/common/launch.h"
+#include "ops/copy/pinned.h"
 #include "ops/ops.h"
 #include "ops/sampling/token_counters.h"
 #include "runtime/text.h"
@@ -7,7 +8,7 @@ namespace vllm::ops {
 namespace {
 
 constexpr const char* kOp = "mask_logits";
-constexpr i64 kThreads = 256, kMostMasks = 65535;  // along y
+constexpr i64 kThreads = 128, kMostMasks = 65535;  // along y
 
 cuda::Kernel cuda_kernels[kFloatTypes] = {
     {"masks", "mask_logits_f32"},
@@ -25,12 +26,15 @@ void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits) {
   require_dtype(kOp, bits, DType::int32, "");
   require_ndim(kOp, bits, 2, "(masks, words)");
   const RowLayout masks = require_rows(kOp, bits);
-  require_same_device(kOp, bits, logits);
+  // A GPU reads masks from pinned host memory as well.
+  const bool on_gpu = logits.device_type == DeviceType::cuda;
+  const bool from_host = on_gpu && bits.device_type == DeviceType::cpu;
+  if (!from_host) require_same_device(kOp, bits, logits);
   require_disjoint(kOp, logits, bits, Sharing::none);
 
   MaskLogitsParams params{};
   params.logits = logits.data;
-  params.rows = require_indices(kOp, rows, masks.rows, "a row for each of 'bits'", logits);
+  params.rows = require_indices(kOp, rows, masks.rows, "a row for each of 'bits'", bits);
   params.bits = static_cast<const int*>(bits.data);
   params.masks = masks.rows;
   params.num_rows = layout.rows;
@@ -45,15 +49,20 @@ void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits) {
   if (params.masks == 0) return;
 
   const i64 size = element_size(logits.dtype);
-  if (logits.device_type == DeviceType::cuda) {
+  if (on_gpu) {
     if (params.masks > kMostMasks) {
       refuse(ErrorKind::value, kOp, bits, concat("has ", params.masks, " masks"),
              concat(kMostMasks, " at most"));
     }
     params.packs = packs_16_bytes(logits.data, params.num_rows, params.stride, 0, size);
-    const i64 packs = (params.vocab * size + 15) / 16;
+    if (from_host) {
+      const cuda::ContextGuard guard(logits.device_index);
+      params.rows = static_cast<const i64*>(device_pointer(kOp, rows));
+      params.bits = static_cast<const int*>(device_pointer(kOp, bits));
+    }
+    constexpr i64 kBlockTokens = kThreads / 32 * kMaskWarpTokens;
     run_on_cuda(cuda_kernels[float_index(logits.dtype)],
-                early_grid(grid_x((packs + kThreads - 1) / kThreads),
+                early_grid(grid_x((params.vocab + kBlockTokens - 1) / kBlockTokens),
                            static_cast<unsigned>(params.masks), kThreads),
                 params, logits);
   } else {

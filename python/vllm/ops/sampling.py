@@ -94,6 +94,7 @@ def mask_logits(logits: Tensor, rows: Tensor, bits: Tensor) -> None:
     logits: [rows, vocab], written.
     rows: int64 [masks], the row of each mask; negative: skipped.
     bits: int32 [masks, vocab / 32 rounded up]; bit i (lowest first) is set if token i is allowed.
+        On CUDA, rows and bits may be in pinned memory of the host.
     """
     if tracing.is_tracing():
         tracing.call("mask_logits", logits, rows, bits)
