@@ -16,7 +16,7 @@ from vllm.sampling_params import SamplingParams
 
 _NEED_TORCH = [
     f"test_{name}.py"
-    for name in ("async_engine", "constraints", "faults", "llm_engine", "priority")
+    for name in ("ahead", "async_engine", "constraints", "faults", "llm_engine", "priority")
 ]
 collect_ignore = [] if importlib.util.find_spec("torch") else _NEED_TORCH
 

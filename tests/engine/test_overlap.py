@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import queue
 import random
 import tempfile
 import threading
@@ -209,6 +210,91 @@ class PrefixExecutor(Executor):
         return uses
 
 
+class StreamExecutor(PrefixExecutor):
+    """A device with a thread of its own, which really waits for the masks of steps that were
+    launched ahead.
+
+    ahead: the number of those. ready: the newest masks that are there, by number.
+    """
+
+    def __init__(self, num_blocks, block_size):
+        super().__init__(num_blocks, block_size, late=False)
+        self.ahead = 0
+        self.ready = 0
+        self._waited_for = 0
+        self._told = threading.Condition()
+        self._stream = queue.SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            self._stream.get()()
+
+    def _put(self, work, *args):
+        """Behind all that has been put."""
+        done = Future()
+
+        def run():
+            try:
+                done.set_result(work(*args))
+            except BaseException as error:  # noqa: BLE001 (`collect` raises it)
+                done.set_exception(error)
+
+        self._stream.put(run)
+        return done
+
+    def submit(self, step):
+        assert self._unsampled is None, "the step before waits for its masks"
+        return self._begin(step)
+
+    def _begin(self, step):
+        self.steps += 1
+        handle = SimpleNamespace(step=step, prefixes=self._put(self._compute, step), result=None)
+        if step.masks is None:
+            self._sample(handle)
+        else:
+            self._unsampled = handle
+        return handle
+
+    def _sample(self, handle):
+        handle.result = self._put(lambda: self._draw(handle.step, handle.prefixes.result()))
+
+    def sample(self, handle):
+        assert handle is self._unsampled
+        assert handle.step.due[0] == handle.step.masks.number <= self.ready
+        self._unsampled = None
+        self._sample(handle)
+
+    def launch_ahead(self, handle, step):
+        assert handle is self._unsampled
+        self._unsampled = None
+        self.ahead += 1
+        self._waited_for = handle.step.masks.number
+        self._put(self._wait, handle.step.due)
+        self._sample(handle)
+        return self._begin(step)
+
+    def _wait(self, due):
+        with self._told:
+            assert self._told.wait_for(lambda: self.ready >= due[0], 60), "nobody tells the device"
+
+    def masks_are_ready(self, handle):
+        self._tell(handle.step.masks.number)
+
+    def _tell(self, number):
+        with self._told:
+            self.ready = number
+            self._told.notify_all()
+
+    def collect(self, handle):
+        return handle.result.result(60)
+
+    def reset(self):
+        self._tell(max(self.ready, self._waited_for))
+        self._put(lambda: None).result(60)
+        super().reset()
+
+
 def tokens_allowed(masks):
     """By row, as the device sees it."""
     rows = masks.memory[: 8 * len(masks.rows)].cast("q").tolist()
@@ -221,9 +307,22 @@ def tokens_allowed(masks):
     }
 
 
-def make_engine(num_blocks=12, block_size=4, *, overlap, late=False, max_len=MAX_LEN, **kwargs):
+def make_engine(
+    num_blocks=12,
+    block_size=4,
+    *,
+    overlap,
+    late=False,
+    stream=False,
+    max_len=MAX_LEN,
+    **kwargs,
+):
+    """late, stream: the kind of executor."""
     args = EngineArgs("none", async_scheduling=overlap, **kwargs)
-    executor = PrefixExecutor(num_blocks, block_size, late=late)
+    if stream:
+        executor = StreamExecutor(num_blocks, block_size)
+    else:
+        executor = PrefixExecutor(num_blocks, block_size, late=late)
     defaults = GenerationDefaults(eos_token_ids=frozenset({EOS}))
     max_len = min(max_len, num_blocks * block_size)
     return LLMEngine(args, EngineParts(executor, CONFIG, defaults, LETTERS, max_len))
@@ -300,14 +399,15 @@ class OverlapMachine(RuleBasedStateMachine):
         max_num_seqs=st.integers(1, 5),
         extra_budget=st.integers(0, 12),
         prefix=st.booleans(),
-        late=st.booleans(),
+        kind=st.sampled_from(["at once", "late", "stream"]),
     )
-    def start(self, num_blocks, block_size, max_num_seqs, extra_budget, prefix, late):
+    def start(self, num_blocks, block_size, max_num_seqs, extra_budget, prefix, kind):
         self.engine = make_engine(
             num_blocks,
             block_size,
             overlap=True,
-            late=late,
+            late=kind == "late",
+            stream=kind == "stream",
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_seqs + extra_budget,
             enable_prefix_caching=prefix,

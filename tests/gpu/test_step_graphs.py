@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 
@@ -13,8 +14,12 @@ from tests.models.test_parity import FEATURES, LENGTHS, make_llm, poison, tokens
 from tests.worker.test_model_runner import HELD  # noqa: E402
 from vllm import LLM  # noqa: E402
 from vllm.engine.masks import StepMasks  # noqa: E402
+from vllm.engine.pipeline import Pipeline  # noqa: E402
 from vllm.sampling_params import SamplingParams  # noqa: E402
+from vllm.text import grammars  # noqa: E402
+from vllm.worker import mask_gate  # noqa: E402
 from vllm.worker.graphs import Graphs  # noqa: E402
+from vllm.worker.model_runner import ModelRunner  # noqa: E402
 
 WAYS = {
     "greedy": SamplingParams(temperature=0, max_tokens=30),
@@ -84,7 +89,7 @@ def test_a_graph_that_ends_with_its_logits_is_bit_equal_to_a_whole_one(tiny, way
     for cache, split_cache in zip(caches, split_caches):
         assert torch.equal(cache.view(torch.uint8), split_cache.view(torch.uint8))
     for engine, masked in ((llm.engine, False), (split.engine, True)):
-        assert {kind[-1] for kind in engine.executor.runner._graphs._graphs} == {masked}
+        assert {kind[3] for kind in engine.executor.runner._graphs._graphs} == {masked}
 
 
 @pytest.mark.parametrize("pause", [False, True])
@@ -105,13 +110,102 @@ def test_masks_that_come_late(chat_model, pause, monkeypatch):
     if pause:
         fill = StepMasks.fill
 
-        def fill_late(self, meanwhile=None):
+        def fill_late(self, *args):
             torch.cuda.synchronize()
-            return fill(self, meanwhile)
+            return fill(self, *args)
 
         monkeypatch.setattr(StepMasks, "fill", fill_late)
     assert generate() == expected
     assert generate(enforce_eager=True) == expected
+
+
+@pytest.fixture
+def slow_masks(monkeypatch):
+    """slow_masks(seconds): from then on, each step's masks come that much later."""
+    llguidance = pytest.importorskip("llguidance", reason="llguidance makes the masks of grammars")
+    executor, delay = llguidance.LLExecutor(2), [0.0]
+
+    class Slow:
+        def unsafe_compute_mask_ptr(self, *args):
+            time.sleep(delay[0])
+            executor.unsafe_compute_mask_ptr(*args)
+
+    monkeypatch.setattr(grammars, "_executor", Slow)
+    return lambda seconds: delay.__setitem__(0, seconds)
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """Whether each step behind one with masks was launched before these were there."""
+    launch, found = ModelRunner.launch_ahead, []
+
+    def watched(self, *args):
+        handle = launch(self, *args)
+        found.append(handle is not None)
+        return handle
+
+    monkeypatch.setattr(ModelRunner, "launch_ahead", watched)
+    return found
+
+
+def tokens_held(llm):
+    outputs = [output.outputs[0] for output in llm.generate(["the cat"] * len(HELD), HELD)]
+    return [(each.token_ids, each.finish_reason) for each in outputs]
+
+
+@pytest.fixture
+def held(chat_model):
+    """(an engine that has captured its graphs, the tokens of one without graphs and overlap)"""
+    folder = str(chat_model.folder)
+    plain = LLM(folder, device="cuda", num_kv_blocks=64, enforce_eager=True, async_scheduling=False)
+    llm = LLM(folder, device="cuda", num_kv_blocks=64)
+    expected = tokens_held(plain)
+    for _ in range(3):
+        assert tokens_held(llm) == expected
+    return llm, expected
+
+
+def test_the_device_waits_for_masks_that_come_late(slow_masks, ahead, held):
+    llm, expected = held
+    assert any(ahead)
+    for seconds in (0.001, 0.02):
+        del ahead[:]
+        slow_masks(seconds)
+        assert tokens_held(llm) == expected
+        assert ahead.count(True) > 10
+
+
+def test_an_exception_while_the_device_waits(slow_masks, held, monkeypatch):
+    """As Ctrl-C may: whatever waits is let pass, and the engine goes on."""
+    llm, expected = held
+    slow_masks(0.01)
+    go_ahead = Pipeline._go_ahead
+    for countdown in range(12):
+        left = [countdown]
+
+        def interrupted(self, step, left=left):
+            go_ahead(self, step)
+            left[0] -= 1
+            if left[0] < 0 and self._in_flight[-1] is not step:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pipeline, "_go_ahead", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                tokens_held(llm)
+        assert tokens_held(llm) == expected
+
+
+def test_masks_that_come_too_late_are_an_error(slow_masks, chat_model, monkeypatch):
+    """And never a wrong token; the engine goes on."""
+    monkeypatch.setattr(mask_gate, "MOST_SECONDS", 0.5)
+    llm = LLM(str(chat_model.folder), device="cuda", num_kv_blocks=64)
+    expected = [tokens_held(llm) for _ in range(3)][-1]
+    slow_masks(2)
+    with pytest.raises(mask_gate.LateMasksError, match=r"has waited 0\.5 seconds"):
+        tokens_held(llm)
+    slow_masks(0)
+    assert tokens_held(llm) == expected
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -42,7 +42,9 @@ def regex(text):
 
 def allowed(grammar):
     memory = memoryview(bytearray(NBYTES))
-    assert fill_masks([(grammar, 0)], NBYTES, memory) == []
+    failed = []
+    fill_masks([(grammar, 0)], NBYTES, memory, failed.append)
+    assert failed == [[]]
     return bytes(memory)
 
 
@@ -77,7 +79,7 @@ def test_something_else_is_done_once_meanwhile_in_the_same_thread(compiler, rows
     done = []
     memory = memoryview(bytearray(rows * NBYTES))
     made = [(compiler.compile(regex("[ab]+")), row) for row in range(rows)]
-    assert fill_masks(made, NBYTES, memory, lambda: done.append(threading.current_thread())) == []
+    fill_masks(made, NBYTES, memory, meanwhile=lambda: done.append(threading.current_thread()))
     assert done == [threading.current_thread()]
     expected = allowed(compiler.compile(regex("[ab]+"))) if rows else b""
     assert bytes(memory) == expected * rows
@@ -87,14 +89,14 @@ def test_masks_are_there_when_what_is_done_meanwhile_has_failed(compiler):
     memory = memoryview(bytearray(NBYTES))
     grammar = compiler.compile(regex("[ab]+"))
     with pytest.raises(ZeroDivisionError):
-        fill_masks([(grammar, 0)], NBYTES, memory, lambda: 1 / 0)
+        fill_masks([(grammar, 0)], NBYTES, memory, meanwhile=lambda: 1 / 0)
     assert bytes(memory) == allowed(grammar)
 
 
 def test_an_error_of_the_thread_is_raised(compiler):
     grammar = compiler.compile(regex("[ab]+"))
     with pytest.raises(ValueError, match="out of bounds"):
-        fill_masks([(grammar, 7)], NBYTES, memoryview(bytearray(NBYTES)), lambda: None)
+        fill_masks([(grammar, 7)], NBYTES, memoryview(bytearray(NBYTES)), meanwhile=lambda: None)
     assert allowed(grammar)
 
 

@@ -96,6 +96,8 @@ class StepWriter:
                 if seq.constraints is not None and seq.constraints.has_mask
             ]
         )
+        if step.masks is not None:
+            step.due[0] = step.masks.number
         return step
 
     def _write_generating(self, step: StepInput, chunks: SequenceOf[Chunk]) -> None:

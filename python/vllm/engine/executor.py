@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from vllm.engine.step_input import SizeClass, StepInput
 from vllm.outputs import TokenLogprobs
@@ -58,8 +58,21 @@ class Executor(abc.ABC):
 
         Steps are computed in the order of their submission. The caller must not write to the
         buffer until the step has been collected. A step with masks stops at its logits; call
-        `sample` before the next `submit`.
+        `sample` or `launch_ahead` before the next `submit`.
         """
+
+    def launch_ahead(self, handle: Any, step: StepInput) -> Optional[Any]:
+        """Launches sampling of a step whose masks are not there yet, and then another step, so that
+        the device goes on by itself when `masks_are_ready` says that they are.
+
+        Returns the handle of `step`; or None, with nothing launched, if the device cannot wait, or
+        if launching might need something that waits for the device. Then the caller must `sample`
+        and `submit` when the masks are there.
+        """
+        return None
+
+    def masks_are_ready(self, handle: Any) -> None:  # noqa: B027 (most have nobody who waits)
+        """Says that a step's masks have been filled. Any thread may call it."""
 
     @abc.abstractmethod
     def sample(self, handle: Any) -> None:
@@ -74,7 +87,8 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def reset(self) -> None:
-        """Waits for the submitted steps and discards their results."""
+        """Waits for the submitted steps and discards their results. Those that still wait for masks
+        go on without."""
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Ends the processes and frees the resources of this executor, which cannot be used

@@ -102,24 +102,41 @@ class Pipeline:
 
     def _launch(self) -> None:
         """Starts the step that has been planned, if any."""
+        if self._planned is not None:
+            self._launched(self._executor.submit(self._planned.step))
+
+    def _launched(self, handle: Any) -> None:
+        """Notes that the planned step has been."""
         plan, self._planned = self._planned, None
-        if plan is not None:
-            handle = self._executor.submit(plan.step)
-            self._scheduler.block_manager.hash_published()
-            self._in_flight.append(_Step(plan.chunks, handle, plan.step.masks, plan.started))
+        assert plan is not None
+        self._scheduler.block_manager.hash_published()
+        self._in_flight.append(_Step(plan.chunks, handle, plan.step.masks, plan.started))
 
     def _sample(self, step: _Step) -> List[Sequence]:
-        """Goes on with a step that has masks; returns sequences that ended since theirs failed.
+        """Goes on with the last step, if it has masks; returns sequences that ended since theirs
+        failed.
 
-        With overlap, the step after it is planned while the masks are made, and launched at once:
-        the device would wait for it.
+        With overlap, the step after it is planned while the masks are made. It is launched then, if
+        the device can wait for the masks; else when they are there.
         """
         if step.masks is None:
             return []
-        failed = step.masks.fill(self._plan if self._overlaps else None)
+        failed = step.masks.fill(
+            (lambda: self._go_ahead(step)) if self._overlaps else None,
+            lambda: self._executor.masks_are_ready(step.handle),
+        )
         for seq, error in failed:
             seq.stop_reason = str(error)
             self._scheduler.finish(seq, FinishReason.ERROR)
-        self._executor.sample(step.handle)
-        self._launch()
+        if self._in_flight[-1] is step:
+            self._executor.sample(step.handle)
+            self._launch()
         return [seq for seq, _ in failed]
+
+    def _go_ahead(self, step: _Step) -> None:
+        """Plans the next step, and launches it if the device can wait for the masks of this one."""
+        self._plan()
+        if self._planned is not None:
+            handle = self._executor.launch_ahead(step.handle, self._planned.step)
+            if handle is not None:
+                self._launched(handle)

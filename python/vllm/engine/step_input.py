@@ -84,6 +84,7 @@ _ARRAYS: Dict[str, Tuple[str, Callable[[SizeClass], int]]] = {
     "change_tokens": ("q", lambda size: size.changes),
     "change_amounts": ("f", lambda size: size.changes),
     "change_after": ("q", lambda size: size.changes),
+    "due": ("q", lambda size: 1),
 }
 
 
@@ -150,6 +151,7 @@ class StepInput:
     fresh_counters, fresh_starts, fresh_tokens, fresh_counts: the initial token counts of sequences;
         see `ops.count_tokens`.
     change_rows, change_tokens, change_amounts, change_after: see `ops.bias_logits`.
+    due: int64 [1], the number of the step's masks; not written if there are none.
 
     num_tokens, num_sequences, num_rows, num_fresh, num_changes: used lengths of the arrays.
     uses_temperatures, uses_top_k, uses_top_p, uses_min_p, uses_penalties: whether any row uses
@@ -187,6 +189,7 @@ class StepInput:
     change_tokens: memoryview
     change_amounts: memoryview[float]
     change_after: memoryview
+    due: memoryview
 
     def __init__(self, layout: StepLayout, memory: memoryview) -> None:
         self.layout = layout

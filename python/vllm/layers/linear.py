@@ -42,6 +42,10 @@ class Linear(WeightedLayer):
         """[tokens, inputs] -> [tokens, outputs]."""
         return self.weights.apply(self, x, self.bias)
 
+    def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """`forward`, written to out: [tokens, outputs]."""
+        self.weights.apply_into(self, x, self.bias, out)
+
     def of(self, x: Normed) -> torch.Tensor:
         """Normalises x, then multiplies: [tokens, inputs] -> [tokens, outputs]."""
         if x.delta is None:

@@ -231,6 +231,15 @@ class DecoderLM(nn.Module):
         """[rows, hidden_size] -> [rows, vocab_size] in rank 0, None in the others."""
         return self.group.gather(self.lm_head(hidden))
 
+    def logits_into(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
+        """Writes `logits` to out, [rows, vocab_size]. In rank 0 only; the others call `logits`."""
+        if self.group.size == 1:
+            self.lm_head.into(hidden, out)
+        else:
+            logits = self.logits(hidden)
+            assert logits is not None
+            out.copy_(logits)
+
     def untie(self) -> None:
         """Gives the head a separate weight, uninitialised, instead of the embedding's."""
         weight = torch.empty_like(self.model.embed_tokens.weight)

@@ -59,22 +59,24 @@ def fill_masks(
     grammars: SequenceOf[Tuple[Grammar, int]],
     nbytes: int,
     memory: memoryview,
+    finish: Callable[[List[Tuple[int, GrammarError]]], None] = lambda failed: None,
     meanwhile: Optional[Callable[[], None]] = None,
-) -> List[Tuple[int, GrammarError]]:
+) -> None:
     """Which tokens may come next: a bit for each, the lowest first. In several threads.
 
     grammars: each with the place of its mask in memory.
     nbytes: of a mask: 4 for 32 tokens of the vocabulary, rounded up.
     memory: room for masks at all places, written.
+    finish: called in the thread that has made the masks, with places whose masks mean nothing,
+        since their grammars have failed.
     meanwhile: called once, in this thread, while the masks are made. Its exception is raised when
         they are there; see `wait_for_masks`.
-
-    Returns places whose masks mean nothing, since their grammars have failed.
     """
     if not grammars:
+        finish([])
         if meanwhile is not None:
             meanwhile()
-        return []
+        return
     executor, count = _executor(), len(memory) // nbytes
     bits = ctypes.c_char.from_buffer(memory)  # as long as it lives, so does the memory
     matchers = [(grammar.matcher, place) for grammar, place in grammars]
@@ -83,6 +85,7 @@ def fill_masks(
     def make() -> None:
         begun.set()  # the caller goes on when llguidance gives up Python's lock
         executor.unsafe_compute_mask_ptr(matchers, ctypes.addressof(bits), nbytes, count)
+        finish([(place, each.error()) for each, place in grammars if each.has_failed])
 
     if meanwhile is None:
         make()
@@ -93,7 +96,6 @@ def fill_masks(
             meanwhile()
         finally:
             masks.result()
-    return [(place, grammar.error()) for grammar, place in grammars if grammar.has_failed]
 
 
 def wait_for_masks() -> None:

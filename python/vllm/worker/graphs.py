@@ -50,6 +50,10 @@ class Graphs:
         self._graphs.move_to_end(kind)
         graph.replay()
 
+    def has(self, kind: Hashable) -> bool:
+        """Whether `run` of this kind only replays: nothing is captured, loaded or allocated."""
+        return kind in self._graphs
+
     def clear(self) -> None:
         """Deletes all graphs, before memory that they use is moved or freed."""
         torch.cuda.current_stream().synchronize()  # one may be running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -54,8 +54,21 @@ class LocalExecutor(Executor):
         assert handle.unsampled is not None
         masks = handle.unsampled.step.masks
         assert masks is not None
+        self.masks_are_ready(handle)  # its graph waits too, whoever launches it
         with self._on_device():
             self.runner.sample(handle, self._tensor(masks.memory))
+
+    def launch_ahead(self, handle: PendingResult, step: StepInput) -> Optional[PendingResult]:
+        assert handle.unsampled is not None
+        masks = handle.unsampled.step.masks
+        assert masks is not None
+        with self._on_device():
+            return self.runner.launch_ahead(
+                handle, self._tensor(masks.memory), step, self._tensor(step.memory)
+            )
+
+    def masks_are_ready(self, handle: PendingResult) -> None:
+        self.runner.masks_are_ready(handle.masks)
 
     @contextlib.contextmanager
     def _on_device(self) -> Iterator[None]:
@@ -72,13 +85,17 @@ class LocalExecutor(Executor):
         return next(tensor for view, tensor in self._memory if view is memory)
 
     def collect(self, handle: PendingResult) -> StepResult:
-        return handle.wait()
+        result = handle.wait()
+        self.runner.check(handle)
+        return result
 
     def reset(self) -> None:
+        self.runner.let_all_pass()
         if self.runner.device.type == "cuda":
             torch.cuda.synchronize(self.runner.device)
 
     def close(self) -> None:
+        self.runner.let_all_pass()
         with self._on_device():
             self.runner.close()
 

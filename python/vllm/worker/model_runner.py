@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import List, Mapping, Optional
+from typing import Hashable, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -23,6 +23,19 @@ from vllm.worker.step_tensors import StepTensors
 _LOGPROB_ROWS = 256
 
 Plans = Mapping[int, ops.AttentionPlan]
+
+
+class _Prepared(NamedTuple):
+    """A step whose description is complete.
+
+    shape, kind: of its graph; None and empty if it is launched kernel by kernel.
+    """
+
+    step: StepInput
+    memory: torch.Tensor
+    plans: Plans
+    shape: Optional[GraphShape] = None
+    kind: Tuple[Hashable, ...] = ()
 
 
 class ModelRunner:
@@ -60,6 +73,7 @@ class ModelRunner:
             device,
             max_num_seqs=max_num_seqs,
             vocab_size=model.config.vocab_size,
+            dtype=caches[0][0].dtype,
             share_tokens=share_tokens,
         )
 
@@ -84,20 +98,7 @@ class ModelRunner:
 
         memory: uint8, that of the step.
         """
-        result = PendingResult()
-        graphs = self._graphs
-        shape = None if graphs is None else GraphShape.of(step, self._most_graph_tokens)
-        plans = self._plan(step, memory, 0 if shape is None else shape.sequences)
-        if graphs is not None and shape is not None:
-            step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
-            tensors = self._memory.send(step.layout, memory)
-            result.unsampled = self._replay(graphs, shape, step, tensors, plans)
-        else:
-            tensors = self._memory.send(step.layout, memory)
-            result.unsampled = self._run_eagerly(step, tensors, plans, result)
-        if step.masks is None:
-            self._finish(step, result)
-        return result
+        return self._launch(self._prepare(step, memory))
 
     @torch.inference_mode()
     def sample(self, result: PendingResult, masks: torch.Tensor) -> None:
@@ -105,11 +106,72 @@ class ModelRunner:
         assert result.unsampled is not None
         self._finish(result.unsampled.step, result, masks)
 
+    @torch.inference_mode()
+    def launch_ahead(
+        self, result: PendingResult, masks: torch.Tensor, step: StepInput, memory: torch.Tensor
+    ) -> Optional[PendingResult]:
+        """Launches what `sample` does, where the masks are not filled yet, and then what `run`
+        does. None, with nothing launched, if that is more than copies and graphs that have run."""
+        rows, graphs = result.unsampled, self._graphs
+        if rows is None or graphs is None or not self._sampler.waits(graphs, rows, masks):
+            return None
+        if not self._memory.holds(memory) or self._graph_shape(step) is None:
+            return None
+        prepared = self._prepare(step, memory)
+        if not graphs.has(prepared.kind):
+            return None
+        self._finish(rows.step, result, masks)
+        return self._launch(prepared)
+
+    def masks_are_ready(self, number: int) -> None:
+        """number: of the masks; see `StepMasks`. Any thread may call it."""
+        self._sampler.gate.open(number)
+
+    def let_all_pass(self) -> None:
+        """The device waits for no masks that it has been told to wait for."""
+        self._sampler.gate.open_for_all()
+
+    def check(self, result: PendingResult) -> None:
+        """Raises LateMasksError if the device went on without the step's masks."""
+        if result.masks:
+            self._sampler.gate.check(result.masks)
+
     def _finish(
         self, step: StepInput, result: PendingResult, masks: Optional[torch.Tensor] = None
     ) -> None:
         rows, result.unsampled = result.unsampled, None
-        self._sampler.finish(step.num_rows, rows, result, masks)
+        self._sampler.finish(step.num_rows, rows, result, masks, self._graphs)
+
+    def _graph_shape(self, step: StepInput) -> Optional[GraphShape]:
+        return None if self._graphs is None else GraphShape.of(step, self._most_graph_tokens)
+
+    def _prepare(self, step: StepInput, memory: torch.Tensor) -> _Prepared:
+        """Completes the step's description in the host's memory. It may be called again."""
+        shape = self._graph_shape(step)
+        plans = self._plan(step, memory, 0 if shape is None else shape.sequences)
+        if shape is None:
+            return _Prepared(step, memory, plans)
+        step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
+        uses = (
+            *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
+            *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
+            *(plan.cluster for plan in plans.values()),
+        )
+        kind = (step.layout.size, shape, uses, step.masks is not None)
+        return _Prepared(step, memory, plans, shape, kind)
+
+    def _launch(self, prepared: _Prepared) -> PendingResult:
+        step, result, graphs = prepared.step, PendingResult(), self._graphs
+        tensors = self._memory.send(step.layout, prepared.memory)
+        if graphs is not None and prepared.shape is not None:
+            result.unsampled = self._replay(graphs, prepared.shape, prepared, tensors)
+        else:
+            result.unsampled = self._run_eagerly(step, tensors, prepared.plans, result)
+        if step.masks is None:
+            self._finish(step, result)
+        else:
+            result.masks = step.masks.number
+        return result
 
     def _run_eagerly(
         self, step: StepInput, tensors: StepTensors, plans: Plans, result: PendingResult
@@ -132,25 +194,16 @@ class ModelRunner:
         if rows is not None:
             hidden, token_ids = hidden if wanted is rows else hidden[rows], token_ids[rows]
         how = tensors.sampling(step, step.num_rows, step.num_changes)
-        return Unsampled(step, self.model.logits(hidden), token_ids, how)
+        return Unsampled(step, self.model.logits(hidden), lambda: token_ids, how, tensors.due)
 
     def _replay(
-        self,
-        graphs: Graphs,
-        shape: GraphShape,
-        step: StepInput,
-        tensors: StepTensors,
-        plans: Plans,
+        self, graphs: Graphs, shape: GraphShape, prepared: _Prepared, tensors: StepTensors
     ) -> Optional[Unsampled]:
         """A step that is padded to a graph's shape. With masks, the graph ends with the logits."""
-        size = step.layout.size
-        uses = (
-            *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
-            *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
-            *(plan.cluster for plan in plans.values()),
-        )
+        step, plans, kind = prepared.step, prepared.plans, prepared.kind
         masked = step.masks is not None
         rows = tensors.rows(shape.rows) if shape.selects else None
+        how = tensors.sampling(step, shape.rows, step.layout.size.changes)
 
         def compute() -> None:
             token_ids = self._memory.token_ids(tensors, shape.tokens)
@@ -158,22 +211,28 @@ class ModelRunner:
             hidden = self._hidden(token_ids, tensors, shape.sequences, largest, rows)
             if not shape.rows:
                 return
-            logits = self.model.logits(hidden)
-            if masked:
-                assert logits is not None  # only rank 0 is given masks
-                self._sampler.keep(logits)
+            if masked:  # only rank 0 is given masks
+                self.model.logits_into(hidden, self._sampler.kept(shape.rows))
                 return
-            how = tensors.sampling(step, shape.rows, size.changes)
-            self._sampler.draw(logits, how, token_ids if rows is None else token_ids[rows])
+            inputs = token_ids if rows is None else token_ids[rows]
+            self._sampler.draw(self.model.logits(hidden), how, inputs)
 
-        graphs.run((size, shape, uses, masked), compute)
+        graphs.run(kind, compute)
         if not masked:
             return None
-        how = tensors.sampling(step, shape.rows, size.changes)
+        return Unsampled(
+            step,
+            self._sampler.kept(shape.rows),
+            lambda: self._inputs(tensors, shape),
+            how,
+            tensors.due,
+            kind,
+        )
+
+    def _inputs(self, tensors: StepTensors, shape: GraphShape) -> torch.Tensor:
+        """The input token of each row of a padded step, int64 [rows]."""
         token_ids = self._memory.token_ids(tensors, shape.tokens)
-        if rows is not None:
-            token_ids = token_ids[rows]
-        return Unsampled(step, self._sampler.kept(shape.rows), token_ids, how)
+        return token_ids[tensors.rows(shape.rows)] if shape.selects else token_ids
 
     def _largest_plans(self, shape: GraphShape, plans: Plans, tensors: StepTensors) -> Plans:
         """Plans whose grids serve all steps of a shape."""

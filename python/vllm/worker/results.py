@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 from typing import Sequence as SequenceOf
 
 import torch
@@ -53,20 +53,25 @@ class Unsampled(NamedTuple):
     """The rows of a step, up to their logits.
 
     logits: [rows, vocab]; None on ranks that do not sample.
-    token_ids: int64 [rows], the tokens that they come from.
+    inputs: returns the tokens that they come from, int64 [rows], before the next is drawn.
     how: each is sampled.
+    due: int64 [1] on the device, the number of the step's masks.
+    kind: of the graph that ended with these logits; None if they were launched kernel by kernel.
     """
 
     step: StepInput
     logits: Optional[torch.Tensor]
-    token_ids: torch.Tensor
+    inputs: Callable[[], torch.Tensor]
     how: SamplingTensors
+    due: torch.Tensor
+    kind: Optional[Tuple[Hashable, ...]] = None
 
 
 class PendingResult:
     """A `StepResult` that the device may still be computing.
 
     unsampled: what `ModelRunner.sample` goes on with, where the step waits for its masks.
+    masks: their number; 0 without any.
     tokens: int64 [rows], the sampled tokens.
     logprobs: of the rows `logprob_rows`; None without any.
     prompt_logprobs: by the sequence's index in the step, in parts.
@@ -74,6 +79,7 @@ class PendingResult:
 
     def __init__(self) -> None:
         self.unsampled: Optional[Unsampled] = None
+        self.masks = 0
         self.tokens: Optional[torch.Tensor] = None
         self.logprob_rows: List[int] = []
         self.logprobs: Optional[PendingLogprobs] = None

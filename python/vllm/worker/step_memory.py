@@ -30,12 +30,13 @@ class StepMemory:
         self._device = device
         self._graphs = graphs
         self._memory = torch.zeros(max_rows, dtype=torch.int64, device=device)
+        self._start = self._memory.nbytes  # of the step's input
         self._views: Dict[Tuple[int, SizeClass], StepTensors] = {}  # by address and class
 
     def send(self, layout: StepLayout, memory: torch.Tensor) -> StepTensors:
         """Copies a step to the device, in one copy. memory: uint8, that of the step."""
-        start = self.max_rows * self._memory.element_size()
-        if self._memory.nbytes < start + len(memory):
+        start = self._start
+        if not self.holds(memory):
             larger = torch.zeros(
                 (start + len(memory)) // self._memory.element_size(),
                 dtype=torch.int64,
@@ -49,6 +50,10 @@ class StepMemory:
         described = self._memory.view(torch.uint8)[start : start + layout.nbytes]
         copy_numbers(described.view(torch.int64), memory[: layout.nbytes].view(torch.int64))
         return self.views_of(described, layout)
+
+    def holds(self, memory: torch.Tensor) -> bool:
+        """Whether `send` only copies, and allocates nothing."""
+        return self._memory.nbytes >= self._start + len(memory)
 
     def views_of(self, memory: torch.Tensor, layout: StepLayout) -> StepTensors:
         """The arrays of a step in memory, on the host or on the device."""

@@ -36,6 +36,11 @@ class StepTensors:
         """int64 [tokens], where to load each token id from; see `StepInput.sources`."""
         return self._arrays["sources"][:num_tokens]
 
+    @property
+    def due(self) -> torch.Tensor:
+        """int64 [1], the number of the step's masks."""
+        return self._arrays["due"]
+
     def positions(self, num_tokens: int) -> torch.Tensor:
         """int64 [tokens]"""
         return self._arrays["positions"][:num_tokens]

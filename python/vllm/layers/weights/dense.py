@@ -36,6 +36,16 @@ class Dense(WeightFormat):
             return _few_rows_linear(x, layer.weight, bias)
         return functional.linear(x, layer.weight, bias)
 
+    def apply_into(
+        self, layer: WeightedLayer, x: torch.Tensor, bias: Optional[torch.Tensor], out: torch.Tensor
+    ) -> None:
+        if is_ours(x, layer.weight):
+            ops.few_rows_linear(out, x, layer.weight, bias, None, 0.0, False, None)
+        elif bias is None and x.is_cuda:
+            torch.mm(x, layer.weight.t(), out=out)
+        else:
+            super().apply_into(layer, x, bias, out)
+
     def apply_fused(
         self,
         layer: WeightedLayer,

@@ -63,6 +63,12 @@ class WeightFormat(ABC):
     ) -> torch.Tensor:
         """``x @ weight.T + bias``, [rows, inputs] -> [rows, outputs]."""
 
+    def apply_into(
+        self, layer: WeightedLayer, x: torch.Tensor, bias: Optional[torch.Tensor], out: torch.Tensor
+    ) -> None:
+        """Writes ``x @ weight.T + bias``, [rows, inputs], to out, [rows, outputs]."""
+        out.copy_(self.apply(layer, x, bias))
+
     def apply_fused(
         self,
         layer: WeightedLayer,
