@@ -194,7 +194,8 @@ class ModelRunner:
         if rows is not None:
             hidden, token_ids = hidden if wanted is rows else hidden[rows], token_ids[rows]
         how = tensors.sampling(step, step.num_rows, step.num_changes)
-        return Unsampled(step, self.model.logits(hidden), lambda: token_ids, how, tensors.due)
+        logits = self.model.logits(hidden)
+        return Unsampled(step, logits, lambda: token_ids, len(token_ids), how, tensors.due)
 
     def _replay(
         self, graphs: Graphs, shape: GraphShape, prepared: _Prepared, tensors: StepTensors
@@ -214,8 +215,11 @@ class ModelRunner:
             if masked:  # only rank 0 is given masks
                 self.model.logits_into(hidden, self._sampler.kept(shape.rows))
                 return
-            inputs = token_ids if rows is None else token_ids[rows]
-            self._sampler.draw(self.model.logits(hidden), how, inputs)
+
+            def inputs() -> torch.Tensor:
+                return token_ids if rows is None else token_ids[rows]
+
+            self._sampler.draw(self.model.logits(hidden), how, inputs, shape.rows)
 
         graphs.run(kind, compute)
         if not masked:
@@ -224,6 +228,7 @@ class ModelRunner:
             step,
             self._sampler.kept(shape.rows),
             lambda: self._inputs(tensors, shape),
+            shape.rows,
             how,
             tensors.due,
             kind,

@@ -54,6 +54,7 @@ class Unsampled(NamedTuple):
 
     logits: [rows, vocab]; None on ranks that do not sample.
     inputs: returns the tokens that they come from, int64 [rows], before the next is drawn.
+    num_rows: with padding.
     how: each is sampled.
     due: int64 [1] on the device, the number of the step's masks.
     kind: of the graph that ended with these logits; None if they were launched kernel by kernel.
@@ -62,6 +63,7 @@ class Unsampled(NamedTuple):
     step: StepInput
     logits: Optional[torch.Tensor]
     inputs: Callable[[], torch.Tensor]
+    num_rows: int
     how: SamplingTensors
     due: torch.Tensor
     kind: Optional[Tuple[Hashable, ...]] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Hashable, Optional, Tuple
+from typing import Callable, Hashable, Optional, Tuple
 
 import torch
 
@@ -60,17 +60,23 @@ class RowSampler:
         return self._logits[:num_rows]
 
     def draw(
-        self, logits: Optional[torch.Tensor], how: SamplingTensors, inputs: torch.Tensor
+        self,
+        logits: Optional[torch.Tensor],
+        how: SamplingTensors,
+        inputs: Callable[[], torch.Tensor],
+        num_rows: int,
     ) -> torch.Tensor:
         """Samples a token for each row, int64 [rows], which all ranks get.
 
         logits: None on ranks that do not sample.
-        inputs: the input token of each row, int64 [rows].
+        inputs: returns the input token of each row, int64 [rows]; called if that changes logits.
         """
-        tokens = self._memory.last_tokens(len(inputs))
+        tokens = self._memory.last_tokens(num_rows)
         if logits is not None:
             assert self._counters is not None
-            sample(change_logits(logits, how, inputs, self._counters), how, tokens)
+            if how.penalties is not None or how.changes is not None:
+                logits = change_logits(logits, how, inputs(), self._counters)
+            sample(logits, how, tokens)
         if self._shares_tokens:
             self._group.broadcast(tokens)
         return tokens
@@ -118,7 +124,7 @@ class RowSampler:
         def compute() -> None:
             self.gate.wait(rows.due)
             _mask_logits(logits, masks, memory, count)
-            self.draw(logits, rows.how, rows.inputs())
+            self.draw(logits, rows.how, rows.inputs, rows.num_rows)
 
         self.gate.expect(masks.number)
         graphs.run(_masked_kind(kind, masks, memory), compute)
@@ -133,7 +139,7 @@ class RowSampler:
             raw = logits[told] if told else None  # a copy: the logits may be changed in place
             if step.masks is not None and masks is not None:
                 _mask_logits(logits, step.masks, masks, len(step.masks.rows))
-        tokens = self.draw(logits, how, rows.inputs())
+        tokens = self.draw(logits, how, rows.inputs, rows.num_rows)
         if raw is not None:
             result.logprob_rows = told
             wanted = [num_best for _, num_best in step.logprobs]
