@@ -26,14 +26,16 @@ class Layers:
 
     def __init__(self, rows, hidden, width, dtype, layers=24):
         self.residual = draw(rows, hidden, dtype=dtype, seed=0)
-        shapes = [(hidden, hidden), (hidden, hidden), (2 * width, hidden), (hidden, width)]
+        # Of the first one's outputs, the second uses half, as of a model's heads.
+        shapes = [(4 * hidden, hidden), (hidden, 2 * hidden), (2 * width, hidden), (hidden, width)]
         self.weights = [
             [draw(*shape, dtype=dtype, seed=9 * n + i, scale=shape[1] ** -0.5 / 2)]
             for n in range(layers)
             for i, shape in enumerate(shapes)
         ]
         self.norm = 1 + draw(hidden, dtype=dtype, seed=1, scale=0.1)
-        self.inner = self.residual.new_empty(rows, hidden)
+        self.heads = self.residual.new_empty(rows, 4 * hidden)
+        self.inner = self.heads[:, : 2 * hidden]
         self.gated = self.residual.new_empty(rows, width)
 
     def run(self, between=lambda: None):
@@ -42,7 +44,7 @@ class Layers:
         for n, (weight,) in enumerate(self.weights):
             between()
             if n % 4 == 0:
-                ops.few_rows_linear(self.inner, stream, weight, *norm)
+                ops.few_rows_linear(self.heads, stream, weight, *norm)
             elif n % 4 == 1:
                 ops.few_rows_linear(stream, self.inner, weight, residual=stream)
             elif n % 4 == 2:
@@ -68,6 +70,25 @@ def test_what_the_kernel_before_writes_is_seen(rows, hidden, width, dtype):
         graph.replay()
         assert torch.equal(found, expected)
     assert torch.equal(layers.run(), expected)
+
+
+def test_which_kernel_runs(run_fresh):
+    """That without loops takes up to 8 rows, and certain numbers of inputs."""
+    code = """
+import json, torch
+from vllm import _C, ops
+loaded = []
+outputs = 8 * torch.cuda.get_device_properties(0).multi_processor_count
+for inputs, rows in ((2048, 9), (2560, 8), (2048, 8)):
+    x = torch.zeros(rows, inputs, device="cuda", dtype=torch.bfloat16)
+    ops.few_rows_linear(x.new_empty(rows, outputs), x, x.new_zeros(outputs, inputs))
+    loaded.append(sorted(path.split("/")[-1].split(".")[0] for _, path in _C.loaded_kernels()))
+print(json.dumps(loaded))
+"""
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("the kernels need compute capability 8.0")
+    loops = ["few_rows"]
+    assert run_fresh(code) == [loops, loops, [*loops, "few_rows_once"]]
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -16,6 +16,8 @@ SHAPES = [(8, 1), (64, 8), (72, 130), (520, 33)]
 # Of the inputs as many pieces of 64 as warps, fewer, more, several times as many; outputs for
 # blocks of 8, 16, 32, 48 and more weight rows, and a last block with fewer.
 LARGE_SHAPES = [(520, 1000), (3072, 1030), (1160, 2050), (1024, 4100), (2056, 6150), (128, 30007)]
+# With which up to 8 rows have kernels without loops, in some forms, on 129 to 148 multiprocessors.
+LARGE_SHAPES += [(2048, 1030), (2048, 2060), (1024, 3080)]
 FORMS = {
     "plain": {},
     "bias": {"bias": True},
@@ -185,8 +187,18 @@ def test_a_row_does_not_depend_on_its_company(kind, inputs, outputs, form):
         check_company(kind, inputs, outputs, form)
 
 
-@pytest.mark.parametrize("form", ["plain", "all"])
-@pytest.mark.parametrize(("inputs", "outputs"), [(3072, 1024), (640, 4100), (128, 30000)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "form"),
+    [
+        *((*shape, form) for shape in [(640, 4100), (128, 30000)] for form in ("plain", "all")),
+        # Kernels without loops give the bits of those with loops, which are for more rows.
+        *((3072, 1024, form) for form in ("plain", "bias", "residual", "all")),
+        *((2048, 1024, form) for form in ("plain", "bias", "residual", "all")),
+        *((2048, 2048, form) for form in ("plain", "residual")),
+        *((1024, 4096, form) for form in ("norm", "all")),
+        *((1024, 3072, form) for form in ("gated", "all")),
+    ],
+)
 def test_a_row_does_not_depend_on_its_company_in_models(cuda_kind, inputs, outputs, form):
     if can(cuda_kind):
         check_company(cuda_kind, inputs, outputs, form)

@@ -7,7 +7,7 @@
 // (norm, bias, activation, residual) are fused: fewer kernels mean fewer waits between them.
 //
 // A result depends only on its row and its weights: the inputs are summed in the same order
-// whatever the number of rows and the tile.
+// whatever the number of rows and the tile. few_rows_once.cu keeps to this order, too.
 #include "kernels/common/early_launch.cuh"
 #include "kernels/gemm/few_rows_sums.cuh"
 

@@ -65,6 +65,13 @@ class WeightRing {
     return ring + stage * kStageBytes;
   }
 
+  // Waits for all stages, and returns the first.
+  __device__ const unsigned char* wait_for_all() {
+    copies_wait<0>();
+    __syncwarp();
+    return ring;
+  }
+
   // Frees the oldest stage, and starts loading the next one into it.
   __device__ void release() {
     __syncwarp();

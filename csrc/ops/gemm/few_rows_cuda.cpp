@@ -23,6 +23,28 @@ struct Kernels {
 Kernels cuda_kernels[] = {VLLM_FEW_ROWS_KERNELS(8), VLLM_FEW_ROWS_KERNELS(16),
                           VLLM_FEW_ROWS_KERNELS(32), VLLM_FEW_ROWS_KERNELS(48)};
 
+// For products of at most 8 rows, with one tile of outputs for a CTA, and `pieces` pieces of the
+// inputs for a warp.
+struct OnceKernels {
+  int tile;
+  int pieces;
+  bool has_norm;
+  cuda::Kernel half;
+  cuda::Kernel bfloat16;
+};
+
+#define VLLM_FEW_ROWS_ONCE(tile, pieces, has_norm)                                       \
+  {                                                                                      \
+    tile, pieces, has_norm, {"few_rows_once", "few_rows_once_f16_" #tile "_" #pieces}, { \
+      "few_rows_once", "few_rows_once_bf16_" #tile "_" #pieces                           \
+    }                                                                                    \
+  }
+
+// Those that Qwen3-0.6B has on GPUs of 100 to 150 multiprocessors.
+OnceKernels once_kernels[] = {VLLM_FEW_ROWS_ONCE(8, 4, false), VLLM_FEW_ROWS_ONCE(8, 6, false),
+                              VLLM_FEW_ROWS_ONCE(16, 4, false), VLLM_FEW_ROWS_ONCE(32, 2, true),
+                              VLLM_FEW_ROWS_ONCE(48, 2, true)};
+
 // The weight rows of a block, so that all multiprocessors have work and none has much more.
 i64 rows_of_block(i64 weight_rows, i64 processors) {
   constexpr i64 kUnit = 8;
@@ -50,6 +72,23 @@ i64 stages_of_warp(const FewRowsParams& p, int tile) {
   return (p.inputs + inputs - 1) / inputs * ((p.block_outputs + outputs - 1) / outputs);
 }
 
+// Null where the products take the kernels with loops.
+cuda::Kernel* find_once_kernel(const FewRowsParams& p, int tile, DType dtype) {
+  constexpr i64 kMostRows = 8, kWarpsInputs = i64{64} * kFewRowsWarps;
+  const i64 outputs = p.gated ? tile / 2 : tile;
+  if (p.rows > kMostRows || p.block_outputs > outputs ||
+      p.rows * outputs > 32 * kFewRowsWarps) {  // a result for each thread
+    return nullptr;
+  }
+  for (OnceKernels& each : once_kernels) {
+    if (each.tile == tile && each.pieces * kWarpsInputs == p.inputs &&
+        each.has_norm == (p.norm_weight != nullptr)) {
+      return dtype == DType::bfloat16 ? &each.bfloat16 : &each.half;
+    }
+  }
+  return nullptr;
+}
+
 constexpr i64 kManyBytes = 128 << 10;  // of weights of a multiprocessor
 
 }  // namespace
@@ -75,7 +114,8 @@ void run_few_rows(FewRowsParams params, const Tensor& x) {
       early_grid(blocks, 1, 32 * kFewRowsWarps,
                  static_cast<unsigned>(few_rows_shared_bytes(kernels.tile, params.stages)));
   grid.most_shared = static_cast<unsigned>(few_rows_shared_bytes(kernels.tile, most));
-  run_on_cuda(kernel, grid, params, x);
+  cuda::Kernel* once = find_once_kernel(params, kernels.tile, x.dtype);
+  run_on_cuda(once != nullptr ? *once : kernel, grid, params, x);
 }
 
 }  // namespace vllm::ops
