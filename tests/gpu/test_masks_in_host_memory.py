@@ -87,7 +87,7 @@ def test_what_is_refused():
         ((rows.pin_memory(), bits), "'bits' is not pinned; it takes pinned memory"),
         ((rows, bits.pin_memory()), "'rows' is not pinned; it takes pinned memory"),
         ((rows.cuda(), bits.pin_memory()), "'rows' is on cuda:0"),
-        ((rows.pin_memory(), bits.cuda()), "'rows' is on cpu"),
+        ((rows.pin_memory(), bits.cuda()), "'rows' is on the CPU"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             ops.mask_logits(logits, *args)
