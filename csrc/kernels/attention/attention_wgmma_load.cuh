@@ -69,6 +69,22 @@ __device__ inline AttentionItem find_item(const WgmmaPrefillParams& p, int index
   return item;
 }
 
+// Run by one warp: copies an item's keys.
+template <int kHead>
+__device__ __forceinline__ void load_keys_of(const AttentionItem& item,
+                                             const WgmmaShared<kHead>& shared,
+                                             TileCopies<kHead>& copies,
+                                             Ring<WgmmaShared<kHead>::kStages>& ring) {
+  using Shared = WgmmaShared<kHead>;
+  for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
+    wait(shared.keys_empty(ring.stage), ring.parity);
+    if (threadIdx.x % 32 == 0) arrive_and_expect(shared.keys_full(ring.stage), Shared::kTileBytes);
+    __syncwarp();
+    copies.copy(tile, shared.keys(ring.stage), shared.keys_full(ring.stage));
+    ring.advance();
+  }
+}
+
 // Run by one warp. CTAs draw items by an atomic ticket counter, longest first, so that all CTAs end
 // at about the same time.
 template <int kHead>
@@ -89,13 +105,7 @@ __device__ void load_keys(const WgmmaPrefillParams& p, const WgmmaShared<kHead>&
     int ticket = 0;
     if (lane == 0) ticket = atomicAdd(p.tickets, 1);
     copies.start(item);
-    for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
-      wait(shared.keys_empty(ring.stage), ring.parity);
-      if (lane == 0) arrive_and_expect(shared.keys_full(ring.stage), Shared::kTileBytes);
-      __syncwarp();
-      copies.copy(tile, shared.keys(ring.stage), shared.keys_full(ring.stage));
-      ring.advance();
-    }
+    load_keys_of(item, shared, copies, ring);
     index = blocks + __shfl_sync(kFullWarp, ticket, 0);
   }
   allow_kernels_after();
@@ -116,82 +126,91 @@ __device__ void clear_rows(unsigned tile, int begin, int end) {
   }
 }
 
-// Run by one warp.
+// Run by one warp: copies an item's values. landed_parity: of values_landed.
 template <int kHead>
-__device__ void load_values(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared) {
+__device__ __forceinline__ void load_values_of(
+    const WgmmaPrefillParams& p, const AttentionItem& item, const WgmmaShared<kHead>& shared,
+    TileCopies<kHead>& copies, Ring<WgmmaShared<kHead>::kStages>& ring, unsigned& landed_parity) {
   using Shared = WgmmaShared<kHead>;
   constexpr int kKeys = Shared::kKeys;
   const int lane = threadIdx.x % 32, copied = 1 << p.copy_bits;
+  for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
+    const unsigned full = shared.values_full(ring.stage), to = shared.values(ring.stage);
+    // The first and the last copy may include slots that no row attends to. They may contain NaN,
+    // and 0 * NaN is not 0: clear them.
+    const int begin = max(item.begin - tile * kKeys, 0), end = min(item.end - tile * kKeys, kKeys);
+    const bool whole = ((begin | end) & (copied - 1)) == 0;
+    const unsigned barrier = whole ? full : shared.values_landed();
+    wait(shared.values_empty(ring.stage), ring.parity);
+    if (lane == 0) arrive_and_expect(barrier, Shared::kTileBytes);
+    __syncwarp();
+    copies.copy(tile, to, barrier);
+    if (!whole) {
+      wait(barrier, landed_parity);
+      landed_parity ^= 1;
+      clear_rows<kHead>(to, begin & -copied, begin);
+      clear_rows<kHead>(to, end, (end + copied - 1) & -copied);
+      publish_to_async_proxy();
+      __syncwarp();
+      if (lane == 0) arrive(full);
+    }
+    ring.advance();
+  }
+}
+
+// Run by one warp.
+template <int kHead>
+__device__ void load_values(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared) {
   TileCopies<kHead> copies(p, p.values, p.value_block_heads);
-  Ring<Shared::kStages> ring{0, 1};
+  Ring<WgmmaShared<kHead>::kStages> ring{0, 1};
   unsigned landed_parity = 0;
   ItemReader<kHead> items;
   for (;;) {
     const AttentionItem item = items.next(shared);
     if (item.rows == 0) break;
     copies.start(item);
-    for (int tile = Shared::last_tile(item); tile >= Shared::first_tile(item); --tile) {
-      const unsigned full = shared.values_full(ring.stage), to = shared.values(ring.stage);
-      // The first and the last copy may include slots that no row attends to. They may contain NaN,
-      // and 0 * NaN is not 0: clear them.
-      const int begin = max(item.begin - tile * kKeys, 0),
-                end = min(item.end - tile * kKeys, kKeys);
-      const bool whole = ((begin | end) & (copied - 1)) == 0;
-      const unsigned barrier = whole ? full : shared.values_landed();
-      wait(shared.values_empty(ring.stage), ring.parity);
-      if (lane == 0) arrive_and_expect(barrier, Shared::kTileBytes);
-      __syncwarp();
-      copies.copy(tile, to, barrier);
-      if (!whole) {
-        wait(barrier, landed_parity);
-        landed_parity ^= 1;
-        clear_rows<kHead>(to, begin & -copied, begin);
-        clear_rows<kHead>(to, end, (end + copied - 1) & -copied);
-        publish_to_async_proxy();
-        __syncwarp();
-        if (lane == 0) arrive(full);
-      }
-      ring.advance();
-    }
+    load_values_of(p, item, shared, copies, ring, landed_parity);
   }
 }
 
-// Run by two warps, whose threads are numbered 0 to 63: loads the query rows of one warpgroup, then
-// those of the other.
+// Copies query rows. Run by two warps, whose threads are numbered 0 to 63.
 template <typename T, int kHead>
-__device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared,
-                             int thread) {
+class QueryCopies {
   using Rows = WgmmaRows<kHead>;
-  constexpr int kAtOnce = 64 / Rows::kSegments;  // rows
-  const PagedAttentionParams& a = p.launch.attention;
-  const int segment = thread % Rows::kSegments;
-  const int first_row = thread / Rows::kSegments;
-  // To get from a row to the thread's next one: add `step`, and if that passes the last head of the
-  // group, add `carry`.
-  const int heads = kAtOnce % p.group;
-  const i64 step = kAtOnce / p.group * a.query_token_stride + heads * a.query_head_stride;
-  const i64 carry = a.query_token_stride - p.group * a.query_head_stride;
-  ItemReader<kHead> items;
-  for (unsigned parity = 1;; parity ^= 1) {
-    const AttentionItem item = items.next(shared);
-    if (item.rows == 0) break;
+  static constexpr int kAtOnce = 64 / Rows::kSegments;  // rows
+
+ public:
+  __device__ QueryCopies(const WgmmaPrefillParams& params, const WgmmaShared<kHead>& to, int thread)
+      : p_(params),
+        shared_(to),
+        segment_(thread % Rows::kSegments),
+        first_row_(thread / Rows::kSegments),
+        heads_(kAtOnce % p_.group),
+        step_(kAtOnce / p_.group * p_.launch.attention.query_token_stride +
+              heads_ * p_.launch.attention.query_head_stride),
+        carry_(p_.launch.attention.query_token_stride -
+               p_.group * p_.launch.attention.query_head_stride) {}
+
+  // Loads the item's rows of one warpgroup, then those of the other.
+  __device__ __forceinline__ void load(const AttentionItem& item, unsigned parity) const {
+    const PagedAttentionParams& a = p_.launch.attention;
     for (int group = 0; group < 2; ++group) {
-      int row = group * kWgmmaRows + first_row;
+      int row = group * kWgmmaRows + first_row_;
       const int end = (group + 1) * kWgmmaRows;
-      const int token = (item.row + row) / p.group;
-      int head = (item.row + row) % p.group;
+      const int token = (item.row + row) / p_.group;
+      int head = (item.row + row) % p_.group;
       const T* from = static_cast<const T*>(a.query) + (item.token + token) * a.query_token_stride +
-                      (item.kv_head * p.group + head) * a.query_head_stride + 8 * segment;
-      wait(shared.query_empty(group), parity);
-      if (first_row < kAtOnce) {
+                      (item.kv_head * p_.group + head) * a.query_head_stride + 8 * segment_;
+      wait(shared_.query_empty(group), parity);
+      if (first_row_ < kAtOnce) {
 #pragma unroll 1
         for (; row < end; row += kAtOnce) {
-          copy_16_bytes(shared.query + Rows::offset(row, segment), from, row < item.rows);
-          from += step;
-          head += heads;
-          if (head >= p.group) {
-            head -= p.group;
-            from += carry;
+          copy_16_bytes(shared_.query + Rows::offset(row, segment_), from, row < item.rows);
+          from += step_;
+          head += heads_;
+          if (head >= p_.group) {
+            head -= p_.group;
+            from += carry_;
           }
         }
       }
@@ -199,8 +218,30 @@ __device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHea
       copies_wait<0>();
       publish_to_async_proxy();
       __syncwarp();
-      if (thread % 32 == 0) arrive(shared.query_full(group));
+      if (threadIdx.x % 32 == 0) arrive(shared_.query_full(group));
     }
+  }
+
+ private:
+  const WgmmaPrefillParams& p_;
+  const WgmmaShared<kHead>& shared_;
+  const int segment_, first_row_;
+  // To get from a row to the thread's next one: add `step`, and if that passes the last head of the
+  // group, add `carry`.
+  const int heads_;
+  const i64 step_, carry_;
+};
+
+// Run by two warps, whose threads are numbered 0 to 63.
+template <typename T, int kHead>
+__device__ void load_queries(const WgmmaPrefillParams& p, const WgmmaShared<kHead>& shared,
+                             int thread) {
+  const QueryCopies<T, kHead> copies(p, shared, thread);
+  ItemReader<kHead> items;
+  for (unsigned parity = 1;; parity ^= 1) {
+    const AttentionItem item = items.next(shared);
+    if (item.rows == 0) break;
+    copies.load(item, parity);
   }
 }
 
