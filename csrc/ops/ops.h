@@ -75,6 +75,10 @@ void rotary_and_attention(const Tensor& out, const Tensor& positions, const Tens
 int64_t attention_blocks(int64_t head_size, int64_t device);
 int64_t prefill_blocks(int64_t head_size, int64_t device);
 
+// At most so many prefill items of a step, each for all KV heads, run with a CTA for each head of
+// each at once, by the prefill kernel for few items; 0 without that kernel.
+int64_t few_prefill_items(int64_t kv_heads, int64_t head_size, int64_t device);
+
 // The cluster size with which rotary_and_attention should run as one kernel for so many sequences,
 // on a GPU that runs `blocks` CTAs; 0 if separate kernels are better.
 int64_t attention_cluster(int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_size,
@@ -105,11 +109,12 @@ struct AttentionPlanCounts {
 };
 
 // Divides the decode attention of a step among `blocks` CTAs, and prefills that have few tiles
-// among `prefill_blocks` <= blocks. All tensors are on the CPU.
+// among `prefill_blocks` <= blocks. few_items: see few_prefill_items. All tensors are on the CPU.
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
-                                   const Tensor* block_tables, int64_t block_size, int64_t cluster);
+                                   const Tensor* block_tables, int64_t block_size, int64_t cluster,
+                                   int64_t few_items);
 
 // Whether a GPU's kernels can read the keys of a shared prefix once for all sequences that share
 // it.

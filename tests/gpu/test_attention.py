@@ -63,7 +63,7 @@ for head_size in (64, 72):
 print(json.dumps(loaded))
 """
     arch = _C.select_code(*torch.cuda.get_device_capability()).split("_")[1]
-    prefill = "attention_prefill_wgmma" if arch == "90a" else "attention_prefill"
+    prefill = "attention_prefill_few" if arch == "90a" else "attention_prefill"
     fast, slow = ["attention_decode", prefill], ["attention_plain"]
     first = fast if int(arch.rstrip("a")) >= 75 else slow
     assert run_fresh(code) == [first, sorted({*first, *slow})]

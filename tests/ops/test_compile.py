@@ -70,6 +70,7 @@ def test_every_op_has_a_schema():
         "attention_blocks",
         "attention_cluster",
         "prefill_blocks",
+        "few_prefill_items",
         "attention_plan_sizes",
         "attention_shares",
         "sample_workspace_size",

@@ -34,6 +34,7 @@ def plan(
     tables=None,
     size=0,
     cluster=0,
+    few_items=0,
 ):
     """sequences: (tokens, of which queries). Returns the items as dicts, and the counts."""
     contexts, queries = np.array(sequences, np.int32).reshape(-1, 2).T
@@ -43,7 +44,7 @@ def plan(
     )
     items = np.full((sizes.items if room is None else room, sizes.item_ints), 99, np.int32)
     contexts = np.ascontiguousarray(contexts)
-    arguments = (heads, kv_heads, window, blocks, prefill_blocks, tables, size, cluster)
+    arguments = (heads, kv_heads, window, blocks, prefill_blocks, tables, size, cluster, few_items)
     counts = ops.plan_attention(items, contexts, starts, *arguments)
     assert counts[2] <= sizes.prefill_tiles  # the grid of a graph
     return [dict(zip(FIELDS, map(int, item))) for item in items], counts
@@ -86,10 +87,12 @@ SEQUENCES = st.lists(
     st.sampled_from([1, 2, 5, 8, 9, 33]),
     st.sampled_from([0, 1, 16, 50]),
     st.integers(1, 40) | st.just(300),
+    st.booleans(),
 )
-def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, window, blocks):
+def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, window, blocks, few):
+    few_items = blocks // kv_heads if few else 0
     items, (decode_blocks, first, tiles, used, *_) = plan(
-        sequences, group * kv_heads, kv_heads, window, blocks
+        sequences, group * kv_heads, kv_heads, window, blocks, few_items=few_items
     )
     assert (first, items[first]["rows"]) == (blocks, tiles)  # where a CUDA graph looks for it
     planned = defaultdict(list)  # (sequence, KV head, first row) -> its items
@@ -243,6 +246,32 @@ def test_prefill_tiles_are_cut_for_blocks_of_their_own():
         pieces = items[first + 1 : first + 1 + tiles]
         assert [item["splits"] for item in pieces] == [splits] * splits
         assert {item["first_slot"] for item in pieces} == {2 * 132}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "splits"),
+    [((2304, 256), 2), ((32768, 64), 8), ((32768, 16), 16), ((2112, 64), 4), ((768, 256), 1)],
+)
+def test_pieces_for_the_kernel_of_few_items(tokens, splits):
+    """A tile of one KV head, of 8, on 132 multiprocessors: no piece is longer than it has to be, by
+    more than 128 keys, and none has fewer than 512 keys, or 256 if the tile has up to 64 rows."""
+    items, (_, first, tiles, *_) = plan(
+        [tokens], 32, 8, blocks=264, prefill_blocks=132, few_items=16
+    )
+    assert tiles <= 16
+    pieces = items[first + 1 : first + 1 + tiles]
+    assert {item["splits"] for item in pieces} == {splits}
+    assert max(item["end"] - item["begin"] for item in pieces) <= tokens[0] / splits + 128
+
+
+def test_pieces_have_the_keys_that_pay_for_them():
+    for few_items, splits in ((0, 2), (16, 8)):
+        items, (_, first, tiles, *_) = plan(
+            [(2064, 16)], 32, 8, blocks=264, prefill_blocks=132, few_items=few_items
+        )
+        assert [item["splits"] for item in items[first + 1 : first + 1 + tiles]] == [
+            splits
+        ] * splits
 
 
 @pytest.mark.parametrize("sequence", [(2048, 2048), (1500, 256), (512, 512)])

@@ -1,4 +1,4 @@
-// Launches the prefill kernel for wgmma.
+// Launches the prefill kernels for wgmma.
 #include "ops/attention/paged_attention.h"
 #include "ops/common/launch.h"
 #include "params/attention_shape.h"
@@ -28,6 +28,31 @@ Kernels kernels[] = {VLLM_WGMMA_KERNELS(64),  VLLM_WGMMA_KERNELS(80),  VLLM_WGMM
 Kernels* kernels_of(i64 head_size) {
   for (Kernels& each : kernels) {
     if (each.head_size == head_size) return &each;
+  }
+  return nullptr;
+}
+
+// For steps with a CTA (thread block) for each item, without a soft cap.
+struct KernelsOfFew {
+  int head_size;
+  cuda::Kernel half;
+  cuda::Kernel bfloat16;
+};
+
+#define VLLM_WGMMA_FEW_KERNELS(head)                                   \
+  {                                                                    \
+    head, {"attention_prefill_few", "wgmma_prefill_few_f16_" #head}, { \
+      "attention_prefill_few", "wgmma_prefill_few_bf16_" #head         \
+    }                                                                  \
+  }
+
+KernelsOfFew kernels_of_few[] = {VLLM_WGMMA_FEW_KERNELS(64), VLLM_WGMMA_FEW_KERNELS(128),
+                                 VLLM_WGMMA_FEW_KERNELS(256)};
+
+// Null where there is none.
+cuda::Kernel* kernel_of_few(i64 head_size, DType dtype) {
+  for (KernelsOfFew& each : kernels_of_few) {
+    if (each.head_size == head_size) return dtype == DType::float16 ? &each.half : &each.bfloat16;
   }
   return nullptr;
 }
@@ -88,6 +113,15 @@ bool has_wgmma(i64 head_size, int device) {
          kernels_of(head_size) != nullptr;
 }
 
+int64_t few_prefill_items(int64_t kv_heads, int64_t head_size, int64_t device) {
+  const int index = static_cast<int>(device);
+  if (kv_heads < 1 || !has_wgmma(head_size, index) ||
+      kernel_of_few(head_size, DType::bfloat16) == nullptr) {
+    return 0;
+  }
+  return cuda::device(index).processors / kv_heads;
+}
+
 bool attention_shares(int64_t head_size, int64_t block_size, int64_t device) {
   return has_wgmma(head_size, static_cast<int>(device)) && block_size >= 16 &&
          bits_of(block_size) > 0;
@@ -120,16 +154,22 @@ void run_wgmma_prefill(const AttentionLaunchParams& launch, i64 tiles, int* tick
   params.block_bits = bits_of(p.block_size);
   params.copy_bits = bits_of(copied);
 
-  Kernels& found = *kernels_of(p.head_size);
+  const i64 blocks = tiles * p.kv_heads;
+  const auto run = [&](cuda::Kernel& kernel, i64 most) {
+    const int bytes = wgmma_shared_bytes(head_size, wgmma_stages(head_size));
+    run_on_cuda(
+        kernel,
+        early_grid(grid_x(std::min(blocks, most)), 1, kWgmmaThreads, static_cast<unsigned>(bytes)),
+        params, query);
+  };
   const bool capped = p.soft_cap > 0.0f;
-  cuda::Kernel& kernel =
-      query.dtype == DType::float16 ? found.half[capped] : found.bfloat16[capped];
-  const i64 processors = cuda::device(query.device_index).processors;
-  const auto shared = static_cast<unsigned>(wgmma_shared_bytes(head_size, wgmma_stages(head_size)));
-  run_on_cuda(
-      kernel,
-      early_grid(grid_x(std::min(tiles * p.kv_heads, processors)), 1, kWgmmaThreads, shared),
-      params, query);
+  if (tiles <= few_prefill_items(p.kv_heads, head_size, query.device_index) && !capped) {
+    run(*kernel_of_few(head_size, query.dtype), blocks);
+    return;
+  }
+  Kernels& found = *kernels_of(p.head_size);
+  run(query.dtype == DType::float16 ? found.half[capped] : found.bfloat16[capped],
+      cuda::device(query.device_index).processors);
 }
 
 }  // namespace vllm::ops

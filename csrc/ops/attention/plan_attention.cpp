@@ -95,8 +95,8 @@ AttentionPlanSizes attention_plan_sizes(int64_t tokens, int64_t sequences, int64
 AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_lens,
                                    const Tensor& query_starts, int64_t heads, int64_t kv_heads,
                                    int64_t sliding_window, int64_t blocks, int64_t prefill_blocks,
-                                   const Tensor* block_tables, int64_t block_size,
-                                   int64_t cluster) {
+                                   const Tensor* block_tables, int64_t block_size, int64_t cluster,
+                                   int64_t few_items) {
   for (const Tensor* tensor : {&items, &context_lens, &query_starts}) {
     require_dtype(kOp, *tensor, DType::int32, "");
     if (tensor->device_type != DeviceType::cpu) {
@@ -121,6 +121,7 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
   require_number("blocks", blocks, 1, "thread blocks to divide the work among");
   require_number("prefill_blocks", prefill_blocks, 1, "thread blocks to divide prefills among");
   require_number("cluster", cluster, 0, "thread blocks that share a list, or 0");
+  require_number("few_items", few_items, 0, "what few_prefill_items returns, a number of items");
   if (cluster > blocks) {
     throw Error(ErrorKind::value, concat(kOp, ": argument 'cluster' is ", cluster,
                                          "; it takes at most 'blocks', ", blocks));
@@ -167,7 +168,8 @@ AttentionPlanCounts plan_attention(const Tensor& items, const Tensor& context_le
     }
   }
 
-  prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), kDecodeSlots * blocks);
+  prefill = cut_prefill(prefill, kv_heads, std::min(prefill_blocks, blocks), kDecodeSlots * blocks,
+                        few_items);
   prefill.insert(prefill.end(), shared.items().begin(), shared.items().end());
   const auto tiles = static_cast<i64>(prefill.size());
   // The kernel that also rotates takes decode items only.

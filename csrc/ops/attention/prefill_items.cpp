@@ -5,27 +5,62 @@
 
 namespace vllm::ops {
 
+namespace {
+
+i64 keys_of(const AttentionItem& item) { return item.end - item.begin; }
+
+// How many pieces items are split into.
+class Pieces {
+ public:
+  // room: for pieces of all items. few: whether all CTAs of an item merge its pieces, instead of
+  // one.
+  Pieces(const std::vector<AttentionItem>& items, i64 room, bool few) : few_(few) {
+    i64 keys = 0;
+    for (const AttentionItem& item : items) keys += keys_of(item);
+    length_ = divide_up(divide_up(keys, room), kAlign) * kAlign;
+    while (of(items) > room) length_ += kAlign;
+  }
+
+  i64 of(const AttentionItem& item) const {
+    const i64 most = std::clamp<i64>(keys_of(item) / least_keys(item), 1, kMergedAtOnce);
+    return std::min(divide_up(keys_of(item), length_), most);
+  }
+
+ private:
+  // A piece of fewer keys takes less time than merging it (H200).
+  i64 least_keys(const AttentionItem& item) const {
+    return !few_ ? 1024 : item.rows > kPrefillRows / 2 ? 512 : 256;
+  }
+
+  i64 of(const std::vector<AttentionItem>& items) const {
+    i64 count = 0;
+    for (const AttentionItem& item : items) count += of(item);
+    return count;
+  }
+
+  const bool few_;
+  i64 length_;  // of a piece, at most
+};
+
+}  // namespace
+
 std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
-                                       i64 blocks, i64 slots) {
-  constexpr i64 kLeastPiece = 1024;  // keys
-  if (static_cast<i64>(whole.size()) * kv_heads * 2 >= blocks) return whole;
-  i64 keys = 0;
-  for (const AttentionItem& item : whole) keys += item.end - item.begin;
-  const i64 most = std::max(divide_up(keys * kv_heads, blocks), kLeastPiece);
+                                       i64 blocks, i64 slots, i64 few_items) {
+  const i64 most = blocks / kv_heads, room = few_items > 0 ? std::min(few_items, most) : most;
+  if (whole.empty() || static_cast<i64>(whole.size()) * 2 > room) return whole;
+  const Pieces counts(whole, room, few_items > 0);
   std::vector<AttentionItem> pieces;
   for (AttentionItem item : whole) {
-    // Rounded down: with all KV heads there are no more pieces than blocks.
-    const i64 count = std::clamp<i64>((item.end - item.begin) / most, 1, kMergedAtOnce);
-    const i64 first = item.begin / kAlign * kAlign, end = item.end;
-    const i64 length = divide_up(divide_up(end - first, count), kAlign) * kAlign;
-    const i64 splits = divide_up(end - first, length);
+    const i64 first = item.begin / kAlign, tiles = divide_up(item.end, kAlign) - first;
+    const i64 splits = std::min(counts.of(item), tiles), end = item.end;
     item.splits = static_cast<int>(splits);
     item.first_slot = splits > 1 ? static_cast<int>(slots) : 0;
     for (i64 split = 0; split < splits; ++split) {
       item.split = static_cast<int>(split);
-      item.begin = std::max(item.begin, static_cast<int>(first + split * length));
-      item.end = static_cast<int>(std::min(end, first + (split + 1) * length));
+      item.end = static_cast<int>(
+          std::min(end, (first + divide_up((split + 1) * tiles, splits)) * kAlign));
       pieces.push_back(item);
+      item.begin = item.end;
     }
     if (splits > 1) slots += splits * kv_heads * kRowGroups;
   }
@@ -34,7 +69,7 @@ std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, 
 
 void sort_prefill(std::vector<AttentionItem>& items, i64 sequences) {
   if (items.size() < 2) return;
-  const auto keys = [](const AttentionItem& item) { return item.end - item.begin; };
+  const auto keys = [](const AttentionItem& item) { return static_cast<int>(keys_of(item)); };
   std::vector<int> longest(static_cast<size_t>(sequences), 0);
   const auto longest_of = [&](const AttentionItem& item) -> int& {
     return longest[static_cast<size_t>(item.sequence)];

@@ -9,11 +9,12 @@
 
 namespace vllm::ops {
 
-// Splits prefill items over keys, into pieces of about equal length, if they would occupy less than
-// half of `blocks`, the CTAs that run at once. Merging partial results takes time, so a piece has
-// at least 1024 keys. slots: the first slot for partial results after those of decode items.
+// Splits prefill items over keys, so that the longest piece is as short as possible, if they would
+// occupy at most half of `blocks`, the CTAs that run at once. slots: the first slot for partial
+// results after those of decode items. few_items: the most items of the kernel for few of them; 0
+// without it.
 std::vector<AttentionItem> cut_prefill(const std::vector<AttentionItem>& whole, i64 kv_heads,
-                                       i64 blocks, i64 slots);
+                                       i64 blocks, i64 slots, i64 few_items);
 
 // Puts the tiles of a sequence next to each other: CTAs that run at the same time then read the
 // same keys, and all but the first read them from L2. Longer sequences and longer tiles come first,

@@ -70,6 +70,7 @@ class AttentionPlanner:
             prefill_blocks = ops.prefill_blocks(head_size, index)
         self.blocks = blocks
         self.prefill_blocks = prefill_blocks
+        self._few_items = ops.few_prefill_items(num_kv_heads, head_size, index)
         self.block_size = block_size
         self.shares = (
             block_size > 0
@@ -135,6 +136,7 @@ class AttentionPlanner:
                 block_tables,
                 self.block_size,
                 cluster,
+                self._few_items,
             )
             plans[window] = ops.AttentionPlan(
                 items[:used],
@@ -157,7 +159,8 @@ class AttentionPlanner:
     ) -> Mapping[int, ops.AttentionPlan]:
         """Plans with the grids of the largest step, for a CUDA graph that serves other steps.
 
-        plans: of a step; those of other steps have prefill items where these have.
+        plans: of a step; those of other steps have prefill items where these have, and as few, if
+            these have few; see `few_prefill_items`.
         items: int32 of `items_shape`, on the GPU, where all these steps have theirs.
         prompt_tokens, sequences: the most of any step; 0 tokens if all sequences decode, and only
             shared keys make prefill items.
@@ -165,15 +168,22 @@ class AttentionPlanner:
         tiles = self.blocks
         if prompt_tokens:
             tiles = self._sizes(prompt_tokens, sequences).prefill_tiles
+        few = self.few_prefill_items(plans)
         return {
             window: plan._replace(
                 items=each,
                 decode_blocks=self.blocks // max(plan.cluster, 1),
                 prefill_first=self.blocks if plan.prefill_tiles else len(each),
-                prefill_tiles=tiles if plan.prefill_tiles else 0,
+                prefill_tiles=(few or tiles) if plan.prefill_tiles else 0,
             )
             for (window, plan), each in zip(plans.items(), items)
         }
+
+    def few_prefill_items(self, plans: Mapping[int, ops.AttentionPlan]) -> int:
+        """The number of prefill items in the grids of a CUDA graph for steps with few of them, if
+        this is one; else 0. Graphs of the two kinds of steps differ."""
+        most = max(plan.prefill_tiles for plan in plans.values())
+        return self._few_items if 0 < most <= self._few_items else 0
 
     def _cluster(
         self,

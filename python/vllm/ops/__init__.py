@@ -22,6 +22,7 @@ from vllm.ops.attention import (
     attention_cluster,
     attention_plan_sizes,
     attention_shares,
+    few_prefill_items,
     keys_are_ready,
     paged_attention,
     plan_attention,
@@ -47,6 +48,7 @@ from vllm.ops.token_embedding import embedding
 __all__ = [
     "embedding",
     "FEW_ROWS",
+    "few_prefill_items",
     "few_rows_linear",
     "fused_add_rms_norm",
     "AttentionPlan",

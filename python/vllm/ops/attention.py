@@ -23,7 +23,7 @@ class AttentionPlan(NamedTuple):
     partials: float32 [partials] or more, scratch memory; shared likewise.
     decode_blocks, prefill_first, prefill_tiles: what `plan_attention` returned. For a CUDA graph
         that will serve other steps: all of `blocks`, and the most tiles that a step may have, or 0
-        if no step prefills.
+        if no step prefills. At most `few_prefill_items` tiles have a kernel of their own.
     metadata_ready: whether `items` and the block tables are complete before the previously launched
         kernel begins, because a copy or an earlier kernel wrote them. Then attention reads them and
         prefetches its first keys and values while that kernel still runs (programmatic dependent
@@ -79,6 +79,13 @@ def prefill_blocks(head_size: int, device: int) -> int:
     return int(_C.prefill_blocks(head_size, device))
 
 
+def few_prefill_items(kv_heads: int, head_size: int, device: int) -> int:
+    """The most prefill items of a step (see `plan_attention`) that CUDA device `device` runs by a
+    separate kernel for few items, with float16 or bfloat16 and without a soft cap: its thread
+    blocks merge the results of an item that is cut along the keys faster. 0 without that kernel."""
+    return int(_C.few_prefill_items(kv_heads, head_size, device))
+
+
 def attention_cluster(
     sequences: int, heads: int, kv_heads: int, head_size: int, blocks: int, device: int
 ) -> int:
@@ -117,6 +124,7 @@ def plan_attention(
     block_tables: Optional[Tensor] = None,
     block_size: int = 0,
     cluster: int = 0,
+    few_items: int = 0,
 ) -> Tuple[int, int, int, int, int]:
     """Divides the attention of a step among the thread blocks of a GPU, once for all layers with
     these heads and this window. All tensors are on the CPU, and the GPU is not used.
@@ -138,6 +146,9 @@ def plan_attention(
         each begin with the same KV blocks, and enough of them, their rows form tiles over these
         keys, which are planned as prefill items.
 
+    few_items: what `few_prefill_items` returns, 0 without that kernel. With it, prefill tiles are
+        cut into shorter pieces.
+
     Returns (1) the number of decode lists, where list i begins at item i; (2) the index of the
     first prefill item, which follows item `blocks`, where their number is stored; (3) the number of
     prefill items; (4) the number of all items; (5) `cluster`, or 0 if there are prefill items.
@@ -154,6 +165,7 @@ def plan_attention(
         block_tables,
         block_size,
         cluster,
+        few_items,
     )
     return counts
 

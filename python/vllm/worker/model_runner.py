@@ -166,6 +166,7 @@ class ModelRunner:
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
             *(step.uses_penalties, any(plan.prefill_tiles for plan in plans.values())),
+            self._planner is not None and self._planner.few_prefill_items(plans),
             *(plan.cluster for plan in plans.values()),
         )
         kind: Tuple[Hashable, ...] = (step.layout.size, shape, uses, step.masks is not None)
