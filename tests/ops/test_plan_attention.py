@@ -104,6 +104,7 @@ def test_every_key_of_every_row_is_planned_once(sequences, kv_heads, group, wind
             planned[item["sequence"], item["kv_head"], item["row"]].append(item)
     for item in items[first + 1 : first + 1 + tiles]:
         assert 0 < item["rows"] <= 128
+        assert item["first_slot"] % 2 == 0  # two counters are one word of 8 bytes
         for kv_head in range(kv_heads):
             # What splits of 8 rows of a KV head leave lies together, as decode items leave it.
             first_slot = item["first_slot"] + kv_head * 16 * item["splits"]

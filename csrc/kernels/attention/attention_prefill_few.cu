@@ -1,12 +1,11 @@
 // Prefill attention by wgmma, as in attention_prefill_wgmma.cu, for steps with so few items that
-// each has a CTA (thread block) of its own: a chunk behind a long prefix, whose items are split
-// over keys, or a short prompt. All CTAs of a split item merge its partial results together.
+// each has a CTA (thread block) of its own: a short prompt, or a chunk behind a long prefix, whose
+// items are split over keys. All CTAs of a split item merge its partial results together.
 //
-// A separate kernel, since loops over the splits would make the compiler treat the other one as
+// A separate kernel, since loops over splits would make the compiler treat the other one as
 // divergent. Every warp reads the CTA's item itself; with `metadata_ready`, it reads the item and
 // the block table while the kernels before still run.
 #include "kernels/attention/attention_wgmma_group.cuh"
-#include "kernels/attention/attention_wgmma_merge.cuh"
 
 namespace vllm {
 
@@ -55,7 +54,9 @@ __device__ void wgmma_prefill_few(const WgmmaPrefillParams& p) {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
     wait_for_kernels_before();
     RowWarpgroup<T, kHead, false, true>(p, shared).run(item);
-    if (item.splits > 1 && item.next != kForDecode) merge_together<T, kHead>(p.launch, item);
+    if (item.splits > 1 && item.next != kForDecode) {
+      merge_together<T, kHead>(p.launch, item, reinterpret_cast<unsigned*>(shared.item));
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention/attention_wgmma_load.cuh"
+#include "kernels/attention/attention_wgmma_merge.cuh"
 #include "kernels/attention/attention_wgmma_rows.cuh"
 
 namespace vllm {
@@ -274,9 +275,13 @@ class RowWarpgroup {
   // For an item that is split over keys: writes a partial result. The last warpgroup to do so for
   // these rows adds up all of them.
   __device__ __forceinline__ void write_partials(const AttentionItem& item, Softmax& rows) {
+    if (kAlone && item.next != kForDecode) {
+      leave(item, rows);
+      return;
+    }
     write_partial<0>(item, rows);
     write_partial<1>(item, rows);
-    if (kAlone || item.next == kForDecode) return;
+    if (item.next == kForDecode) return;
     const Team team{group_};
     const int first = group_ * kWgmmaRows / kDecodeRows;
     if (!is_last(p_.launch, row_group(item, item.kv_head, first).first_slot, item.splits, team)) {
@@ -286,6 +291,23 @@ class RowWarpgroup {
       const AttentionItem part = row_group(item, item.kv_head, g);
       if (part.rows <= 0) break;
       add_up<T>(p_.launch, part, part.first_slot, item.splits, kFinal, kHead, team);
+    }
+  }
+  // Leaves a partial result to merge_together.
+  __device__ __forceinline__ void leave(const AttentionItem& item, Softmax& rows) const {
+    using Of = Fragments<kHead>;
+    const Of all(p_.launch, row_group(item, item.kv_head, 0).first_slot);
+    const int warp = 4 * group_ + warp_;
+    const float first = quad_sum(rows.sum[0]), second = quad_sum(rows.sum[1]);
+    if (16 * warp >= item.rows) return;
+#pragma unroll
+    for (int i = 0; i < kHead / 8; ++i) {
+      *all.values(item.split, Of::index_of(warp, i, lane_)) = make_float4(
+          rows.out[4 * i], rows.out[4 * i + 1], rows.out[4 * i + 2], rows.out[4 * i + 3]);
+    }
+    if (lane_ % 4 == 0) {
+      *all.weights(item.split, Of::index_of(warp, 0, lane_)) =
+          make_float4(rows.base[0], first, rows.base[1], second);
     }
   }
   template <int kRow>

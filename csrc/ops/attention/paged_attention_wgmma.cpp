@@ -163,7 +163,9 @@ void run_wgmma_prefill(const AttentionLaunchParams& launch, i64 tiles, int* tick
         params, query);
   };
   const bool capped = p.soft_cap > 0.0f;
-  if (tiles <= few_prefill_items(p.kv_heads, head_size, query.device_index) && !capped) {
+  // CTAs of that kernel meet at words of 8 bytes.
+  const bool meets = reinterpret_cast<uintptr_t>(launch.arrivals) % 8 == 0;
+  if (tiles <= few_prefill_items(p.kv_heads, head_size, query.device_index) && meets && !capped) {
     run(*kernel_of_few(head_size, query.dtype), blocks);
     return;
   }
