@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from ci.git import Commit
 from ci.index import records
 from ci.index.records import CommitStatus, State
 from ci.publish import access, begin, care, fail, prune, publish
@@ -14,6 +15,7 @@ from ci.publish.plan import instant
 from ci.publish.view import View
 from ci.store import Body, Store
 from tests.ci.publish.conftest import Publish
+from tests.ci.support.buckets import contents
 from tests.ci.support.wheels import CLOCK, Factory, clock
 
 MONTH = timedelta(days=30)
@@ -80,6 +82,45 @@ def test_why_an_unfinished_commit_stays_or_goes(store: Store, factory: Factory) 
     }
     store.create(f"{failed.sha}/half.whl", Body.of(b"half"))
     assert plan(store, keep=0)[failed.sha] == (True, "its removal was interrupted")
+
+
+def releasing(store: Store, factory: Factory, commit: Commit) -> None:
+    wheels = factory.release(commit)
+    publish(store, wheels, commit, factory.matrix, release=True, clock=clock)
+
+
+def completing(store: Store, factory: Factory, commit: Commit) -> None:
+    publish(store, factory.wheels(commit), commit, factory.matrix, clock=lambda: LATER)
+
+
+# What happens to commit 1, or to 3, whose upload has only begun → why it stays.
+SINCE = {
+    "pinned": (1, lambda s, f, c: care.pin(s, c.sha, "a paper used it"), "it was pinned: a paper"),
+    "promoted": (1, lambda s, f, c: care.promote(s, c.sha), "it became the nightly"),
+    "released": (1, releasing, "release v0.5.4 was made from it"),
+    "completed": (3, completing, "it was completed"),
+}
+
+
+@pytest.mark.parametrize("name", SINCE)
+def test_what_happened_since_the_plan_counts(
+    store: Store, put: Publish, factory: Factory, name: str
+) -> None:
+    number, happens, why = SINCE[name]
+    put(1)
+    put(2)
+    begin(store, factory.commit(3), clock=clock)
+    decisions = prune.plan(store, keep=0, older_than=MONTH, now=LATER)
+    assert {d.number for d in decisions if d.removed} == {1, 3}
+    commit = factory.commit(number)
+    happens(store, factory, commit)
+    before = {key: body for key, body in contents(store).items() if key.startswith(commit.sha)}
+    done = prune.prune(store, decisions, now=LATER, report=lambda step: None)
+    (decision,) = (decision for decision in done if decision.unit == commit.sha)
+    assert not decision.removed
+    assert decision.why.startswith(f"since the plan was made, {why}")
+    assert {k: b for k, b in contents(store).items() if k.startswith(commit.sha)} == before
+    assert {d.number for d in done if d.removed} == {1, 3} - {number}
 
 
 def addresses(store: Store) -> set[str]:
