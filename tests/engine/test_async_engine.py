@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import dataclasses
 import itertools
@@ -11,8 +12,10 @@ import pytest
 
 from tests.models.support import prompts_of
 from vllm import LLM, AsyncLLMEngine, EngineArgs, RequestOutputKind, SamplingParams
+from vllm.engine.async_engine import SHORT_TEXT, SHORT_TOKENS
 from vllm.engine.engine_thread import EngineClosedError
 from vllm.engine.mailbox import Mailbox
+from vllm.engine.request_maker import RequestMaker
 from vllm.outputs import RequestOutput
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
@@ -153,7 +156,11 @@ def test_chat_answers_as_llm_chat_does(chat_model):
                 await last(engine.chat(messages, chat_template="{{ raise_exception('no') }}"))
             return await last(engine.chat(messages, GREEDY, **kwargs))
 
-    for given in ({}, {"add_generation_prompt": False}, kwargs):
+    quoting = "{{ tools[0].name }}, {{ documents[0].text }}: {{ messages[0].content }}"
+    quoted = {"chat_template": quoting, "tools": [{"name": "f"}], "documents": [{"text": "d"}]}
+    prefix = {"continue_final_message": True, "add_generation_prompt": False}
+
+    for given in ({}, {"add_generation_prompt": False}, prefix, quoted, kwargs):
         answer, expected = asyncio.run(run(**given)), llm.chat(messages, GREEDY, **given)[0]
         assert answer.prompt == expected.prompt
         assert answer.outputs == expected.outputs
@@ -357,6 +364,71 @@ def test_a_closed_loop_stops_the_work_for_it(args):
     loop.close()
     asyncio.run(engine.shutdown())
     assert all_free(engine)
+
+
+def test_an_id_can_be_used_again_after_an_abort_outside(args, expected):
+    async def run():
+        async with AsyncLLMEngine(args, max_requests=1) as engine:
+            first = engine.generate(PROMPTS[0], LONG)
+            await first.__anext__()
+            waiting = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY, "mine")))
+            while "mine" not in engine._readers:
+                await asyncio.sleep(0)
+            await engine.abort("mine")
+            await first.aclose()
+            assert (await waiting).outputs[0].finish_reason == "abort"
+            return (await last(engine.generate(PROMPTS[1], GREEDY, "mine"))).outputs[0].token_ids
+
+    assert asyncio.run(run()) == expected[1]
+
+
+SHORT = {
+    "text": "x" * SHORT_TEXT,
+    "tokens": [1] * SHORT_TOKENS,
+    "mapping with text": {"prompt": "x" * SHORT_TEXT},
+    "mapping with tokens": {"prompt": "x" * 9999, "prompt_token_ids": [1]},
+}
+LENGTHY = {
+    "text": "x" * (SHORT_TEXT + 1),
+    "tokens": [1] * (SHORT_TOKENS + 1),
+    "mapping with text": {"prompt": "x" * (SHORT_TEXT + 1)},
+    "array": array.array("i", [1]),  # its type has to be found out first
+}
+SLOW = [SamplingParams(bad_words=["x"]), SamplingParams(structured_outputs={"regex": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "in_loop"),
+    [
+        *((prompt, params, True) for prompt in SHORT.values() for params in (None, GREEDY)),
+        *((prompt, GREEDY, False) for prompt in LENGTHY.values()),
+        *((SHORT["text"], params, False) for params in SLOW),
+    ],
+)
+def test_the_event_loop_makes_requests_that_take_little_time(
+    args, monkeypatch, prompt, params, in_loop
+):
+    makers = []
+
+    def make(self, *args, **kwargs):
+        makers.append(threading.current_thread())
+        raise ValueError("not made")
+
+    monkeypatch.setattr(RequestMaker, "make", make)
+
+    async def run():
+        async with AsyncLLMEngine(args) as engine:
+            with pytest.raises(ValueError, match="not made"):
+                await last(engine.generate(prompt, params))
+
+    asyncio.run(run())
+    assert [maker is threading.main_thread() for maker in makers] == [in_loop]
+
+
+def test_max_requests_has_a_default(args):
+    engine = AsyncLLMEngine(args)
+    assert engine.max_requests == 4 * args.max_num_seqs
+    asyncio.run(engine.shutdown())
 
 
 def test_max_requests_has_a_range(args):
