@@ -123,9 +123,6 @@ bool attention_shares(int64_t head_size, int64_t block_size, int64_t device);
 // Copies between a GPU and pinned host memory, by a kernel.
 void copy_pinned(const Tensor& out, const Tensor& input);
 
-// Copies from pinned host memory to a GPU, by its copy engine.
-void send_pinned(const Tensor& out, const Tensor& input);
-
 // A kernel that waits until gate[0] >= due[0], where gate is in pinned host memory. After so many
 // nanoseconds it goes on, and writes due[0] to gate[1].
 void wait_for_host(const Tensor& gate, const Tensor& due, int64_t nanoseconds);
@@ -148,12 +145,6 @@ void bias_logits(const Tensor& logits, const Tensor& rows, const Tensor& tokens,
 
 // Excludes tokens from rows of logits, in place, by a bit mask.
 void mask_logits(const Tensor& logits, const Tensor& rows, const Tensor& bits);
-
-// mask_logits by sent_rows and sent_bits where arrived[0] >= due[0], else by rows and bits in
-// pinned host memory; only on CUDA.
-void mask_logits_sent(const Tensor& logits, const Tensor& rows, const Tensor& bits,
-                      const Tensor& sent_rows, const Tensor& sent_bits, const Tensor& arrived,
-                      const Tensor& due);
 
 // Draws a token from every row of logits. A sampling parameter is null if no row uses it;
 // `workspace` is for CUDA only.

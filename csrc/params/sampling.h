@@ -71,12 +71,6 @@ struct MaskLogitsParams {
   i64 stride;
   i64 words;  // from one mask to the next
   int packs;  // on CUDA: every row can be written in 16-byte packs
-
-  // On CUDA, if arrived is not null and *arrived >= *due: used instead of rows and bits, alike.
-  const i64* sent_rows;
-  const int* sent_bits;
-  const i64* arrived;
-  const i64* due;
 };
 
 // Draws a token from every row. With m the largest logit x, z = (m - x) * (1 / temperature) and

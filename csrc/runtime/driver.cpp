@@ -54,7 +54,6 @@ Driver open_driver() {
   VLLM_FIND(cuMemAlloc_v2);
   VLLM_FIND(cuMemFree_v2);
   VLLM_FIND(cuMemsetD8_v2);
-  VLLM_FIND(cuMemcpyHtoDAsync_v2);
   VLLM_FIND(cuIpcGetMemHandle);
   VLLM_FIND(cuIpcOpenMemHandle_v2);
   VLLM_FIND(cuIpcCloseMemHandle);

@@ -69,7 +69,6 @@ struct Driver {
   Result (*cuMemAlloc_v2)(DevicePointer* address, size_t bytes);
   Result (*cuMemFree_v2)(DevicePointer address);
   Result (*cuMemsetD8_v2)(DevicePointer address, unsigned char value, size_t count);
-  Result (*cuMemcpyHtoDAsync_v2)(DevicePointer to, const void* from, size_t bytes, Stream stream);
   Result (*cuIpcGetMemHandle)(IpcHandle* handle, DevicePointer address);
   Result (*cuIpcOpenMemHandle_v2)(DevicePointer* address, IpcHandle handle, unsigned flags);
   Result (*cuIpcCloseMemHandle)(DevicePointer address);

@@ -34,52 +34,6 @@ def test_they_do_the_same(dtype, vocab):
     assert torch.equal(logits, expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_copy_is_used_where_it_has_arrived(dtype):
-    vocab = 5000
-    allowed = draw_masks(vocab, seed=1)
-    bits = torch.from_numpy(packed(allowed))
-    others = torch.from_numpy(packed(draw_masks(vocab, seed=2)))
-    rows, other_rows = torch.tensor([3, 0, 6, 1, -1, 2]), torch.tensor([0, 1, 2, 3, 4, 5])
-    logits = torch.randn(7, vocab, device="cuda").to(dtype)
-    for arrived, due in ((6, 7), (7, 7), (8, 7), (0, 1)):
-        found, expected = logits.clone(), logits.clone()
-        ops.mask_logits_sent(
-            found,
-            rows.pin_memory(),
-            bits.pin_memory(),
-            other_rows.cuda(),
-            others.cuda(),
-            torch.tensor([arrived], device="cuda"),
-            torch.tensor([due], device="cuda"),
-        )
-        wanted = (other_rows, others) if arrived >= due else (rows, bits)
-        ops.mask_logits(expected, *[each.cuda() for each in wanted])
-        assert torch.equal(found, expected)
-
-
-def test_the_copy_engine_sends_pinned_memory():
-    host = torch.arange(100_000).pin_memory()
-    device = torch.zeros(100_002, dtype=torch.int64, device="cuda")
-    side = torch.cuda.Stream()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            ops.send_pinned(device[1:-1], host)
-        torch.cuda.current_stream().wait_stream(side)
-    for number in range(3):
-        host.add_(number)
-        graph.replay()
-        torch.cuda.synchronize()
-        assert device[1:-1].cpu().equal(host)
-        assert device[0] == device[-1] == 0
-    with pytest.raises(ValueError, match="'input' is not pinned"):
-        ops.send_pinned(device[:2], torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="'out' is on the wrong device"):
-        ops.send_pinned(torch.zeros(2, dtype=torch.int64), host[:2])
-
-
 def test_what_is_refused():
     logits = torch.zeros(2, 40, device="cuda")
     rows, bits = torch.tensor([0]), torch.zeros(1, 2, dtype=torch.int32)

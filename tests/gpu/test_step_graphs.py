@@ -18,7 +18,6 @@ from vllm.engine.pipeline import Pipeline  # noqa: E402
 from vllm.sampling_params import SamplingParams  # noqa: E402
 from vllm.text import grammars  # noqa: E402
 from vllm.worker import mask_gate  # noqa: E402
-from vllm.worker.early_masks import EarlyMasks  # noqa: E402
 from vllm.worker.graphs import Graphs  # noqa: E402
 from vllm.worker.model_runner import ModelRunner  # noqa: E402
 
@@ -174,35 +173,6 @@ def test_the_device_waits_for_masks_that_come_late(slow_masks, ahead, held):
         slow_masks(seconds)
         assert tokens_held(llm) == expected
         assert ahead.count(True) > 10
-
-
-def test_masks_that_are_there_before_the_logits(ahead, chat_model, monkeypatch):
-    """They are copied meanwhile, and read from the device. A model of this size is too fast for
-    that: it sleeps."""
-    pytest.importorskip("llguidance", reason="llguidance makes the masks of grammars")
-    sending, apply = EarlyMasks.sending, EarlyMasks.apply
-    times = torch.zeros(1, dtype=torch.int64, device="cuda")
-
-    def late(self, *args):
-        torch.cuda._sleep(20_000_000)  # cycles of the GPU: 10 ms
-        return sending(self, *args)
-
-    def counted(self, logits, masks, memory, due):
-        times.add_(self._arrived >= due)
-        apply(self, logits, masks, memory, due)
-
-    plain = LLM(str(chat_model.folder), device="cuda", num_kv_blocks=64, enforce_eager=True)
-    expected = tokens_held(plain)
-    monkeypatch.setattr(EarlyMasks, "sending", late)
-    monkeypatch.setattr(EarlyMasks, "apply", counted)
-    llm = LLM(str(chat_model.folder), device="cuda", num_kv_blocks=64)
-    for _ in range(3):
-        assert tokens_held(llm) == expected
-    del ahead[:]
-    times.zero_()
-    assert tokens_held(llm) == expected
-    assert int(times) > 10
-    assert ahead.count(True) > 10
 
 
 def test_an_exception_while_the_device_waits(slow_masks, held, monkeypatch):

@@ -154,7 +154,6 @@ enum { UNKNOWN = 999 };
 int cuMemAlloc_v2() { return UNKNOWN; }
 int cuMemFree_v2() { return UNKNOWN; }
 int cuMemsetD8_v2() { return UNKNOWN; }
-int cuMemcpyHtoDAsync_v2() { return UNKNOWN; }
 int cuIpcGetMemHandle() { return UNKNOWN; }
 int cuIpcOpenMemHandle_v2() { return UNKNOWN; }
 int cuIpcCloseMemHandle() { return UNKNOWN; }

@@ -47,17 +47,13 @@ __device__ void mask_logits(const MaskLogitsParams& p) {
   const i64 begin = warp * kMaskWarpTokens;
   if (begin >= p.vocab) return;
 
-  const bool sent = p.arrived != nullptr && *p.arrived >= *p.due;
-  const int* bits = (sent ? p.sent_bits : p.bits) + mask * p.words;
-
   unsigned words[kLoads];
 #pragma unroll
   for (unsigned load = 0; load < kLoads; ++load) {
     const i64 word = begin / 32 + load * 32 + lane;
-    words[load] = word * 32 < p.vocab ? static_cast<unsigned>(bits[word]) : 0;
+    words[load] = word * 32 < p.vocab ? static_cast<unsigned>(p.bits[mask * p.words + word]) : 0;
   }
-  const i64 row =
-      (sent ? p.sent_rows : p.rows)[mask];  // behind the words, which it need not wait for
+  const i64 row = p.rows[mask];  // behind the words, which it need not wait for
   if (row < 0 || row >= p.num_rows) return;
   Bits* logits = static_cast<Bits*>(p.logits) + row * p.stride;
 #pragma unroll

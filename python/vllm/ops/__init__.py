@@ -30,7 +30,7 @@ from vllm.ops.attention import (
     rotary_and_attention,
 )
 from vllm.ops.cache import reshape_and_cache
-from vllm.ops.copy import copy_pinned, send_pinned, tell_device, wait_for_host
+from vllm.ops.copy import copy_pinned, tell_device, wait_for_host
 from vllm.ops.gemm import FEW_ROWS, few_rows_linear
 from vllm.ops.norm import fused_add_rms_norm, rms_norm
 from vllm.ops.rotary import rotary_and_cache, rotary_embedding
@@ -38,7 +38,6 @@ from vllm.ops.sampling import (
     bias_logits,
     count_tokens,
     mask_logits,
-    mask_logits_sent,
     penalize,
     sample,
     sample_workspace_size,
@@ -63,7 +62,6 @@ __all__ = [
     "keys_are_ready",
     "paged_attention",
     "mask_logits",
-    "mask_logits_sent",
     "penalize",
     "plan_attention",
     "prefill_blocks",
@@ -74,7 +72,6 @@ __all__ = [
     "rotary_embedding",
     "sample",
     "sample_workspace_size",
-    "send_pinned",
     "silu_and_mul",
     "tell_device",
     "wait_for_host",

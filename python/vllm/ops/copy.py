@@ -20,16 +20,6 @@ def copy_pinned(out: Tensor, input: Tensor) -> None:
     _C.copy_pinned(out, input)
 
 
-def send_pinned(out: Tensor, input: Tensor) -> None:
-    """Copies numbers to a GPU with its copy engine, on the current stream: slower than
-    `copy_pinned` for a few, and beside kernels, which lose nothing, for many.
-
-    out: int64 [count] on the GPU.
-    input: int64 [count] in pinned memory. ValueError if it is not pinned.
-    """
-    _C.send_pinned(out, input)
-
-
 def wait_for_host(gate: Tensor, due: Tensor, nanoseconds: int) -> None:
     """Makes the current stream of a GPU wait until gate[0] >= due[0]; see `tell_device`. Everything
     that is launched behind it sees what the host wrote before.

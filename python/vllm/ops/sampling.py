@@ -102,24 +102,6 @@ def mask_logits(logits: Tensor, rows: Tensor, bits: Tensor) -> None:
         _C.mask_logits(logits, rows, bits)
 
 
-def mask_logits_sent(
-    logits: Tensor,
-    rows: Tensor,
-    bits: Tensor,
-    sent_rows: Tensor,
-    sent_bits: Tensor,
-    arrived: Tensor,
-    due: Tensor,
-) -> None:
-    """`mask_logits` with masks of which the GPU may have a copy. Only on CUDA.
-
-    rows, bits: in pinned memory of the host.
-    sent_rows, sent_bits: the copy, used where arrived[0] >= due[0].
-    arrived, due: int64 [1] on the GPU.
-    """
-    _C.mask_logits_sent(logits, rows, bits, sent_rows, sent_bits, arrived, due)
-
-
 def sample(
     out: Tensor,
     logits: Tensor,

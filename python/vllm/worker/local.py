@@ -48,7 +48,7 @@ class LocalExecutor(Executor):
 
     def submit(self, step: StepInput) -> PendingResult:
         with self._on_device():
-            return self.runner.run(step, self._tensor(step.memory), self._masks(step))
+            return self.runner.run(step, self._tensor(step.memory))
 
     def sample(self, handle: PendingResult) -> None:
         assert handle.unsampled is not None
@@ -64,11 +64,7 @@ class LocalExecutor(Executor):
         assert masks is not None
         with self._on_device():
             return self.runner.launch_ahead(
-                handle,
-                self._tensor(masks.memory),
-                step,
-                self._tensor(step.memory),
-                self._masks(step),
+                handle, self._tensor(masks.memory), step, self._tensor(step.memory)
             )
 
     def masks_are_ready(self, handle: PendingResult) -> None:
@@ -83,10 +79,6 @@ class LocalExecutor(Executor):
             else:
                 with torch.cuda.device(self.runner.device):
                     yield
-
-    def _masks(self, step: StepInput) -> Optional[torch.Tensor]:
-        """The memory of a step's masks."""
-        return None if step.masks is None else self._tensor(step.masks.memory)
 
     def _tensor(self, memory: memoryview) -> torch.Tensor:
         """The uint8 tensor over memory that `allocate` returned."""

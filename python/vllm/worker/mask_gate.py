@@ -37,11 +37,6 @@ class MaskGate:
         if self._is_cuda:
             ops.wait_for_host(self._numbers, due, int(MOST_SECONDS * 1e9))
 
-    @property
-    def newest(self) -> torch.Tensor:
-        """int64 [1] in pinned memory, the number of the newest masks that are there."""
-        return self._numbers[:1]
-
     def expect(self, number: int) -> None:
         """Call it before what waits for that number is launched."""
         self._newest = number

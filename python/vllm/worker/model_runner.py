@@ -28,13 +28,11 @@ Plans = Mapping[int, ops.AttentionPlan]
 class _Prepared(NamedTuple):
     """A step whose description is complete.
 
-    memory, masks: uint8, that of the step and that of its masks.
     shape, kind: of its graph; None and empty if it is launched kernel by kernel.
     """
 
     step: StepInput
     memory: torch.Tensor
-    masks: Optional[torch.Tensor]
     plans: Plans
     shape: Optional[GraphShape] = None
     kind: Tuple[Hashable, ...] = ()
@@ -92,17 +90,15 @@ class ModelRunner:
             self._graphs.clear()
 
     @torch.inference_mode()
-    def run(
-        self, step: StepInput, memory: torch.Tensor, masks: Optional[torch.Tensor] = None
-    ) -> PendingResult:
+    def run(self, step: StepInput, memory: torch.Tensor) -> PendingResult:
         """Starts computing the tokens of a step together, and sampling its rows: rank 0 does.
 
         With masks it ends with the logits: they are computed while the masks are made, and `sample`
         goes on.
 
-        memory: uint8, that of the step. masks: uint8, that of its masks, if it has any.
+        memory: uint8, that of the step.
         """
-        return self._launch(self._prepare(step, memory, masks))
+        return self._launch(self._prepare(step, memory))
 
     @torch.inference_mode()
     def sample(self, result: PendingResult, masks: torch.Tensor) -> None:
@@ -112,21 +108,16 @@ class ModelRunner:
 
     @torch.inference_mode()
     def launch_ahead(
-        self,
-        result: PendingResult,
-        masks: torch.Tensor,
-        step: StepInput,
-        memory: torch.Tensor,
-        next_masks: Optional[torch.Tensor] = None,
+        self, result: PendingResult, masks: torch.Tensor, step: StepInput, memory: torch.Tensor
     ) -> Optional[PendingResult]:
         """Launches what `sample` does, where the masks are not filled yet, and then what `run`
         does. None, with nothing launched, if that is more than copies and graphs that have run."""
         rows, graphs = result.unsampled, self._graphs
-        if rows is None or graphs is None or not self._sampler.waits(graphs, rows):
+        if rows is None or graphs is None or not self._sampler.waits(graphs, rows, masks):
             return None
         if not self._memory.holds(memory) or self._graph_shape(step) is None:
             return None
-        prepared = self._prepare(step, memory, next_masks)
+        prepared = self._prepare(step, memory)
         if not graphs.has(prepared.kind):
             return None
         self._finish(rows.step, result, masks)
@@ -154,14 +145,12 @@ class ModelRunner:
     def _graph_shape(self, step: StepInput) -> Optional[GraphShape]:
         return None if self._graphs is None else GraphShape.of(step, self._most_graph_tokens)
 
-    def _prepare(
-        self, step: StepInput, memory: torch.Tensor, masks: Optional[torch.Tensor]
-    ) -> _Prepared:
+    def _prepare(self, step: StepInput, memory: torch.Tensor) -> _Prepared:
         """Completes the step's description in the host's memory. It may be called again."""
         shape = self._graph_shape(step)
         plans = self._plan(step, memory, 0 if shape is None else shape.sequences)
         if shape is None:
-            return _Prepared(step, memory, masks, plans)
+            return _Prepared(step, memory, plans)
         step.pad(shape.tokens, shape.sequences, shape.rows, self.max_rows)
         uses = (
             *(step.uses_temperatures, step.uses_top_k, step.uses_top_p, step.uses_min_p),
@@ -169,10 +158,8 @@ class ModelRunner:
             self._planner is not None and self._planner.few_prefill_items(plans),
             *(plan.cluster for plan in plans.values()),
         )
-        kind: Tuple[Hashable, ...] = (step.layout.size, shape, uses, step.masks is not None)
-        if step.masks is not None and masks is not None:
-            kind += self._sampler.early.kind(step.masks, masks)
-        return _Prepared(step, memory, masks, plans, shape, kind)
+        kind = (step.layout.size, shape, uses, step.masks is not None)
+        return _Prepared(step, memory, plans, shape, kind)
 
     def _launch(self, prepared: _Prepared) -> PendingResult:
         step, result, graphs = prepared.step, PendingResult(), self._graphs
@@ -216,9 +203,7 @@ class ModelRunner:
     ) -> Optional[Unsampled]:
         """A step that is padded to a graph's shape. With masks, the graph ends with the logits."""
         step, plans, kind = prepared.step, prepared.plans, prepared.kind
-        masks, early = step.masks, self._sampler.early
-        if prepared.masks is not None:
-            early.make_room(prepared.masks)
+        masked = step.masks is not None
         rows = tensors.rows(shape.rows) if shape.selects else None
         how = tensors.sampling(step, shape.rows, step.layout.size.changes)
 
@@ -228,10 +213,8 @@ class ModelRunner:
             hidden = self._hidden(token_ids, tensors, shape.sequences, largest, rows)
             if not shape.rows:
                 return
-            if masks is not None:  # only rank 0 is given masks
-                assert prepared.masks is not None
-                with early.sending(masks, prepared.masks):
-                    self.model.logits_into(hidden, self._sampler.kept(shape.rows))
+            if masked:  # only rank 0 is given masks
+                self.model.logits_into(hidden, self._sampler.kept(shape.rows))
                 return
 
             def inputs() -> torch.Tensor:
@@ -240,7 +223,7 @@ class ModelRunner:
             self._sampler.draw(self.model.logits(hidden), how, inputs, shape.rows)
 
         graphs.run(kind, compute)
-        if masks is None:
+        if not masked:
             return None
         return Unsampled(
             step,

@@ -7,10 +7,10 @@ from typing import Callable, Hashable, Optional, Tuple
 import torch
 
 from vllm import ops
+from vllm.engine.masks import StepMasks
 from vllm.layers.sampler import SamplingTensors, TokenCounters, change_logits, sample
 from vllm.parallel.group import Group
-from vllm.worker.early_masks import EarlyMasks, views
-from vllm.worker.graphs import Graphs
+from vllm.worker.graphs import Graphs, padded
 from vllm.worker.mask_gate import MaskGate
 from vllm.worker.results import PendingLogprobs, PendingResult, Unsampled
 from vllm.worker.step_memory import StepMemory, copy_numbers
@@ -50,7 +50,6 @@ class RowSampler:
         self._results = torch.empty(shape, dtype=torch.int64, device="cpu", pin_memory=self._on_gpu)
         self._turn = 0
         self.gate = MaskGate(device)
-        self.early = EarlyMasks(device, self.gate)
 
     def kept(self, num_rows: int) -> torch.Tensor:
         """Memory for logits that a graph ends with, [rows, vocab], to be masked after the replay.
@@ -106,11 +105,12 @@ class RowSampler:
         if self._on_gpu:
             result.mark_end()
 
-    def waits(self, graphs: Graphs, rows: Unsampled) -> bool:
+    def waits(self, graphs: Optional[Graphs], rows: Unsampled, masks: torch.Tensor) -> bool:
         """Whether `finish` would replay a graph that waits for the masks, and allocate nothing."""
-        if not self._on_gpu or rows.kind is None:
+        step_masks = rows.step.masks
+        if not self._on_gpu or graphs is None or rows.kind is None or step_masks is None:
             return False
-        return graphs.has(_sampling_kind(rows.kind))
+        return graphs.has(_masked_kind(rows.kind, step_masks, masks))
 
     def _sample_in_graph(
         self, graphs: Graphs, kind: Tuple[Hashable, ...], rows: Unsampled, memory: torch.Tensor
@@ -119,14 +119,15 @@ class RowSampler:
         masks, logits = rows.step.masks, rows.logits
         assert masks is not None
         assert logits is not None
+        count = padded(masks.most)
 
         def compute() -> None:
             self.gate.wait(rows.due)
-            self.early.apply(logits, masks, memory, rows.due)
+            _mask_logits(logits, masks, memory, count)
             self.draw(logits, rows.how, rows.inputs, rows.num_rows)
 
         self.gate.expect(masks.number)
-        graphs.run(_sampling_kind(kind), compute)
+        graphs.run(_masked_kind(kind, masks, memory), compute)
 
     def _sample(
         self, rows: Unsampled, result: PendingResult, masks: Optional[torch.Tensor]
@@ -137,7 +138,7 @@ class RowSampler:
         if logits is not None:
             raw = logits[told] if told else None  # a copy: the logits may be changed in place
             if step.masks is not None and masks is not None:
-                ops.mask_logits(logits, *views(step.masks, masks, len(step.masks.rows)))
+                _mask_logits(logits, step.masks, masks, len(step.masks.rows))
         tokens = self.draw(logits, how, rows.inputs, rows.num_rows)
         if raw is not None:
             result.logprob_rows = told
@@ -145,6 +146,20 @@ class RowSampler:
             result.logprobs = PendingLogprobs.of(raw, tokens[told], wanted)
 
 
-def _sampling_kind(kind: Tuple[Hashable, ...]) -> Tuple[Hashable, ...]:
+def _masked_kind(
+    kind: Tuple[Hashable, ...], masks: StepMasks, memory: torch.Tensor
+) -> Tuple[Hashable, ...]:
     """The kind of the graph behind that of a step's logits."""
-    return (*kind, "sampling")
+    return (*kind, padded(masks.most), masks.places, memory.data_ptr())
+
+
+def _mask_logits(logits: torch.Tensor, masks: StepMasks, memory: torch.Tensor, count: int) -> None:
+    """Makes tokens that may not be drawn impossible, in place, by the first `count` masks. A GPU
+    reads them from the host's memory.
+
+    logits: [rows, vocab], which may still be computed.
+    memory: uint8, the same as that of the masks.
+    """
+    rows = memory[: 8 * count].view(torch.int64)
+    bits = memory[masks.bits_offset :][: 4 * masks.num_words * count].view(torch.int32)
+    ops.mask_logits(logits, rows, bits.view(count, masks.num_words))
