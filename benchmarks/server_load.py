@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import json
 import multiprocessing
+import os
 import time
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -34,29 +35,34 @@ class Clients:
 
     def __init__(self, count: int) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._count = count
-        self._pool = concurrent.futures.ProcessPoolExecutor(count, mp_context=spawn)
+        # A pool for each: one pool starts processes when it likes, and gives two shares to one.
+        self._pools = [
+            concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) for _ in range(count)
+        ]
+        for started in [pool.submit(os.getpid) for pool in self._pools]:
+            started.result()
 
     def __enter__(self) -> Clients:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._pool.shutdown()
+        for pool in self._pools:
+            pool.shutdown()
 
     def ask_all(
         self, host: str, port: int, workload: Sequence[Request], num_streams: int
     ) -> Figures:
         """Runs a workload in concurrent streams that all start at once; each sends its next
         request when the previous one has ended."""
-        count = min(self._count, num_streams)
+        count = min(len(self._pools), num_streams)
         start = time.perf_counter() + _PREPARE  # one clock for all processes
         shares = [
-            self._pool.submit(
+            pool.submit(
                 _ask_share,
                 *(host, port, list(workload[index::count]), len(range(index, num_streams, count))),
                 start,
             )
-            for index in range(count)
+            for index, pool in enumerate(self._pools[:count])
         ]
         return _figures([share.result() for share in shares])
 
