@@ -44,7 +44,7 @@ def watch(engine: Any) -> None:
         setattr(owner, method, named)
 
     name_it(engine.scheduler, "schedule", "schedule")
-    name_it(engine._writer, "write", "describe")
+    name_it(engine._pipeline.writer, "write", "describe")
     name_it(engine.executor, "submit", "submit")
     name_it(engine.executor, "collect", "wait")
     name_it(engine.scheduler, "update", "outputs")
