@@ -44,6 +44,7 @@ def choose(
         ("8.0", "8.0", ""),
         ("8.0;9.0+PTX", "8.0 9.0", "9.0"),
         ("9.0+PTX 8.0", "8.0 9.0", "9.0"),
+        ("10.0 9.0a 9.0", "9.0 9.0a 10.0", ""),
         (" 8.0; 8.0+PTX ;", "8.0", "8.0"),
         ("9.0a", "9.0a", ""),
         ("Ampere", "8.0 8.6", "8.6"),
@@ -109,6 +110,7 @@ def test_without_a_request_and_a_gpu_it_is_the_matrixs_list(
         (("8.9",), ("8.9",), ()),
         (("9.0", "9.0"), ("9.0a",), ()),
         (("8.0", "7.5"), ("7.5", "8.0"), ()),
+        (("9.5",), (), ("9.0",)),  # PTX of 9.0a runs on 9.0 alone
         (("15.0",), (), ("12.0",)),  # newer than the toolkit: PTX, which the driver compiles
     ],
 )
@@ -123,6 +125,11 @@ def test_a_gpu_here_is_what_is_built_for(
     found = choose(wanted, compiler, the_matrix, gpus)
     assert (found.cubins, found.ptx) == (cubins, ptx)
     assert "of this machine" in found.reason
+
+
+def test_a_gpu_on_which_the_kernels_do_not_run(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
+    with pytest.raises(ArchError, match=r"the GPU here is of compute capability 6\.1"):
+        choose(None, find(nvcc, "12.1", "61 70"), the_matrix, gpus=("6.1",))
 
 
 def test_a_broken_driver_does_not_stop_a_build(compiler: Compiler, the_matrix: Matrix) -> None:

@@ -41,6 +41,7 @@ def test_the_oldest_that_is_used(tmp_path: Path, version: str, used: bool) -> No
         ("no program", "Exec format error"),
         ("#!/bin/sh\necho libzstd is missing >&2; exit 127\n", "libzstd is missing"),
         ("#!/bin/sh\nexit 1\n", "exit status 1 without output"),
+        ("#!/bin/sh\necho ccache version 4.7 is broken; exit 1\n", "4.7 is broken"),
         ("#!/bin/sh\nprintf 'ccache \\377'\n", "does not work"),
         ("#!/bin/sh\n[ $1 = --version ] && echo version 4.7 || exit 3\n", "exit status 3"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ def test_two_of_one_version_agree(nvcc: MakeNvcc, tmp_path: Path) -> None:
             "status 3 and prints: libcuda is miss",
         ),
         ("#!/bin/sh\n", "exits with status 0 and prints: nothing"),
+        ("#!/bin/sh\necho release 12.1; exit 9\n", "exits with status 9 and prints: release 12.1"),
+        ("#!/bin/sh\nprintf %0999d 0\n", f"prints: {'0' * 200}\n"),
     ],
 )
 def test_a_cuda_home_without_a_working_nvcc(
@@ -79,14 +82,16 @@ def test_an_nvcc_on_path_that_does_not_work(nvcc: MakeNvcc) -> None:
         device_compiler.find_nvcc(nvcc("", home=False))
 
 
-@pytest.mark.parametrize(("version", "fine"), [("11.7", False), ("11.8", True), ("13.0", True)])
+@pytest.mark.parametrize(
+    ("version", "fine"), [("9.2", False), ("11.7", False), ("11.8", True), ("13.0", True)]
+)
 def test_the_oldest(nvcc: MakeNvcc, version: str, fine: bool) -> None:
     found = device_compiler.find_nvcc(nvcc(version))
     assert found is not None
     if fine:
         found.check_age()
         return
-    with pytest.raises(ToolkitError, match=r"has CUDA 11\.7; the kernels need 11\.8 or newer"):
+    with pytest.raises(ToolkitError, match=rf"has CUDA {version}; the kernels need 11\.8 or newer"):
         found.check_age()
 
 
@@ -96,6 +101,53 @@ def test_nvrtc_that_is_not_installed(the_matrix: Matrix, tmp_path: Path) -> None
     assert "NVRTC 11.8 is not installed" in str(caught.value)
     assert "no nvcc on PATH" in str(caught.value)
     assert "pip install nvidia-cuda-cccl-cu11==11.8.89.post1" in str(caught.value)
+
+
+@pytest.fixture
+def installed(
+    the_matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Makes packages of CUDA 11.8 with one header each, which this Python finds."""
+
+    def install(version: str = "") -> Path:
+        site = tmp_path / "site"
+        for pin in the_matrix.toolkits["11.8"].pins:
+            info = site / f"{pin.project.replace('-', '_')}-{version or pin.version}.dist-info"
+            header = site / "nvidia" / pin.project / "a.h"
+            for path in (info, header.parent):
+                path.mkdir(parents=True)
+            header.write_text("of NVIDIA")
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {pin.project}\nVersion: {version or pin.version}\n"
+            )
+            (info / "RECORD").write_text(f"nvidia/{pin.project}/a.h,,\n{info.name}/METADATA,,\n")
+        monkeypatch.syspath_prepend(str(site))
+        return site
+
+    return install
+
+
+def test_nvrtc_is_copied_to_a_stable_folder_and_found_there_again(
+    the_matrix: Matrix, tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    toolkit = the_matrix.toolkits["11.8"]
+    folder = device_compiler.toolkit_folder(toolkit, tmp_path)
+    (folder / "nvidia").mkdir(parents=True)
+    (folder / "nvidia" / "stale.h").touch()  # of other pins
+    site = installed()
+    assert device_compiler.nvrtc(toolkit, tmp_path, "why").toolkit == folder
+    copied = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert copied == {"requirements.txt", *(f"nvidia/{pin.project}/a.h" for pin in toolkit.pins)}
+    shutil.rmtree(site)  # as a frontend does with its environment
+    assert device_compiler.nvrtc(toolkit, tmp_path, "why").toolkit == folder
+
+
+def test_nvrtc_of_another_version_is_not_used(
+    the_matrix: Matrix, tmp_path: Path, installed: Callable[..., Path]
+) -> None:
+    installed("1.2.3")
+    with pytest.raises(ToolkitError, match=r"no nvidia-[\w-]+==[\w.]+ \(1\.2\.3 is installed\)"):
+        device_compiler.nvrtc(the_matrix.toolkits["11.8"], tmp_path, "why")
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")

@@ -40,7 +40,14 @@ def test_what_is_no_command_is_named(tmp_path: Path, given: str) -> None:
         host_compiler.find({"CXX": given}, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["exit 1", "true"])
+def test_one_on_path_that_says_no_version_is_tried(tmp_path: Path) -> None:
+    program(tmp_path, "c++", "exit 1")
+    found = host_compiler.find({"PATH": str(tmp_path)}, tmp_path)
+    assert found is not None
+    assert found.version == "unknown version"
+
+
+@pytest.mark.parametrize("text", ["exit 1", "true", "echo version 1; exit 1"])
 def test_a_command_that_does_not_work_is_named(tmp_path: Path, text: str) -> None:
     path = program(tmp_path, "broken", text)
     for given in (str(path), str(tmp_path / "none")):

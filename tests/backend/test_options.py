@@ -72,6 +72,11 @@ def test_a_requested_version_takes_precedence_over_an_nvcc(nvcc: MakeNvcc) -> No
     assert "has CUDA 13.0 and is not used" in found.without_nvcc
 
 
+def test_an_empty_request_is_none(nvcc: MakeNvcc) -> None:
+    found = options.read({**nvcc("13.0"), "VLLM_CUDA_VERSION": ""}, "linux")
+    assert (found.variant, found.nvcc is None) == ("cu130", False)
+
+
 def test_precompiled_files_need_no_compiler(nvcc: MakeNvcc, the_matrix: Matrix) -> None:
     found = options.read({**nvcc("13.0"), "VLLM_USE_PRECOMPILED": "1"}, "linux")
     assert (found.precompiled, found.cuda) == (True, the_matrix.default)
@@ -118,8 +123,9 @@ def test_a_free_threaded_python_is_refused_before_anything_is_compiled() -> None
     assert options.read(empty, "linux", free_threaded=True).device == "empty"
 
 
-def test_an_arm_machine_builds_native_code_too() -> None:
-    found = options.read({"PATH": "", "VLLM_TARGET_DEVICE": "cpu"}, "linux", "aarch64")
+@pytest.mark.parametrize("processor", ["x86_64", "AMD64", "aarch64"])
+def test_which_machines_build_native_code(processor: str) -> None:
+    found = options.read({"PATH": "", "VLLM_TARGET_DEVICE": "cpu"}, "linux", processor)
     assert found.compiles
 
 
