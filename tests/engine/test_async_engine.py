@@ -426,9 +426,11 @@ def test_the_event_loop_makes_requests_that_take_little_time(
 
 
 def test_max_requests_has_a_default(args):
-    engine = AsyncLLMEngine(args)
-    assert engine.max_requests == 4 * args.max_num_seqs
-    asyncio.run(engine.shutdown())
+    async def run():
+        async with AsyncLLMEngine(args) as engine:
+            return engine.max_requests
+
+    assert asyncio.run(run()) == 4 * args.max_num_seqs
 
 
 def test_max_requests_has_a_range(args):
