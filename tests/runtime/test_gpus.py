@@ -145,9 +145,16 @@ def test_a_gpu_runs_what_it_is_given(
         cores = {name for name, _ in launches if name.startswith(of_bfloat16)}
         # Code of the GPU's own kind, 8.0 and newer, uses tensor cores for every head size.
         if gpu.capability >= (8, 0) and expected.startswith("sm_"):
-            by_wgmma = {name for name, _ in launches if name.startswith("wgmma_prefill_bf16_")}
+            by_wgmma = {
+                name
+                for name, _ in launches
+                if name.startswith("wgmma_prefill_") and "_bf16_" in name
+            }
             assert len(cores) + len(by_wgmma) == 10
-            assert bool(by_wgmma) == (expected == "sm_90a")
+            # So few items have a kernel of their own, for these head sizes.
+            few = {f"wgmma_prefill_few_bf16_{head}" for head in (64, 128, 256)}
+            many = {f"wgmma_prefill_bf16_{head}" for head in (80, 96)}
+            assert by_wgmma == (few | many if expected == "sm_90a" else set())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
