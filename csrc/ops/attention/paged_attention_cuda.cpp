@@ -2,6 +2,7 @@
 // rotate, one for prefill items.
 #include <algorithm>
 
+#include "ops/attention/head_kernels.h"
 #include "ops/attention/launch_plan.h"
 #include "ops/attention/paged_attention.h"
 #include "ops/common/launch.h"
@@ -10,13 +11,6 @@
 
 namespace vllm::ops {
 namespace {
-
-// The kernels on tensor cores for one head size.
-struct HeadKernels {
-  int head_size;
-  cuda::Kernel half;
-  cuda::Kernel bfloat16;
-};
 
 #define VLLM_DECODE_KERNELS(head)                            \
   {                                                          \
@@ -53,16 +47,6 @@ cuda::Kernel plain_decode[kFloatTypes] = {{"attention_plain", "paged_decode_f32"
 cuda::Kernel plain_prefill[kFloatTypes] = {{"attention_plain", "paged_prefill_f32"},
                                            {"attention_plain", "paged_prefill_f16"},
                                            {"attention_plain", "paged_prefill_bf16"}};
-
-// Null where there is none.
-template <size_t kCount>
-cuda::Kernel* find_kernel(HeadKernels (&kernels)[kCount], i64 head_size, DType dtype) {
-  for (HeadKernels& each : kernels) {
-    if (each.head_size != head_size) continue;
-    return dtype == DType::float16 ? &each.half : &each.bfloat16;
-  }
-  return nullptr;
-}
 
 bool aligned(const void* data, i64 strides) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && strides % 8 == 0;

@@ -1,4 +1,5 @@
 // Launches the prefill kernels for wgmma.
+#include "ops/attention/head_kernels.h"
 #include "ops/attention/paged_attention.h"
 #include "ops/common/launch.h"
 #include "params/attention_shape.h"
@@ -32,13 +33,6 @@ Kernels* kernels_of(i64 head_size) {
   return nullptr;
 }
 
-// For steps with a CTA (thread block) for each item, without a soft cap.
-struct KernelsOfFew {
-  int head_size;
-  cuda::Kernel half;
-  cuda::Kernel bfloat16;
-};
-
 #define VLLM_WGMMA_FEW_KERNELS(head)                                   \
   {                                                                    \
     head, {"attention_prefill_few", "wgmma_prefill_few_f16_" #head}, { \
@@ -46,16 +40,9 @@ struct KernelsOfFew {
     }                                                                  \
   }
 
-KernelsOfFew kernels_of_few[] = {VLLM_WGMMA_FEW_KERNELS(64), VLLM_WGMMA_FEW_KERNELS(128),
-                                 VLLM_WGMMA_FEW_KERNELS(256)};
-
-// Null where there is none.
-cuda::Kernel* kernel_of_few(i64 head_size, DType dtype) {
-  for (KernelsOfFew& each : kernels_of_few) {
-    if (each.head_size == head_size) return dtype == DType::float16 ? &each.half : &each.bfloat16;
-  }
-  return nullptr;
-}
+// For steps with a CTA (thread block) for each item, without a soft cap.
+HeadKernels kernels_of_few[] = {VLLM_WGMMA_FEW_KERNELS(64), VLLM_WGMMA_FEW_KERNELS(128),
+                                VLLM_WGMMA_FEW_KERNELS(256)};
 
 // Bits of a power of two, or -1.
 int bits_of(i64 size) {
@@ -116,7 +103,7 @@ bool has_wgmma(i64 head_size, int device) {
 int64_t few_prefill_items(int64_t kv_heads, int64_t head_size, int64_t device) {
   const int index = static_cast<int>(device);
   if (kv_heads < 1 || !has_wgmma(head_size, index) ||
-      kernel_of_few(head_size, DType::bfloat16) == nullptr) {
+      find_kernel(kernels_of_few, head_size, DType::bfloat16) == nullptr) {
     return 0;
   }
   return cuda::device(index).processors / kv_heads;
@@ -166,7 +153,7 @@ void run_wgmma_prefill(const AttentionLaunchParams& launch, i64 tiles, int* tick
   // CTAs of that kernel meet at words of 8 bytes.
   const bool meets = reinterpret_cast<uintptr_t>(launch.arrivals) % 8 == 0;
   if (tiles <= few_prefill_items(p.kv_heads, head_size, query.device_index) && meets && !capped) {
-    run(*kernel_of_few(head_size, query.dtype), blocks);
+    run(*find_kernel(kernels_of_few, head_size, query.dtype), blocks);
     return;
   }
   Kernels& found = *kernels_of(p.head_size);
