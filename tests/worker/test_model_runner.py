@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from tests.models.support import VOCAB_SIZE, prompts_of
 from tests.models.test_parity import LENGTHS, make_llm, poison, tokens_of
 from vllm import LLM
+from vllm.models.loader import default_dtype
 from vllm.sampling_params import SamplingParams
 from vllm.worker.graphs import padded, padded_tokens
 
@@ -212,16 +212,6 @@ SCRIPTS = {
     "autocast": lambda: torch.autocast("cpu"),
     "default dtype": lambda: default_dtype(torch.float64),
 }
-
-
-@contextlib.contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("overlap", [False, True])
