@@ -30,6 +30,8 @@ from benchmarks.server_throughput import (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_workload_arguments(parser)
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fronts", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--streams", type=int, default=64)
     given = parser.parse_args()

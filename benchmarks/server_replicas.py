@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from benchmarks import random_model
 from benchmarks.server_load import Clients
 from benchmarks.server_throughput import (
     MAX_SEQS,
+    add_workload_arguments,
     describe_machine,
     make_workload,
     processor_seconds,
@@ -55,16 +55,11 @@ def measure(args: argparse.Namespace, folder: Path, num_replicas: int) -> Dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shape", choices=sorted(random_model.SHAPES), default="small")
-    parser.add_argument("--name", help="of the record; the shape's if not given")
-    parser.add_argument("--record", type=Path, help="folder to write it to")
+    add_workload_arguments(parser)
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--streams", type=int, default=16, help="for each replica")
     parser.add_argument("--requests", type=int, default=2, help="of each stream")
-    parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
-    parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
-    parser.add_argument("--fronts", type=int, help="processes that handle HTTP")
-    parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
+    parser.add_argument("--fronts", type=int, help="processes that handle HTTP (as it chooses)")
     args = parser.parse_args()
     record: Dict[str, Any] = {**describe_machine(), "shape": args.shape, "streams": args.streams}
     record.update(

@@ -191,16 +191,16 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", choices=sorted(random_model.SHAPES), default="small")
     parser.add_argument("--name", help="of the record; the shape's if not given")
     parser.add_argument("--record", type=Path, help="folder to write it to")
-    parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--input", default="32-128", metavar="LOW-HIGH", help="tokens of a prompt")
     parser.add_argument("--output", default="32-128", metavar="LOW-HIGH", help="tokens to generate")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=max(1, (os.cpu_count() or 1) // 4))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_workload_arguments(parser)
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--fronts", type=int, help="processes that handle HTTP (as it chooses)")
     parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
