@@ -115,7 +115,7 @@ class ModelRunner:
         rows, graphs = result.unsampled, self._graphs
         if rows is None or graphs is None or not self._sampler.waits(graphs, rows, masks):
             return None
-        if not self._memory.holds(memory) or self._graph_shape(step) is None:
+        if not self._memory.holds(memory):
             return None
         prepared = self._prepare(step, memory)
         if not graphs.has(prepared.kind):
@@ -142,12 +142,10 @@ class ModelRunner:
         rows, result.unsampled = result.unsampled, None
         self._sampler.finish(step.num_rows, rows, result, masks, self._graphs)
 
-    def _graph_shape(self, step: StepInput) -> Optional[GraphShape]:
-        return None if self._graphs is None else GraphShape.of(step, self._most_graph_tokens)
-
     def _prepare(self, step: StepInput, memory: torch.Tensor) -> _Prepared:
         """Completes the step's description in the host's memory. It may be called again."""
-        shape = self._graph_shape(step)
+        graphs = self._graphs
+        shape = None if graphs is None else GraphShape.of(step, self._most_graph_tokens)
         plans = self._plan(step, memory, 0 if shape is None else shape.sequences)
         if shape is None:
             return _Prepared(step, memory, plans)
