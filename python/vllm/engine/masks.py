@@ -2,7 +2,7 @@
 
 A mask is not needed before the logits. A grammar's mask depends on the previous token, which is
 still being sampled when the step's model is launched. So masks are filled once that token is known,
-while a GPU runs the model, and are copied to the device from a separate buffer.
+while a GPU runs the model, in a separate buffer, which the GPU reads.
 
 The buffer has places for a power of two of masks, so that few CUDA graphs serve all steps.
 """
