@@ -41,14 +41,19 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def sweep(parent: Path, prefix: str = PREFIX) -> None:
-    """Removes temporary files in `parent` whose process no longer exists."""
+    """Removes temporary files in `parent` whose process no longer exists.
+
+    Raises:
+      OSError: one cannot be removed, for another reason than its owner.
+    """
     for path in parent.glob(f"{prefix}*"):
         owner = re.match(r"(\d+)-", path.name[len(prefix) :])
         if owner is not None and not _is_alive(int(owner[1])):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)  # it may belong to another user
-            else:
-                with suppress(OSError):
+            # It may belong to another user, or another process is removing it now.
+            with suppress(PermissionError, FileNotFoundError):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
                     path.unlink()
 
 
