@@ -176,7 +176,9 @@ SAMPLING: Mapping[str, Foreign] = {
     "early_stopping": Neutral((False,), _BEAMS),
     "logits_processors": Neutral(([],), _LOGITS),
     "guided_decoding": Neutral((), "it is called `structured_outputs` now"),
-    "truncate_prompt_tokens": Neutral((), "prompts are never truncated; truncate the token ids"),
+    "truncate_prompt_tokens": Neutral(
+        (), "only `vllm serve` truncates prompts; pass the token ids to keep"
+    ),
     "spaces_between_special_tokens": Ignored("spaces between special tokens"),
     "logprob_token_ids": Neutral(([],), "log-probabilities are those of the most likely tokens"),
     "flat_logprobs": Neutral((False,), "log-probabilities are one mapping per token"),

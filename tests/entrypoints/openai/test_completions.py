@@ -197,7 +197,7 @@ def test_prompt_logprobs_in_vllms_shape(server, llm):
 
 def test_a_long_prompt_is_cut_where_asked_for(server, llm):
     long = [7] * 200 + llm.engine.tokenizer.encode(PROMPT)
-    for truncate, kept in ((9, 9), (-1, 159)):
+    for truncate, kept in ((1, 1), (9, 9), (159, 159), (-1, 159)):
         body = {"prompt": long, "max_tokens": 1, "truncate_prompt_tokens": truncate, "echo": True}
         answer = server.post("/v1/completions", **body).json()
         assert answer["usage"]["prompt_tokens"] == kept

@@ -171,7 +171,15 @@ REFUSED = [
     (
         COMPLETIONS,
         {"prompt": "hi", "truncate_prompt_tokens": 160},
-        "truncate_prompt_tokens must be at most 159, which leaves room for one more token, got 160",
+        "truncate_prompt_tokens must be in [1, 159], which leaves room for one more token, or -1 "
+        "for as many as fit, got 160",
+        "truncate_prompt_tokens",
+    ),
+    (
+        CHAT,
+        {"messages": HI, "truncate_prompt_tokens": 0},
+        "truncate_prompt_tokens must be in [1, 159], which leaves room for one more token, or -1 "
+        "for as many as fit, got 0",
         "truncate_prompt_tokens",
     ),
     (

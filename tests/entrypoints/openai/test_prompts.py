@@ -13,22 +13,25 @@ from vllm.entrypoints.openai.protocol.completions import CompletionRequest
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 REQUESTS = {
-    "completion": lambda served: prompts.of_completion(
-        served, CompletionRequest(prompt="hi", truncate_prompt_tokens=160)
+    "completion": lambda served, kept: prompts.of_completion(
+        served, CompletionRequest(prompt="hi", truncate_prompt_tokens=kept)
     ),
-    "chat": lambda served: prompts.of_chat(
-        served, MESSAGES, ChatRequest(messages=MESSAGES), truncate=160
+    "chat": lambda served, kept: prompts.of_chat(
+        served, MESSAGES, ChatRequest(messages=MESSAGES), truncate=kept
     ),
 }
 
 
+@pytest.mark.parametrize("kept", [160, 0, -2])
 @pytest.mark.parametrize("request_of", REQUESTS.values(), ids=REQUESTS)
-def test_a_prompt_cut_beyond_the_context_is_not_encoded(request_of):
+def test_a_prompt_cut_to_an_impossible_length_is_not_encoded(request_of, kept):
     """There may be megabytes of it. This server has no tokenizer."""
     served = SimpleNamespace(
         max_model_len=160,
         admission=SimpleNamespace(check=lambda count: None),
         options=SimpleNamespace(trust_request_chat_template=False, chat_template=None),
     )
-    with pytest.raises(ApiError, match="truncate_prompt_tokens must be at most 159"):
-        request_of(served)
+    wrong = rf"must be in \[1, 159\], .* or -1 for as many as fit, got {kept}"
+    with pytest.raises(ApiError, match=wrong) as raised:
+        request_of(served, kept)
+    assert raised.value.param == "truncate_prompt_tokens"

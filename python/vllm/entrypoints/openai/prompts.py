@@ -122,14 +122,18 @@ def of_chat(
 def _longest_kept(served: Served, truncate: Optional[int]) -> Optional[int]:
     """The tokens to which a prompt is truncated; None if it is not. Raises ApiError."""
     longest = served.max_model_len - 1
-    if truncate is not None and truncate > longest:
+    if truncate is None:
+        return None
+    if truncate == -1:
+        return longest
+    if not 1 <= truncate <= longest:
         raise ApiError(
             400,
-            f"truncate_prompt_tokens must be at most {longest}, which leaves room for one more "
-            f"token, got {truncate}",
+            f"truncate_prompt_tokens must be in [1, {longest}], which leaves room for one more "
+            f"token, or -1 for as many as fit, got {truncate}",
             param="truncate_prompt_tokens",
         )
-    return longest if truncate == -1 else truncate or None
+    return truncate
 
 
 def _encoded(served: Served, text: str, special: bool, kept: Optional[int]) -> List[int]:

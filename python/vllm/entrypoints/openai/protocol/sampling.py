@@ -116,7 +116,7 @@ class SamplingFields(RequestBody):
     response_format: Optional[ResponseFormat] = None
     structured_outputs: Optional[StructuredOutputs] = None
     truncate_prompt_tokens: Optional[int] = Field(
-        None, ge=-1, description="keep the last N tokens of the prompt; -1: as many as fit"
+        None, description="keep the last N tokens of the prompt, at least 1; -1: as many as fit"
     )
     cache_salt: Optional[str] = Field(
         None, min_length=1, description="share the prefix cache only with requests of the same salt"
