@@ -161,7 +161,7 @@ def _stable_toolkit(toolkit: Toolkit, root: Path, why: str) -> Path:
         (unfinished / "requirements.txt").write_text(
             toolkit_requirements(toolkit), encoding="utf-8"
         )
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.remove(folder)
         unfinished.rename(folder)
     return folder
 

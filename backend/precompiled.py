@@ -7,7 +7,6 @@ other sources would crash, or compute something else.
 
 import http.client
 import re
-import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from platform import machine
 from typing import Dict, Iterator, List, Mapping
 from urllib.parse import unquote, urlsplit
 
-from ci import digest, git, matrix, names, reuse
+from ci import digest, git, matrix, names, reuse, scratch
 from ci.errors import CiError
 from ci.git import GitError
 from ci.index import records
@@ -110,7 +109,7 @@ class HttpWheels:
 def _take_wheel(location: str, cuda: Cuda, wanted: str, folder: Path, root: Path) -> None:
     """Unpacks the native files of the wheel at a path or URL into `folder`."""
     sha256, place = HASH.search(location), HASH.sub("", location)
-    shutil.rmtree(folder, ignore_errors=True)
+    scratch.remove(folder)
     folder.mkdir(parents=True)
     if _is_address(location):
         if sha256 is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Protocol
 
+from ci import scratch
 from ci.errors import CiError
 from ci.index.records import Ledger
 from ci.matrix import Cuda
@@ -64,7 +64,7 @@ class Reuse:
         """
         for wheel in self.wheels.listed():
             if (wheel.variant, wheel.native_digest) == (cuda.variant, digest):
-                shutil.rmtree(folder, ignore_errors=True)
+                scratch.remove(folder)
                 folder.mkdir(parents=True)
                 path = folder / wheel.key.rsplit("/", 1)[-1]
                 self.wheels.download(wheel, path)

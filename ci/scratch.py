@@ -6,16 +6,20 @@ those whose process is gone.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
 PREFIX = ".unfinished-"
+# It belongs to another user; another process is removing it now; a program that the killed process
+# has started still writes to it.
+_STAYS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTEMPTY)
 
 
 @contextmanager
@@ -40,21 +44,33 @@ def write_atomically(path: Path, data: bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def remove(folder: Path) -> None:
+    """Removes a folder with all that is in it, if it exists.
+
+    Raises:
+      OSError: something of it stays.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def sweep(parent: Path, prefix: str = PREFIX) -> None:
     """Removes temporary files in `parent` whose process no longer exists.
 
     Raises:
-      OSError: one cannot be removed, for another reason than its owner.
+      OSError: one cannot be removed, for a reason that is not in `_STAYS`.
     """
     for path in parent.glob(f"{prefix}*"):
         owner = re.match(r"(\d+)-", path.name[len(prefix) :])
         if owner is not None and not _is_alive(int(owner[1])):
-            # It may belong to another user, or another process is removing it now.
-            with suppress(PermissionError, FileNotFoundError):
+            try:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink()
+            except OSError as error:
+                if error.errno not in _STAYS:
+                    raise
 
 
 def _is_alive(pid: int) -> bool:

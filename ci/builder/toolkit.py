@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -57,5 +56,5 @@ def _install(toolkit: Toolkit, target: Path) -> None:
                 means="its compiler and headers come from the wheels pinned in ci/matrix.toml",
                 do="pip's message above says why; then run the same command again",
             )
-        shutil.rmtree(target, ignore_errors=True)
+        scratch.remove(target)
         unfinished.rename(target)

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from rich.console import Console
 
-from ci import environment, git, interpreters, matrix, toml
+from ci import environment, git, interpreters, matrix, scratch, toml
 from ci.builder.progress import Failed, run_quietly
 from ci.container.image import REQUIREMENTS
 from ci.errors import CiError
@@ -52,7 +52,7 @@ def build(repo: Path, folder: Path, place: ContainerEnvironment, console: Consol
 
     folder: holds a clone, so that no uncommitted or built file gets into the container.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    scratch.remove(folder)
     source, out = folder / "source", folder / "wheelhouse"
     git.clone(repo, source, "HEAD")
     _lend_toolkits(repo, source)

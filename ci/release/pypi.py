@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ci import names
+from ci import names, scratch
 from ci.matrix import Matrix
 from ci.publish import plan
 from ci.release.errors import ReleaseError
@@ -69,7 +69,7 @@ def arrange(upload: Upload, out: Path) -> None:
     """
     for name, paths in ((WHEELS, upload.wheels), (SDIST, (upload.sdist,))):
         target = out / name
-        shutil.rmtree(target, ignore_errors=True)
+        scratch.remove(target)
         target.mkdir(parents=True)
         for path in paths:
             shutil.copy2(path, target / path.name)

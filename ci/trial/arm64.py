@@ -85,7 +85,7 @@ def prepare(repo: Path, folder: Path, wheel: Path, environ: Mapping[str, str]) -
         packages = (f"python{PYTHON}", "libstdc++6")
         unpack_for_arm64(folder / "root", packages, folder, environ)
     site = folder / "site"
-    shutil.rmtree(site, ignore_errors=True)
+    scratch.remove(site)
     install(repo, site, LIBRARIES, environ)
     install(repo, site, ("--no-deps", str(wheel)), environ)
     return Emulated(qemu, folder / "root", site)
@@ -153,7 +153,7 @@ def _unpack(
         unfinished = temporary / target.name
         for archive in sorted(archives.glob("*.deb")):
             _run(["dpkg", "-x", str(archive), str(unfinished)], archives, environ)
-        shutil.rmtree(target, ignore_errors=True)
+        scratch.remove(target)
         unfinished.rename(target)
 
 

@@ -7,13 +7,12 @@ machine and without root.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci import git
+from ci import git, scratch
 from ci.builder.progress import Failed, run_quietly
 from ci.trial import arm64
 from ci.trial.arm64 import NoEmulation
@@ -59,7 +58,7 @@ def prepare(repo: Path, folder: Path, environ: Mapping[str, str]) -> EmulatedMac
     if not (machine.root / "usr" / "bin" / "cmake").is_file():
         arm64.unpack_for_arm64(machine.root, PACKAGES, folder, environ)
     for name in ("vllm", "site", "installed"):
-        shutil.rmtree(machine.root / name, ignore_errors=True)
+        scratch.remove(machine.root / name)
     for name in ("dev", "proc", "tmp"):
         (machine.root / name).mkdir(exist_ok=True)
     git.clone(repo, machine.root / "vllm", "HEAD")

@@ -17,6 +17,23 @@ from ci import scratch
 from ci.scratch import write_atomically
 
 
+def test_a_folder_is_removed_whole_or_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch.remove(tmp_path / "none")
+    (tmp_path / "one" / "two").mkdir(parents=True)
+    (tmp_path / "one" / "two" / "file").touch()
+    scratch.remove(tmp_path / "one")
+    assert list(tmp_path.iterdir()) == []
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        scratch.remove(tmp_path)
+
+
 def test_a_folder_is_gone_at_the_end(tmp_path: Path) -> None:
     with scratch.folder(parent=tmp_path / "parent") as folder:
         (folder / "file").touch()
@@ -64,14 +81,14 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         scratch.sweep(tmp_path)
 
 
-@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
-def test_what_belongs_to_another_user_or_is_being_removed_stays(
-    error: type[OSError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTEMPTY])
+def test_what_belongs_to_another_user_or_is_being_removed_or_written_stays(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _kill_one_that_leaves_two(tmp_path)
 
     def fail(path: Path) -> None:
-        raise error
+        raise OSError(number, os.strerror(number), path)
 
     monkeypatch.setattr(shutil, "rmtree", fail)
     scratch.sweep(tmp_path)

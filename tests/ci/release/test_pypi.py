@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -100,6 +102,18 @@ def test_only_the_default_variants_wheel_for_every_python_and_the_sdist_go(
     pypi.arrange(pypi.select(made, released), tmp_path)
     assert sorted(path.name for path in (tmp_path / "wheels").iterdir()) == WHEELS
     assert [path.name for path in (tmp_path / "sdist").iterdir()] == [SDIST]
+
+
+def test_older_files_that_cannot_be_removed_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        pypi.arrange(pypi.Upload((), tmp_path / SDIST), tmp_path)
 
 
 def test_a_wheel_of_another_variant_under_the_default_name_is_refused(
