@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ci.lock import locked
+from tests.waiting import PATIENCE
 
 OTHER = """\
 import pathlib, sys
@@ -25,7 +26,7 @@ def test_a_second_build_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
         first = other.stdout.readline()
         assert other.poll() is None
     assert first == f"waiting for another build in {lock.parent} to finish\n"
-    assert other.communicate(timeout=60)[0] == "entered\n"
+    assert other.communicate(timeout=PATIENCE)[0] == "entered\n"
 
 
 def test_the_lock_is_free_again(tmp_path: Path) -> None:

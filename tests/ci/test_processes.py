@@ -12,10 +12,9 @@ import pytest
 
 from ci import processes
 from ci.lock import locked
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is compiled elsewhere")
-
-PATIENCE = 60  # seconds for what takes a hundredth of one
 
 # A build: it starts a program that starts another, as ninja starts compilers, and waits.
 COMPILER = "import time; print('compiling', flush=True); time.sleep(100_000)"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.backend.conftest import IMPORT
 from tests.cmake.conftest import MakeTree, build, compiled
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
 SLOW = """\
@@ -45,7 +46,7 @@ def test_compilers_are_killed_with_the_backend(make_tree: MakeTree, tmp_path: Pa
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
     try:
-        running.communicate(timeout=60)  # ends when all that it started has
+        running.communicate(timeout=PATIENCE)  # ends when all that it started has
     except subprocess.TimeoutExpired:
         os.kill(int(mark.read_text()), signal.SIGKILL)
         running.communicate()

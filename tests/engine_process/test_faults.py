@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests.engine_process import faulty
+from tests.waiting import PATIENCE, is_there, until_gone
 from vllm import EngineArgs, SamplingParams
 from vllm.engine.engine_thread import EngineClosedError
 from vllm.engine_process.client import AsyncEngineClient
@@ -46,7 +45,7 @@ async def run_with_fault(args):
 )
 def test_everybody_gets_the_cause(args, monkeypatch, what, kind, text):
     monkeypatch.setenv("FAULT", what)
-    results, late, cause = asyncio.run(asyncio.wait_for(run_with_fault(args), 120))
+    results, late, cause = asyncio.run(asyncio.wait_for(run_with_fault(args), PATIENCE))
     assert isinstance(cause, EngineError)
     assert cause.kind == kind
     assert text in str(cause)
@@ -59,7 +58,7 @@ def test_everybody_gets_the_cause(args, monkeypatch, what, kind, text):
 
 def test_a_step_that_fails_ends_what_was_in_it(args, monkeypatch):
     monkeypatch.setenv("FAULT", "raises")
-    results, late, cause = asyncio.run(asyncio.wait_for(run_with_fault(args), 120))
+    results, late, cause = asyncio.run(asyncio.wait_for(run_with_fault(args), PATIENCE))
     failed = [result for result in results if isinstance(result, EngineError)]
     assert failed
     assert {(error.kind, str(error)) for error in failed} == {
@@ -93,14 +92,6 @@ asyncio.run(main())
 """
 
 
-def is_there(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_engine_outlives_its_client(chat_model, number):
     command = [sys.executable, "-c", CLIENT, str(chat_model.folder)]
@@ -109,7 +100,4 @@ def test_no_engine_outlives_its_client(chat_model, number):
         assert is_there(pid)
         client.send_signal(number)
         client.wait()
-    deadline = time.monotonic() + 60
-    while is_there(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_there(pid)
+    until_gone([pid])

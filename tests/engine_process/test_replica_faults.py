@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
-import time
 
 import pytest
 
 from tests.engine_process import faulty
-from tests.engine_process.test_faults import is_there
+from tests.waiting import PATIENCE, is_there, until_gone
 from vllm import EngineArgs, SamplingParams
 from vllm.engine.engine_thread import EngineClosedError
 from vllm.engine_process import client as module
@@ -49,7 +47,7 @@ def run(chat_model, variables):
                 started += client.pids
         assert not any(is_there(pid) for pid in started)
 
-    return lambda do: asyncio.run(asyncio.wait_for(with_client(do), 240))
+    return lambda do: asyncio.run(asyncio.wait_for(with_client(do), PATIENCE))
 
 
 async def collect(outputs):
@@ -180,8 +178,4 @@ def test_an_end_in_the_middle_of_a_start_leaves_nothing(run, monkeypatch):
         await until(lambda: len(started) == 3)
 
     run(do)
-    deadline = time.monotonic() + 60
-    while any(is_there(pid) for pid in started) and time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            time.sleep(0.02)
-    assert not any(is_there(pid) for pid in started)
+    until_gone(started)

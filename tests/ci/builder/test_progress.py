@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from ci.builder.progress import Failed, run_with_progress
+from tests.waiting import until_gone
 
 STEPS = """\
 print('-- Configuring done')
@@ -76,8 +77,4 @@ def test_an_interrupted_build_kills_its_compilers(tmp_path: Path) -> None:
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         follow(code)
-    child = Path("/proc") / mark.read_text()
-    deadline = time.monotonic() + 30
-    while child.exists() and "\nState:\tZ" not in (child / "status").read_text():
-        assert time.monotonic() < deadline, "the compiler is still running"
-        time.sleep(0.01)
+    until_gone([int(mark.read_text())])

@@ -13,6 +13,7 @@ import pytest
 
 from ci.serve import ServeError, listen, running
 from ci.store import Body, FolderStore
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -56,8 +57,8 @@ def test_the_command_prints_where_it_serves_and_stops_when_asked(store: FolderSt
         assert process.stdout is not None
         try:
             base = process.stdout.readline().strip()
-            assert httpx.get(f"{base}/nightly/", timeout=20).text == "page"
+            assert httpx.get(f"{base}/nightly/", timeout=PATIENCE).text == "page"
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) in (0, 130)
+            assert process.wait(PATIENCE) in (0, 130)
         finally:
             process.kill()

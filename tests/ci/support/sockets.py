@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-PATIENCE = 20.0  # seconds that a test waits for what has to come
+from tests.waiting import PATIENCE
 
 
 def connect(base: str, *, receive_buffer: int = 0) -> socket.socket:

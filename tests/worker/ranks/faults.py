@@ -23,6 +23,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
+from tests.waiting import until_gone
+
 RECORDS = Path(__file__).parents[3] / "benchmarks"
 BOUND = 5.0  # seconds, as docs/engine.md has it
 
@@ -92,8 +94,7 @@ class Program:
 
     def wait_for_others(self) -> float:
         """When the last of them was gone."""
-        while any(_is_there(pid) for pid in self.others):
-            time.sleep(0.02)
+        until_gone(self.others)
         return time.monotonic()
 
     def end(self) -> str:
@@ -109,14 +110,6 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.end()
-
-
-def _is_there(pid: int) -> bool:
-    """Zombies are not: they are their parent's to reap, which may be dead or stopped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def run(fault: Fault, model: Path, device: str = "cpu") -> Tuple[str, float]:

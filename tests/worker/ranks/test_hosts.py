@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE
 from tests.worker.ranks.hosts import two_hosts, why_not
 from vllm.entrypoints.cli import main as cli
 
@@ -41,7 +42,7 @@ def run(hosts, *commands):
             )
         )
     try:
-        said = [process.communicate(timeout=120) for process in processes]
+        said = [process.communicate(timeout=PATIENCE) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from tests.worker.ranks.faults import (
     FAULTS,
     PROGRAM_FAULTS,
@@ -48,7 +49,7 @@ def interrupt(model, device):
             maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
             assert not [each for each in maps if "/dev/shm/" in each and "(deleted)" not in each]
         os.killpg(program.process.pid, signal.SIGINT)  # as a terminal does
-        status = program.process.wait(30)
+        status = program.process.wait(PATIENCE)
         program.wait_for_others()
         said = program.end()
     assert status == -signal.SIGINT
