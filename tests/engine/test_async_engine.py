@@ -96,7 +96,7 @@ def test_a_slow_reader_gets_everything_in_few_outputs(args, expected):
     assert asyncio.run(run(GREEDY))[-1].token_ids == expected[0]
 
 
-def test_leaving_cancelling_and_aborting_free_the_cache(args):
+def test_leaving_cancelling_and_aborting_free_the_cache(args, monkeypatch):
     long = dataclasses.replace(GREEDY, max_tokens=80)
 
     async def run():
@@ -106,14 +106,17 @@ def test_leaving_cancelling_and_aborting_free_the_cache(args):
             await left.aclose()
 
             task = asyncio.create_task(last(engine.generate(PROMPTS[1], long)))
-            await asyncio.sleep(0.01)
+            while not any(engine._readers.values()):
+                await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
+            resume = pause_after_output(monkeypatch, engine, PROMPTS[2])
             aborted = engine.generate(PROMPTS[2], long, request_id="mine")
             await aborted.__anext__()
             await engine.abort("mine")
+            resume.set()
             final = await last(aborted)
             assert final.finished
             assert final.outputs[0].finish_reason == "abort"
@@ -267,24 +270,23 @@ def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
     aborts = call == "abort_request"
 
     async def run():
-        engine = AsyncLLMEngine(args)
-        inject(monkeypatch, engine, call, num_well, error)
-        resume = pause_after_output(monkeypatch, engine, PROMPTS[0]) if aborts else None
-        left = engine.generate(PROMPTS[0], LONG)
-        tasks = [asyncio.create_task(last(engine.generate(p, LONG))) for p in PROMPTS[1:6]]
-        tasks.append(asyncio.create_task(left.__anext__()))
-        if resume is not None:  # a request that has ended by then would not be aborted
-            await tasks[-1]
-            await left.aclose()
-            resume.set()
-        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
-        if not told_alone:
-            late = asyncio.wait_for(last(engine.generate(PROMPTS[6], LONG)), 60)
-            results += await asyncio.gather(late, return_exceptions=True)
-            await asyncio.wait_for(engine.wait_until_dead(), 60)
-        assert engine.dead_error is (None if told_alone else error)
-        await engine.shutdown()
-        return results
+        async with AsyncLLMEngine(args) as engine:
+            inject(monkeypatch, engine, call, num_well, error)
+            resume = pause_after_output(monkeypatch, engine, PROMPTS[0]) if aborts else None
+            left = engine.generate(PROMPTS[0], LONG)
+            tasks = [asyncio.create_task(last(engine.generate(p, LONG))) for p in PROMPTS[1:6]]
+            tasks.append(asyncio.create_task(left.__anext__()))
+            if resume is not None:  # a request that has ended by then would not be aborted
+                await tasks[-1]
+                await left.aclose()
+                resume.set()
+            results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+            if not told_alone:
+                late = asyncio.wait_for(last(engine.generate(PROMPTS[6], LONG)), 60)
+                results += await asyncio.gather(late, return_exceptions=True)
+                await asyncio.wait_for(engine.wait_until_dead(), 60)
+            assert engine.dead_error is (None if told_alone else error)
+            return results
 
     results = asyncio.run(run())
     failed = [result for result in results if not isinstance(result, RequestOutput)]
@@ -298,7 +300,7 @@ def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
             assert type(error).__name__ in str(result)
 
 
-def test_shutdown_tells_those_who_wait_and_those_who_come(args):
+def test_shutdown_tells_those_who_wait_and_those_who_come(args, monkeypatch):
     async def run():
         engine = AsyncLLMEngine(args, max_requests=1)
         watching = asyncio.create_task(engine.wait_until_dead())
@@ -306,11 +308,17 @@ def test_shutdown_tells_those_who_wait_and_those_who_come(args):
         await asyncio.sleep(0.01)
         given_up.cancel()
         assert not watching.done()
-        first = engine.generate(PROMPTS[0], dataclasses.replace(GREEDY, max_tokens=80))
+        resume = pause_after_output(monkeypatch, engine, PROMPTS[0])
+        first = engine.generate(PROMPTS[0], LONG)
         await first.__anext__()
         outside = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
-        await asyncio.sleep(0.01)
-        await engine.shutdown()
+        while len(engine._readers) < 2:
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(engine.shutdown())
+        while not engine._thread._closing:
+            await asyncio.sleep(0.01)
+        resume.set()
+        await closing
         await engine.shutdown()
         await asyncio.wait_for(watching, 60)
         assert engine.dead_error is None

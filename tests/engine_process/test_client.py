@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
+import signal
 import stat
 
 import pytest
 
 from tests.models.support import prompts_of
+from tests.waiting import PATIENCE
 from vllm import LLM, EngineArgs, RequestOutputKind, SamplingParams
 from vllm.config import ModelError
 from vllm.engine_process.client import AsyncEngineClient
@@ -141,14 +144,26 @@ def test_the_outputs_are_those_of_the_library(loop, client, llm, name, kind):
         assert times.first_token_time <= times.finished_time
 
 
+@contextlib.contextmanager
+def stopped(client):
+    """Its engines do nothing meanwhile."""
+    for pid in client.pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in client.pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_both_engines_work(loop, client):
     async def run():
-        streams = [client.generate(prompt, LONG) for prompt in PROMPTS]
-        for stream in streams:
-            await stream.__anext__()
-        shares = [len(engine.readers) for engine in client._engines.values()]
-        for stream in streams:
-            await stream.aclose()
+        with stopped(client):
+            asked = [asyncio.ensure_future(collect(client.generate(p, LONG))) for p in PROMPTS]
+            while len(client._readers) < 4 or None in client._readers.values():
+                await asyncio.sleep(0)
+            shares = [len(engine.readers) for engine in client._engines.values()]
+        await asyncio.gather(*asked)
         await settled(client)
         return shares
 
@@ -161,16 +176,17 @@ def test_leaving_and_aborting_free_the_cache(loop, client):
         await left.__anext__()
         await left.aclose()
         await settled(client)
-        aborted = client.generate(PROMPTS[1], LONG, "mine")
+        many = dataclasses.replace(LONG, temperature=1.0, n=60)  # not over before it is aborted
+        aborted = client.generate(PROMPTS[1], many, "mine")
         await aborted.__anext__()
         await client.abort("mine")
         (*_, last) = await collect(aborted)
-        assert last.outputs[0].finish_reason == "abort"
-        assert len(last.outputs[0].token_ids) < 100
+        assert last.outputs[-1].finish_reason == "abort"
+        assert len(last.outputs[-1].token_ids) < 100
         await client.abort("mine")
         await settled(client)
 
-    loop.run_until_complete(asyncio.wait_for(run(), 60))
+    loop.run_until_complete(asyncio.wait_for(run(), PATIENCE))
 
 
 def test_a_slow_reader_gets_everything_in_few_outputs(loop, client, llm):
