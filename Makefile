@@ -17,6 +17,9 @@ TOUCH  := $(RUN) -c 'import pathlib, sys; pathlib.Path(sys.argv[1]).touch()'
 NIGHTLY := $(RUN) -m ci nightly --bucket '$(BUCKET)' $(if $(ALLOW_DIRTY),--allow-dirty) \
   $(addprefix --also ,$(ALSO))
 
+# A test that hangs ends, and fails (pytest 9), after the time that pyproject.toml has.
+PYTEST := $(RUN) -m pytest --numprocesses auto --dist loadfile -o faulthandler_exit_on_timeout=true
+
 # The one torch that the tests are written against.
 TORCH := torch==2.13.0
 
@@ -42,7 +45,7 @@ test: $(VENV)/test.stamp browser gates
 	$(NIGHTLY)
 	$(if $(ARM64),$(RUN) -m ci test-arm64 --if-possible)
 	$(RUN) -m ci install-built
-	$(RUN) -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
 
 # The documentation as static files, in build/site.
 site: $(VENV)/test.stamp
@@ -60,7 +63,7 @@ arm64-source: $(VENV)/ci.stamp
 
 # Which lines the tests reach, of what `make test` has installed.
 coverage: $(VENV)/test.stamp
-	$(RUN) -m pytest --numprocesses auto --dist loadfile --cov=vllm --cov=ci --cov-report=term:skip-covered
+	$(PYTEST) --cov=vllm --cov=ci --cov-report=term:skip-covered
 
 # The same wheel from PyPA's tool, in a container; the extension has to have the same bits.
 cibuildwheel: $(VENV)/ci.stamp

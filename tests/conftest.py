@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+import threading
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,6 +38,13 @@ def pytest_xdist_make_scheduler(config, log):
     from tests.longest_first import LongestFirst
 
     return LongestFirst(config, log)
+
+
+def pytest_unconfigure(config):
+    """Ends Python although a thread of a failed test goes on. (xdist ends its own workers.)"""
+    left = [each for each in threading.enumerate() if not each.daemon]
+    if left != [threading.main_thread()] and not hasattr(config, "workerinput"):
+        faulthandler.dump_traceback_later(30, exit=True)
 
 
 @pytest.fixture(scope="session")

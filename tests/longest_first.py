@@ -19,7 +19,21 @@ LONG = (
 
 
 class LongestFirst(LoadFileScheduling):
-    """Of the other files, those with most tests come first, as xdist does it."""
+    """Of the other files, those with most tests come first, as xdist does it.
+
+    A test in which a worker ends, as one that hangs does, has failed; xdist would run it again on
+    the next worker, and on up to eight more.
+    """
+
+    def remove_node(self, node):
+        units = self.assigned_work[node].values()
+        pending = [(unit, test) for unit in units for test, is_done in unit.items() if not is_done]
+        if not pending:
+            return super().remove_node(node)
+        unit, running = pending[0]
+        unit[running] = True
+        super().remove_node(node)  # hands out the others
+        return running
 
     def _split_scope(self, nodeid):
         return next(

@@ -26,16 +26,11 @@ class Worker:
         self.shutting_down = True
 
 
-def test_the_long_ones_are_first_and_together():
+def start(tests):
+    """A scheduler that has given its first tests to two workers; these workers."""
     pytest.importorskip("xdist", reason="pytest-xdist hands out the tests")
-    from tests.longest_first import LONG, LongestFirst
+    from tests.longest_first import LongestFirst
 
-    folder, *files = LONG
-    assert folder.endswith("/")
-    short = [f"tests/test_short.py::test_{number}" for number in range(9)]
-    first = [f"{folder}test_{name}.py::test" for name in "ab"]
-    second = [f"{files[0]}::test"]
-    tests = [*short, second[0], first[0], "tests/test_one.py::test", first[1]]
     option = SimpleNamespace(loadscopereorder=True, tx=["popen"] * 2)
     config = SimpleNamespace(option=option, getvalue=lambda name: getattr(option, name))
     scheduler = LongestFirst(config)
@@ -44,10 +39,39 @@ def test_the_long_ones_are_first_and_together():
         scheduler.add_node(worker)
         scheduler.add_node_collection(worker, tests)
     scheduler.schedule()
+    return scheduler, workers
+
+
+def test_the_long_ones_are_first_and_together():
+    pytest.importorskip("xdist", reason="pytest-xdist hands out the tests")
+    from tests.longest_first import LONG
+
+    folder, *files = LONG
+    assert folder.endswith("/")
+    short = [f"tests/test_short.py::test_{number}" for number in range(9)]
+    first = [f"{folder}test_{name}.py::test" for name in "ab"]
+    second = [f"{files[0]}::test"]
+    tests = [*short, second[0], first[0], "tests/test_one.py::test", first[1]]
+    _, workers = start(tests)
     assert [worker.given[: len(long)] for worker, long in zip(workers, (first, second))] == [
         first,
         second,
     ]
+
+
+def test_a_test_in_which_a_worker_ends_is_not_run_again():
+    tests = [f"tests/test_{file}.py::test_{number}" for file in "abc" for number in range(4)]
+    scheduler, (one, other) = start(tests)
+    assert one.given[:4] == tests[:4]
+    scheduler.mark_test_complete(one, 0)
+    assert scheduler.remove_node(one) == tests[1]
+    for index in map(tests.index, list(other.given)):
+        scheduler.mark_test_complete(other, index)
+    while not scheduler.tests_finished:
+        for index in map(tests.index, other.given):
+            scheduler.mark_test_complete(other, index)
+    assert sorted(other.given) == [*tests[2:]]
+    assert scheduler.remove_node(other) is None
 
 
 def test_they_are_there():
