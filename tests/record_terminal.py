@@ -13,7 +13,6 @@ import os
 import pty
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Iterator, List, Sequence, Tuple
 
 from tests.models import smollm2
+from tests.ports import free_port
 
 DOCUMENT = Path(__file__).parents[1] / "docs/terminal.md"
 MODEL = "SmolLM2-135M-Instruct"
@@ -129,9 +129,7 @@ def in_terminal(folder: Path, command: str, typed: Sequence[str]) -> str:
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Tuple[str, int]]:
     """A server of the model: what it says when it is ready, and its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         words(f"{SERVE} --port {port}"),
         cwd=folder.parent,

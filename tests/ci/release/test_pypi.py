@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from tests.ci.clients.conftest import UV, run
 from tests.ci.support import wheels as stand_ins
 from tests.ci.support.toolchain import ROOT
 from tests.ci.support.wheels import Factory
+from tests.ports import free_port
 
 VERSION = "9.8.7"
 ABI3 = f"vllm-{VERSION}-cp38-abi3-manylinux1_x86_64.whl"
@@ -74,9 +74,7 @@ def index(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """pypiserver: its address, and its folder."""
     packages = tmp_path / "packages"
     packages.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--port", str(port), "--interface", "127.0.0.1", "-P", ".", "-a", ".", "--verbose"]
     command = [sys.executable, "-m", "pypiserver", "run", *options, "--log-file", "/dev/null"]
     process = subprocess.Popen([*command, "--disable-fallback", str(packages)])

@@ -21,6 +21,7 @@ from ci.store.s3 import S3Store, make_client
 from tests.ci.support.buckets import nightly_of
 from tests.ci.support.radosgw import ACCESS, SECRET, missing, radosgw
 from tests.ci.support.wheels import Factory
+from tests.ports import free_port
 
 S3RVER = shutil.which("s3rver")
 
@@ -66,9 +67,7 @@ def test_radosgw_publishes_and_what_is_right_stays_untouched(
 def s3rver(tmp_path: Path) -> Iterator[str]:
     if S3RVER is None:
         pytest.skip("npm's s3rver is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [S3RVER, "-d", str(tmp_path), "-a", "127.0.0.1", "-p", str(port), "--silent"]
     with subprocess.Popen(command) as process:
         try:

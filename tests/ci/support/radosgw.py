@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from tests.ports import free_port
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "ceph-authtool")
 ACCESS, SECRET = "AKIATESTS", "not-to-be-shown"
@@ -115,7 +116,7 @@ def radosgw() -> Iterator[str]:
 def _configure(cluster: _Cluster) -> int:
     """Writes the configuration, the keys and the monitor's store; returns radosgw's port."""
     folder, fsid = cluster.folder, str(uuid.uuid4())
-    mon, rgw = _free_ports()
+    mon, rgw = free_port(), free_port()
     config = _CONFIG.format(fsid=fsid, folder=folder, mon=mon, rgw=rgw)
     (folder / "ceph.conf").write_text(config)
     (folder / "mon").mkdir()
@@ -127,13 +128,6 @@ def _configure(cluster: _Cluster) -> int:
     cluster.run("monmaptool", "--create", "--fsid", fsid, "--add", "a", address, "monmap")
     cluster.run("ceph-mon", "-i", "a", "--mkfs", "--monmap", "monmap", "--keyring", "keyring")
     return rgw
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _wait_for(url: str) -> None:

@@ -7,13 +7,13 @@ import dataclasses
 import gc
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from tests.models.support import prompts_of
+from tests.ports import free_port
 from tests.worker.ranks.support import ThreadRanks
 from vllm.config import ModelError
 from vllm.engine.engine_thread import EngineClosedError
@@ -159,10 +159,8 @@ def test_torchrun_starts_the_ranks_of_a_command(chat_model, capsys):
     command += ["--num-kv-blocks", "64", *options]
     assert cli(command) == 0
     expected = json.loads(capsys.readouterr().out)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    address = ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    address = ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     done = subprocess.run(
         [*torchrun, *address, "-m", "vllm", *command, "--tensor-parallel-size", "2"],
         capture_output=True,
