@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,13 +11,14 @@ import pytest
 import torch
 from torch.distributed import HashStore
 
+from tests.waiting import PATIENCE
 from vllm.parallel.group import SingleGroup
 from vllm.parallel.torch_group import LostPeerError, connect_gloo
 
 SIZES = [2, 3, 4]
 
 
-def run_ranks(size, call, seconds=60.0):
+def run_ranks(size, call, seconds=PATIENCE):
     """What `call` returns in each rank, of a group or of how it failed."""
     store, timeout = HashStore(), timedelta(seconds=seconds)
 
@@ -57,16 +59,19 @@ def test_all_ranks_get_what_the_first_has(size):
 
 
 def test_a_rank_that_does_not_come_is_a_lost_peer():
+    given_up = threading.Event()
+
     def call(group):
         group.gather(torch.ones(1))
         if group.rank:
-            time.sleep(1)
+            given_up.wait(PATIENCE)
             return None
         with pytest.raises(LostPeerError, match="exchange 2 between ranks: "):
             group.gather(torch.ones(1))
+        given_up.set()
         return group.entered, group.waiting
 
-    assert run_ranks(2, call, seconds=0.3) == [(2, False), None]
+    assert run_ranks(2, call, seconds=2) == [(2, False), None]
 
 
 def test_others_see_who_waits():
