@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -64,7 +64,8 @@ def index_signer(args: argparse.Namespace) -> Optional[Signer]:
 def signing(args: argparse.Namespace, store: Store) -> Iterator[None]:
     """Wraps a command that changes ledgers: signs them afterwards, if the index is signed.
 
-    Also those that it changed before it failed: to a reader they would look like an attack.
+    Also those that it changed before it failed: to a reader they would look like an attack. If that
+    fails too, the first error is raised, and says so.
     """
     signer = index_signer(args)
     if signer is None:
@@ -73,10 +74,13 @@ def signing(args: argparse.Namespace, store: Store) -> Iterator[None]:
         check_key(view, None)
     try:
         yield
-    except CiError:
+    except CiError as error:
         if signer is not None:
-            with suppress(CiError):  # the first error is the one to tell
+            try:
                 sign_anew(store, signer, datetime.now(timezone.utc))
+            except CiError as second:
+                sign = f"run `python -m ci sign`: the index is not signed either ({second.what})"
+                error.do = f"{error.do}; then {sign}" if error.do else sign
         raise
     if signer is not None:
         sign_anew(store, signer, datetime.now(timezone.utc))

@@ -18,7 +18,7 @@ from tuf.api.exceptions import UnsignedMetadataError
 from ci.__main__ import main
 from ci.git import Commit
 from ci.index import records
-from ci.publish import PublishError, access, care, publish, signed, transaction
+from ci.publish import PublishError, access, care, cli, publish, signed, transaction
 from ci.publish.ledgers import BeingRemoved
 from ci.publish.reindex import reindex
 from ci.publish.signed import Signer
@@ -440,6 +440,31 @@ def test_what_a_failed_command_changed_is_signed(
         assert main([*command, "--index-key", key]) == 1
     assert access.read(store, records.YANKED).reason(commits[0].sha) == "wrong"
     check(store)
+
+
+def test_a_failed_command_says_if_what_it_changed_is_not_signed(
+    store: FolderStore,
+    keys: dict[str, Signer],
+    commits: list[Commit],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> None:
+        raise StoreUnavailable(f"no more requests, {len(failed)}", do="wait")
+
+    failed: list[object] = []
+    monkeypatch.setattr(care, "alias_nightly", fail)
+    monkeypatch.setattr(cli, "sign_anew", lambda *args: (failed.append(args), fail()))
+    key = pem(keys["index"], tmp_path / "index.pem")
+    command = ["yank", commits[0].sha, "--reason", "wrong", "--bucket", str(store.root)]
+    assert main([*command, "--index-key", key]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no more requests, 0 " in said
+    assert (
+        "wait; then run `python -m ci sign`: the index is not signed either (no more requests, 1)"
+        in said
+    )
 
 
 def test_a_publication_that_is_taken_back_leaves_the_index_signed(
