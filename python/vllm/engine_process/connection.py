@@ -28,8 +28,8 @@ from vllm.errors import EngineError, RankError
 _KNOWN: Dict[str, Type[Exception]] = {
     error.__name__: error for error in (ModelError, ValueError, ImportError, RankError)
 }
-# Seconds to read what a process has sent before its end.
-_DRAIN_SECONDS = 0.2
+# Seconds to read what a process has sent before its end; a busy machine delivers it late.
+_DRAIN_SECONDS = 1.0
 
 
 def as_error(kind: str, text: str) -> Exception:

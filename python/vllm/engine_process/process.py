@@ -71,7 +71,7 @@ class EngineProcess:
             self._process.wait()
         assert self._process.stdin is not None
         self._process.stdin.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # ZeroMQ may be deleting its sockets
 
 
 def how_ended(process: subprocess.Popen[bytes]) -> str:

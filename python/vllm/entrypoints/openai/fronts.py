@@ -192,7 +192,7 @@ class Fronts(Watcher):
         """Ends those that are still there, and frees what they share."""
         self._kill()
         os.close(self._memory_fd)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)  # the first error is the one to tell
 
     def _kill(self) -> None:
         for front in self.fronts:
