@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 import httpx
@@ -25,6 +24,7 @@ from tests.entrypoints.test_serve import (
     serving,
 )
 from tests.event_lines import lines_of
+from tests.waiting import PATIENCE, until, until_gone
 from vllm.entrypoints.cli import main
 from vllm.entrypoints.openai.front_group import FrontGroup
 
@@ -48,7 +48,7 @@ def clients_of(where, count):
     with contextlib.ExitStack() as stack:
         base = where.replace("/v1", "")
         clients = [
-            stack.enter_context(httpx.Client(base_url=base, timeout=60)) for _ in range(count)
+            stack.enter_context(httpx.Client(base_url=base, timeout=PATIENCE)) for _ in range(count)
         ]
         for client in clients:
             assert client.get("/health").status_code == 200
@@ -90,14 +90,14 @@ def values(client):
     return found
 
 
-def settled(client):
-    deadline = time.monotonic() + 60
-    while True:
+def settle(client):
+    """Waits until nothing is left to compute."""
+
+    def is_settled():
         found = values(client)
-        left = [found["num_requests_running"], found["num_requests_waiting"]]
-        if not any(left) or time.monotonic() > deadline:
-            return left
-        time.sleep(0.02)
+        return found["num_requests_running"] == found["num_requests_waiting"] == 0
+
+    until(is_settled, "requests are left")
 
 
 def test_each_of_several_connections_goes_to_another_process(server, clients):
@@ -145,7 +145,7 @@ def test_a_client_that_leaves_a_passed_on_stream_cancels_it(clients):
     body = {"input": "a", "previous_response_id": first["id"], "stream": True}
     with clients[1].stream("POST", "/v1/responses", json=body) as response:
         next(lines_of(response))
-    assert not any(settled(clients[2]))
+    settle(clients[2])
 
 
 def test_the_metrics_are_the_sums_whichever_process_answers(clients):
@@ -153,7 +153,7 @@ def test_the_metrics_are_the_sums_whichever_process_answers(clients):
     body = {"prompt": [5, 6, 7], "max_tokens": 4, "ignore_eos": True, "temperature": 0}
     for client in clients:
         assert client.post("/v1/completions", json=body).status_code == 200
-    assert not any(settled(clients[0]))
+    settle(clients[0])
     assert values(clients[0]) == values(clients[1]) == values(clients[2])
     gained = {name: value - before[name] for name, value in values(clients[1]).items()}
     assert gained["prompt_tokens_total"] == 9
@@ -187,10 +187,11 @@ def test_the_limit_of_the_queue_is_one_for_all(server, clients):
             "the queue is full (10 of 10 sequences, 1 more requested"
         )
     # No gauge says that places are free again: the engine had not yet heard of these requests.
-    deadline = time.monotonic() + 60
-    while clients[2].post("/v1/completions", json={"prompt": "hi"}).status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    hi = {"prompt": "hi"}
+    until(
+        lambda: clients[2].post("/v1/completions", json=hi).status_code == 200,
+        "the queue stays full",
+    )
 
 
 def test_they_serve_the_same_model(clients):
@@ -217,16 +218,13 @@ def test_a_client_that_leaves_cancels_only_its_request(clients):
             next(lines_of(left))
         rest = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert rest[-1]["choices"][0]["finish_reason"] == "length"
-    assert not any(settled(clients[2]))
+    settle(clients[2])
 
 
 def ended(process, pids):
     """The exit status, after which no process may be left."""
-    status = process.wait(60)
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    status = process.wait(PATIENCE)
+    until_gone(pids)
     return status
 
 
@@ -326,7 +324,7 @@ def test_replicas_behind_several_fronts(chat_model):
             assert victim not in engines_of(process)
             # One replica has lost its cache.
             assert sorted(cached(first, kind, 9) for kind in (1, 2)) == [0, 64]
-            kinds, deadline = itertools.count(3), time.monotonic() + 60
+            kinds = itertools.count(3)
 
             def know_the_same(one, two):
                 """New prompts go to the replicas in turns, and the other front finds them there."""
@@ -334,8 +332,10 @@ def test_replicas_behind_several_fronts(chat_model):
                 return pairs == [[0, 64]] * 2
 
             # Each front connects to the new replica when it can.
-            while not (know_the_same(first, other) and know_the_same(other, first)):
-                assert time.monotonic() < deadline
+            until(
+                lambda: know_the_same(first, other) and know_the_same(other, first),
+                "they do not know the same replicas",
+            )
         process.send_signal(signal.SIGTERM)
         assert ended(process, pids) == 0
 
@@ -351,6 +351,7 @@ def test_a_unix_socket_and_keys(chat_model, tmp_path):
         for pid in children_of(process.pid):
             assert b"hidden" not in Path(f"/proc/{pid}/cmdline").read_bytes()
         base = {"base_url": "http://server", "headers": {"Authorization": "Bearer hidden"}}
+        base["timeout"] = PATIENCE
         with contextlib.ExitStack() as stack:
             one, two = (
                 stack.enter_context(
@@ -364,7 +365,7 @@ def test_a_unix_socket_and_keys(chat_model, tmp_path):
             wrong = {"Authorization": "Bearer other"}
             assert two.get(f"/v1/responses/{stored[0]['id']}", headers=wrong).status_code == 401
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     assert not path.exists()
 
 

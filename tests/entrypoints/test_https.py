@@ -13,6 +13,7 @@ import pytest
 
 from tests.entrypoints.test_serve import SMALL, needs_torch, serving
 from tests.event_lines import lines_of
+from tests.waiting import PATIENCE
 
 pytestmark = [
     needs_torch,
@@ -44,16 +45,16 @@ def test_requests_and_streams(chat_model, certificate, count):
         port = int(address.rpartition(":")[2])
         # Neither delays the others: one says nothing, the other speaks HTTP, and is sent away.
         with socket.create_connection(("127.0.0.1", port)), pytest.raises(httpx.HTTPError):
-            httpx.get(f"http://127.0.0.1:{port}/health", timeout=20)
+            httpx.get(f"http://127.0.0.1:{port}/health", timeout=PATIENCE)
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
-            httpx.get(f"{address}/health")
+            httpx.get(f"{address}/health", timeout=PATIENCE)
         texts = set()
         for _ in range(2 * count):  # a connection each, so that every front has some
-            with httpx.Client(base_url=address, verify=trusted, timeout=60) as client:
+            with httpx.Client(base_url=address, verify=trusted, timeout=PATIENCE) as client:
                 texts.add(client.post("/v1/completions", json=PROMPT).json()["choices"][0]["text"])
                 asked = {**PROMPT, "stream": True}
                 with client.stream("POST", "/v1/completions", json=asked) as answer:
                     assert [line for line in lines_of(answer) if line][-1] == "data: [DONE]"
         assert len(texts) == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0

@@ -14,7 +14,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import httpx
 import pytest
 
 from tests.event_lines import lines_of
+from tests.waiting import PATIENCE, until_gone
 from vllm.entrypoints.cli import main
 from vllm.entrypoints.openai.options import ServerOptions
 
@@ -62,7 +62,7 @@ def serving(*words, code="from vllm.entrypoints.cli import main; import sys; sys
 
 
 def completion(where, **body):
-    return httpx.post(f"{where}/completions", json={"prompt": "the cat", **body}, timeout=60)
+    return httpx.post(f"{where}/completions", json={"prompt": "the cat", **body}, timeout=PATIENCE)
 
 
 @needs_torch
@@ -108,7 +108,9 @@ def test_options_from_a_file(chat_model, tmp_path):
         assert ready["name"] == "cat, dog"
         assert completion(ready["where"]).status_code == 401
         headers = {"Authorization": "Bearer secret"}
-        models = httpx.get(f"{ready['where']}/models", headers=headers).json()["data"]
+        models = httpx.get(f"{ready['where']}/models", headers=headers, timeout=PATIENCE).json()[
+            "data"
+        ]
         assert [(model["id"], model["max_model_len"]) for model in models] == [
             ("cat", 160),
             ("dog", 160),
@@ -148,7 +150,8 @@ def test_one_of_two_replicas_is_killed(chat_model):
             rf"\({victim}\) was killed by SIGKILL\); others serve: send the request again",
             answer.json()["error"]["message"],
         )
-        assert httpx.get(where.replace("/v1", "/health")).status_code == 200
+        health = httpx.get(where.replace("/v1", "/health"), timeout=PATIENCE)
+        assert health.status_code == 200
         assert [completion(where).status_code for _ in range(4)] == [200] * 4
         assert other in engines_of(process)
 
@@ -159,10 +162,10 @@ def test_a_unix_socket_is_its_owners(chat_model, tmp_path):
     with serving(chat_model.folder, "--uds", path, *SMALL) as (process, ready):
         assert ready["where"] == f"unix:{path}/v1"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE) as client:
             assert client.get("http://server/v1/models").status_code == 200
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     assert not path.exists()
 
 
@@ -171,7 +174,7 @@ def test_sigterm_lets_requests_finish(chat_model):
     body = {"max_tokens": 100, "ignore_eos": True, "stream": True, "n": 4, "logprobs": 0}
     with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
         url = f"{ready['where']}/completions"
-        with httpx.stream("POST", url, json={"prompt": "a", **body}, timeout=60) as response:
+        with httpx.stream("POST", url, json={"prompt": "a", **body}, timeout=PATIENCE) as response:
             parts = lines_of(response)
             next(parts)
             process.send_signal(signal.SIGTERM)
@@ -179,7 +182,7 @@ def test_sigterm_lets_requests_finish(chat_model):
         assert lines[-1] == "data: [DONE]"
         reasons = [json.loads(line[6:])["choices"][0]["finish_reason"] for line in lines[:-1]]
         assert reasons.count("length") == 4
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         assert "finishing running requests" in process.stderr.read()
 
 
@@ -189,7 +192,7 @@ def test_sigterm_is_heard_where_nobody_reads_what_is_said(chat_model):
     with serving(chat_model.folder, "--port", 0, *SMALL) as (process, _):
         process.stderr.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @needs_torch
@@ -197,7 +200,7 @@ def test_a_second_signal_ends_them(chat_model):
     body = {"prompt": "a", "max_tokens": 150, "ignore_eos": True, "stream": True, "n": 100}
     with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
         url = f"{ready['where']}/completions"
-        with httpx.stream("POST", url, json=body, timeout=60) as response:
+        with httpx.stream("POST", url, json=body, timeout=PATIENCE) as response:
             parts = lines_of(response)
             next(parts)
             process.send_signal(signal.SIGTERM)
@@ -206,7 +209,7 @@ def test_a_second_signal_ends_them(chat_model):
             with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
                 for _ in parts:
                     pass
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def children_of(pid):
@@ -232,10 +235,10 @@ def test_ranks_serve_as_one_does_and_end_with_the_server(chat_model):
             texts.append(completion(ready["where"], **body).json()["choices"][0]["text"])
             children = children_of(process.pid)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE) == 0
     assert texts[0] == texts[1]
     assert children
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    until_gone(children)
 
 
 @needs_torch
@@ -251,8 +254,8 @@ def test_a_prompt_goes_to_the_replica_that_has_its_beginning(chat_model):
         children = children_of(process.pid)
         assert len(children) >= 2
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        assert process.wait(PATIENCE) == 0
+    until_gone(children)
 
 
 # The engine dies at its fourth step, by a defect of its own.
@@ -269,7 +272,7 @@ sys.exit(main())
 def test_a_dead_engine_ends_the_server_with_its_error(chat_model):
     with serving(chat_model.folder, "--port", 0, *SMALL, code=DYING) as (process, ready):
         assert completion(ready["where"], ignore_eos=True).status_code >= 500
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE) == 1
         told = process.stderr.read()
     assert "vllm serve: error: the engine has died: TypeError" in told
     assert "an injected error" in told
@@ -284,17 +287,14 @@ def test_no_process_is_left(chat_model, number):
         started = children_of(process.pid)
         assert started
         url = f"{ready['where']}/completions"
-        with httpx.stream("POST", url, json=body, timeout=60) as response:
+        with httpx.stream("POST", url, json=body, timeout=PATIENCE) as response:
             parts = lines_of(response)
             next(parts)
             os.killpg(process.pid, number)
             if number != signal.SIGKILL:
                 assert [line for line in parts if line][-1] == "data: [DONE]"
-        assert process.wait(60) == (-number if number == signal.SIGKILL else 0)
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+        assert process.wait(PATIENCE) == (-number if number == signal.SIGKILL else 0)
+    until_gone(started)
 
 
 @needs_torch
@@ -302,7 +302,7 @@ def test_no_code_of_a_models_is_run(chat_model):
     words = [chat_model.folder, "--port", 0, "--trust-remote-code", *SMALL]
     with serving(*words) as (process, _):
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 def refused(capsys, *words):

@@ -12,6 +12,7 @@ from dataclasses import replace
 import httpx
 import uvicorn
 
+from tests.waiting import PATIENCE
 from vllm import AsyncLLMEngine, EngineArgs
 from vllm.engine_process.client import AsyncEngineClient
 from vllm.entrypoints.openai.app import build_app
@@ -32,7 +33,7 @@ class RunningServer:
         self.url = url
         self.loop = loop
         self.served = app.state.served
-        self.http = httpx.Client(base_url=url, timeout=60)
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
 
     @property
     def engine(self):
@@ -46,12 +47,12 @@ class RunningServer:
     def connect(self):
         """A socket that is connected to it."""
         address = httpx.URL(self.url)
-        return socket.create_connection((address.host, address.port), timeout=60)
+        return socket.create_connection((address.host, address.port), timeout=PATIENCE)
 
     def post(self, path, **body):
         return self.http.post(path, json=body)
 
-    def settled(self, seconds=60.0):
+    def settled(self, seconds=PATIENCE):
         """Waits until nothing is left: no sequence, no place in the queue, no block in use."""
         deadline = time.monotonic() + seconds
         while True:
@@ -98,7 +99,7 @@ def running(folder, *, engine=None, apart=False, around=None, **options):
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(120)
+        assert ready.wait(PATIENCE)
         server = RunningServer(f"http://127.0.0.1:{listening.getsockname()[1]}", *made)
         with contextlib.closing(server.http):
             yield server

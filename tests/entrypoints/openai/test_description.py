@@ -7,6 +7,8 @@ import warnings
 import hypothesis
 import pytest
 
+from tests.waiting import PATIENCE
+
 with warnings.catch_warnings():  # what other people's modules deprecate in each other
     warnings.simplefilter("ignore")
     import schemathesis
@@ -66,7 +68,7 @@ def test_answers_are_as_described(description, path, mode):
             case.body["model"] = "tiny"
             if isinstance(case.body.get("n"), int):
                 case.body["n"] = min(case.body["n"], 3)  # for the time that a test may take
-        case.call_and_validate(excluded_checks=NOT_CHECKED, timeout=60)
+        case.call_and_validate(excluded_checks=NOT_CHECKED, timeout=PATIENCE)
 
     ask()
 

@@ -7,6 +7,7 @@ import json
 import httpx
 import pytest
 
+from tests.waiting import PATIENCE
 from vllm.entrypoints.openai import http_protocol
 from vllm.entrypoints.openai.http_protocol import MAX_HEAD_BYTES
 
@@ -60,7 +61,7 @@ def test_a_head_that_is_too_long_is_refused(server, parts):
 @pytest.mark.parametrize("pieces", [1, 1000])
 def test_a_long_body_is_no_long_head(server, pieces):
     text = json.dumps({"prompt": "a " * 200_000}).encode()
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
         for _ in range(2):  # on the same connection
             size = -(-len(text) // pieces)
             content = (text[start : start + size] for start in range(0, len(text), size))

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.entrypoints.openai.support import running
 from tests.event_lines import async_lines_of
+from tests.waiting import PATIENCE
 
 LONG = {"prompt": "the cat", "max_tokens": 140, "ignore_eos": True}
 
@@ -108,7 +109,7 @@ def test_a_thousand_streams_half_of_them_dropped_leave_nothing(chat_model):
     with running(chat_model.folder, engine=engine, apart=True) as server:
         drop_half_of(server, 1000)
         assert not any(server.settled().values())
-        tasks = asyncio.run_coroutine_threadsafe(_tasks_of_streams(), server.loop).result(60)
+        tasks = asyncio.run_coroutine_threadsafe(_tasks_of_streams(), server.loop).result(PATIENCE)
         assert tasks == 0
 
 
@@ -138,7 +139,9 @@ def drop_half_of(server, num_streams):
 
     async def everything():
         limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=300) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, limits=limits, timeout=PATIENCE
+        ) as client:
             return await asyncio.gather(*(one(client, place) for place in range(num_streams)))
 
     results = asyncio.run(everything())
@@ -147,7 +150,7 @@ def drop_half_of(server, num_streams):
 
 async def _tasks_of_streams():
     """Tasks of this server that still serve somebody."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE / 2
     while True:
         names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
         left = [name for name in names if "_send" in name or "pump" in name or "_has_left" in name]

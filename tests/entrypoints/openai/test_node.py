@@ -6,13 +6,14 @@ import json
 import subprocess
 from pathlib import Path
 
+from tests.waiting import PATIENCE
 from vllm import SamplingParams
 
 
 def test_the_client_for_node(server, llm, node_package):
     command = ["node", str(Path(__file__).with_name("client.mjs")), str(node_package)]
     done = subprocess.run(
-        [*command, f"{server.url}/v1"], capture_output=True, text=True, timeout=300
+        [*command, f"{server.url}/v1"], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.entrypoints.openai.support import let_model_write, running
+from tests.waiting import PATIENCE
 
 TAB, ENTER, ESCAPE, SHIFT = "\ue004", "\ue007", "\ue00c", "\ue008"
 
@@ -14,13 +15,14 @@ class Page:
 
     def __init__(self, browser, server, path="/"):
         self.browser = browser
+        self.wrong()  # what others have done wrong in this browser is forgotten
         browser.get(f"{server.url}{path}")
         self.until(lambda: self.text("#context") or self.text("#error"))
 
     def until(self, condition):
         from selenium.webdriver.support.ui import WebDriverWait
 
-        return WebDriverWait(self.browser, 60, 0.05).until(lambda _: condition())
+        return WebDriverWait(self.browser, PATIENCE, 0.05).until(lambda _: condition())
 
     def find(self, selector):
         return self.browser.find_element("css selector", selector)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.entrypoints.openai.parameters import CASES, CLIENTS, ENDPOINTS, FIRST
 from tests.entrypoints.openai.support import running
+from tests.waiting import PATIENCE
 
 BOTH = [(path, client) for path, clients in CLIENTS.items() for client in clients]
 
@@ -83,7 +84,7 @@ def given_id(case, body):
 
 def send_by_python(module, url, path, cases):
     """By the client's own methods: what they don't know goes into `extra_body`."""
-    options = {"api_key": "none", "max_retries": 0, "timeout": 120}
+    options = {"api_key": "none", "max_retries": 0, "timeout": PATIENCE}
     first = None
     with module(base_url=url, **options) as client:
         create = {
@@ -120,7 +121,7 @@ def send_by_node(url, path, cases, request):
     package = request.getfixturevalue("node_package")
     command = ["node", script, str(package), f"{url}/v1", path, FIRST]
     given = json.dumps(cases)
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
 
 
@@ -133,7 +134,12 @@ def send_by_curl(url, path, cases, _):
             case["previous_response_id"] = first
         command = ["curl", "-sS", "-H", "Content-Type: application/json", "-d", "@-", url + path]
         done = subprocess.run(
-            command, input=json.dumps(case), capture_output=True, text=True, timeout=120, check=True
+            command,
+            input=json.dumps(case),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
         )
         if not case.get("stream"):
             first = first or json.loads(done.stdout).get("id")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-import time
 
 import openai
 
 from tests.entrypoints.openai.support import running
+from tests.waiting import PATIENCE, until
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -24,7 +24,7 @@ def test_the_lowest_number_waits_in_front(chat_model, monkeypatch):
         one_step = engine.step
 
         def step():
-            assert go.wait(60)
+            assert go.wait(PATIENCE)
             seen.append([seq.priority for seq in engine.scheduler.waiting])
             return one_step()
 
@@ -36,10 +36,10 @@ def test_the_lowest_number_waits_in_front(chat_model, monkeypatch):
 
         monkeypatch.setattr(engine, "step", step)
         answers = [ask(count, priority) for count, priority in enumerate((2, None, -1, 0))]
-        deadline = time.monotonic() + 60
-        while list(server.engine._readers.values()).count(None) or len(server.engine._readers) < 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        readers = server.engine._readers
+        until(
+            lambda: len(readers) == 4 and None not in list(readers.values()), "one is not asked for"
+        )
         go.set()
         assert all(answer.result().usage.completion_tokens for answer in answers)
         assert server.post("/v1/completions", prompt="a", priority=0.5).status_code == 400

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import openai
 import pytest
 
 from tests.entrypoints.openai.support import let_model_write, running
+from tests.waiting import until
 
 ASK = {"model": "tiny", "input": "the cat", "max_output_tokens": 12, "temperature": 0}
 CALLS = (
@@ -180,13 +180,9 @@ def test_the_template_gets_what_was_said_called_and_thought(chat_model, monkeypa
 
 
 def until_ended(client, id):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        response = client.responses.retrieve(id)
-        if response.status != "in_progress":
-            return response
-        time.sleep(0.02)
-    return pytest.fail("it has not ended")
+    found = client.responses.retrieve
+    until(lambda: found(id).status != "in_progress", "it has not ended")
+    return found(id)
 
 
 def test_in_the_background(client, server, llm):
