@@ -20,6 +20,7 @@ from ci.serve import running
 from ci.store import Store, open_store
 from tests.ci.support.buckets import nightly_of
 from tests.ci.support.wheels import Factory
+from tests.waiting import PATIENCE
 
 COMMITS = 4  # each published by two processes at once
 
@@ -43,7 +44,7 @@ class Poller(threading.Thread):
 
     def run(self) -> None:
         known: dict[str, str] = {}
-        with httpx.Client(base_url=self.base) as client:
+        with httpx.Client(base_url=self.base, timeout=PATIENCE) as client:
             while not self.done.is_set():
                 for folder in ("whl/nightly/cu118", "whl/nightly/cu121", "nightly/cu121"):
                     self.read(client, f"{folder}/vllm/", known)
