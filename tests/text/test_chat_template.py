@@ -57,6 +57,7 @@ CONTENT_ALWAYS = (
     "{% for call in m.tool_calls or [] %}{{ call.function.name + call.function.arguments }}"
     "{% endfor %}{% endfor %}"
 )
+IGNORES_CALLS = "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}{% endfor %}"
 
 
 def write(folder, template):
@@ -168,6 +169,23 @@ def test_templates_are_found_in_each_place(tmp_path):
         (WITH_TOOLS, called('{"a": 1}'), '<user>hi<assistant><call>add{"a": 1}</call><tool>3'),
         (ARGUMENTS_AS_TEXT, called({"a": 1}), 'add({"a": 1})'),
         (CONTENT_ALWAYS, called({"a": 1}), '<user>hi<assistant>add{"a": 1}<tool>3'),
+        (IGNORES_CALLS, called({"a": 1}), "<user>hi<assistant><tool>3"),
+        (IGNORES_CALLS, [{"role": "assistant", "content": None}, *MESSAGES], "<assistant><user>hi"),
+        (IGNORES_CALLS, [{"role": "user"}], "<user>"),
+        (
+            IGNORES_CALLS,
+            [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+            "<user>hi",
+        ),
+        (
+            IN_PARTS,
+            [
+                *PARTS,
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+                {"role": "user", "content": [{"type": "output_text", "text": "yes"}]},
+            ],
+            "[user]hi[assistant]no[user]yes",
+        ),
     ],
 )
 def test_messages_are_fitted_to_the_form_that_a_template_takes(
@@ -213,6 +231,11 @@ def test_what_templates_on_the_hub_use(source, expected):
             r"messages\[0\].content\[1\] is of type 'image_url': this engine takes only text",
         ),
         ("x", [{"role": "user", "content": [{"type": "text"}]}], "must have its text under 'text'"),
+        (
+            "x",
+            [{"role": "user", "content": [{"type": "refusal", "text": "no"}]}],
+            "must have its text under 'refusal'",
+        ),
         ("x", [{"role": "user", "content": [{}]}], "must be a mapping with a type, got {}"),
         ("x", [{"role": "user", "content": "a", "extra": object}], "must be JSON data, got"),
     ],

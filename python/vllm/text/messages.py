@@ -11,6 +11,14 @@ from vllm.numbers import as_integer, as_real
 # {"role": "user", "content": "…"}, and any further fields that the template uses.
 Message = Mapping[str, Any]
 
+# The types of parts that are text, and the field that has it: those of chats, of /v1/responses, and
+# of an answer that a client sends back.
+_TEXT_FIELDS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+}
 # The names that templates and clients use for the reasoning of a message.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
@@ -19,8 +27,9 @@ def plain_messages(messages: SequenceOf[Message]) -> List[Dict[str, Any]]:
     """A copy of a conversation that consists of JSON types only.
 
     Fields that are None are left out, because many templates would print them. `content` is text or
-    a list of parts {"type": "text", "text": …}; a tool's content may be other data. Raises
-    ValueError naming the message, and the type of a part that is not text.
+    a list of parts {"type": "text", "text": …}, to which other parts with text are converted; a
+    tool's content may be other data. Raises ValueError naming the message, and the type of a part
+    that is not text.
     """
     if isinstance(messages, (str, Mapping)):
         raise ValueError(f"messages must be a list of mappings, got {messages!r}")
@@ -57,11 +66,12 @@ def _text_part(where: str, part: Any) -> Dict[str, Any]:
         return {"type": "text", "text": part}
     if not _has_type(part):
         raise ValueError(f"{where} must be a mapping with a type, got {part!r}")
-    if part["type"] != "text":
+    field = _TEXT_FIELDS.get(str(part["type"]))
+    if field is None:
         raise ValueError(f"{where} is of type {part['type']!r}: this engine takes only text")
-    if not isinstance(part.get("text"), str):
-        raise ValueError(f"{where} must have its text under 'text', got {part!r}")
-    return dict(part)
+    if not isinstance(part.get(field), str):
+        raise ValueError(f"{where} must have its text under {field!r}, got {part!r}")
+    return {**part, "type": "text", "text": part[field]}
 
 
 def joined_text(content: SequenceOf[Mapping[str, Any]]) -> str:

@@ -12,16 +12,20 @@ _SHOWN, _HIDDEN = "vllm-probe-shown", "vllm-probe-hidden"
 _PARTS = [{"type": "text", "text": _SHOWN, "note": _HIDDEN}]
 _USER = {"role": "user", "content": "x"}
 _ARGUMENTS = {"name": _SHOWN}
-# The ways to write a message with calls but without content, the usual one first.
+# The ways to write a message without content, the usual one first.
 _WITHOUT_CONTENT: Tuple[Dict[str, Any], ...] = ({}, {"content": None}, {"content": ""})
 
 
 class _CallForms(NamedTuple):
-    """How a template wants calls: how to leave out content, and the form of arguments."""
+    """How a template wants calls: how to leave out content, and the form of arguments.
+
+    renders: whether it raises no error then; it may ignore calls, and take neither form.
+    """
 
     without_content: Mapping[str, Any]
     takes_object: bool
     takes_text: bool
+    renders: bool
 
     @property
     def is_any(self) -> bool:
@@ -34,13 +38,15 @@ class TemplateForms:
     A template that prints `content` would print a list of parts as Python; one that iterates over
     parts would iterate over the characters of a text. Some templates want the arguments of a call
     as an object, others as JSON text. Most want no content in a message that has only calls, others
-    want an empty one. A form that the template supports is not changed.
+    want an empty one, even where they ignore calls. A form that the template supports is not
+    changed.
     """
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._content: Dict[str, Tuple[bool, bool]] = {}  # by role: takes text, takes parts
         self._calls: Optional[_CallForms] = None
+        self._without_content: Dict[str, Mapping[str, Any]] = {}  # by role
 
     def fit(self, messages: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         """The same messages, in forms that the template supports."""
@@ -48,6 +54,8 @@ class TemplateForms:
 
     def _fit_content(self, message: Dict[str, Any]) -> Dict[str, Any]:
         content = message.get("content")
+        if content is None and not message.get("tool_calls"):
+            return {**self._missing_content(message["role"]), **message}
         is_parts = isinstance(content, list) and all(
             isinstance(part, dict) and part.get("type") == "text" for part in content
         )
@@ -72,6 +80,20 @@ class TemplateForms:
             )
         return known
 
+    def _missing_content(self, role: str) -> Mapping[str, Any]:
+        """How to leave out the content of a message without calls."""
+        known = self._without_content.get(role)
+        if known is None:
+            known = self._without_content[role] = next(
+                (
+                    way
+                    for way in _WITHOUT_CONTENT
+                    if self._probe(_around({"role": role, **way})) is not None
+                ),
+                _WITHOUT_CONTENT[0],
+            )
+        return known
+
     def _fit_calls(self, message: Dict[str, Any]) -> Dict[str, Any]:
         calls = message.get("tool_calls")
         if not calls or not isinstance(calls, list):
@@ -82,10 +104,8 @@ class TemplateForms:
 
     def _call_forms(self) -> _CallForms:
         if self._calls is None:
-            self._calls = next(
-                (forms for forms in map(self._forms_with, _WITHOUT_CONTENT) if forms.is_any),
-                _CallForms({}, takes_object=False, takes_text=False),
-            )
+            found = [self._forms_with(way) for way in _WITHOUT_CONTENT]
+            self._calls = max(found, key=lambda forms: (forms.is_any, forms.renders))
         return self._calls
 
     def _forms_with(self, without_content: Mapping[str, Any]) -> _CallForms:
@@ -100,6 +120,7 @@ class TemplateForms:
             and _SHOWN in as_object
             and f"'{_SHOWN}'" not in as_object,
             takes_text=as_text is not None and json.dumps(_ARGUMENTS) in as_text,
+            renders=as_object is not None or as_text is not None,
         )
 
     def _probe(self, messages: List[Dict[str, Any]]) -> Optional[str]:

@@ -27,7 +27,7 @@ class ChatMessage(RequestPart):
 
     model_config = ConfigDict(extra="allow")
     role: str
-    content: Union[str, List[ContentPart], None] = None
+    content: Union[str, List[Union[str, ContentPart]], None] = None
 
 
 class TemplateFields(BaseModel):
