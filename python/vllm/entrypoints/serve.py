@@ -188,6 +188,8 @@ def server_options(args: argparse.Namespace, model: str) -> ServerOptions:
         given["chat_template"] = _read_template(given["chat_template"])
     return ServerOptions(**given)
 
+    path = given.get("root_path", "").strip("/")
+    given["root_path"] = f"/{path}" if path else ""
 
 def _read_template(path: str) -> str:
     try:

@@ -34,6 +34,15 @@ def test_health_and_version(server):
     assert server.http.get("/version").json() == {"version": vllm.__version__}
 
 
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics", "/", "/openapi.json"])
+def test_head_is_answered_as_get_without_a_body(server, path):
+    head, got = server.http.head(path), server.http.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers.get("content-type") == got.headers.get("content-type")
+    assert server.http.head("/v1/completions").status_code == 405
+    assert server.http.get("/health").status_code == 200  # by the same connection
+
+
 def test_tokenize_and_back(server, llm):
     tokenizer = llm.engine.tokenizer
     told = server.post("/tokenize", prompt="the cat", return_token_strs=True).json()

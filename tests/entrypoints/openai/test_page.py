@@ -241,10 +241,17 @@ def test_nothing_comes_from_elsewhere(server):
 
 
 def test_behind_a_proxys_path(chat_model):
-    """Which has taken it off: all addresses of the page are relative."""
+    """Which may take it off or not: all addresses of the page are relative."""
     with running(chat_model.folder, root_path="/llm", api_keys=["key"]) as server:
         text = server.http.get("/").text
         assert 'src="page.js"' in text
         assert 'href="page.css"' in text
-        assert server.http.get("/page.js").status_code == 200
-        assert server.http.get("/v1/models").status_code == 401
+        for path in ("", "/llm"):
+            assert server.http.get(f"{path}/page.js").status_code == 200
+            assert server.http.get(f"{path}/health").status_code == 200
+            assert server.http.get(f"{path}/v1/models").status_code == 401
+            key = {"Authorization": "Bearer key"}
+            assert server.http.get(f"{path}/v1/models", headers=key).status_code == 200
+            error = server.http.post(f"{path}/v1/messages", headers=key, json={}).json()
+            assert error["type"] == "error"  # in Anthropic's format
+        assert server.http.get("/llm/llm/health").status_code == 401

@@ -13,8 +13,10 @@ from vllm.entrypoints.anthropic import messages
 from vllm.entrypoints.openai import errors
 from vllm.entrypoints.openai.auth import RequireApiKey
 from vllm.entrypoints.openai.front_group import FrontGroup
+from vllm.entrypoints.openai.head import AnswerHead
 from vllm.entrypoints.openai.limits import LimitBody
 from vllm.entrypoints.openai.options import ServerOptions
+from vllm.entrypoints.openai.paths import AtRootPath
 from vllm.entrypoints.openai.request_ids import EchoRequestId
 from vllm.entrypoints.openai.responses import Responses
 from vllm.entrypoints.openai.routes import (
@@ -54,6 +56,7 @@ def build_app(
     errors.install(app)
     app.add_exception_handler(ClientLeft, _nobody_reads)
     # Middleware added last sees a request first.
+    app.add_middleware(AnswerHead)
     app.add_middleware(LimitBody, max_bytes=options.max_request_bytes)
     if options.api_keys:
         app.add_middleware(RequireApiKey, keys=options.api_keys)
@@ -69,6 +72,8 @@ def build_app(
             allow_headers=options.allowed_headers,
             allow_credentials=options.allow_credentials,
         )
+    if options.root_path:
+        app.add_middleware(AtRootPath, root_path=options.root_path)
     return app
 
 

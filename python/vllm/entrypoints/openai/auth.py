@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vllm.entrypoints.openai.errors import ApiError
+from vllm.entrypoints.openai.paths import route_path
 from vllm.entrypoints.openai.routes import page
 
 # Paths without authentication: health checks of load balancers and orchestrators have no key, and
@@ -42,9 +43,7 @@ class RequireApiKey:
         await error.response(scope)(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        path: str = scope["path"]
-        root: str = scope.get("root_path", "")
-        return path in _OPEN or (path.startswith(root) and path[len(root) :] in _OPEN)
+        return route_path(scope) in _OPEN
 
     def _has_key(self, scope: Scope) -> bool:
         given = _digest(key_of(Headers(scope=scope)).encode("latin-1"))  # how bytes became text

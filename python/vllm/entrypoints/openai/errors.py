@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from vllm.engine.engine_thread import EngineClosedError
+from vllm.entrypoints.openai.paths import route_path
 from vllm.errors import ReplicaError, kind_of
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,7 @@ class ApiError(HTTPException):
 
     def response(self, scope: Scope) -> Response:
         """The response in the format of the requested API, which the path determines."""
-        path = scope["path"][len(scope.get("root_path", "")) :]
-        is_anthropic = path.startswith("/v1/messages")
+        is_anthropic = route_path(scope).startswith("/v1/messages")
         body = self.anthropic_body() if is_anthropic else self.body()
         return JSONResponse(body, self.status_code, self.headers)
 

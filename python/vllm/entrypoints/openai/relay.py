@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from vllm.entrypoints.openai.errors import ApiError
+from vllm.entrypoints.openai.paths import route_path
 from vllm.entrypoints.openai.streaming import CancellableResponse
 
 # Headers that belong to the connection to the other process.
@@ -89,8 +90,7 @@ class _Relayed(CancellableResponse):
 
 
 def _head(request: Request, num_bytes: int) -> bytes:
-    path = request.scope["path"][len(request.scope.get("root_path", "")) :]
-    target = urllib.parse.quote(path)
+    target = urllib.parse.quote(route_path(request.scope))
     query: bytes = request.scope["query_string"]
     if query:
         target += f"?{query.decode('latin-1')}"

@@ -84,7 +84,6 @@ def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
         app,
         http=HttpProtocol,
         backlog=_ACCEPTED_AT_ONCE,
-        root_path=options.root_path,
         log_config=None,
         access_log=options.access_log,
         ssl_keyfile=options.ssl_keyfile,
