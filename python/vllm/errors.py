@@ -14,6 +14,10 @@ class RankError(RuntimeError):
     """
 
 
+class ContextLengthError(ValueError):
+    """A prompt has more tokens than the model's context."""
+
+
 class ReplicaError(RuntimeError):
     """The replica that computed a request has ended; others go on, and take the request if it is
     made again."""

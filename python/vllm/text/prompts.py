@@ -7,6 +7,7 @@ from collections import abc
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from typing import Sequence as SequenceOf
 
+from vllm.errors import ContextLengthError
 from vllm.numbers import as_integer
 from vllm.text.messages import Message
 from vllm.text.tokenizer import Tokenizer
@@ -30,7 +31,8 @@ Prompt = Union[str, SequenceOf[int], Mapping[str, object]]
 def encode_prompt(
     prompt: Prompt, tokenizer: Optional[Tokenizer], *, vocab_size: int, max_model_len: int
 ) -> Tuple[Optional[str], List[int]]:
-    """The text (None if only token ids were given) and the token ids. Raises ValueError."""
+    """The text (None if only token ids were given) and the token ids. Raises ValueError,
+    ContextLengthError for a prompt that is too long."""
     text, ids = _parts(prompt)
     if ids is None:
         if not text:
@@ -48,25 +50,27 @@ def encode_prompt(
     if operator.countOf(map(type, ids), int) < len(ids) or min(ids) < 0 or max(ids) >= vocab_size:
         token_ids = [_token_id(place, given, vocab_size) for place, given in enumerate(ids)]
     if len(ids) >= max_model_len:
-        raise ValueError(
-            f"the prompt has {len(ids)} tokens; this engine takes at most {max_model_len - 1}, to "
-            f"leave room for one more in its max_model_len of {max_model_len}"
-        )
+        raise _too_long(f"{len(ids)} tokens", max_model_len)
     return text, token_ids
 
 
 def check_length(text: str, tokenizer: Tokenizer, max_model_len: int) -> None:
-    """Raises ValueError for a text so long that it need not be encoded to know that it does not
-    fit."""
+    """Raises ContextLengthError for a text so long that it need not be encoded to know that it does
+    not fit."""
     if len(text) < max_model_len:
         return
     fewest = tokenizer.fewest_tokens(text)
     if fewest >= max_model_len:
-        raise ValueError(
-            f"the prompt has {len(text):,} characters, which are at least {fewest} tokens; this "
-            f"engine takes at most {max_model_len - 1}, to leave room for one more in its "
-            f"max_model_len of {max_model_len}"
-        )
+        what = f"{len(text):,} characters, which are at least {fewest} tokens"
+        raise _too_long(what, max_model_len)
+
+
+def _too_long(what: str, max_model_len: int) -> ContextLengthError:
+    """Clients recognize it by its first words, or by those of the maximum."""
+    return ContextLengthError(
+        f"the prompt is too long: it has {what}, and this model's maximum context length is "
+        f"{max_model_len} tokens (max_model_len), one of which is for the answer"
+    )
 
 
 def _token_id(position: int, given: Any, vocab_size: int) -> int:

@@ -227,8 +227,8 @@ def test_an_answer_of_a_schema(client):
         ({"max_tokens": 0}, "max_tokens must be greater than or equal to 1, got 0"),
         (
             {"max_tokens": 1000},
-            "the prompt's 5 tokens and max_tokens (1000) are more than this model's context of "
-            "160; request at most 155",
+            "this model's maximum context length is 160 tokens: the prompt has 5, and max_tokens "
+            "is 1000; request at most 155",
         ),
         ({"messages": []}, "messages must be"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role must be 'user'"),

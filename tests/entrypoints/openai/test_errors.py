@@ -56,8 +56,8 @@ REFUSED = [
     (
         COMPLETIONS,
         {"prompt": [1] * 160},
-        "the prompt has 160 tokens; this engine takes at most 159, to leave room for one more in "
-        "its max_model_len of 160",
+        "the prompt is too long: it has 160 tokens, and this model's maximum context length is 160 "
+        "tokens (max_model_len), one of which is for the answer",
         "prompt",
     ),
     (
@@ -94,15 +94,15 @@ REFUSED = [
     (
         COMPLETIONS,
         {"prompt": "a" * 10**7},
-        "the prompt has 10,000,000 characters, which are at least 769231 tokens; this engine takes "
-        "at most 159, to leave room for one more in its max_model_len of 160",
+        "the prompt is too long: it has 10,000,000 characters, which are at least 769231 tokens, "
+        "and this model's maximum context length is 160 tokens",
         "prompt",
     ),
     (
         CHAT,
         {"messages": [{"role": "user", "content": "a" * 10**6}]},
-        "the prompt has 1,000,028 characters, which are at least 76926 tokens; this engine takes "
-        "at most 159, to leave room for one more in its max_model_len of 160",
+        "the prompt is too long: it has 1,000,028 characters, which are at least 76926 tokens, and "
+        "this model's maximum context length is 160 tokens",
         None,
     ),
     (
@@ -158,8 +158,8 @@ REFUSED = [
     (
         COMPLETIONS,
         {"prompt": [1, 2], "max_tokens": 159},
-        "the prompt's 2 tokens and max_tokens (159) are more than this model's context of 160; "
-        "request at most 158",
+        "this model's maximum context length is 160 tokens: the prompt has 2, and max_tokens is "
+        "159; request at most 158",
         "max_tokens",
     ),
     (
@@ -277,6 +277,26 @@ def test_every_field_that_is_lacking_is_refused(server, model):
         assert (error["param"], error["code"]) == (name, "unsupported_parameter")
         for neutral in (None, *refusal.neutral):
             assert server.post(path, **body, **{name: neutral}).status_code == 200, name
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (COMPLETIONS, {"prompt": [1] * 160}),
+        (COMPLETIONS, {"prompt": "a" * 10**7}),
+        (COMPLETIONS, {"prompt": [[1], [1] * 160]}),
+        (COMPLETIONS, {"prompt": [1, 2], "max_tokens": 159}),
+        (CHAT, {"messages": [{"role": "user", "content": "a" * 10**6}]}),
+        (CHAT, {"messages": [{"role": "user", "content": "the cat " * 100}]}),
+        (CHAT, {"messages": HI, "max_tokens": 1000}),
+        ("/v1/responses", {"input": "the cat " * 100}),
+    ],
+)
+def test_what_does_not_fit_has_the_code_that_clients_know(server, path, body):
+    """By which, or by these words, they shorten a conversation."""
+    error = server.post(path, **body).json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "this model's maximum context length is 160 tokens" in error["message"]
 
 
 def test_true_is_not_one(server):

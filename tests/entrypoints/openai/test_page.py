@@ -147,7 +147,7 @@ def test_errors_are_said_and_the_question_may_be_asked_again(page, llm):
     page.set("max_tokens", "1000")
     page.type("the cat" + ENTER)
     page.ended()
-    assert "more than this model's context of 160" in page.find("[role=alert]").text
+    assert "this model's maximum context length is 160 tokens" in page.find("[role=alert]").text
     page.set("max_tokens", "12")
     page.find(".retry").click()
     page.until(lambda: page.text(".answer") and page.all(".retry"))

@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from vllm.engine.engine_thread import EngineClosedError
 from vllm.entrypoints.openai.paths import route_path
-from vllm.errors import ReplicaError, kind_of
+from vllm.errors import ContextLengthError, ReplicaError, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+# OpenAI's code of a prompt that is too long, alone or with its answer.
+TOO_LONG = "context_length_exceeded"
 # Pydantic's messages for too many or too few items.
 _SIZED = re.compile(r"(?P<kind>List|String) should have (?P<size>at (?:least|most) \d+ \w+)")
 _KINDS = {"List": "a list", "String": "a text"}
@@ -93,7 +95,8 @@ def from_exception(error: Exception, fields: Collection[str] = ()) -> ApiError:
     if isinstance(error, ValueError):  # the engine rejects the input
         first = re.match(r"\w*", str(error))
         named = first.group() if first else ""
-        return ApiError(400, str(error), param=named if named in fields else None)
+        code = TOO_LONG if isinstance(error, ContextLengthError) else None
+        return ApiError(400, str(error), param=named if named in fields else None, code=code)
     logger.error("a request failed", exc_info=error)
     return ApiError(500, f"internal error ({kind_of(error)}); the server's log has more")
 

@@ -72,7 +72,8 @@ def of_completion(served: Served, body: CompletionRequest) -> List[EncodedPrompt
             encoded.append(_checked(served, text, ids, kept))
         except ValueError as error:
             where = f"prompt {index}: " if several else ""
-            raise ApiError(400, f"{where}{error}", param="prompt") from error
+            code = from_exception(error).code
+            raise ApiError(400, f"{where}{error}", param="prompt", code=code) from error
     return encoded
 
 
@@ -115,8 +116,10 @@ def of_chat(
         if not check:
             return EncodedPrompt(text, served.tokenizer.encode(text, add_special_tokens=special))
         return _checked(served, text, _encoded(served, text, special, kept), kept)
-    except (ValueError, TypeError) as error:  # TypeError: reserved chat_template_kwargs
+    except TypeError as error:  # reserved chat_template_kwargs
         raise from_exception(ValueError(str(error)), type(body).model_fields) from error
+    except ValueError as error:
+        raise from_exception(error, type(body).model_fields) from error
 
 
 def _longest_kept(served: Served, truncate: Optional[int]) -> Optional[int]:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from vllm.config import GenerationDefaults
 from vllm.engine.async_engine import AsyncEngine
-from vllm.entrypoints.openai.errors import ApiError, from_exception
+from vllm.entrypoints.openai.errors import TOO_LONG, ApiError, from_exception
 from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.limits import Admission, check_lists
 from vllm.entrypoints.openai.metrics import Metrics
@@ -99,10 +99,10 @@ class Served:
         if max_tokens is not None and 0 < room < max_tokens:
             raise ApiError(
                 400,
-                f"the prompt's {num_prompt_tokens} tokens and max_tokens ({max_tokens}) are more "
-                f"than this model's context of {self.max_model_len}; request at most {room}",
+                f"this model's maximum context length is {self.max_model_len} tokens: the prompt "
+                f"has {num_prompt_tokens}, and max_tokens is {max_tokens}; request at most {room}",
                 param="max_tokens",
-                code="context_length_exceeded",
+                code=TOO_LONG,
             )
         if max_tokens is None:
             max_tokens = min(default_max_tokens or room, room)
