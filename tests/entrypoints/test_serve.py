@@ -196,20 +196,26 @@ def test_sigterm_is_heard_where_nobody_reads_what_is_said(chat_model):
 
 
 @needs_torch
-def test_a_second_signal_ends_them(chat_model):
+@pytest.mark.parametrize(("signals", "options"), [(2, []), (1, ["--shutdown-timeout", 0])])
+@pytest.mark.parametrize("fronts", [1, 2])
+def test_a_second_signal_or_a_timeout_ends_them(chat_model, signals, options, fronts):
     body = {"prompt": "a", "max_tokens": 150, "ignore_eos": True, "stream": True, "n": 100}
-    with serving(chat_model.folder, "--port", 0, *SMALL) as (process, ready):
+    words = ["--port", 0, "--api-server-count", fronts, *options, *SMALL]
+    with serving(chat_model.folder, *words) as (process, ready):
         url = f"{ready['where']}/completions"
         with httpx.stream("POST", url, json=body, timeout=PATIENCE) as response:
             parts = lines_of(response)
             next(parts)
             process.send_signal(signal.SIGTERM)
-            assert any("finishing" in line for line in iter(process.stderr.readline, ""))
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
-                for _ in parts:
-                    pass
+            if signals == 2:
+                assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+                process.send_signal(signal.SIGTERM)
+            lines = [line for line in parts if line]
+        error = json.loads(lines[-2][len("data: ") :])["error"]
+        assert "the server is shutting down" in error["message"]
+        assert lines[-1] == "data: [DONE]"
         assert process.wait(PATIENCE) == 0
+        assert "Traceback" not in process.stderr.read()
 
 
 def children_of(pid):

@@ -89,7 +89,7 @@ async def _serve(what: Dict[str, Any], channel: Channel) -> None:
     )
     try:
         config = uvicorn_config(build_app(engine, options, group), options)
-        server = _FrontServer(config, front, group.socket(number))
+        server = _FrontServer(config, options.shutdown_timeout, front, group.socket(number))
         freeze_heap()
         await server.serve([])
     finally:
@@ -151,8 +151,10 @@ class _FrontServer(DrainingServer):
     path: the socket at which the other fronts connect.
     """
 
-    def __init__(self, config: uvicorn.Config, front: _Front, path: Path) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: uvicorn.Config, timeout: Optional[int], front: _Front, path: Path
+    ) -> None:
+        super().__init__(config, timeout)
         self._front = front
         self._path = path
 

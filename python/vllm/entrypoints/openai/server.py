@@ -32,6 +32,9 @@ from vllm.text.template_sandbox import SANDBOX
 # so that none sends a request while the server closes the connection.
 _KEEP_ALIVE = 75
 
+# How often a server that ends looks whether it has to end at once.
+_LOOK_SECONDS = 0.1
+
 # Connections that one turn of the event loop accepts: so few that the first requests of a burst
 # reach the engine while the others still connect, and so many that they need few turns, each of
 # which also writes the events of the streams that run already.
@@ -64,7 +67,8 @@ async def _serve(
     SANDBOX.start()  # for chat; it gets ready while the model is loaded
     engine = await AsyncEngineClient.start(args, num_engines=options.data_parallel_size)
     config = uvicorn_config(build_app(engine, options), options)
-    server = _Server(config, ready_line(engine, options, listening), started)
+    ready = ready_line(engine, options, listening)
+    server = _Server(config, options.shutdown_timeout, ready, started)
     freeze_heap()
     watching = asyncio.ensure_future(_end_with(engine, server))
     try:
@@ -88,7 +92,6 @@ def uvicorn_config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
         access_log=options.access_log,
         ssl_keyfile=options.ssl_keyfile,
         ssl_certfile=options.ssl_certfile,
-        timeout_graceful_shutdown=options.shutdown_timeout,
         timeout_keep_alive=_KEEP_ALIVE,
         lifespan="off",
         ws="none",
@@ -101,7 +104,24 @@ async def _end_with(engine: AsyncEngine, server: uvicorn.Server) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """At the first signal it finishes running requests, at the second it ends at once."""
+    """At the first signal it finishes running requests; at the second, or `timeout` seconds after
+    the first, it returns while they run: the end of the engine ends them, with an error."""
+
+    def __init__(self, config: uvicorn.Config, timeout: Optional[int]) -> None:
+        super().__init__(config)
+        self._timeout = timeout
+
+    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        """uvicorn's waits for connections even if it is to end at once (Python 3.12)."""
+        started = time.monotonic()
+        draining = asyncio.ensure_future(super().shutdown(sockets))
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait([draining], timeout=_LOOK_SECONDS)
+            if self._timeout is not None and time.monotonic() - started > self._timeout:
+                self.force_exit = True
+        draining.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await draining
 
     def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
         self.force_exit = self.should_exit
@@ -109,8 +129,10 @@ class DrainingServer(uvicorn.Server):
 
 
 class _Server(DrainingServer):
-    def __init__(self, config: uvicorn.Config, ready: str, began: float) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: uvicorn.Config, timeout: Optional[int], ready: str, began: float
+    ) -> None:
+        super().__init__(config, timeout)
         self._ready = ready
         self._began = began
 
