@@ -90,6 +90,22 @@ def test_the_module_by_vllms_name(chat_model):
 
 
 @needs_torch
+def test_options_as_vllm_takes_them(chat_model, tmp_path):
+    """With underscores, by short names, and several times."""
+    nothing = tmp_path / "nothing.yaml"
+    nothing.write_text("# no options\n")
+    words = ["--config", nothing, "--num_kv_blocks=64", "-tp", 1, "-pp", 1, "-dp", 1]
+    words += ["--served_model_name", "cat", "--served-model-name", "dog", "my_cat"]
+    words += ["--api-key", "one", "two", "--api_key", "three", "--root-path", "llm/"]
+    with serving(chat_model.folder, "--port", 0, *words) as (_, ready):
+        assert ready["name"] == "cat, dog, my_cat"
+        assert ready["where"].endswith("/llm/v1")
+        for key, status in (("one", 200), ("two", 200), ("three", 200), ("four", 401)):
+            headers = {"Authorization": f"Bearer {key}"}
+            assert httpx.get(f"{ready['where']}/models", headers=headers).status_code == status
+
+
+@needs_torch
 def test_options_from_a_file(chat_model, tmp_path):
     """What is typed wins, wherever it stands."""
     config = tmp_path / "serve.yaml"
@@ -407,6 +423,7 @@ def test_an_address_in_use_is_said_before_a_model_is_read(capsys):
         ("[1]", "must hold options and their values"),
         ("a: [", "cannot be read"),
         ("config: other.yaml", "names another file, which is not read"),
+        ("port: [1, 2]", "has a list where an option has one value"),
     ],
 )
 def test_a_file_that_is_no_configuration(capsys, tmp_path, text, message):

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from vllm.entrypoints import bench, chat, collect_env, complete, generate, serve
 from vllm.errors import RankError
@@ -24,6 +24,18 @@ COMMANDS = {
 }
 
 
+def with_dashes(words: Sequence[str]) -> List[str]:
+    """The words of a command line, with `-` for each `_` in the names of options, as vLLM takes
+    them: --max_model_len is --max-model-len."""
+    found: List[str] = []
+    for place, word in enumerate(words):
+        if word == "--":
+            return found + list(words[place:])
+        name, equals, value = word.partition("=")
+        found.append(f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else word)
+    return found
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the command line; returns the exit status, 2 for wrong input."""
     parser = argparse.ArgumentParser(prog="vllm", description="LLM inference.")
@@ -33,7 +45,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.configure(command)
         command.set_defaults(run=module.run, prog=command.prog)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_dashes(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
         status: int = args.run(args)

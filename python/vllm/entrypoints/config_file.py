@@ -39,7 +39,9 @@ class _ReadConfig(argparse.Action):
             words = _as_words(path)
         except ValueError as error:
             parser.error(f"--config: {error}")
-        from_file, unknown = parser.parse_known_args(words, argparse.Namespace())
+        from_file, unknown = parser.parse_known_args(words, argparse.Namespace(model=None))
+        if from_file.model is not None:  # a list's further items were taken as what has no option
+            parser.error(f"--config: {path} has a list where an option has one value")
         if unknown:
             parser.error(f"--config: {path} has options that do not exist: {' '.join(unknown)}")
         setattr(namespace, self.dest, from_file)
@@ -53,6 +55,8 @@ def _as_words(path: Path) -> List[str]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if loaded is None:  # nothing but comments
+        return []
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} must hold options and their values")
     words: List[str] = []

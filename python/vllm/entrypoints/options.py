@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from vllm.config import DTYPES
 from vllm.engine_args import BACKENDS, SCHEDULING_POLICIES, EngineArgs
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from vllm.llm import LLM
 
 MODEL_HELP = "a model folder, or a hub id (organisation/name)"
+
+# vLLM's short names of options.
+_SHORT = {
+    "tensor_parallel_size": "-tp",
+    "data_parallel_size": "-dp",
+    "pipeline_parallel_size": "-pp",
+    "quantization": "-q",
+}
 
 # Group -> field -> (arguments of add_argument, help text).
 _ENGINE: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
@@ -108,7 +116,7 @@ def add_engine_groups(parser: argparse.ArgumentParser) -> None:
     for title, fields in _ENGINE.items():
         group = parser.add_argument_group(title)
         for name, (how, text) in fields.items():
-            group.add_argument(option_of(name), default=None, help=text, **how)
+            group.add_argument(*options_of(name), default=None, help=text, **how)
     for name, text in _SWITCHES.items():
         field, words = f"enable_{name}", name.replace("_", "-")
         group.add_argument(
@@ -179,3 +187,8 @@ def _given(args: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
 
 def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def options_of(name: str) -> List[str]:
+    """The option of a field, and its short name if it has one."""
+    return [option_of(name), *([_SHORT[name]] if name in _SHORT else [])]

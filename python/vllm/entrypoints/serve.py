@@ -20,7 +20,7 @@ from vllm.entrypoints.options import (
     add_model_options,
     engine_fields,
     model_of,
-    option_of,
+    options_of,
 )
 from vllm.foreign import ENGINE, SERVE
 from vllm.text.parsing import REASONING_FORMATS, TOOL_FORMATS
@@ -37,7 +37,8 @@ def _json_list(text: str) -> Any:
         raise argparse.ArgumentTypeError(message) from None
 
 
-_NAMES = {"nargs": "+", "metavar": "NAME"}
+# Several after one option, or the option several times.
+_SEVERAL = {"nargs": "+", "action": "extend"}
 _SWITCH = {"action": "store_true"}
 
 # Group -> field of `ServerOptions` -> (arguments of add_argument, help text).
@@ -65,7 +66,7 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
     },
     "access": {
         "api_keys": (
-            {"nargs": "+", "metavar": "KEY"},
+            {**_SEVERAL, "metavar": "KEY"},
             "accepted API keys; only / and /health need none ($VLLM_API_KEY)",
         ),
         "allowed_origins": ({"type": _json_list, "metavar": "JSON"}, "CORS: origins (none)"),
@@ -89,7 +90,10 @@ _SERVER: Mapping[str, Mapping[str, Tuple[Dict[str, Any], str]]] = {
         ),
     },
     "answers": {
-        "names": (_NAMES, "names of the model in requests (the model as given above)"),
+        "names": (
+            {**_SEVERAL, "metavar": "NAME"},
+            "names of the model in requests (the model as given above)",
+        ),
         "chat_template": ({"metavar": "FILE"}, "Jinja template, instead of the model's own"),
         "tool_call_parser": (
             {"choices": sorted(TOOL_FORMATS)},
@@ -137,8 +141,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for title, fields in _SERVER.items():
         group = parser.add_argument_group(title)
         for name, (how, text) in fields.items():
-            option = _OPTIONS.get(name, option_of(name))
-            group.add_argument(option, dest=name, default=None, help=text, **how)
+            options = [_OPTIONS[name]] if name in _OPTIONS else options_of(name)
+            group.add_argument(*options, dest=name, default=None, help=text, **how)
     add_engine_groups(parser)
     parser.add_argument(
         "--trust-remote-code",
@@ -184,12 +188,12 @@ def server_options(args: argparse.Namespace, model: str) -> ServerOptions:
     given.setdefault("names", [model])
     if "VLLM_API_KEY" in os.environ:
         given.setdefault("api_keys", [os.environ["VLLM_API_KEY"]])
+    path = given.get("root_path", "").strip("/")
+    given["root_path"] = f"/{path}" if path else ""
     if "chat_template" in given:
         given["chat_template"] = _read_template(given["chat_template"])
     return ServerOptions(**given)
 
-    path = given.get("root_path", "").strip("/")
-    given["root_path"] = f"/{path}" if path else ""
 
 def _read_template(path: str) -> str:
     try:
