@@ -95,8 +95,8 @@ class AsyncEngineClient(AsyncEngine):
         found = with_folder(args, folder)
         connections = await engines.first()
         starting = [asyncio.ensure_future(engine.ready()) for engine in connections]
+        loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
         try:
-            loading = asyncio.get_running_loop().run_in_executor(None, _tokenizer, found)
             ready = await asyncio.gather(*starting)  # first: an engine's error is more precise
             maker = RequestMaker(
                 ModelConfig.read(folder),
@@ -109,7 +109,7 @@ class AsyncEngineClient(AsyncEngine):
             )
         except BaseException:
             await asyncio.gather(*[engines.end(engine, 0) for engine in connections])
-            await asyncio.gather(*starting, return_exceptions=True)
+            await asyncio.gather(*starting, loading, return_exceptions=True)
             for engine in connections:
                 engine.close()
             raise
