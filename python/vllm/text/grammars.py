@@ -141,6 +141,14 @@ def _executor() -> Any:
     return llguidance.LLExecutor(min(NUM_THREADS, len(os.sched_getaffinity(0))))
 
 
+def _reason(text: str) -> str:
+    """One line of llguidance's report: the first, and what is wrong with a regex, which comes
+    later."""
+    lines = text.splitlines() or ["no grammar"]
+    starts = "error: "
+    return " ".join([lines[0], *(line[len(starts) :] for line in lines if line.startswith(starts))])
+
+
 class GrammarCompiler:
     """Compiles grammars for the tokens of one model, and keeps the most recent ones: compiling
     takes about a millisecond for a small schema, and many requests have the same one.
@@ -182,6 +190,5 @@ class GrammarCompiler:
         except ValueError as error:
             raise ValueError(f"structured_outputs: {error}") from error
         if matcher.is_error():
-            reason = matcher.get_error().splitlines()
-            raise ValueError(f"structured_outputs: {reason[0] if reason else 'no grammar'}")
+            raise ValueError(f"structured_outputs: {_reason(matcher.get_error())}")
         return Grammar(matcher, self._made.eos_token)

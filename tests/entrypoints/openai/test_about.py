@@ -19,7 +19,8 @@ def test_models(chat_model):
         assert one["root"] == str(chat_model.folder)
         assert server.http.get("/v1/models/third").status_code == 404
         body = {"prompt": "hi", "max_tokens": 1}
-        assert server.post("/v1/completions", **body).json()["model"] == "tiny"
+        for nothing in ({}, {"model": None}, {"model": ""}):
+            assert server.post("/v1/completions", **body, **nothing).json()["model"] == "tiny"
         assert server.post("/v1/completions", model="other", **body).json()["model"] == "other"
 
 

@@ -77,8 +77,7 @@ def test_logprobs(server, events, llm):
         own = logprobs[token]
         assert entry["token"] == own.decoded_token
         assert entry["logprob"] == pytest.approx(own.logprob)
-        whole = "\ufffd" not in entry["token"]
-        assert entry["bytes"] == (list(own.decoded_token.encode()) if whole else None)
+        assert entry["bytes"] == list(llm.engine.tokenizer.token_bytes[token])
         ranked = sorted(logprobs.values(), key=lambda each: each.rank)[:3]
         assert [best["token"] for best in entry["top_logprobs"]] == [
             each.decoded_token for each in ranked
@@ -92,6 +91,17 @@ def test_logprobs(server, events, llm):
     assert len(again) == len(found)
 
 
+def test_bytes_of_tokens_are_the_text_where_a_character_has_several(server):
+    text = "é 🤷🏽‍♀️"
+    only = {"structured_outputs": {"choice": [text]}, "max_tokens": 40}
+    body = {"messages": MESSAGES, "logprobs": True, "top_logprobs": 1, **only}
+    (choice,) = server.post("/v1/chat/completions", **body).json()["choices"]
+    tokens = choice["logprobs"]["content"]
+    assert any("\ufffd" in each["token"] for each in tokens)
+    assert choice["message"]["content"] == text
+    assert bytes(b for each in tokens for b in each["bytes"]).decode() == text
+
+
 def test_logprobs_of_the_drawn_token_alone(server):
     body = {"messages": MESSAGES, "max_tokens": 2, "logprobs": True}
     (choice,) = server.post("/v1/chat/completions", **body).json()["choices"]
@@ -101,7 +111,7 @@ def test_logprobs_of_the_drawn_token_alone(server):
 def test_content_parts_and_the_developers_role(server, llm):
     messages = [
         {"role": "developer", "content": "the mat"},
-        {"role": "user", "content": [{"type": "text", "text": "the cat"}]},
+        {"role": "user", "content": ["the cat"]},
     ]
     answer = server.post("/v1/chat/completions", messages=messages, max_tokens=5, **GREEDY).json()
     expected = library(llm, max_tokens=5, **GREEDY).outputs[0].text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
+import zlib
 
 import openai
 import pytest
@@ -203,7 +205,8 @@ REFUSED = [
     (
         COMPLETIONS,
         {"prompt": "hi", "structured_outputs": {"regex": "[a-"}},
-        "structured_outputs: ",
+        'structured_outputs: at 1(8): invalid regex "[a-" (in regex): regex parse error: unclosed '
+        "character class",
         "structured_outputs",
     ),
     (COMPLETIONS, {"prompt": "hi", **CONTRADICTION}, GAVE_UP, "structured_outputs"),
@@ -240,6 +243,12 @@ REFUSED = [
         CHAT,
         {"messages": HI, "top_logprobs": 2},
         "top_logprobs needs logprobs to be true",
+        "top_logprobs",
+    ),
+    (
+        CHAT,
+        {"messages": HI, "logprobs": True, "top_logprobs": 21},
+        "top_logprobs must be at most 20 (--max-logprobs)",
         "top_logprobs",
     ),
     ("/tokenize", {}, "give either prompt or messages", "prompt"),
@@ -299,6 +308,12 @@ def test_what_does_not_fit_has_the_code_that_clients_know(server, path, body):
     assert "this model's maximum context length is 160 tokens" in error["message"]
 
 
+def test_the_best_of_as_many_as_are_returned(server):
+    body = {"prompt": "hi", "max_tokens": 1, "temperature": 1}
+    assert len(server.post(COMPLETIONS, **body, n=2, best_of=2).json()["choices"]) == 2
+    assert server.post(COMPLETIONS, **body, n=2, best_of=3).status_code == 400
+
+
 def test_true_is_not_one(server):
     """A neutral value is compared with its type: `1 == True` in Python."""
     assert server.post(COMPLETIONS, prompt="hi", max_tokens=1, best_of=True).status_code == 400
@@ -337,6 +352,17 @@ def test_what_is_no_request(server, body, message):
     response = server.http.post(COMPLETIONS, content=body, headers=headers)
     assert response.status_code == 400
     assert response.json()["error"]["message"].startswith(message)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+@pytest.mark.parametrize("path", [COMPLETIONS, "/v1/messages"])
+def test_a_compressed_body_is_told_so(server, compress, path):
+    headers = {"Content-Type": "application/json", "Content-Encoding": compress.__module__}
+    body = compress(b'{"prompt": "hi"}')
+    response = server.http.post(path, content=body, headers=headers)
+    assert response.status_code == 415
+    message = f"the body is compressed ({compress.__module__}); send it without Content-Encoding"
+    assert response.json()["error"]["message"] == message
 
 
 def test_a_form_is_no_request(server):

@@ -22,10 +22,23 @@ class JsonRequest(Request):
     """A request whose body is JSON."""
 
     async def json(self) -> Any:
-        """The body. Raises ApiError for what is no JSON, no text, or nested too deeply."""
+        """The body. Raises ApiError for what is no JSON, no text, compressed, or nested too
+        deeply."""
         if not hasattr(self, "_json"):
-            self._json = parse(await self.body())
+            body = await self.body()
+            try:
+                self._json = parse(body)
+            except (ApiError, ValueError):
+                self._check_encoding()
+                raise
         return self._json
+
+    def _check_encoding(self) -> None:
+        encoding = self.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise ApiError(
+                415, f"the body is compressed ({encoding[:50]}); send it without Content-Encoding"
+            )
 
 
 class JsonRoute(APIRoute):

@@ -12,10 +12,10 @@ from vllm.entrypoints.openai.protocol.completions import (
     PromptLogprobs,
 )
 from vllm.outputs import Logprob, TokenLogprobs
+from vllm.text.token_bytes import TokenBytes
 
 # JSON has no infinity: like vLLM, send this for a token of probability 0.
 _LOWEST = -9999.0
-_REPLACEMENT = "\ufffd"
 
 
 class CompletionLogprobsBuilder:
@@ -62,18 +62,31 @@ class CompletionLogprobsBuilder:
 
 
 def of_chat(
-    token_ids: SequenceOf[int], entries: SequenceOf[TokenLogprobs], num_best: int, *, as_ids: bool
+    token_ids: SequenceOf[int],
+    entries: SequenceOf[TokenLogprobs],
+    num_best: int,
+    bytes_of: TokenBytes,
+    *,
+    as_ids: bool,
 ) -> ChatLogprobs:
     """One entry per token, in the format of chat completions."""
+
+    def fields(token: int, logprob: Logprob) -> Dict[str, Any]:
+        return {
+            "token": token_text(token, logprob, as_ids=as_ids),
+            "logprob": _finite(logprob),
+            "bytes": list(bytes_of[token]),
+        }
+
     content = []
     for token, entry in zip(token_ids, entries):
         best = [
-            TokenLogprob(**_chat_fields(other, logprob, as_ids))
+            TokenLogprob(**fields(other, logprob))
             for other, logprob in sorted(entry.items(), key=lambda item: item[1].rank)
             if logprob.rank <= num_best
         ]
-        fields = _chat_fields(token, entry[token], as_ids)
-        content.append(ChatLogprob(**fields, top_logprobs=best[:num_best]))
+        own = fields(token, entry[token])
+        content.append(ChatLogprob(**own, top_logprobs=best[:num_best]))
     return ChatLogprobs(content=content)
 
 
@@ -97,16 +110,6 @@ def _by_token(entry: TokenLogprobs) -> Dict[int, PromptLogprob]:
             logprob=_finite(logprob), rank=logprob.rank, decoded_token=logprob.decoded_token
         )
         for token, logprob in entry.items()
-    }
-
-
-def _chat_fields(token: int, logprob: Logprob, as_ids: bool) -> Dict[str, Any]:
-    text = token_text(token, logprob, as_ids=as_ids)
-    whole = _REPLACEMENT not in text
-    return {
-        "token": text,
-        "logprob": _finite(logprob),
-        "bytes": list(text.encode()) if whole else None,
     }
 
 

@@ -62,7 +62,7 @@ class Served:
     def name(self, asked: Optional[str]) -> str:
         """The model's name for the response. Raises ApiError for a model that is not served."""
         names = self.options.names
-        if asked is not None and asked not in names:
+        if asked and asked not in names:  # some clients send "" if no model was chosen
             raise ApiError(
                 404,
                 f"the model {asked[:200]!r} is not served here; {', '.join(names)} is",
@@ -90,7 +90,8 @@ class Served:
         options = self.options
         if (body.n or 1) > options.max_n:
             raise ApiError(400, f"n must be at most {options.max_n} (--max-n)", param="n")
-        for name, asked in (("logprobs", logprobs), ("prompt_logprobs", prompt_logprobs)):
+        of_tokens = "top_logprobs" if "top_logprobs" in type(body).model_fields else "logprobs"
+        for name, asked in ((of_tokens, logprobs), ("prompt_logprobs", prompt_logprobs)):
             if (asked or 0) > options.max_logprobs:
                 message = f"{name} must be at most {options.max_logprobs} (--max-logprobs)"
                 raise ApiError(400, message, param=name)

@@ -16,10 +16,12 @@ class Refusal(NamedTuple):
     """A field of OpenAI or vLLM that this server does not support.
 
     neutral: values that are accepted because they need no missing feature; null always is.
+    same_as: another field, whose value is neutral too.
     """
 
     reason: str
     neutral: Tuple[Any, ...] = ()
+    same_as: str = ""
 
 
 class RequestBody(BaseModel):
@@ -44,10 +46,14 @@ class RequestBody(BaseModel):
             if refusal is None:
                 if name not in self.WITHOUT_EFFECT:
                     _log_once(name)
-            elif value is not None and not _is_one_of(value, refusal.neutral):
+            elif value is not None and not _is_one_of(value, self._neutral(refusal)):
                 message = f"{name} is not supported: {refusal.reason}"
                 raise ApiError(400, message, param=name, code="unsupported_parameter")
         return self
+
+    def _neutral(self, refusal: Refusal) -> Tuple[Any, ...]:
+        same = (getattr(self, refusal.same_as),) if refusal.same_as else ()
+        return (*refusal.neutral, *same)
 
 
 class RequestPart(BaseModel):

@@ -90,11 +90,11 @@ class ChatRequest(TemplateFields, sampling.SamplingFields):
 
 
 class TokenLogprob(Answer):
-    """bytes: null if the token contains an incomplete UTF-8 character."""
+    """bytes: those of the token; a character may need those of several."""
 
     token: str
     logprob: float
-    bytes: Optional[List[int]]
+    bytes: List[int]
 
 
 class ChatLogprob(TokenLogprob):

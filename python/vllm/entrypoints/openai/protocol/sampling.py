@@ -13,7 +13,7 @@ from vllm.sampling_params import MAX_LOGPROBS, RequestOutputKind, SamplingParams
 from vllm.structured_outputs import StructuredOutputsParams
 
 REFUSED: Mapping[str, Refusal] = {
-    "best_of": Refusal("request n outputs and choose among them", (1,)),
+    "best_of": Refusal("request n outputs and choose among them", (1,), same_as="n"),
     "guided_choice": Refusal("it is structured_outputs.choice now"),
     "guided_grammar": Refusal("it is structured_outputs.grammar now"),
     "guided_json": Refusal("it is structured_outputs.json now"),

@@ -161,7 +161,8 @@ class _Chat:
         if num_best is None:
             return None
         entries = each.logprobs or []
-        return logprobs.of_chat(each.token_ids, entries, num_best, as_ids=self._as_ids)
+        bytes_of = self._served.tokenizer.token_bytes
+        return logprobs.of_chat(each.token_ids, entries, num_best, bytes_of, as_ids=self._as_ids)
 
     @property
     def _role(self) -> str:
