@@ -40,6 +40,7 @@ from vllm.entrypoints.openai.front_channel import (
 from vllm.entrypoints.openai.front_group import FrontGroup
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.server import DrainingServer, uvicorn_config
+from vllm.entrypoints.openai.warm_up import warm_up
 from vllm.errors import EngineError, RankError, kind_of
 from vllm.processes import end_with_parent
 from vllm.text.template_sandbox import SANDBOX
@@ -88,7 +89,9 @@ async def _serve(what: Dict[str, Any], channel: Channel) -> None:
         options.max_queued_sequences,
     )
     try:
-        config = uvicorn_config(build_app(engine, options, group), options)
+        app = build_app(engine, options, group)
+        await warm_up(app)
+        config = uvicorn_config(app, options)
         server = _FrontServer(config, options.shutdown_timeout, front, group.socket(number))
         freeze_heap()
         await server.serve([])

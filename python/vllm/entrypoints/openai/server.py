@@ -25,6 +25,7 @@ from vllm.entrypoints.openai.app import build_app
 from vllm.entrypoints.openai.http_protocol import HttpProtocol
 from vllm.entrypoints.openai.options import ServerOptions
 from vllm.entrypoints.openai.startup import ServerDiedError, listen, ready_line, say
+from vllm.entrypoints.openai.warm_up import warm_up
 from vllm.errors import kind_of
 from vllm.text.template_sandbox import SANDBOX
 
@@ -66,7 +67,9 @@ async def _serve(
 ) -> None:
     SANDBOX.start()  # for chat; it gets ready while the model is loaded
     engine = await AsyncEngineClient.start(args, num_engines=options.data_parallel_size)
-    config = uvicorn_config(build_app(engine, options), options)
+    app = build_app(engine, options)
+    await warm_up(app)
+    config = uvicorn_config(app, options)
     ready = ready_line(engine, options, listening)
     server = _Server(config, options.shutdown_timeout, ready, started)
     freeze_heap()
