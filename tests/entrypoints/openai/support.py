@@ -96,10 +96,17 @@ def running(folder, *, engine=None, apart=False, around=None, **options):
             ready.set()
             await serving
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    def run():
+        try:
+            asyncio.run(serve())
+        finally:
+            ready.set()  # also if it cannot start
+
+    thread = threading.Thread(target=run)
     thread.start()
     try:
         assert ready.wait(PATIENCE)
+        assert made, "it cannot start"
         server = RunningServer(f"http://127.0.0.1:{listening.getsockname()[1]}", *made)
         with contextlib.closing(server.http):
             yield server
