@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Optional
 
 from ci import matrix
@@ -45,7 +46,7 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
         raise ShallowClone(
             f"{repo} is a shallow clone",
             means="commits are numbered along the whole history, of which this clone has a part",
-            do=f"deepen it: git -C {repo} fetch --unshallow --tags",
+            do=f"deepen it: git -C {quote(str(repo))} fetch --unshallow --tags",
         )
     if head.changes and not allow_dirty:
         raise dirty_tree(repo, head)

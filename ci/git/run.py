@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Optional
 
 from ci.errors import CiError
@@ -50,7 +51,8 @@ def output(
         raise GitError(
             f"{repo} belongs to another user, and git does not read it",
             means="a repository's settings can run programs, so git only trusts this user's own",
-            do=f"if you trust it: git config --global --add safe.directory {repo.resolve()}",
+            do="if you trust it: git config --global --add safe.directory "
+            + quote(str(repo.resolve())),
         )
     raise fails or GitError(f"`{' '.join(command)}` failed: {words}")
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from ci.git.run import GitError, ask
 
@@ -104,11 +105,12 @@ def dirty_tree(repo: Path, head: Head) -> DirtyTree:
     what = "the tree has uncommitted changes:\n    " + "\n    ".join(changes)
     means = f"a wheel of it would claim to be commit {head.sha[:12]}, and would not be"
     if all(change.startswith("line endings:") for change in head.changes):
+        here = f"git -C {quote(str(repo))}"
         return DirtyTree(
             what,
             means=f"git converted line endings (core.autocrlf); {means}",
             do="check the files out again by .gitattributes; nothing else differs, so nothing "
-            f"is lost: git -C {repo} rm -rq --cached . && git -C {repo} reset -q --hard",
+            f"is lost: {here} rm -rq --cached . && {here} reset -q --hard",
         )
     return DirtyTree(
         what,

@@ -19,12 +19,13 @@ def test_another_users_repository_is_named_with_what_allows_it(
     if os.geteuid() != 0:
         pytest.skip("only root can give a repository to somebody else")
     sha = commit(repo, "one")
+    repo = repo.rename(tmp_path / "a repository")
     os.chown(repo / ".git", 65534, 65534)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     with pytest.raises(git.GitError, match="belongs to another user") as caught:
         git.read_head(repo)
-    subprocess.run(caught.value.do.split(": ", 1)[1].split(), check=True)
+    subprocess.run(caught.value.do.partition(": ")[2], shell=True, check=True)
     assert git.read_head(repo).sha == sha
 
 

@@ -83,7 +83,7 @@ def test_bytes_are_compared_and_not_gits_idea_of_equality(
     (repo / "a.cpp").write_bytes(b"int a;\n")
     run(repo, "add", ".")
     sha = commit(repo, "one")
-    clone = tmp_path / "clone"
+    clone = tmp_path / "a clone"
     run(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", str(repo), str(clone))
     assert run(clone, "status", "--porcelain") == ""
     assert (clone / "a.cpp").read_bytes() == b"int a;\r\n"
