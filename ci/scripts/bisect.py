@@ -231,6 +231,12 @@ if site.ENABLE_USER_SITE:  # pip install --user
     programs.append(os.path.join(site.getuserbase(), "bin"))
 print(json.dumps([sys.prefix, packages, programs]))
 """
+# How a program of an environment begins that pip or uv installs at a path with spaces, or a long
+# one: the kernel cannot start its Python. To Python the lines are a text.
+START = """#!/bin/sh
+'''exec' "{}" "$0" "$@"
+' '''
+"""
 # Prints where `import vllm` looks, apart from the current folder.
 ORIGIN = """
 import importlib.util, sys
@@ -289,8 +295,10 @@ class Environments:
             if target.exists() or not program.is_file():
                 continue
             first, _, rest = program.read_bytes().partition(b"\n")
-            if first.startswith(f"#!{prefix}/bin/python".encode()):  # pytest and the like
-                target.write_bytes(f"#!{folder}/bin/python\n".encode() + rest)
+            python = f"{prefix}/bin/python".encode()
+            by_sh = rest.startswith((b"'''exec' \"" + python, b"'''exec' '" + python))
+            if first.startswith(b"#!" + python) or (first == b"#!/bin/sh" and by_sh):
+                target.write_bytes(START.format(folder / "bin/python").encode() + rest)
                 target.chmod(0o755)
 
 

@@ -78,7 +78,7 @@ def base(bucket: FolderStore) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def persons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The environment in which something fails: it has a package that the test needs."""
-    folder = tmp_path_factory.mktemp("persons") / "env"
+    folder = tmp_path_factory.mktemp("persons") / "an env"
     made = run([str(UV), "--no-config", "venv", "--quiet", str(folder)], folder.parent)
     assert made.code == 0, made.text
     site = next(folder.glob("lib/python*/site-packages"))
@@ -88,9 +88,13 @@ def persons(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "open(sys.argv[1], 'a').write(f'{number} ')\n"
         "sys.exit(eval(sys.argv[2], {'number': number}))\n"
     )
-    program = folder / "bin/probe"
-    program.write_text(f"#!{folder}/bin/python\nimport probe\n")
-    program.chmod(0o755)
+    # As uv, pip and others begin a program.
+    by_sh = "#!/bin/sh\n'''exec' {0}{1}/bin/python{0} \"$0\" \"$@\"\n' '''\n"
+    starts = by_sh.format("'", folder), by_sh.format('"', folder), f"#!{folder}/bin/python\n"
+    for name, start in zip(("probe", "by_pip", "plain"), starts):
+        program = folder / "bin" / name
+        program.write_text(start + "import probe\n")
+        program.chmod(0o755)
     return folder
 
 
@@ -141,7 +145,8 @@ def test_the_first_bad_commit_is_named_with_what_it_changed(
 def test_a_commit_without_wheels_is_named_with_the_reason(
     base: str, persons: Path, tmp_path: Path, commits: list[Commit]
 ) -> None:
-    ran = search(base, persons, tmp_path / "home", commits, f"number > {FAILED}")
+    judged, plain = f"number > {FAILED}", ("plain",)
+    ran = search(base, persons, tmp_path / "home", commits, judged, program=plain)
     assert ran.code == 0, ran.text
     assert commits[FAILED + 1].sha in ran.text.partition("The first commit found bad:")[2]
     without = ran.text.partition("These have no wheels, and may be the first bad commit as well:")[
@@ -155,7 +160,7 @@ def test_125_skips_a_commit(
     base: str, persons: Path, tmp_path: Path, commits: list[Commit]
 ) -> None:
     judged = f"125 if number in (6, 7) else number >= {FIRST_BAD}"
-    ran = search(base, persons, tmp_path / "home", commits, judged)
+    ran = search(base, persons, tmp_path / "home", commits, judged, program=("by_pip",))
     assert ran.code == 2, ran.text
     suspects = ran.text.partition("The first bad commit is one of these 3")[2]
     for number in (6, 7, 8):
