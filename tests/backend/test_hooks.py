@@ -7,13 +7,16 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
 from pyproject_hooks import BuildBackendHookCaller, quiet_subprocess_runner
 
+from backend import hooks, metadata
 from ci import toml
+from ci.errors import CiError
 from ci.wheel import build_info, reader
 from tests.backend.conftest import call_hook as run
 from tests.backend.conftest import copy_tree
@@ -150,3 +153,119 @@ def test_nvrtc_is_a_build_requirement_only_without_nvcc(tree: Path, tmp_path: Pa
     with_cuda = run(tree, hook, tmp_path, **asked).stdout
     assert "nvidia-cuda-nvrtc-cu12==12.1.105" in with_cuda
     assert "nvidia" not in run(tree, hook, tmp_path, VLLM_TARGET_DEVICE="cpu").stdout
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A tree in which this process builds; the environment, which hooks change, is restored."""
+    folders = {"ROOT": "", "BUILD": "build", "ASSEMBLY": "assembly"}
+    for name, path in {**folders, "LOCK": "lock", "CCACHE_LOG": "ccache.log"}.items():
+        monkeypatch.setattr(hooks, name, tmp_path / path)
+    monkeypatch.setattr(metadata, "decided", False)
+    before = dict(os.environ)
+    os.environ["VLLM_TARGET_DEVICE"] = "empty"
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ('{"source_dir": "HERE"}', False),
+        ('{"source_dir": "/another/tree"}', True),
+        ('{"source_d', False),  # its writer was killed
+        ("{}", False),
+        ("[]", False),
+    ],
+)
+def test_a_build_folder_of_this_tree_is_used_again(here: Path, text: str, stays: bool) -> None:
+    hooks._keep_what_is_compiled()  # a new folder
+    origin = here / "build" / ".skbuild-info.json"
+    origin.parent.mkdir()
+    origin.write_text(text.replace("HERE", str(here)))
+    hooks._keep_what_is_compiled()
+    assert origin.exists() is stays
+
+
+@pytest.mark.parametrize("name", ["a;b", "a\udcff"])
+def test_a_folder_that_cmake_does_not_support(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setattr(hooks, "ROOT", here / name)
+    with pytest.raises(SystemExit):
+        hooks.build_wheel(str(here))
+    assert "whose path has a semicolon or is not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [CiError("no toolkit", do="install it"), OSError(28, "full")])
+def test_an_error_of_the_machine_has_no_traceback(
+    capsys: pytest.CaptureFixture[str], here: Path, error: Exception
+) -> None:
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        hooks._for_people(fails)()
+    assert ended.value.code == 1
+    assert ended.value.__suppress_context__
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert ("install it" if isinstance(error, CiError) else "full") in said
+
+
+@pytest.mark.parametrize("hook", ["build_wheel", "build_editable"])
+def test_a_caller_that_decided_has_its_settings_unchanged(
+    here: Path, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+    calls = []
+    monkeypatch.setattr(hooks.skbuild, hook, lambda *given: calls.append(given) or "made.whl")
+    given = {hooks.DECIDED: "build.json", "build-dir": "mine"}
+    assert getattr(hooks, hook)(str(here), given, "ignored") == "made.whl"
+    assert calls == [(str(here), given, None)]
+    assert metadata.decided
+    assert not (here / "lock").exists()
+    assert getattr(hooks, hook)(str(here), {"build-dir": "mine"}) == "made.whl"
+    folder, settings, prepared = calls[1]
+    assert (folder, settings["build-dir"], prepared) == (str(here), "mine", None)
+    assert settings["wheel.py-api"] == "py3"
+    assert hooks.DECIDED in settings
+    assert not metadata.decided
+
+
+def test_builds_that_compile_nothing_have_another_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what others compiled stays; pure wheels are for every Python and platform."""
+    settings = []
+    for hook in ("build_wheel", "prepare_metadata_for_build_wheel"):
+        monkeypatch.setattr(hooks.skbuild, hook, lambda _, given, *__: settings.append(given))
+        getattr(hooks, hook)(str(here))
+    os.environ["VLLM_TARGET_DEVICE"] = "cpu"
+    hooks.prepare_metadata_for_build_wheel(str(here))
+    assert [each["build-dir"] for each in settings] == [
+        str(here / "assembly"),
+        str(here / "assembly"),
+        str(here / "build"),
+    ]
+    assert ["wheel.platlib" in each for each in settings] == [True, True, False]
+
+
+def test_an_sdist_is_made_without_a_variant_also_if_the_last_one_failed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def make(folder: str, settings: dict[str, str]) -> str:
+        seen.append((folder, settings, metadata.building_sdist))
+        if "fail" in settings:
+            raise ValueError("a broken file")
+        return "vllm.tar.gz"
+
+    monkeypatch.setattr(hooks.skbuild, "build_sdist", make)
+    assert hooks.build_sdist("out") == "vllm.tar.gz"
+    assert not metadata.building_sdist
+    with pytest.raises(ValueError, match="a broken file"):
+        hooks.build_sdist("out", {"fail": "1"})
+    assert seen == [("out", {}, True), ("out", {"fail": "1"}, True)]
+    assert not metadata.building_sdist
