@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 import struct
 import zipfile
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import compat32
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Optional
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -166,7 +165,6 @@ def _is_plain(name: str) -> bool:
     parts = name.split("/")
     return (
         all(part not in ("", ".", "..") for part in parts)
-        and PurePosixPath(name).as_posix() == name
         and not any(character in name for character in "\\:\0")
         and name.isprintable()
     )
@@ -260,11 +258,7 @@ def _check_metadata(
     found_version = _header(path, message, "Version", member)
     if canonicalize_name(found_name) != name:
         raise BadWheel(path, member, expected=f"Name: {name}", found=f"Name: {found_name}")
-    try:
-        equal = Version(found_version) == version and str(version) == found_version
-    except ValueError:  # no version, or a number of thousands of digits
-        equal = False
-    if not equal:
+    if found_version != str(version):
         raise BadWheel(
             path, member, expected=f"Version: {version}", found=f"Version: {found_version}"
         )
@@ -287,5 +281,5 @@ def _requires_python(path: Path, message: Message, member: str) -> Optional[str]
 def _build_info(path: Path, contents: dict[str, bytes], member: str) -> BuildInfo:
     try:
         return build_info.parse(contents[member])
-    except (ValueError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise BadWheel(path, member, expected="a build record", found=str(error)) from error

@@ -57,7 +57,15 @@ def test_a_wrong_value_is_named(key: str, value: object, message: str) -> None:
         build_info.parse(json.dumps({**asdict(GOOD), key: value}).encode())
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"commit": null}', "not json"])
+def test_an_unknown_value_does_not_hide_a_wrong_one() -> None:
+    given = {**asdict(GOOD), "commit": None, "cuda": None, "native_digest": "x"}
+    with pytest.raises(ValueError, match="native_digest is 'x'"):
+        build_info.parse(json.dumps(given).encode())
+
+
+@pytest.mark.parametrize(
+    "text", [json.dumps(sorted(asdict(GOOD))), "[]", "{}", '{"commit": null}', "not json"]
+)
 def test_another_document_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"keys commit, cuda, dirty|Expecting value"):
         build_info.parse(text.encode())

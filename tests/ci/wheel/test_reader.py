@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from ci.wheel import reader
 from ci.wheel.reader import BadWheel
 
 INFO = "vllm-0.5.4.dist-info"
+TAG = b"Tag: cp38-abi3-manylinux1_x86_64\n"
 
 
 def rewrite(path: Path, change: Callable[[dict[str, bytes]], None], *, seal: bool = False) -> Path:
@@ -149,6 +152,8 @@ def test_a_changed_platform_tag(write: Callable[..., Path]) -> None:
         ("METADATA", b"Version: 0.5.4\n", b"Version: x\n", ["Version: 0.5.4", "Version: x"]),
         ("METADATA", b"Version: 0.5.4\n", b"Version: 00.5.4\n", ["found Version: 00.5.4"]),
         ("METADATA", b"Name: vllm\n", b"Name: wllm\n", ["Name: vllm", "Name: wllm"]),
+        ("WHEEL", TAG, TAG + TAG, ["the file name's tags"]),
+        ("METADATA", b">=3.8", b">=3.8\nno header", ["e-mail headers"]),
         ("WHEEL", b"Wheel-Version: 1.0", b"Wheel-Version: 2.0", ["Wheel-Version 1.0", "2.0"]),
         ("build.json", b"false", b'"no"', ["a build record", "dirty"]),
     ],
@@ -245,6 +250,55 @@ def test_a_zip_bomb_with_a_false_size(write: Callable[..., Path]) -> None:
 def test_too_many_members(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_MEMBERS", 5)
     refuse(write(), "at most 5 members", "7")
+    monkeypatch.setattr(reader, "MAX_MEMBERS", 7)
+    assert reader.read(write())
+
+
+def test_as_many_bytes_as_allowed(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+    monkeypatch.setattr(reader, "MAX_UNPACKED", size)
+    assert reader.read(path)
+    monkeypatch.setattr(reader, "MAX_UNPACKED", size - 1)
+    refuse(path, f"at most {size - 1} bytes unpacked", f"found {size}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError],
+)
+def test_whatever_zipfile_raises_is_a_damaged_archive(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Its documentation names the first, and damaged archives raised all the others."""
+
+    def fail(self: zipfile.ZipFile) -> None:
+        raise error("of this member")
+
+    path = write()
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", fail)
+    refuse(path, "a damaged one (of this member)")
+
+
+def test_a_file_beside_the_folders_may_have_any_name(write: Callable[..., Path]) -> None:
+    path = rewrite(write(), lambda members: members.update({"a.data": b""}), seal=True)
+    assert reader.read(path)
+
+
+def test_the_range_of_pythons_may_be_missing(write: Callable[..., Path]) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        name = f"{INFO}/METADATA"
+        members[name] = members[name].replace(b"Requires-Python: >=3.8\n", b"")
+
+    assert reader.read(rewrite(write(), change, seal=True)).requires_python is None
+
+
+def test_the_tags_of_a_name_are_told_in_order(write: Callable[..., Path]) -> None:
+    path = write("0.5.4", "py2.py3-none-any")
+    assert reader.read(path).tags == ("py2-none-any", "py3-none-any")
 
 
 def test_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
@@ -302,4 +356,5 @@ def test_a_message_does_not_control_the_terminal(write: Callable[..., Path]) -> 
     def change(members: dict[str, bytes]) -> None:
         members[f"{INFO}/RECORD"] += b"\x1b[2J,,\n"
 
-    refuse(rewrite(write(), change), "\\x1b[2J")
+    error = refuse(rewrite(write(), change), "\\x1b[2J")
+    assert "'\\x1b" not in str(error)
