@@ -90,6 +90,14 @@ def wheel(name: str) -> dict[str, object]:
         ("a-1-py2.py3-none-any.whl", True),
         ("a-1-cp311-cp311-manylinux_2_28_x86_64.whl", True),
         ("a-1-cp311-cp311-manylinux2014_aarch64.whl", True),
+        ("a-1-cp311.pp311-none-manylinux_2_28_x86_64.whl", True),
+        ("a-1-cp311-abi3-manylinux_2_28_x86_64.whl", True),
+        ("a-1-cp311-none-any.whl", True),
+        ("a-1-cp310-none-any.whl", False),
+        ("a-1-cp3-none-any.whl", True),
+        ("a-1-py310-none-any.whl", True),
+        ("a-1-py311-none-any.whl", True),
+        ("a-1-py312-none-any.whl", False),
         ("a-1-cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", True),
         ("a-1-py3-none-manylinux_2_28_x86_64.whl", True),
         ("a-1-cp312-cp312-manylinux_2_28_x86_64.whl", False),
@@ -137,6 +145,39 @@ def test_a_mirrors_address_is_not_written_down() -> None:
     resolved = {"packages": [{"name": "a", "version": "1", "wheels": [mirrored]}]}
     (kept,) = pylock.narrow(resolved, "3.11")["packages"]
     assert kept["wheels"] == [{"url": f"{pylock.FILES}{path}", "hashes": {}}]
+
+
+def test_a_file_of_this_machine_keeps_its_path() -> None:
+    local = {"path": "found/a-1-py3-none-any.whl", "hashes": {"sha256": "0"}}
+    resolved = {"packages": [{"name": "a", "version": "1", "wheels": [local]}]}
+    (kept,) = pylock.narrow(resolved, "3.11")["packages"]
+    assert kept["wheels"] == [local]
+
+
+def test_a_commits_own_wheels_are_added_in_order() -> None:
+    others = [{"name": name, "version": "1", "wheels": []} for name in ("a", "z")]
+    locked = {"packages": others}
+    own = [{"url": "https://files.example/own.whl"}]
+    made = toml.loads(pylock.with_wheels(locked, "c" * 40, "2", iter(own)).decode())
+    assert [package["name"] for package in made["packages"]] == ["a", "vllm", "z"]
+    assert made["packages"][1] == {"name": "vllm", "version": "2", "wheels": own}
+    assert made["tool"] == {"vllm": {"commit": "c" * 40}}
+    assert locked == {"packages": others}
+
+
+def test_constraints_are_the_locks_of_all_pythons() -> None:
+    plain = {"name": "z", "version": "1"}
+    marked = {"name": "a", "version": "2", "marker": "platform_machine == 'x86_64'"}
+    locks = {"3.9": {"packages": [plain, marked]}, "3.10": {"packages": [plain]}}
+    assert pylock.constraints(locks).decode().splitlines() == [
+        "a==2 ; python_version == '3.9' and platform_machine == 'x86_64'",
+        "z==1 ; python_version == '3.10'",
+        "z==1 ; python_version == '3.9'",
+    ]
+
+
+def test_a_variant_that_was_not_resolved_has_no_lock(tmp_path: Path) -> None:
+    assert pylock.read("cu121", "3.11", tmp_path) is None
 
 
 # What the stand-in has of each variant, newest first. The first may be newer than its wheels allow.
