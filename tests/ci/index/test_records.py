@@ -84,6 +84,62 @@ def test_the_listing_keeps_the_newest_commits_only() -> None:
     assert commits.with_status(status(3)) is commits
 
 
+WITH_DOCS = True
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "follows"),
+    [
+        ((State.PENDING, False), (State.FAILED, False), True),
+        ((State.FAILED, False), (State.COMPLETE, False), True),
+        ((State.COMPLETE, False), (State.PENDING, False), False),
+        ((State.COMPLETE, False), (State.FAILED, False), False),
+        ((State.COMPLETE, False), (State.COMPLETE, WITH_DOCS), True),
+        ((State.COMPLETE, WITH_DOCS), (State.COMPLETE, WITH_DOCS), True),
+        ((State.COMPLETE, WITH_DOCS), (State.COMPLETE, False), False),
+        ((State.COMPLETE, WITH_DOCS), (State.PRUNED, False), True),
+        ((State.PRUNED, False), (State.COMPLETE, False), False),
+        ((State.PRUNED, False), (State.PENDING, False), True),
+    ],
+)
+def test_later_news_of_a_commit_is_kept_whatever_comes_last(
+    old: tuple[State, bool], new: tuple[State, bool], follows: bool
+) -> None:
+    before, after = (dataclasses.replace(status(1, state), docs=docs) for state, docs in (old, new))
+    assert after.follows(None)
+    assert after.follows(before) is follows
+    commits = Commits().with_status(status(2)).with_status(before)
+    changed = commits.with_status(after)
+    assert changed.commits == (status(2), after if follows else before)
+    assert changed.serial == commits.serial + (follows and after != before)
+    assert (changed is commits) is not (follows and after != before)
+
+
+def test_nightly_has_copies_of_the_released_versions(the_matrix: Matrix) -> None:
+    assert Nightly().aliased == ()
+    unit = make_unit(the_matrix)
+    sdist = dataclasses.replace(unit.files[0], name="vllm-0.5.4.tar.gz", variant=None, tags=())
+    unit = dataclasses.replace(unit, files=(*unit.files, sdist))
+    listed = {
+        cuda.variant: ListedVariant(cuda.default, cuda.on_request) for cuda in the_matrix.cudas
+    }
+    nightly = Nightly().moved_to(unit, listed)
+    assert sorted(file.version for file in nightly.aliased) == ["0.5.4", "0.5.4+cu118"]
+    assert nightly.moved_to(unit, listed) is nightly
+
+
+def test_the_default_of_a_ledger_is_the_variant_that_says_so(the_matrix: Matrix) -> None:
+    assert Ledger().default == ""
+    ledger = Ledger.of_one(make_unit(the_matrix), VARIANTS)
+    assert (ledger.default, ledger.serial, len(ledger.units)) == ("cu121", 0, 1)
+
+
+def test_a_new_variant_alone_is_a_change(the_matrix: Matrix) -> None:
+    unit = make_unit(the_matrix)
+    ledger = Ledger().with_unit(unit, {}, None)
+    assert ledger.with_unit(unit, VARIANTS, None).serial == ledger.serial + 1
+
+
 def test_every_record_comes_back_as_it_was_written(the_matrix: Matrix) -> None:
     unit = make_unit(the_matrix)
     ledger = Ledger().with_unit(unit, VARIANTS, None)
