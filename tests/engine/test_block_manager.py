@@ -74,6 +74,62 @@ def test_a_block_is_named_by_all_tokens_before_it(make_sequence):
     assert hash_blocks(b"a", [1, 2], 2) != hash_blocks(b"b", [1, 2], 2)
 
 
+def test_a_revived_prefix_is_in_use_until_its_last_sequence_ends(make_sequence):
+    manager = BlockManager(4, BLOCK)
+    first, second, third = (make_sequence(range(2 * BLOCK + 1)) for _ in range(3))
+    manager.allocate(first)
+    compute(manager, first)
+    prefix = first.block_table[:2]
+    manager.free(first)
+    for seq, free in ((second, 1), (third, 0)):
+        manager.allocate(seq)
+        assert (seq.block_table[:2], manager.num_free_blocks) == (prefix, free)
+    manager.free(second)
+    assert manager.num_free_blocks == 1
+    other = make_sequence([99])
+    manager.allocate(other)
+    assert not set(other.block_table) & set(third.block_table)
+    manager.free(other)
+    manager.free(third)
+    assert manager.num_free_blocks == 4
+
+
+def test_the_first_blocks_of_a_prefix_are_overwritten_last(make_sequence):
+    """More sequences can share them."""
+    manager = BlockManager(3, BLOCK)
+    first = make_sequence(range(3 * BLOCK))
+    manager.allocate(first)
+    compute(manager, first)
+    manager.free(first)
+    manager.allocate(make_sequence([99]))
+    again = make_sequence(range(2 * BLOCK))
+    manager.allocate(again)
+    assert again.num_computed_tokens == BLOCK
+
+
+def test_of_two_equal_blocks_the_first_stays_the_shared_one(make_sequence):
+    """Else freeing the first would leave a name for a block that nobody computed."""
+    manager = BlockManager(8, BLOCK)
+    first, second = make_sequence(range(BLOCK + 1)), make_sequence(range(BLOCK + 1))
+    for seq in (first, second):
+        manager.allocate(seq)
+    for seq in (first, second):
+        compute(manager, seq)
+    third = make_sequence(range(BLOCK + 1))
+    manager.allocate(third)
+    assert third.block_table[0] == first.block_table[0] != second.block_table[0]
+
+
+def test_a_sequence_without_blocks_begins_again(make_sequence):
+    manager = BlockManager(8, BLOCK)
+    seq = make_sequence(range(2 * BLOCK + 1))
+    manager.allocate(seq)
+    compute(manager, seq)
+    assert (manager.hash_published(), seq.num_published_blocks) == (None, 2)
+    manager.free(seq)
+    assert (len(seq.block_table), seq.num_computed_tokens, seq.num_published_blocks) == (0, 0, 0)
+
+
 def test_unnamed_blocks_are_taken_before_cached_ones(make_sequence):
     manager = BlockManager(4, BLOCK)
     cached = make_sequence(range(BLOCK + 1))  # one full block, one of a single token
@@ -81,6 +137,7 @@ def test_unnamed_blocks_are_taken_before_cached_ones(make_sequence):
     compute(manager, cached)
     manager.free(cached)
     manager.allocate(make_sequence([50] * (3 * BLOCK)))
+    assert list(manager._hashes).count(None) == 3  # the cached block was not taken
     again = make_sequence(range(BLOCK))
     again.append(BLOCK)
     assert manager.num_free_blocks == 1
