@@ -99,6 +99,13 @@ constexpr int prefill_shared_bytes(int head_size) {
   return (shape.rows() + 2 * shape.keys) * shared_row_bytes(head_size);
 }
 
+// CTAs of that kernel that fit on a multiprocessor; see decode_blocks_per_processor.
+constexpr int prefill_blocks_per_processor(int head_size, int processor_bytes) {
+  const int fitting = processor_bytes / (prefill_shared_bytes(head_size) + 1024);
+  const int blocks = prefill_shape(head_size).blocks;
+  return fitting < 1 ? 1 : fitting < blocks ? fitting : blocks;
+}
+
 // The prefill kernel for wgmma (compute capability 9.0a): two warpgroups multiply 64 rows each, and
 // one loads.
 constexpr int kWgmmaThreads = 3 * 128;

@@ -13,6 +13,11 @@ ASK = f"""\
 from vllm import ops
 found = [_C.devices(), [ops.attention_blocks(size, 0) for size in {HEAD_SIZES}]]
 """
+PREFILL_SIZES = (64, 80, 96, 128, 192, 256)
+ASK_OF_PREFILL = f"""\
+from vllm import ops
+found = [ops.prefill_blocks(size, 0) for size in {PREFILL_SIZES}]
+"""
 BY_CAPABILITY = {gpu.capability: gpu for gpu in GPUS}
 
 
@@ -41,4 +46,28 @@ def test_blocks_of_attention_are_what_shared_memory_has_room_for(
     (tmp_path / code).mkdir()
     devices, blocks = stand_in.run(gpu, 13000, tmp_path, ASK)
     assert devices == [["G", *capability]]
+    assert blocks == [gpu.processors * each for each in on_a_processor]
+
+
+@pytest.mark.parametrize(
+    ("code", "capability", "on_a_processor"),
+    [
+        ("sm_75", (7, 5), [1, 1, 1, 1, 1, 1]),
+        ("sm_80", (8, 0), [2, 2, 2, 2, 2, 1]),
+        ("sm_86", (8, 6), [2, 2, 1, 1, 1, 1]),
+        ("sm_90", (9, 0), [2, 2, 2, 2, 2, 2]),
+        ("sm_90a", (9, 0), [1, 1, 1, 1, 1, 1]),
+        ("sm_120", (12, 0), [2, 2, 1, 1, 1, 1]),
+    ],
+)
+def test_blocks_of_prefill_are_what_shared_memory_has_room_for(
+    stand_in: StandIn,
+    tmp_path: Path,
+    code: str,
+    capability: tuple[int, int],
+    on_a_processor: list[int],
+) -> None:
+    gpu: Gpu = BY_CAPABILITY[capability]
+    (tmp_path / code).mkdir()
+    blocks = stand_in.run(gpu, 13000, tmp_path, ASK_OF_PREFILL)
     assert blocks == [gpu.processors * each for each in on_a_processor]

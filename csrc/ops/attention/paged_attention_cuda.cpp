@@ -152,9 +152,12 @@ int64_t attention_blocks(int64_t head_size, int64_t device) {
 
 int64_t prefill_blocks(int64_t head_size, int64_t device) {
   const int index = static_cast<int>(device);
+  const cuda::Device& gpu = cuda::device(index);
   const int blocks =
-      has_wgmma(head_size, index) ? 1 : prefill_shape(static_cast<int>(head_size)).blocks;
-  return int64_t{cuda::device(index).processors} * blocks;
+      has_wgmma(head_size, index)
+          ? 1
+          : prefill_blocks_per_processor(static_cast<int>(head_size), gpu.processor_shared_bytes);
+  return int64_t{gpu.processors} * blocks;
 }
 
 int64_t attention_cluster(int64_t sequences, int64_t heads, int64_t kv_heads, int64_t head_size,

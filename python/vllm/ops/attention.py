@@ -74,8 +74,8 @@ def attention_blocks(head_size: int, device: int) -> int:
 
 def prefill_blocks(head_size: int, device: int) -> int:
     """The thread blocks of prefill attention that CUDA device `device` runs at once with float16 or
-    bfloat16 heads of this size: one on each multiprocessor with wgmma (9.0a), else two.
-    RuntimeError as for `attention_blocks`."""
+    bfloat16 heads of this size: one on each multiprocessor with wgmma (9.0a), else two, or one if
+    its shared memory has no room for two. RuntimeError as for `attention_blocks`."""
     return int(_C.prefill_blocks(head_size, device))
 
 
