@@ -45,6 +45,7 @@ def test_equal_prompts_share_full_blocks_but_leave_a_token(make_sequence, num_to
     manager.allocate(second)
     assert second.num_computed_tokens == num_shared
     shared = num_shared // BLOCK
+    assert second.num_published_blocks == shared
     assert second.block_table[:shared] == first.block_table[:shared]
     assert not set(second.block_table[shared:]) & set(first.block_table)
 
@@ -145,6 +146,21 @@ def test_unnamed_blocks_are_taken_before_cached_ones(make_sequence):
     assert manager.num_free_blocks == 1
 
 
+def test_unnamed_blocks_that_were_used_last_are_taken_first(make_sequence):
+    manager = BlockManager(3, BLOCK)
+    cached = make_sequence(range(BLOCK))
+    manager.allocate(cached)
+    compute(manager, cached)
+    manager.free(cached)
+    for _ in range(2):
+        unnamed = make_sequence([9] * (2 * BLOCK))  # nothing of it is published
+        manager.allocate(unnamed)
+        manager.free(unnamed)
+    again = make_sequence(range(BLOCK + 1))
+    manager.allocate(again)
+    assert again.num_computed_tokens == BLOCK
+
+
 def test_the_least_recently_used_prefix_is_overwritten_first(make_sequence):
     manager = BlockManager(4, BLOCK)
     for start in (0, 100):
@@ -189,6 +205,9 @@ def test_growth_happens_at_the_block_edge(make_sequence):
         seq.append(1)
         assert manager.grow(seq)
         assert len(seq.block_table) == 2
+    seq.num_pending = 2 * BLOCK  # tokens that are not sampled yet; the last free blocks
+    assert manager.grow(seq)
+    assert (len(seq.block_table), manager.num_free_blocks) == (4, 0)
 
 
 def test_prompt_logprobs_and_the_off_switch_share_nothing(make_sequence):
@@ -234,6 +253,7 @@ def test_misuse_is_refused(make_sequence):
     seq.block_table.extend(table)
     with pytest.raises(RuntimeError, match="freed twice"):
         manager.free(seq)
+    assert BlockManager(1, 1).num_free_blocks == 1
     for num_blocks, block_size in ((0, 16), (16, 0)):
         with pytest.raises(ValueError, match=f"{num_blocks} blocks of {block_size}"):
             BlockManager(num_blocks, block_size)
@@ -260,6 +280,7 @@ def test_a_long_prompt_that_shares_nothing_is_hashed_when_there_is_time(make_seq
     assert len(first.block_hashes) == 1
     manager.hash_published()
     assert len(first.block_hashes) == first.num_published_blocks == 50
+    assert not manager._unpublished  # sequences that end are not kept alive
     manager.allocate(second)
     assert second.num_computed_tokens == 196
 

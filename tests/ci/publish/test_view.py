@@ -8,7 +8,7 @@ import pytest
 
 from ci.index import manifest as manifests
 from ci.index import records
-from ci.index.records import Yanked
+from ci.index.records import Commits, Ledger, Nightly, Records, Yanked
 from ci.publish import Conflict, access, plan
 from ci.publish.view import View, unit_pages
 from ci.store import Body, FolderStore, StoreUnavailable
@@ -184,6 +184,26 @@ def test_an_outdated_record_does_not_make_an_update_a_no_op(store: Probe) -> Non
     yank(store, "worse")
     view.update(records.YANKED, lambda old: old.saying("v1", "bad"))
     assert access.read(store, records.YANKED).reason("v1") == "bad"
+
+
+def test_what_needs_no_change_is_read_again_and_not_written(store: Probe) -> None:
+    yank(store, "bad")
+    view = View(store)
+    view.read(records.YANKED)
+    view.update(records.YANKED, lambda old: old.saying("v1", "bad"))
+    assert [method for method, _ in store.calls] == ["get", "get"]
+
+
+def test_all_records_are_read_into_their_places(store: Probe) -> None:
+    view = View(store)
+    view.update(records.RELEASES, lambda old: Ledger(1))
+    view.update(records.NIGHTLIES, lambda old: Ledger(2))
+    view.update(records.NIGHTLY, lambda old: Nightly(Ledger(3)))
+    view.update(records.COMMITS, lambda old: Commits(4))
+    yanked = yank(store, "bad")
+    assert View(store).read_all() == Records(
+        Ledger(1), Ledger(2), Nightly(Ledger(3)), Commits(4), yanked
+    )
 
 
 def test_a_record_that_a_listing_does_not_show_is_created_without_asking(store: Probe) -> None:
