@@ -115,6 +115,14 @@ def test_the_nightly_is_the_newest_that_is_not_yanked(view: View, numbered: list
     assert ledgers.leave_yanked(view).unit == fourth.unit
 
 
+def test_a_yank_by_another_command_is_seen_at_once(view: View, numbered: list[Manifest]) -> None:
+    for each in numbered[1:3]:
+        ledgers.list_nightly(view, each, 9)
+        ledgers.move_nightly(view, each)
+    say(View(view.store), numbered[2].unit.name, "bad")
+    assert ledgers.leave_yanked(view).unit == numbered[1].unit
+
+
 @pytest.mark.parametrize(("removed", "left"), [([2], 1), ([2, 1], 3)])
 def test_a_yanked_nightly_is_not_replaced_by_what_is_being_removed(
     view: View, numbered: list[Manifest], removed: list[int], left: int
