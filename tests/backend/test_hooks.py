@@ -16,7 +16,7 @@ from pyproject_hooks import BuildBackendHookCaller, quiet_subprocess_runner
 
 from backend import hooks, metadata
 from ci import toml
-from ci.errors import CiError
+from ci.errors import CiError, of_system
 from ci.wheel import build_info, reader
 from tests.backend.conftest import call_hook as run
 from tests.backend.conftest import copy_tree
@@ -211,7 +211,16 @@ def test_an_error_of_the_machine_has_no_traceback(
     assert ended.value.__suppress_context__
     said = capsys.readouterr().err
     assert said.startswith("error: ")
-    assert ("install it" if isinstance(error, CiError) else "full") in said
+    assert str(of_system(error) if isinstance(error, OSError) else error) in said
+
+
+def test_paths_of_the_environment_are_those_of_the_caller_s_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compilers run in other folders."""
+    monkeypatch.chdir(here)
+    os.environ["CUDA_HOME"] = "toolkit"
+    assert hooks._for_people(lambda: os.environ["CUDA_HOME"])() == str(here / "toolkit")
 
 
 @pytest.mark.parametrize("hook", ["build_wheel", "build_editable"])
@@ -249,6 +258,16 @@ def test_builds_that_compile_nothing_have_another_folder(
         str(here / "build"),
     ]
     assert ["wheel.platlib" in each for each in settings] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_metadata_are_prepared_with_the_caller_s_settings(
+    here: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    hook, settings = f"prepare_metadata_for_build_{kind}", []
+    monkeypatch.setattr(hooks.skbuild, hook, lambda _, given: settings.append(given) or "found")
+    assert getattr(hooks, hook)(str(here), {"build-dir": "mine"}) == "found"
+    assert (settings[0]["build-dir"], settings[0]["wheel.py-api"]) == ("mine", "py3")
 
 
 def test_an_sdist_is_made_without_a_variant_also_if_the_last_one_failed(
