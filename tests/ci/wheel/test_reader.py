@@ -273,7 +273,7 @@ def test_as_many_bytes_as_allowed(
 def test_whatever_zipfile_raises_is_a_damaged_archive(
     write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """Its documentation names the first, and damaged archives raised all the others."""
+    """Its documentation names only the first."""
 
     def fail(self: zipfile.ZipFile) -> None:
         raise error("of this member")
