@@ -24,6 +24,8 @@ class Engine:
     def add(self, request):
         if request.request_id == "refused":
             raise ValueError("refused")
+        if request.request_id == "defect":
+            raise RuntimeError("a defect")
         self.running[request.request_id] = request
 
     def abort_request(self, request_id):
@@ -93,6 +95,12 @@ def add(thread, request_id, **how):
     return reader
 
 
+def add_all(thread, *request_ids):
+    readers = [Reader() for _ in request_ids]
+    thread.add_all([(SimpleNamespace(request_id=i), r) for i, r in zip(request_ids, readers)])
+    return readers
+
+
 def settle(thread):
     """Returns when the thread has done all that was queued, and no step is under way."""
     assert add(thread, "refused").next().args == ("refused",)
@@ -104,6 +112,22 @@ def test_a_refused_request_is_told_and_forgotten(engine, thread):
     thread.close()
     assert reader.count == 1
     assert engine.aborted == []
+
+
+def test_requests_that_come_together_are_in_the_next_step(engine, thread):
+    one, refused, two = add_all(thread, "one", "refused", "two")
+    assert isinstance(refused.next(), ValueError)
+    engine.steps.put([output_of("one", finished=True), output_of("two", finished=True)])
+    assert one.next().finished
+    assert two.next().finished
+    thread.close()
+    assert (one.count, refused.count, two.count) == (1, 1, 1)
+
+
+def test_a_defect_in_one_of_several_is_told_to_all(thread):
+    for reader in add_all(thread, "one", "defect", "two"):
+        assert str(reader.next()) == "the engine has failed with RuntimeError: a defect"
+    thread.ended.result(60)
 
 
 def test_outputs_go_to_their_readers_until_the_last(engine, thread):

@@ -46,10 +46,13 @@ def crossed(message, decode):
 @given(PARAMS)
 def test_params_arrive(fields):
     params = SamplingParams(**fields)
-    message = messages.Add([1], [2, 3], messages.pack_params(params), [4], final_only=True)
-    arrived = messages.unpack_params(crossed(message, messages.decode_to_engine).params)
+    packed = messages.pack_tokens([2, 151_935]), messages.pack_params(params)
+    message = messages.Requests([messages.Add([1], *packed, [4], final_only=True)])
+    (add,) = crossed(message, messages.decode_to_engine).adds
+    assert messages.unpack_tokens(add.token_ids) == [2, 151_935]
     kind = RequestOutputKind.DELTA
-    assert arrived == dataclasses.replace(params, detokenize=False, output_kind=kind)
+    expected = dataclasses.replace(params, detokenize=False, output_kind=kind)
+    assert messages.unpack_params(add.params) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,14 +61,21 @@ def test_params_arrive(fields):
 )
 def test_what_outputs_conform_to_arrives(structured):
     params = SamplingParams(structured_outputs=structured)
-    message = messages.Add([1], [2], messages.pack_params(params), [4], final_only=False)
-    arrived = messages.unpack_params(crossed(message, messages.decode_to_engine).params)
+    arrived = messages.unpack_params(messages.pack_params(params))
     assert arrived.structured_outputs.kind_and_text() == params.structured_outputs.kind_and_text()
 
 
 def test_what_text_becomes_of_tokens_is_not_the_engines():
     params = SamplingParams(n=3, stop=["x"], detokenize=True, include_stop_str_in_output=True)
-    assert messages.pack_params(params) == {}
+    assert messages.pack_params(params) == messages.pack_params(SamplingParams())
+
+
+def test_requests_share_their_parameters_unless_they_are_large():
+    small = messages.pack_params(SamplingParams(temperature=0.5))
+    assert messages.unpack_params(small) is messages.unpack_params(bytes(bytearray(small)))
+    large = messages.pack_params(SamplingParams(bad_words=["x" * 2000]))
+    assert messages.unpack_params(large) is not messages.unpack_params(large)
+    assert messages.unpack_params(large) == messages.unpack_params(large)
 
 
 def test_every_message_arrives():
@@ -77,7 +87,8 @@ def test_every_message_arrives():
         messages.Died("TypeError", "why"),
     ):
         assert crossed(message, messages.decode_from_engine) == message
-    for message in (messages.Abort([1]), messages.Close()):
+    add = messages.Add([1], b"\2\0\0\0", b"\x80", [4], final_only=True, cache_salt="s", priority=2)
+    for message in (messages.Requests([add, add]), messages.Abort([1]), messages.Close()):
         assert crossed(message, messages.decode_to_engine) == message
 
 

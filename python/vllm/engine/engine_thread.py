@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 from typing import Callable, Dict, Optional, Tuple
+from typing import Sequence as SequenceOf
 
 from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.mailbox import Reader
@@ -48,8 +49,8 @@ class EngineThread:
         self._engine = engine
         self._after_batch = after_batch
         self._readers: Dict[str, Reader] = {}
-        # A queued call, and the reader to fail if the thread ends before it runs the call.
-        self._messages: queue.SimpleQueue[Tuple[_Action, Optional[Reader]]] = queue.SimpleQueue()
+        # A queued call, and the readers to fail if the thread ends before it runs the call.
+        self._messages: queue.SimpleQueue[Tuple[_Action, SequenceOf[Reader]]] = queue.SimpleQueue()
         self._closing = False
         self.cause: Optional[BaseException] = None  # the error that ended the engine
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -59,16 +60,23 @@ class EngineThread:
 
     def add(self, request: Request, deliver: Reader) -> None:
         """Queues a request. Raises EngineClosedError."""
+        self.add_all([(request, deliver)])
+
+    def add_all(self, requests: SequenceOf[Tuple[Request, Reader]]) -> None:
+        """Queues requests that came together: the next step has all of them. Raises
+        EngineClosedError."""
 
         def do() -> None:
-            self._readers[request.request_id] = deliver  # before `add`, which may fail
-            try:
-                self._engine.add(request)
-            except ValueError as error:  # refused; the engine is unchanged
-                del self._readers[request.request_id]
-                deliver(error)
+            # All before `add`, which may fail: none would hear of it otherwise.
+            self._readers.update((request.request_id, deliver) for request, deliver in requests)
+            for request, deliver in requests:
+                try:
+                    self._engine.add(request)
+                except ValueError as error:  # refused; the engine is unchanged
+                    del self._readers[request.request_id]
+                    deliver(error)
 
-        self._post(do, deliver)
+        self._post(do, [deliver for _, deliver in requests])
 
     def abort(self, request_id: str) -> None:
         """Cancels a request; does nothing if it has finished or the engine is closed."""
@@ -85,14 +93,14 @@ class EngineThread:
         with self._lock:
             if not self._closing:
                 self._closing = True
-                self._messages.put((lambda: None, None))  # wakes the thread
+                self._messages.put((lambda: None, ()))  # wakes the thread
         self._thread.join()
 
-    def _post(self, action: _Action, reader: Optional[Reader] = None) -> None:
+    def _post(self, action: _Action, readers: SequenceOf[Reader] = ()) -> None:
         with self._lock:
             if self._closing:
                 raise closed_error(self.cause)
-            self._messages.put((action, reader))
+            self._messages.put((action, readers))
 
     def _run(self) -> None:
         self.ended.set_running_or_notify_cancel()  # from now on a waiter cannot cancel it
@@ -150,9 +158,8 @@ class EngineThread:
             self._closing = True
         waiting = list(self._readers.values())
         while not self._messages.empty():
-            _, reader = self._messages.get()
-            if reader is not None:
-                waiting.append(reader)
+            _, readers = self._messages.get()
+            waiting += readers
         for reader in waiting:
             try:
                 reader(closed_error(self.cause))

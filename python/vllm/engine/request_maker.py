@@ -142,6 +142,9 @@ class RequestMaker:
     def _constraints(self, params: SamplingParams) -> Iterator[Optional[Constraints]]:
         """An endless iterator with the constraints of each sequence. Raises ValueError when
         called, not when iterated."""
+        structured, words = params.structured_outputs, params.bad_words
+        if not (structured or words or params.logit_bias or params.allowed_token_ids):
+            return itertools.repeat(None)
         vocab_size = self.model_config.vocab_size
         for name, tokens in (
             ("logit_bias", params.logit_bias),
@@ -150,9 +153,6 @@ class RequestMaker:
             outside = [token for token in tokens if token >= vocab_size]
             if outside:
                 raise ValueError(f"{name} must be in [0, {vocab_size}), got {outside}")
-        structured, words = params.structured_outputs, params.bad_words
-        if not (structured or words or params.logit_bias or params.allowed_token_ids):
-            return itertools.repeat(None)
         if (structured or words) and self.tokenizer is None:
             name = "structured_outputs" if structured else "bad_words"
             raise ValueError(f"{name} must be empty without a tokenizer: tokens have no text")

@@ -21,7 +21,15 @@ from vllm.engine_process.board import SharedMemory
 from vllm.engine_process.connection import EngineConnection, as_error
 from vllm.engine_process.engines import Engines, StartedEngines
 from vllm.engine_process.loads import Loads
-from vllm.engine_process.messages import Abort, Add, Died, FromEngine, StepNews, pack_params
+from vllm.engine_process.messages import (
+    Abort,
+    Add,
+    Died,
+    FromEngine,
+    StepNews,
+    pack_params,
+    pack_tokens,
+)
 from vllm.engine_process.reader import RequestReader
 from vllm.engine_process.replicas import environments
 from vllm.errors import EngineError, ReplicaError, kind_of
@@ -158,10 +166,10 @@ class AsyncEngineClient(AsyncEngine):
         engine.readers.update(dict.fromkeys(ids, reader))
         self._loads.has(index, len(engine.readers))
         params = request.params
-        engine.send(
+        engine.add(
             Add(
                 ids,
-                tokens,
+                pack_tokens(tokens),
                 pack_params(params),
                 [seq.seed for seq in request.seqs],
                 final_only=all(each.final_only for each in request.continuations),

@@ -14,9 +14,11 @@ from vllm.config import ModelError
 from vllm.engine_process.messages import (
     FROM_ENGINE,
     TO_ENGINE,
+    Add,
     Died,
     FromEngine,
     Ready,
+    Requests,
     ToEngine,
     decode_from_engine,
     encoder,
@@ -28,6 +30,8 @@ from vllm.errors import EngineError, RankError
 _KNOWN: Dict[str, Type[Exception]] = {
     error.__name__: error for error in (ModelError, ValueError, ImportError, RankError)
 }
+# Requests of one message: so few that none of a burst waits for many others to be made.
+_MOST_HELD = 8
 # Seconds to read what a process has sent before its end; a busy machine delivers it late.
 _DRAIN_SECONDS = 1.0
 
@@ -53,6 +57,8 @@ class EngineConnection:
         self.ended = ended
         self.cause: Optional[BaseException] = None
         self.readers: Dict[int, RequestReader] = {}
+        # Requests of this turn of the event loop that are not sent yet; None if there was none.
+        self._held: Optional[List[Add]] = None
         self._context = zmq.Context()
         self._outbox = self._context.socket(zmq.PUSH)
         self._outbox.sndhwm = 0  # unlimited: `max_requests` bounds the queue
@@ -60,8 +66,33 @@ class EngineConnection:
         for socket, name in ((self._outbox, TO_ENGINE), (self._inbox, FROM_ENGINE)):
             socket.bind(f"ipc://{folder / name.format(client=client)}")
 
+    def add(self, request: Add) -> None:
+        """Sends a request: the first one in a turn of the event loop at once, so that the engine
+        begins, and those that come with it together."""
+        if self._held is None:
+            self._held = []
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._send(Requests([request]))
+            return
+        self._held.append(request)
+        if len(self._held) == _MOST_HELD:
+            self._send_held()
+
     def send(self, message: ToEngine) -> None:
         """Sends without waiting. If the process has ended, the message is lost; see `ended`."""
+        self._send_held()  # it may cancel one of them
+        self._send(message)
+
+    def _end_turn(self) -> None:
+        self._send_held()
+        self._held = None
+
+    def _send_held(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._send(Requests(held))
+
+    def _send(self, message: ToEngine) -> None:
         with contextlib.suppress(zmq.Again):
             self._outbox.send(encoder.encode(message), zmq.NOBLOCK)
 
@@ -99,6 +130,8 @@ class EngineConnection:
 
     def close(self) -> None:
         """Closes the sockets; call it after the process has ended and `listen` has returned."""
+        if self._held:
+            self._held.clear()  # nobody reads them
         self._inbox.close(linger=0)
         self._outbox.close(linger=0)
         self._context.term()

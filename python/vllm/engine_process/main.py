@@ -14,14 +14,14 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 from typing import Sequence as SequenceOf
 
 import zmq
 
 from vllm.engine.engine_thread import EngineClosedError, EngineThread
 from vllm.engine.llm_engine import LLMEngine
-from vllm.engine.mailbox import News
+from vllm.engine.mailbox import News, Reader
 from vllm.engine_args import EngineArgs
 from vllm.engine_process.heap import freeze_heap
 from vllm.engine_process.messages import (
@@ -39,6 +39,7 @@ from vllm.engine_process.messages import (
     decode_to_engine,
     encoder,
     unpack_params,
+    unpack_tokens,
 )
 from vllm.engine_process.token_request import TokenRequest
 from vllm.processes import end_with_parent
@@ -164,29 +165,35 @@ def serve(engine: LLMEngine, inbox: Any, sends: SequenceOf[Send]) -> None:
                 thread.abort(str(seq_id))
         else:
             with contextlib.suppress(EngineClosedError):  # `Died` has been sent
-                _add(engine, thread, outboxes, message)
+                _add(engine, thread, outboxes, message.adds)
     thread.close()
     engine.executor.close()
 
 
 def _add(
-    engine: LLMEngine, thread: EngineThread, outboxes: SequenceOf[Outbox], message: Add
+    engine: LLMEngine, thread: EngineThread, outboxes: SequenceOf[Outbox], adds: SequenceOf[Add]
 ) -> None:
-    outbox = outboxes[message.ids[0] % len(outboxes)]
-    params = unpack_params(message.params)
-    seqs = engine.request_maker.sequences(
-        message.ids,
-        message.token_ids,
-        params,
-        message.seeds,
-        cache_salt=message.cache_salt,
-        priority=message.priority,
-    )
-    for seq in seqs[1:]:  # all share the prompt: the first computes its log-probabilities
-        seq.prompt_logprobs_wanted = False
-    for seq in seqs:
-        request: Any = TokenRequest(seq, final_only=message.final_only)
-        thread.add(request, functools.partial(outbox.put, request))
+    made: List[Tuple[Any, Reader]] = []
+    for add in adds:
+        outbox = outboxes[add.ids[0] % len(outboxes)]
+        params = unpack_params(add.params)
+        if params.structured_outputs is not None and made:
+            thread.add_all(made)  # they do not wait until its grammar is compiled
+            made = []
+        seqs = engine.request_maker.sequences(
+            add.ids,
+            unpack_tokens(add.token_ids),
+            params,
+            add.seeds,
+            cache_salt=add.cache_salt,
+            priority=add.priority,
+        )
+        for seq in seqs[1:]:  # all share the prompt: the first computes its log-probabilities
+            seq.prompt_logprobs_wanted = False
+        for seq in seqs:
+            request: Any = TokenRequest(seq, final_only=add.final_only)
+            made.append((request, functools.partial(outbox.put, request)))
+    thread.add_all(made)
 
 
 if __name__ == "__main__":

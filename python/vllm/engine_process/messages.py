@@ -6,7 +6,10 @@ They are MessagePack, and msgspec checks their types when it reads them; nothing
 from __future__ import annotations
 
 import dataclasses
+import functools
+from array import array
 from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Sequence as SequenceOf
 
 import msgspec
 
@@ -18,21 +21,31 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 TO_ENGINE, FROM_ENGINE = "to-engine-{client}", "from-engine-{client}"
 
 
-class Add(msgspec.Struct, tag=True, array_like=True):
+class Add(msgspec.Struct, array_like=True):
     """Adds sequences that continue one prompt.
 
     ids: an id for each sequence, unique among all clients.
-    params: fields of `SamplingParams`, without those that are about text.
+    token_ids: by `pack_tokens`. params: by `pack_params`.
     final_only: no output is needed before the last token.
     """
 
     ids: List[int]
-    token_ids: List[int]
-    params: Dict[str, Any]
+    token_ids: bytes
+    params: bytes
     seeds: List[int]
     final_only: bool
     cache_salt: str = ""
     priority: int = 0
+
+
+class Requests(msgspec.Struct, tag=True, array_like=True):
+    """One request, or several that came together.
+
+    The engine's process needs Python's lock for each message, for which it waits while a step is
+    prepared.
+    """
+
+    adds: List[Add]
 
 
 class Abort(msgspec.Struct, tag=True, array_like=True):
@@ -108,11 +121,12 @@ class Died(msgspec.Struct, tag=True, array_like=True):
     text: str
 
 
-ToEngine = Union[Add, Abort, Close]
+ToEngine = Union[Requests, Abort, Close]
 FromEngine = Union[StepNews, Ready, Died]
 
 encoder = msgspec.msgpack.Encoder()
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
+_decode_fields = msgspec.msgpack.Decoder(Dict[str, Any]).decode
 decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
 
 # Fields that only the client needs: it makes continuations, text and outputs.
@@ -125,8 +139,19 @@ _PACKED = [
 ]
 
 
-def pack_params(params: SamplingParams) -> Dict[str, Any]:
-    """The fields that differ from the defaults, as plain data."""
+def pack_tokens(token_ids: SequenceOf[int]) -> bytes:
+    """Token ids, four bytes each: a list is read in twice the time."""
+    return array("i", token_ids).tobytes()
+
+
+def unpack_tokens(packed: bytes) -> List[int]:
+    token_ids = array("i")
+    token_ids.frombytes(packed)
+    return token_ids.tolist()
+
+
+def pack_params(params: SamplingParams) -> bytes:
+    """The fields that differ from the defaults, as MessagePack."""
     packed: Dict[str, Any] = {}
     for name, default in _PACKED:
         value = getattr(params, name)
@@ -137,13 +162,24 @@ def pack_params(params: SamplingParams) -> Dict[str, Any]:
         if dataclasses.is_dataclass(value):
             value = dataclasses.asdict(value)  # type: ignore[arg-type]  # no class, but an instance
         packed[name] = value
-    return packed
+    return encoder.encode(packed)
 
 
-def unpack_params(packed: Dict[str, Any]) -> SamplingParams:
-    """The parameters of one sequence in the engine, without text. Raises ValueError."""
+def unpack_params(packed: bytes) -> SamplingParams:
+    """The parameters of one sequence in the engine, without text. Raises ValueError.
+
+    Requests with the same parameters, as most are, share them: the engine changes none.
+    """
+    return (_shared_params if len(packed) <= _MOST_SHARED_BYTES else _new_params)(packed)
+
+
+def _new_params(packed: bytes) -> SamplingParams:
     kind = RequestOutputKind.DELTA
-    return SamplingParams(**packed, detokenize=False, output_kind=kind)
+    return SamplingParams(**_decode_fields(packed), detokenize=False, output_kind=kind)
+
+
+_shared_params = functools.lru_cache(maxsize=64)(_new_params)
+_MOST_SHARED_BYTES = 1024
 
 
 def pack_logprobs(entry: TokenLogprobs) -> PackedLogprobs:
