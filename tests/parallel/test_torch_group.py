@@ -21,9 +21,12 @@ SIZES = [2, 3, 4]
 def run_ranks(size, call, seconds=PATIENCE):
     """What `call` returns in each rank, of a group or of how it failed."""
     store, timeout = HashStore(), timedelta(seconds=seconds)
+    groups = []  # they live until all ranks have ended: another one may still be receiving
 
     def rank(index):
-        return call(connect_gloo(store, index, size, timeout=timeout, address="127.0.0.1"))
+        group = connect_gloo(store, index, size, timeout=timeout, address="127.0.0.1")
+        groups.append(group)
+        return call(group)
 
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(rank, range(size)))
