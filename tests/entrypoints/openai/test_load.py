@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tests.entrypoints.openai.support import running
 from tests.event_lines import async_lines_of
 from tests.waiting import PATIENCE
+from vllm.entrypoints.openai.http_protocol import MOST_PIPELINED
 
 LONG = {"prompt": "the cat", "max_tokens": 140, "ignore_eos": True}
 
@@ -86,6 +87,40 @@ def test_a_client_that_leaves_cancels_its_request(server, stream, prompt):
             time.sleep(0.001)
     assert not any(server.settled().values())
     assert 'finished_reason="abort"' in server.http.get("/metrics").text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("count", [2, MOST_PIPELINED - 1])
+def test_a_client_that_leaves_with_requests_behind_the_first_cancels_it(server, stream, count):
+    body, before = {**LONG, "n": 8, "stream": stream, "prompt": "the cat"}, aborted(server)
+    with server.connect() as leaving:
+        for _ in range(count):
+            leaving.sendall(raw_request(server, body))
+        while not server.num_sequences:
+            time.sleep(0.001)
+    assert not any(server.settled().values())
+    assert aborted(server) > before
+
+
+def test_requests_behind_the_first_are_answered_in_turn(server):
+    """Also those that the server reads later."""
+    lengths = list(range(1, 2 * MOST_PIPELINED))
+    with server.connect() as client:
+        for length in lengths:
+            client.sendall(raw_request(server, {"prompt": [5] * length, "max_tokens": 1}))
+        answers = b""
+        while len(parts := answers.split(b"HTTP/1.1 200 OK")[1:]) < len(lengths) or (
+            not parts[-1].endswith(b"}")
+        ):
+            answers += client.recv(1 << 16)
+    bodies = [json.loads(part.partition(b"\r\n\r\n")[2]) for part in parts]
+    assert [body["usage"]["prompt_tokens"] for body in bodies] == lengths
+
+
+def aborted(server):
+    """How many requests were cancelled so far."""
+    lines = server.http.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if 'finished_reason="abort"' in line)
 
 
 def test_a_slow_reader_costs_little_and_slows_nobody(server):

@@ -2,13 +2,16 @@
 
 uvicorn limits neither: a client without an API key could fill the server's memory by one endless
 header, or hold its connections by heads that never end.
+
+uvicorn also does not see that a client leaves which has sent further requests before it has read
+the answer to the first (pipelining): it stops reading until then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -18,6 +21,8 @@ from vllm.entrypoints.openai.errors import ApiError
 MAX_HEAD_BYTES = 1 << 16
 # From the connection, or from the first byte of a later request.
 HEAD_SECONDS = 75.0
+# With so many requests of a connection, unanswered, the server stops reading it.
+MOST_PIPELINED = 16
 
 _MESSAGE = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
 _REFUSAL = json.dumps(ApiError(431, _MESSAGE).body()).encode()
@@ -33,6 +38,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._num_head_bytes = 0
         self._num_new_bytes = 0  # of the data that is being parsed
         self._late: Optional[asyncio.TimerHandle] = None
+        self._unanswered: List[Any] = []  # uvicorn's RequestResponseCycle of each, the first runs
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -40,7 +46,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._stop_expecting()
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # tells the last request
+        for cycle in self._unanswered:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         self._num_new_bytes = len(data)
@@ -66,6 +75,11 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse()
                 return
         super().on_headers_complete()
+        self._unanswered = [each for each in self._unanswered if not each.response_complete]
+        if self.cycle is not None and self.cycle not in self._unanswered:
+            self._unanswered.append(self.cycle)
+        if 1 < len(self._unanswered) < MOST_PIPELINED:
+            self.flow.resume_reading()  # to see the end of the connection
 
     def on_body(self, body: bytes) -> None:
         if not self.transport.is_closing():
