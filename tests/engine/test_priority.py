@@ -79,12 +79,14 @@ def test_it_crosses_to_the_engines_process(args, chat_model):
     async def run():
         async with await AsyncEngineClient.start(args) as client:
             (connection,) = client._engines.values()
-            send = connection.send
-            connection.send = lambda message: (sent.append(message), send(message))
+            add = connection.add
+            connection.add = lambda request: (sent.append(request), add(request))
             return [each async for each in client.generate([1], FEW, priority=-3)][-1]
 
     assert asyncio.run(run()).finished
     engine = LLM(str(chat_model.folder), num_kv_blocks=64, scheduling_policy="priority").llm_engine
-    directly = types.SimpleNamespace(add=lambda request, deliver: engine.add(request))
-    add_sequences(engine, directly, [Outbox(engine, print)], sent[0])
+    directly = types.SimpleNamespace(
+        add_all=lambda requests: [engine.add(request) for request, _ in requests]
+    )
+    add_sequences(engine, directly, [Outbox(engine, print)], sent)
     assert [seq.priority for seq in engine.scheduler.waiting] == [-3]
