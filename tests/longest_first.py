@@ -35,6 +35,11 @@ class LongestFirst(LoadFileScheduling):
         super().remove_node(node)  # hands out the others
         return running
 
+    def _reschedule(self, node):
+        """Later, for a new worker that has not said which tests there are: xdist fails with it."""
+        if node in self.registered_collections:
+            super()._reschedule(node)
+
     def _split_scope(self, nodeid):
         return next(
             (part for part in LONG if nodeid.startswith(part)), super()._split_scope(nodeid)

@@ -74,6 +74,19 @@ def test_a_test_in_which_a_worker_ends_is_not_run_again():
     assert scheduler.remove_node(other) is None
 
 
+def test_two_workers_end_before_the_next_one_is_ready():
+    tests = [f"tests/test_{file}.py::test_{number}" for file in "abc" for number in range(4)]
+    scheduler, (one, other) = start(tests)
+    new = Worker(tests)
+    scheduler.add_node(new)
+    assert scheduler.remove_node(one) == tests[0]
+    assert scheduler.remove_node(other) == other.given[0]
+    assert new.given == []
+    scheduler.add_node_collection(new, tests)
+    scheduler.schedule()
+    assert new.given
+
+
 def test_they_are_there():
     pytest.importorskip("xdist", reason="pytest-xdist hands out the tests")
     from tests.longest_first import LONG
