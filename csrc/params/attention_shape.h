@@ -41,13 +41,19 @@ constexpr int decode_stages(int head_size, int arch) {
   return stages;
 }
 
-// CTAs of the decode kernel that fit on one multiprocessor, at most two, since more gain nothing.
-// processor_bytes: its shared memory, of which each CTA takes another 1 KiB (CUDA C++ Programming
-// Guide, "Compute Capability 8.x" and later).
+// CTAs that fit on one multiprocessor, from one to `most`.
+// bytes: a CTA's shared memory, of which it takes another 1 KiB (CUDA C++ Programming Guide,
+// "Compute Capability 8.x" and later). processor_bytes: the multiprocessor's.
+constexpr int blocks_per_processor(int bytes, int processor_bytes, int most) {
+  const int fitting = processor_bytes / (bytes + 1024);
+  return fitting < 1 ? 1 : fitting < most ? fitting : most;
+}
+
+// CTAs of the decode kernel that fit, at most two, since more gain nothing.
 constexpr int decode_blocks_per_processor(int head_size, int arch, int processor_bytes) {
   if (arch < 80) return 1;
-  const int block = decode_shared_bytes(head_size, decode_stages(head_size, arch)) + 1024;
-  return processor_bytes / block >= 2 ? 2 : 1;
+  const int bytes = decode_shared_bytes(head_size, decode_stages(head_size, arch));
+  return blocks_per_processor(bytes, processor_bytes, 2);
 }
 
 // attention_newest.cu: each warp of a CTA has a stage for one chunk of keys and of values in shared
@@ -99,11 +105,10 @@ constexpr int prefill_shared_bytes(int head_size) {
   return (shape.rows() + 2 * shape.keys) * shared_row_bytes(head_size);
 }
 
-// CTAs of that kernel that fit on a multiprocessor; see decode_blocks_per_processor.
+// CTAs of that kernel that fit on a multiprocessor.
 constexpr int prefill_blocks_per_processor(int head_size, int processor_bytes) {
-  const int fitting = processor_bytes / (prefill_shared_bytes(head_size) + 1024);
-  const int blocks = prefill_shape(head_size).blocks;
-  return fitting < 1 ? 1 : fitting < blocks ? fitting : blocks;
+  return blocks_per_processor(prefill_shared_bytes(head_size), processor_bytes,
+                              prefill_shape(head_size).blocks);
 }
 
 // The prefill kernel for wgmma (compute capability 9.0a): two warpgroups multiply 64 rows each, and

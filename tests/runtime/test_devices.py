@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,15 @@ from vllm import ops
 found = [ops.prefill_blocks(size, 0) for size in {PREFILL_SIZES}]
 """
 BY_CAPABILITY = {gpu.capability: gpu for gpu in GPUS}
+
+
+def asked(
+    stand_in: StandIn, folder: Path, code: str, capability: tuple[int, int], script: str
+) -> tuple[Gpu, Any]:
+    """A GPU for which there is device code of one arch, and what the script finds."""
+    gpu = BY_CAPABILITY[capability]
+    (folder / code).mkdir()
+    return gpu, stand_in.run(gpu, 13000, folder, script)
 
 
 @pytest.mark.parametrize(
@@ -42,9 +52,7 @@ def test_blocks_of_attention_are_what_shared_memory_has_room_for(
     capability: tuple[int, int],
     on_a_processor: list[int],
 ) -> None:
-    gpu: Gpu = BY_CAPABILITY[capability]
-    (tmp_path / code).mkdir()
-    devices, blocks = stand_in.run(gpu, 13000, tmp_path, ASK)
+    gpu, (devices, blocks) = asked(stand_in, tmp_path, code, capability, ASK)
     assert devices == [["G", *capability]]
     assert blocks == [gpu.processors * each for each in on_a_processor]
 
@@ -67,7 +75,5 @@ def test_blocks_of_prefill_are_what_shared_memory_has_room_for(
     capability: tuple[int, int],
     on_a_processor: list[int],
 ) -> None:
-    gpu: Gpu = BY_CAPABILITY[capability]
-    (tmp_path / code).mkdir()
-    blocks = stand_in.run(gpu, 13000, tmp_path, ASK_OF_PREFILL)
+    gpu, blocks = asked(stand_in, tmp_path, code, capability, ASK_OF_PREFILL)
     assert blocks == [gpu.processors * each for each in on_a_processor]
