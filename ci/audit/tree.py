@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from shlex import quote
 from typing import Any
 
 from ci import git, toml
@@ -48,7 +47,7 @@ def read(repo: Path, build: BuildInfo) -> Tree:
         raise UnknownCommit(
             error.what,
             means="the expected contents of a wheel are read from the commit in its build.json",
-            do=error.do or f"fetch that commit: git -C {quote(str(repo))} fetch --all",
+            do=error.do or f"fetch that commit: {git.typed(repo)} fetch --all",
         ) from error
     project: dict[str, Any] = toml.loads(pyproject.decode())["project"]
     return Tree(

@@ -16,7 +16,7 @@ from ci.git.commits import (
     read_file,
     tags_here,
 )
-from ci.git.run import GitError, ask
+from ci.git.run import GitError, ask, typed
 from ci.git.tree import (
     ChangedTree,
     DirtyTree,
@@ -49,5 +49,6 @@ __all__ = [
     "read_head",
     "require_unchanged",
     "tags_here",
+    "typed",
     "working_files",
 ]

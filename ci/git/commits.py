@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Optional
 
 from ci import matrix
-from ci.git.run import GitError, ask, output
+from ci.git.run import GitError, ask, output, typed
 from ci.git.tree import check_is_checkout, dirty_tree, entries, read_head
 
 # A clone has exactly the committed files: no converted line endings, no hooks of a template.
@@ -46,7 +45,7 @@ def read(repo: Path, *, allow_dirty: bool = False, tag: Optional[str] = None) ->
         raise ShallowClone(
             f"{repo} is a shallow clone",
             means="commits are numbered along the whole history, of which this clone has a part",
-            do=f"deepen it: git -C {quote(str(repo))} fetch --unshallow --tags",
+            do=f"deepen it: {typed(repo)} fetch --unshallow --tags",
         )
     if head.changes and not allow_dirty:
         raise dirty_tree(repo, head)

@@ -20,6 +20,11 @@ class GitError(CiError):
     """git is missing, or this is not a checkout that a build can be named after."""
 
 
+def typed(repo: Path) -> str:
+    """How a command of git on `repo` begins where a person types it: `git -C FOLDER`."""
+    return f"git -C {quote(str(repo))}"
+
+
 def ask(repo: Path, *arguments: str, fails: Optional[GitError] = None) -> str:
     """The output of git, less the final newline. Raises `fails`, or GitError with its message."""
     return os.fsdecode(output(repo, arguments, fails)).rstrip("\n")

@@ -10,9 +10,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
-from ci.git.run import GitError, ask
+from ci.git.run import GitError, ask, typed
 
 SHOWN = 10  # changed files that an error lists
 SYMLINK, SUBMODULE = "120000", "160000"
@@ -105,7 +104,7 @@ def dirty_tree(repo: Path, head: Head) -> DirtyTree:
     what = "the tree has uncommitted changes:\n    " + "\n    ".join(changes)
     means = f"a wheel of it would claim to be commit {head.sha[:12]}, and would not be"
     if all(change.startswith("line endings:") for change in head.changes):
-        here = f"git -C {quote(str(repo))}"
+        here = typed(repo)
         return DirtyTree(
             what,
             means=f"git converted line endings (core.autocrlf); {means}",
