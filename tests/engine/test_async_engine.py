@@ -300,6 +300,14 @@ def test_nobody_waits_for_ever_and_everybody_gets_the_cause(
             assert type(error).__name__ in str(result)
 
 
+async def begun_shutdown(engine):
+    """The task of a shutdown that takes no further requests, and waits for the step."""
+    closing = asyncio.create_task(engine.shutdown())
+    while not engine._thread._closing:
+        await asyncio.sleep(0.01)
+    return closing
+
+
 def test_shutdown_tells_those_who_wait_and_those_who_come(args, monkeypatch):
     async def run():
         engine = AsyncLLMEngine(args, max_requests=1)
@@ -314,9 +322,7 @@ def test_shutdown_tells_those_who_wait_and_those_who_come(args, monkeypatch):
         outside = asyncio.create_task(last(engine.generate(PROMPTS[1], GREEDY)))
         while len(engine._readers) < 2:
             await asyncio.sleep(0)
-        closing = asyncio.create_task(engine.shutdown())
-        while not engine._thread._closing:
-            await asyncio.sleep(0.01)
+        closing = await begun_shutdown(engine)
         resume.set()
         await closing
         await engine.shutdown()
@@ -349,9 +355,7 @@ def test_shutdown_tells_those_whose_request_has_not_been_looked_at(args, monkeyp
         tasks += [asyncio.create_task(last(engine.generate(p, GREEDY))) for p in PROMPTS[1:4]]
         while engine._thread._messages.qsize() < 3:
             await asyncio.sleep(0.01)
-        closing = asyncio.create_task(engine.shutdown())
-        while not engine._thread._closing:
-            await asyncio.sleep(0.01)
+        closing = await begun_shutdown(engine)
         go_on.set()
         await closing
         return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)

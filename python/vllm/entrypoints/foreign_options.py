@@ -34,7 +34,6 @@ def add_foreign_options(parser: argparse.ArgumentParser, table: Mapping[str, For
     """Adds hidden options. Call it last: it does not replace existing options."""
     for name in foreign_names(table):
         option, dest = option_of(name), f"{_PREFIX}{name}"
-        options = options_of(name)
         hidden: Dict[str, Any] = {"dest": dest, "default": None, "help": argparse.SUPPRESS}
         with contextlib.suppress(argparse.ArgumentError):  # the parser already has the option
             if name.startswith(_SWITCHES) or name == "profile":
@@ -42,7 +41,7 @@ def add_foreign_options(parser: argparse.ArgumentParser, table: Mapping[str, For
                 no = option.replace("--", "--no-", 1)
                 parser.add_argument(no, action="store_false", **hidden)
             else:
-                parser.add_argument(*options, type=_value, **hidden)
+                parser.add_argument(*options_of(name), type=_value, **hidden)
 
 
 def check_foreign(

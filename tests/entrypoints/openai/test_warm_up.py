@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from pydantic import TypeAdapter
@@ -24,15 +25,20 @@ REQUESTS = {
 }
 
 
+@contextlib.contextmanager
+def warmed(folder, **options):
+    """A server after `warm_up`."""
+    made = []
+    with running(folder, around=lambda app: made.append(app) or app, **options) as server:
+        asyncio.run_coroutine_threadsafe(warm_up(made[0]), server.loop).result(60)
+        yield server
+
+
 @pytest.fixture
 def warm(chat_model):
-    made = []
     chat_template._forms.cache_clear()  # as in a process that has served nothing
-    with running(
-        chat_model.folder, around=lambda app: made.append(app) or app, api_keys=["key"]
-    ) as server:
+    with warmed(chat_model.folder, api_keys=["key"]) as server:
         server.http.headers["Authorization"] = "Bearer key"
-        asyncio.run_coroutine_threadsafe(warm_up(made[0]), server.loop).result(60)
         yield server
 
 
@@ -63,10 +69,5 @@ def test_it_leaves_nothing_in_the_engine_nor_in_the_log(warm, caplog):
 
 
 def test_a_server_without_a_tokenizer(chat_model):
-    made = []
-    engine = {"skip_tokenizer_init": True}
-    with running(
-        chat_model.folder, around=lambda app: made.append(app) or app, engine=engine
-    ) as server:
-        asyncio.run_coroutine_threadsafe(warm_up(made[0]), server.loop).result(60)
+    with warmed(chat_model.folder, engine={"skip_tokenizer_init": True}) as server:
         assert server.post("/v1/completions", prompt=[5], max_tokens=1).status_code == 200
